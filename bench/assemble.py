@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Record from how a cell ended: the worker's own endings, and those the runner must write for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from bench import machine
+from bench.cell import Cell
+from bench.engine import Backend, DoesNotFit
+from bench.record import (
+    Caveat,
+    Condition,
+    Ending,
+    Machine,
+    Measurement,
+    Outcome,
+    Prediction,
+    Provenance,
+    Record,
+    Text,
+)
+from bench.store import new_id
+from bench.units import human_bytes
+
+BUSY = 0.5
+"""A one-minute load above this share of the CPUs before a cell starts is worth a warning."""
+
+
+@dataclass(kw_only=True)
+class Assembler:
+    """What all records of one call share."""
+
+    run: str
+    machine: Machine
+    backend: Backend
+    before: Condition
+
+    def record(
+        self,
+        cell: Cell,
+        outcome: Outcome,
+        *,
+        started: datetime,
+        seconds: float,
+        predicted: Prediction,
+        measurements: Sequence[Measurement] = (),
+        texts: Sequence[Text] = (),
+        warnings: Sequence[Caveat] = (),
+        provenance: Provenance | None = None,
+        threads: int | None = None,
+    ) -> Record:
+        """The answer to `cell`; the state of the machine is read now for `after`."""
+        after = machine.condition()
+        return Record(
+            id=new_id(),
+            run=self.run,
+            cell=cell,
+            outcome=outcome,
+            started=started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            seconds=round(seconds, 3),
+            measurements=tuple(measurements),
+            texts=tuple(texts),
+            warnings=(*busy(self.before, self.machine), *warnings),
+            predicted=predicted,
+            provenance=provenance,
+            threads=threads,
+            machine=self.machine,
+            before=self.before,
+            after=after,
+            versions=machine.versions(cell.suite, [*self.backend.requires, *self.backend.versions]),
+        )
+
+
+def busy(before: Condition, described: Machine) -> list[Caveat]:
+    """A caveat if other work was running when measuring began."""
+    if before.load_1min is None or before.load_1min <= BUSY * described.logical_cpus:
+        return []
+    return [
+        Caveat(
+            kind="busy_machine",
+            text=f"load was {before.load_1min:.1f} on {described.logical_cpus} CPUs before this run began",
+            advice="close other programs and measure again",
+        )
+    ]
+
+
+def out_of_memory(error: DoesNotFit) -> Outcome:
+    """`does_not_fit`, with what was wanted, what there was, and in which phase."""
+    wanted = f", wanted {human_bytes(error.wanted_bytes)} more" if error.wanted_bytes else ""
+    had = f" with {human_bytes(error.had_bytes)} there" if error.had_bytes else ""
+    return Outcome(ending=Ending.DOES_NOT_FIT, reason=f"out of memory in {error.phase}{wanted}{had}")
+
+
+def now() -> datetime:
+    """UTC."""
+    return datetime.now(UTC)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Count what a PyTorch model really holds: every parameter, unwrapped, with its quantization metadata."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.engine import Census
+
+GRID_BLOCK = 32
+GRID_VALUES = 16
+GRID_TENSORS = 8
+GRID_BLOCKS = 256
+
+
+def count(model: Any) -> Census:
+    """The census of a loaded model. Tensors that share memory are counted once."""
+    seen: set[int] = set()
+    storage: Counter[str] = Counter()
+    kernels: Counter[str] = Counter()
+    head = model.get_output_embeddings()
+    linear = quantized = linear_bytes = 0
+    left_out: list[str] = []
+    dense: list[torch.Tensor] = []
+    quantizing = any(_is_quantized(module) for module in model.modules())
+    for name, module in model.named_modules():
+        is_linear = _is_linear(module)
+        if is_linear:
+            kernels[type(module).__name__] += 1
+            if quantizing and not _is_quantized(module):
+                left_out.append(name)
+        for parameter, tensor in module.named_parameters(recurse=False):
+            parts = [(label, part) for label, part in _parts(module, parameter, tensor) if _new(part, seen)]
+            for label, part in parts:
+                storage[label] += part.numel() * part.element_size()
+            if is_linear and parameter == "weight" and module is not head and parts:
+                elements = _elements(module, tensor)
+                linear += elements
+                linear_bytes += sum(part.numel() * part.element_size() for _, part in parts)
+                if _is_quantized(module):
+                    quantized += elements
+                else:
+                    dense.append(tensor)
+    return Census(
+        bytes_by_storage=dict(storage),
+        linear_weights=linear,
+        linear_quantized=quantized,
+        linear_bits=8 * linear_bytes / linear if linear else 0.0,
+        kernels=dict(kernels),
+        left_out=tuple(left_out),
+        grid_share=None if quantizing else grid_share(dense),
+    )
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    """Fewer than 16 bits a weight, whichever library stores it."""
+    weight = getattr(module, "weight", None)
+    if not _is_linear(module) or weight is None:
+        return False
+    packed = any(part.dtype in {torch.int8, torch.uint8} for _, part in _parts(module, "weight", weight))
+    return packed or "float8" in str(weight.dtype)
+
+
+def _parts(module: nn.Module, name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """A parameter's tensors with their storage labels: itself or what it wraps, then its metadata.
+
+    bitsandbytes keeps int8 row scales in `weight.SCB` until the first forward pass moves them to `state.SCB`, and
+    4-bit scales in `weight.quant_state`; a tensor subclass (torchao and others) says what it wraps.
+    """
+    state = getattr(tensor, "quant_state", None)
+    if state is not None:
+        yield f"{state.quant_type}", tensor.data
+        for nested in (state, getattr(state, "state2", None)):
+            for value in vars(nested).values() if nested is not None else ():
+                if isinstance(value, torch.Tensor):
+                    yield f"{state.quant_type} metadata", value
+    elif hasattr(tensor, "__tensor_flatten__"):
+        for inner in tensor.__tensor_flatten__()[0]:
+            part = getattr(tensor, inner)
+            yield _dtype(part), part
+    else:
+        yield _dtype(tensor), tensor.data
+        if name == "weight":
+            scales = getattr(tensor, "SCB", None)
+            if scales is None:
+                scales = getattr(getattr(module, "state", None), "SCB", None)
+            if scales is not None:
+                yield "int8 metadata", scales
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _new(tensor: torch.Tensor, seen: set[int]) -> bool:
+    """Whether this memory has not been counted yet."""
+    pointer = tensor.data_ptr()
+    if pointer in seen:
+        return False
+    seen.add(pointer)
+    return True
+
+
+def _elements(module: nn.Module, tensor: torch.Tensor) -> int:
+    """Weights of a linear layer, however they are packed."""
+    state = getattr(tensor, "quant_state", None)
+    return int(torch.Size(state.shape).numel()) if state is not None else tensor.numel()
+
+
+def grid_share(tensors: list[torch.Tensor]) -> float | None:
+    """Share of sampled blocks of 32 consecutive weights that hold at most 16 distinct values.
+
+    Near 1, the weights were 4-bit before: quantizing them again to the same blocks looks falsely lossless.
+    """
+    grid = blocks = 0
+    for tensor in tensors[:: max(1, len(tensors) // GRID_TENSORS)]:
+        flat = tensor.detach().reshape(-1)
+        usable = min(flat.numel() // GRID_BLOCK, GRID_BLOCKS)
+        for block in flat[: usable * GRID_BLOCK].reshape(usable, GRID_BLOCK).float().cpu():
+            grid += len(block.unique()) <= GRID_VALUES
+            blocks += 1
+    return grid / blocks if blocks else None

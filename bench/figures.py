@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One record's samples become figures: medians, rates and intervals in base units, by the names tables use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import mean, median
+
+from bench.record import Measurement, Record
+from bench.stats import Estimate, clustered_mean, mean_estimate, median_estimate, proportion, quantile
+
+ACCURACY = ("acc", "exact_match", "em")
+"""Metrics that are a share of right items; the first one a task has stands for it in a table."""
+
+
+def figures(record: Record) -> dict[str, Estimate]:
+    """Every figure that this record's measurements give, in base units."""
+    found = {m.name: m for m in record.measurements if "part" not in m.labels and "storage" not in m.labels}
+    return {**_memory(found), **_speed(found), **_divergence(found), **_quality(record)}
+
+
+def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
+    if "weights_bytes" not in found:
+        return {}
+
+    def value(name: str) -> float:
+        return found[name].values[0]
+
+    baseline, weights, kv = value("baseline_bytes"), value("weights_bytes"), value("kv_bytes")
+    plain = {
+        "weights_bytes": weights,
+        "kv_bytes": kv,
+        "kv_bytes_per_token": kv / _number(found["kv_bytes"], "tokens"),
+        "peak_bytes": value("peak_bytes") - baseline,
+        "load_peak_bytes": value("load_peak_bytes") - baseline,
+        "workspace_bytes": value("peak_bytes") - value("loaded_bytes") - kv,
+        "unexplained_bytes": value("loaded_bytes") - baseline - weights,
+        "baseline_bytes": baseline,
+        "load_s": value("load_s"),
+        "linear_bits": value("linear_bits"),
+        "linear_quantized": value("linear_quantized"),
+    }
+    return {name: Estimate(number) for name, number in plain.items()}
+
+
+def prefill_rates(prefill: Measurement) -> list[float]:
+    """Tokens per second of each repeat."""
+    tokens = _number(prefill, "prompt_tokens") * _number(prefill, "batch")
+    return [tokens / seconds for seconds in prefill.values]
+
+
+def decode_rates(gaps: Measurement) -> list[float]:
+    """Tokens per second of each repeat: (tokens - 1) x batch over the sum of its gaps."""
+    size = int(_number(gaps, "per_repeat"))
+    runs = [gaps.values[i : i + size] for i in range(0, len(gaps.values), size)]
+    return [len(run) * _number(gaps, "batch") / sum(run) for run in runs]
+
+
+def _number(measurement: Measurement, label: str) -> float:
+    value = measurement.labels[label]
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _speed(found: dict[str, Measurement]) -> dict[str, Estimate]:
+    if "prefill_s" not in found:
+        return {}
+    return {
+        "prefill_tokens_per_s": median_estimate(prefill_rates(found["prefill_s"])),
+        "ttft_s": median_estimate(found["ttft_s"].values),
+        "decode_tokens_per_s": median_estimate(decode_rates(found["itl_s"])),
+        "itl_s": median_estimate(found["itl_s"].values),
+        "itl_p99_s": Estimate(quantile(found["itl_s"].values, 0.99)),
+    }
+
+
+def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
+    if "nll_nat" not in found:
+        return {}
+    nll = found["nll_nat"].values
+    result = {"ppl": _exponential(mean_estimate(nll))}
+    if "kld_nat" in found:
+        kld = found["kld_nat"]
+        differences = [a - b for a, b in zip(nll, found["reference_nll_nat"].values, strict=True)]
+        result |= {
+            "kld_mean": clustered_mean(kld.values, int(_number(kld, "window_tokens"))),
+            "kld_median": Estimate(median(kld.values)),
+            "kld_p99": Estimate(quantile(kld.values, 0.99)),
+            "kld_p999": Estimate(quantile(kld.values, 0.999)),
+            "kld_max": Estimate(max(kld.values)),
+            "same_top1": mean_estimate(found["same_top1"].values),
+            "ln_ppl_ratio": mean_estimate(differences),
+        }
+    return result
+
+
+def _exponential(estimate: Estimate) -> Estimate:
+    low, high = estimate.low, estimate.high
+    if low is None or high is None:
+        return Estimate(math.exp(estimate.value))
+    return Estimate(math.exp(estimate.value), math.exp(low), math.exp(high))
+
+
+def accuracies(record: Record) -> dict[str, Measurement]:
+    """By task, the items' right (1) and wrong (0) answers."""
+    tasks: dict[str, Measurement] = {}
+    for metric in ACCURACY:
+        for measurement in record.measurements:
+            task = measurement.labels.get("task")
+            if measurement.name == metric and isinstance(task, str):
+                tasks.setdefault(task, measurement)
+    return tasks
+
+
+def _quality(record: Record) -> dict[str, Estimate]:
+    tasks = accuracies(record)
+    result = {f"acc:{task}": proportion(m.values) for task, m in tasks.items()}
+    if tasks:
+        result["acc"] = _mean_of_tasks([m.values for m in tasks.values()])
+        result["items"] = Estimate(float(sum(len(m.values) for m in tasks.values())))
+    return result
+
+
+def _mean_of_tasks(samples: Sequence[Sequence[float]]) -> Estimate:
+    """Unweighted mean over tasks; the errors of independent tasks add in squares."""
+    parts = [mean_estimate(values) for values in samples]
+    value = mean(part.value for part in parts)
+    halves = [part.half_width or 0.0 for part in parts]
+    half = math.sqrt(sum(h * h for h in halves)) / len(parts)
+    return Estimate(value, value - half, value + half)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instruments measure; they never print and know nothing of models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds from an arbitrary start, read when the device has finished what it was given."""
+
+    name: str
+
+    def now(self) -> float:
+        """Seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Bytes in use at one moment, or at their highest. None where the counter does not tell."""
+
+    total_bytes: int
+    """The figure that `MemoryCounter.name` names."""
+    anonymous_bytes: int | None = None
+    """CPU: private memory that no file backs."""
+    file_bytes: int | None = None
+    """CPU: mapped from files, such as weights and libraries."""
+    proportional_bytes: int | None = None
+    """CPU: resident, shared pages divided among their users (PSS)."""
+    allocated_bytes: int | None = None
+    """GPU: live tensors of the framework's allocator."""
+    reserved_bytes: int | None = None
+    """GPU: what that allocator holds, live or not."""
+
+
+class MemoryCounter(Protocol):
+    """Memory of the process (CPU) or of the process on its device (GPU)."""
+
+    name: str
+    """Which counter gives `total_bytes`."""
+
+    def read(self) -> Reading:
+        """What is in use now."""
+
+    def reset_peak(self) -> None:
+        """Start the high-water mark again."""
+
+    def peak(self) -> Reading:
+        """The highest `total_bytes` since the last reset (other fields where the counter keeps them)."""
+
+    def capacity_bytes(self) -> int:
+        """What the device could still give at this moment plus what is in use here."""
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What measures one device."""
+
+    clock: Clock
+    memory: MemoryCounter

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory counters: the kernel's for a process tree, the driver's for a process on a GPU."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.instruments import Reading
+
+KIB = 1024
+
+
+class ProcessMemory:
+    """Resident bytes of this process and its children, from the kernel.
+
+    Linux: `smaps_rollup` for now, `VmHWM` (resettable by writing 5 to `clear_refs`, see proc(5)) for the peak.
+    Elsewhere: psutil's resident set now, and the process's own high-water mark, which cannot be reset; then
+    `resettable` is False and a peak lower than an earlier one cannot be seen.
+    """
+
+    def __init__(self) -> None:
+        self.process = psutil.Process()
+        self.linux = sys.platform == "linux"
+        self.resettable = self.linux and self._try_reset()
+        self.name = "VmHWM" if self.resettable else "VmHWM since start" if self.linux else "ru_maxrss"
+
+    def _pids(self) -> list[int]:
+        return [self.process.pid, *(child.pid for child in self.process.children(recursive=True))]
+
+    def _try_reset(self) -> bool:
+        try:
+            for pid in self._pids():
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+        except OSError:
+            return False
+        return True
+
+    def read(self) -> Reading:
+        """Resident, proportional, anonymous and file-backed bytes now, summed over the tree."""
+        if not self.linux:
+            return Reading(total_bytes=sum(psutil.Process(pid).memory_info().rss for pid in self._pids()))
+        sums = dict.fromkeys(("Rss", "Pss", "Anonymous"), 0)
+        for pid in self._pids():
+            for key, value in _fields(Path(f"/proc/{pid}/smaps_rollup")).items():
+                if key in sums:
+                    sums[key] += value
+        return Reading(
+            total_bytes=sums["Rss"],
+            anonymous_bytes=sums["Anonymous"],
+            file_bytes=sums["Rss"] - sums["Anonymous"],
+            proportional_bytes=sums["Pss"],
+        )
+
+    def reset_peak(self) -> None:
+        """Start the high-water mark again where the kernel lets us."""
+        if self.resettable:
+            self._try_reset()
+
+    def peak(self) -> Reading:
+        """Highest resident bytes since the reset; children's marks are added, an upper bound if they differ in time."""
+        if self.linux:
+            return Reading(total_bytes=sum(_fields(Path(f"/proc/{pid}/status"))["VmHWM"] for pid in self._pids()))
+        import resource  # not on Windows
+
+        unit = 1 if sys.platform == "darwin" else KIB
+        return Reading(total_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+    def capacity_bytes(self) -> int:
+        """Available memory plus what this process holds, or the container's limit where smaller."""
+        free = psutil.virtual_memory().available + self.process.memory_info().rss
+        limit = container_limit_bytes()
+        return min(free, limit) if limit else free
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """`Name:  123 kB` lines of a /proc file, in bytes."""
+    fields = {}
+    for line in path.read_text().splitlines():
+        name, _, rest = line.partition(":")
+        value, _, unit = rest.strip().partition(" ")
+        if unit == "kB":
+            fields[name] = int(value) * KIB
+    return fields
+
+
+def cgroup_folder() -> Path | None:
+    """This process's cgroup v2 folder, None where there is none."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("0::"):
+            folder = Path("/sys/fs/cgroup") / line[3:].lstrip("/")
+            return folder if folder.is_dir() else Path("/sys/fs/cgroup")
+    return None
+
+
+def container_limit_bytes() -> int | None:
+    """The smallest `memory.max` on the way up from this process's cgroup, None if unlimited or unknown."""
+    folder = cgroup_folder()
+    limits = []
+    while folder is not None and folder.is_relative_to("/sys/fs/cgroup"):
+        try:
+            text = (folder / "memory.max").read_text().strip()
+        except OSError:
+            text = "max"
+        if text.isdigit():
+            limits.append(int(text))
+        folder = folder.parent if folder != Path("/sys/fs/cgroup") else None
+    return min(limits) if limits else None
+
+
+def oom_kills() -> int | None:
+    """How often the kernel killed a process of this cgroup for lack of memory; None if it does not tell."""
+    folder = cgroup_folder()
+    try:
+        lines = (folder / "memory.events").read_text().splitlines() if folder else []
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+class CudaMemory:
+    """A process's memory on one NVIDIA GPU: the driver's figure, with the allocator's beside it.
+
+    NVML cannot tell processes apart in some containers; then the figure is the device's use minus what it was
+    when this was made, and `name` says so. The driver keeps no high-water mark, but the caching allocator never
+    gives back what it reserved, so the peak is the larger of the driver's figure now and the allocator's
+    highest reservation plus what the driver holds beyond it (the CUDA context).
+    """
+
+    def __init__(self, torch_cuda: Any, nvml: Any, index: int = 0) -> None:
+        self.cuda, self.nvml = torch_cuda, nvml
+        nvml.nvmlInit()
+        uuid = str(torch_cuda.get_device_properties(index).uuid)
+        self.handle = nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        self.base = int(nvml.nvmlDeviceGetMemoryInfo(self.handle).used)
+        self.index = index
+        self.name = "NVML device minus baseline"
+        torch_cuda.init()
+        if self._of_process() is not None:
+            self.name = "NVML process"
+
+    def _of_process(self) -> int | None:
+        try:
+            listed = self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
+        except self.nvml.NVMLError:
+            return None
+        used = [p.usedGpuMemory for p in listed if p.pid == os.getpid()]
+        return int(used[0]) if used and used[0] is not None else None
+
+    def _driver_bytes(self) -> int:
+        own = self._of_process() if self.name == "NVML process" else None
+        if own is None:
+            own = max(0, int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used) - self.base)
+        return own
+
+    def read(self) -> Reading:
+        """The driver's figure now, allocated and reserved beside it."""
+        self.cuda.synchronize(self.index)
+        return Reading(
+            total_bytes=self._driver_bytes(),
+            allocated_bytes=int(self.cuda.memory_allocated(self.index)),
+            reserved_bytes=int(self.cuda.memory_reserved(self.index)),
+        )
+
+    def reset_peak(self) -> None:
+        """Give unused blocks back to the driver and start the allocator's marks again."""
+        self.cuda.empty_cache()
+        self.cuda.reset_peak_memory_stats(self.index)
+
+    def peak(self) -> Reading:
+        """The highest since the reset."""
+        now = self.read()
+        reserved = int(self.cuda.max_memory_reserved(self.index))
+        beyond = max(0, now.total_bytes - (now.reserved_bytes or 0))
+        return Reading(
+            total_bytes=max(now.total_bytes, reserved + beyond),
+            allocated_bytes=int(self.cuda.max_memory_allocated(self.index)),
+            reserved_bytes=reserved,
+        )
+
+    def capacity_bytes(self) -> int:
+        """Free memory of the device plus what this process holds."""
+        return int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).free) + self._driver_bytes()
+
+
+class MpsMemory:
+    """Apple's GPU, which shares the host's memory: the driver's allocation for this process."""
+
+    name = "torch.mps.driver_allocated_memory"
+
+    def __init__(self, torch_mps: Any) -> None:
+        self.mps = torch_mps
+        self.highest = 0
+
+    def read(self) -> Reading:
+        """Driver and tensor bytes now."""
+        self.mps.synchronize()
+        total = int(self.mps.driver_allocated_memory())
+        self.highest = max(self.highest, total)
+        return Reading(total_bytes=total, allocated_bytes=int(self.mps.current_allocated_memory()))
+
+    def reset_peak(self) -> None:
+        """Give cached blocks back, so that the pool grows again to what is needed."""
+        self.mps.empty_cache()
+        self.highest = 0
+        self.read()
+
+    def peak(self) -> Reading:
+        """The pool only grows between resets, so its size now is its peak."""
+        self.read()
+        return Reading(total_bytes=self.highest)
+
+    def capacity_bytes(self) -> int:
+        """What Metal recommends as the largest working set."""
+        return int(self.mps.recommended_max_memory())

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where things lie: the checkout's own folders, and this machine's cache of what can be made again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CATALOG = ROOT / "catalog"
+RESULTS = ROOT / "results"
+
+
+def cache_folder() -> Path:
+    """`$BENCH_CACHE`, else `bench` in the user's cache folder. Deleting it loses time, never results."""
+    own = os.environ.get("BENCH_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(own) if own else Path(base) / "affordable-bench"
+
+
+def reference_folder() -> Path:
+    """Where the distributions of reference cells lie."""
+    return cache_folder() / "reference"

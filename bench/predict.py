@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes and seconds a cell will need, from the architecture alone: nothing is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench import architecture
+from bench.architecture import Role
+from bench.cell import Model, Scheme
+from bench.record import Prediction
+from bench.suite import Work
+
+PREFILL_WORKSPACE_ROWS = 24
+"""Activations alive at once during prefill: float32 rows of hidden size for each token, fitted on the default model."""
+RUNTIME_BYTES = {"cpu": 60 << 20, "cuda": 0, "mps": 0}
+"""What the first forward pass leaves in a process beyond weights and cache: thread buffers, library state."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rough speed of a kind of device: for expected times and time limits only, never for a table."""
+
+    load_bytes_per_s: float
+    load_s: float
+    operations_per_s: float
+    read_bytes_per_s: float
+    step_s: float
+
+
+RATES = {
+    "cpu": Rates(3e8, 6.0, 8e10, 8e9, 0.03),
+    "cuda": Rates(1e9, 10.0, 2e13, 5e11, 0.02),
+    "mps": Rates(1e9, 8.0, 2e12, 1e11, 0.02),
+}
+
+
+def weights_bytes(config: Mapping[str, Any], scheme: Scheme) -> int:
+    """Bytes of the census of a model loaded in a scheme.
+
+    Embeddings, norms, biases and the output head are left unquantized, as bitsandbytes leaves them.
+    """
+    total = 0
+    for weight in architecture.weights(config):
+        if weight.keep_fp32 and scheme.name != "bf16":
+            total += weight.parameters * 4
+        elif weight.role is Role.LINEAR:
+            total += weight.count * scheme.linear_bytes(weight.rows, weight.columns)
+        else:
+            total += weight.parameters * scheme.other_bytes
+    return total
+
+
+def cache_bytes(config: Mapping[str, Any], scheme: Scheme, tokens: int, batch: int = 1) -> int:
+    """Bytes of the KV cache holding `tokens` positions of `batch` sequences."""
+    return architecture.cache_elements(config, tokens, batch) * scheme.other_bytes
+
+
+def workspace_bytes(config: Mapping[str, Any], tokens: int) -> int:
+    """Bytes of temporary buffers while `tokens` positions are read at once."""
+    hidden = int(config.get("hidden_size") or config.get("n_embd") or config.get("d_model") or 0)
+    vocabulary = int(config.get("vocab_size") or 0)
+    return 4 * (tokens * hidden * PREFILL_WORKSPACE_ROWS + 2 * vocabulary)
+
+
+def predict(model: Model, scheme: Scheme, device: str, settings: Mapping[str, Any], work: Work) -> Prediction:
+    """What one cell will need; fields stay None where the architecture is unknown."""
+    config = model.architecture
+    if config is None:
+        return Prediction()
+    try:
+        weights = weights_bytes(config, scheme)
+        tokens = int(settings.get("prompt_tokens") or settings.get("window_tokens") or 512)
+        held = tokens + int(settings.get("decode_tokens") or 0)
+        kv = cache_bytes(config, scheme, held)
+    except architecture.UnknownArchitecture:
+        return Prediction()
+    peak = weights + kv + workspace_bytes(config, tokens) + RUNTIME_BYTES[device]
+    return Prediction(
+        weights_bytes=weights,
+        kv_bytes=kv,
+        peak_bytes=peak,
+        seconds=round(work_seconds(model, weights, RATES[device], work), 1),
+    )
+
+
+def work_seconds(model: Model, weights: int, rates: Rates, work: Work) -> float:
+    """Rough seconds for so many tokens: two operations a parameter and token, every byte read once a decoded token."""
+    parameters = model.parameters or weights // 2
+    prefill = work.prefill_tokens * 2 * parameters / rates.operations_per_s
+    decode = work.decode_tokens * (rates.step_s + weights / rates.read_bytes_per_s)
+    return prefill + decode
+
+
+def load_seconds(prediction: Prediction, device: str) -> float:
+    """Rough seconds from starting a worker to a model ready."""
+    rates = RATES[device]
+    return rates.load_s + (prediction.weights_bytes or 0) / rates.load_bytes_per_s

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answer: the record schema, the one place where every stored field is declared and documented."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field, JsonValue
+
+from bench.cell import Cell, Value
+
+SCHEMA_VERSION = 1
+
+
+class Unit(StrEnum):
+    """One base unit per dimension; text such as "3.2 GiB" exists only at the edge."""
+
+    BYTE = "byte"
+    SECOND = "second"
+    TOKEN = "token"  # noqa: S105 - a unit
+    FRACTION = "fraction"
+    """Between 0 and 1; a right or wrong item is 1.0 or 0.0."""
+    NAT = "nat"
+    """Natural-log units: log-likelihoods and KL divergence."""
+    BIT = "bit"
+    COUNT = "count"
+    JOULE = "joule"
+
+
+class How(StrEnum):
+    """How a figure was obtained."""
+
+    MEASURED = "measured"
+    COMPUTED = "computed"
+    CLAIMED = "claimed"
+
+
+class Measurement(Value):
+    """Raw samples of one quantity. Statistics are made on reading, never stored."""
+
+    name: str
+    """What was measured, its unit as suffix where one applies: `prefill_s`, `peak_bytes`, `acc`."""
+    unit: Unit
+    values: tuple[float, ...]
+    """Every sample, in the order taken; finite."""
+    how: How = How.MEASURED
+    counter: str | None = None
+    """The counter or method that gave it (`VmHWM`, `perf_counter`, `census` …), None where the suite says it."""
+    labels: dict[str, JsonValue] = Field(default_factory=dict)
+    """What the samples belong to: task, prompt tokens, batch, the item digest …"""
+
+
+class Text(Value):
+    """A text a model produced while it was measured, so that an empty or looping answer is seen."""
+
+    name: str
+    text: str
+    sha256: str
+    tokens: int
+
+
+class Ending(StrEnum):
+    """How a cell ended."""
+
+    OK = "ok"
+    DOES_NOT_FIT = "does_not_fit"
+    UNSUPPORTED = "unsupported"
+    TIMED_OUT = "timed_out"
+    KILLED = "killed"
+    FAILED = "failed"
+
+    @property
+    def settled(self) -> bool:
+        """Whether asking again would give the same answer."""
+        return self in {Ending.OK, Ending.DOES_NOT_FIT, Ending.UNSUPPORTED}
+
+
+class Outcome(Value):
+    """An ending with its reason. A reason is required for every ending but `ok`."""
+
+    ending: Ending
+    reason: str = ""
+    """One line for a table."""
+    detail: str = ""
+    """Traceback or the end of the worker's log, empty if there is none."""
+
+
+class Caveat(Value):
+    """A typed warning that a table can print, with advice."""
+
+    kind: str
+    """`low_bit_grid`, `not_steady`, `empty_output`, `busy_machine` …"""
+    text: str
+    advice: str = ""
+
+
+class Machine(Value):
+    """What ran it. Fields a platform does not tell are None."""
+
+    device: str
+    """Slug: kind and model, as in `results/<device>/`."""
+    kind: str
+    """`cpu`, `cuda` or `mps`."""
+    name: str
+    """The device's own name."""
+    os: str
+    kernel: str
+    python: str
+    cpu: str
+    cpu_flags: tuple[str, ...]
+    """The instruction sets that matter to inference, sorted."""
+    logical_cpus: int
+    """CPUs this process may use, container limits and affinity included."""
+    memory_bytes: int
+    """Memory this process may use: the machine's, or the container's limit where smaller."""
+    gpu_memory_bytes: int | None = None
+    driver: str | None = None
+    cuda: str | None = None
+
+
+class Condition(Value):
+    """The state of the machine at one moment."""
+
+    load_1min: float | None = None
+    """Runnable processes, averaged over one minute; None where the platform has no such figure."""
+    available_bytes: int
+    cpu_mhz: float | None = None
+
+
+class Provenance(Value):
+    """Which bytes were loaded."""
+
+    source: str
+    """Package and version, repository, folder name or `random`."""
+    revision: str | None = None
+    """Commit found, None if the source has none."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """Weight file names and `size:sha256-prefix` of each (the whole file is hashed when made, else its head)."""
+    random: bool = False
+    """True if the values are random: then nothing here says anything about quality."""
+    stored_as: str | None = None
+    """How the source stores its weights (`Q4_1`, `bfloat16` …), None if unknown."""
+
+
+class Versions(Value):
+    """What measured it."""
+
+    bench: str
+    git: str | None
+    """Revision of this project, `+` appended if the tree had changes; None outside a checkout."""
+    suite_sha256: str
+    """First 12 digits of the suite file's hash."""
+    packages: dict[str, str]
+    """Installed versions of the packages that can change a figure."""
+
+
+class Prediction(Value):
+    """What was expected before loading, kept beside what was found. None where nothing could be said."""
+
+    weights_bytes: int | None = None
+    kv_bytes: int | None = None
+    peak_bytes: int | None = None
+    seconds: float | None = None
+
+
+class Record(Value):
+    """One answer: the cell, how it ended, the samples, and everything needed to believe them."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
+    id: str = Field(pattern=r"^[0-9a-f]{8}$")
+    """Eight hexadecimal digits, unique within the device."""
+    run: str
+    """The call that asked for it."""
+    cell: Cell
+    outcome: Outcome
+    started: str
+    """UTC, ISO 8601, to the second."""
+    seconds: float
+    """Wall-clock seconds the suite took; for a load that failed, the load."""
+    measurements: tuple[Measurement, ...] = ()
+    texts: tuple[Text, ...] = ()
+    warnings: tuple[Caveat, ...] = ()
+    predicted: Prediction = Prediction()
+    provenance: Provenance | None = None
+    """None if loading never got that far."""
+    threads: int | None = None
+    """Threads the engine computed with."""
+    machine: Machine
+    before: Condition
+    after: Condition
+    versions: Versions
+
+    def measurement(self, name: str, **labels: JsonValue) -> Measurement | None:
+        """The measurement of that name whose labels include these, None if there is none."""
+        for measurement in self.measurements:
+            if measurement.name == name and labels.items() <= measurement.labels.items():
+                return measurement
+        return None

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A reference's full-vocabulary distributions on disk, compact enough to keep and exact enough to compare with.
+
+A probability p is stored as the 16-bit code round(65535 * p^(1/4)). In log-probability that is a step of
+4 / 65535 * p^(-1/4): 6e-5 nats at p = 1, 7e-4 at p = e^-10, so the error is small exactly where KL divergence puts
+its weight. Rows are renormalised on reading. `divergence` measures the error where the reference is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+POWER = 4
+CODES = 65535
+CACHE_LIMIT_BYTES = 8 * 1024**3
+"""The oldest references go when the folder grows beyond this."""
+
+
+def encode(log_probs: Floats) -> NDArray[np.uint16]:
+    """Codes of log-probabilities (nats)."""
+    codes: NDArray[np.uint16] = np.rint(np.exp(log_probs / POWER) * CODES).astype(np.uint16)
+    return codes
+
+
+def decode(codes: NDArray[np.uint16]) -> Floats:
+    """Log-probabilities (nats) of codes along the last axis, renormalised; code 0 stands for half a step."""
+    table = POWER * np.log(np.maximum(np.arange(CODES + 1), 0.5) / CODES)
+    log_probs: Floats = table.astype(np.float32)[codes]
+    log_probs -= np.log(np.exp(log_probs).sum(axis=-1, keepdims=True))
+    return log_probs
+
+
+def kl_divergence(reference: Floats, other: Floats) -> Floats:
+    """KL(reference || other) in nats along the last axis of two arrays of log-probabilities."""
+    result: Floats = (np.exp(reference) * (reference - other)).sum(axis=-1)
+    return result
+
+
+def negative_log_likelihood(log_probs: Floats, tokens: Sequence[int]) -> Floats:
+    """Nats of each next token: row i of `log_probs` predicts tokens[i + 1]."""
+    result: Floats = -np.take_along_axis(log_probs, np.asarray(tokens)[1:, None], axis=-1)[:, 0]
+    return result
+
+
+class Writer:
+    """Writes one reference file, whole or not at all: a folder `NAME` with codes, top-1, likelihoods and tokens."""
+
+    def __init__(self, path: Path, windows: Sequence[Sequence[int]], vocabulary: int) -> None:
+        self.path, self.windows = path, windows
+        self.part = path.with_name(f"{path.name}.part{os.getpid()}")
+        self.part.mkdir(parents=True, exist_ok=True)
+        rows = sum(len(window) - 1 for window in windows)
+        self.codes = np.lib.format.open_memmap(
+            self.part / "codes.npy", mode="w+", dtype=np.uint16, shape=(rows, vocabulary)
+        )
+        self.row = 0
+        self.top1: list[NDArray[np.int64]] = []
+        self.nll: list[Floats] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, log_probs: Floats) -> Floats:
+        """Store the next window's distributions; returns them as they will be read back."""
+        window = self.windows[len(self.nll)]
+        codes = encode(log_probs)
+        self.codes[self.row : self.row + len(codes)] = codes
+        self.row += len(codes)
+        self.top1.append(log_probs.argmax(axis=-1))
+        self.nll.append(negative_log_likelihood(log_probs, window))
+        return decode(codes)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.codes.flush()
+            np.savez(self.part / "exact.npz", top1=np.concatenate(self.top1), nll=np.concatenate(self.nll))
+            (self.part / "tokens.json").write_text(json.dumps([list(w) for w in self.windows]))
+            remove(self.path)
+            self.part.rename(self.path)
+            prune(self.path.parent, keep=self.path)
+        else:
+            remove(self.part)
+
+
+class Reader:
+    """Reads one reference file.
+
+    Raises ValueError when it was written for other tokens.
+    """
+
+    def __init__(self, path: Path, windows: Sequence[Sequence[int]]) -> None:
+        if json.loads((path / "tokens.json").read_text()) != [list(w) for w in windows]:
+            raise ValueError(f"reference {path.name} was written for other tokens")
+        self.codes: Any = np.load(path / "codes.npy", mmap_mode="r")
+        exact = np.load(path / "exact.npz")
+        self._top1, self._nll = exact["top1"], exact["nll"]
+        self.ends = np.cumsum([0, *(len(window) - 1 for window in windows)])
+
+    def _rows(self, index: int) -> slice:
+        return slice(int(self.ends[index]), int(self.ends[index + 1]))
+
+    def log_probs(self, index: int) -> Floats:
+        """Log-probabilities of window `index`, shape (tokens - 1, vocabulary)."""
+        return decode(np.asarray(self.codes[self._rows(index)]))
+
+    def top1(self, index: int) -> NDArray[np.int64]:
+        """Most probable token at each position of window `index`."""
+        result: NDArray[np.int64] = self._top1[self._rows(index)]
+        return result
+
+    def nll(self, index: int) -> Floats:
+        """Exact negative log-likelihood of each next token of window `index`, nats."""
+        result: Floats = self._nll[self._rows(index)]
+        return result
+
+
+def remove(path: Path) -> None:
+    """Delete a reference, or what is left of one."""
+    if path.is_dir():
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+
+
+def prune(folder: Path, keep: Path, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
+    """Delete the oldest references until the folder is within its limit, never `keep`."""
+    sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in folder.iterdir() if p.is_dir()}
+    for path in sorted(sizes, key=lambda p: p.stat().st_mtime):
+        if sum(sizes.values()) > limit_bytes and path != keep:
+            remove(path)
+            del sizes[path]

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the runner tells a worker, as one file: the contract between two processes that never import each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.cell import Cell, Model, Scheme, Value, Weights
+from bench.record import Condition, Machine, Prediction
+
+
+class Asked(Value):
+    """One cell and what was predicted for it."""
+
+    cell: Cell
+    predicted: Prediction
+    reference: Cell | None = None
+    """The divergence cell this one is compared with (itself, if it is the reference); None for other suites."""
+
+
+class Request(Value):
+    """All that a worker is told."""
+
+    run: str
+    results: Path
+    cache: Path
+    events: int
+    """File descriptor to write events to."""
+    model: Model
+    weights: Weights
+    path: str | None
+    backend: str
+    scheme: Scheme
+    threads: int | None
+    machine: Machine
+    before: Condition
+    cells: tuple[Asked, ...]

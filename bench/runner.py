@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process for each loaded model: start it, wait without working, enforce limits, make every ending a Record."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench import machine
+from bench.assemble import Assembler, now
+from bench.engine import backend
+from bench.errors import UserError
+from bench.instruments.memory import oom_kills
+from bench.places import ROOT, cache_folder
+from bench.plan import Plan, Planned
+from bench.record import Condition, Ending, Machine, Outcome, Record
+from bench.request import Asked, Request
+from bench.store import Store, read_record
+
+LEAST_LIMIT_S = 900.0
+LIMIT_FACTOR = 30
+"""A cell may take this many times its predicted seconds, and at least LEAST_LIMIT_S, before it is stopped."""
+GRACE_S = 3.0
+LOG_TAIL = 4000
+
+
+class Observer(Protocol):
+    """Hears what happens, to show it."""
+
+    def load(self, first: Planned) -> None:
+        """A worker begins to load."""
+
+    def cell(self, planned: Planned) -> None:
+        """A cell begins."""
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """Progress within a load or a cell; total 0 where unknown."""
+
+    def record(self, record: Record) -> None:
+        """A record is on disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How a call restrains its workers."""
+
+    timeout_s: float | None = None
+    """Seconds one load or one cell may take, None for a generous multiple of its prediction."""
+    threads: int | None = None
+
+
+@dataclass
+class Flight:
+    """One worker in the air."""
+
+    cells: list[Planned]
+    current: Planned | None = None
+    """The cell being answered, None while loading."""
+    began: float = field(default_factory=time.monotonic)
+    started: datetime = field(default_factory=now)
+    refused: UserError | None = None
+    timed_out: float | None = None
+    """The limit it broke, None if it did not."""
+
+
+class Runner:
+    """Runs a plan."""
+
+    def __init__(
+        self, *, run: str, store: Store, described: Machine, before: Condition, observer: Observer, limits: Limits
+    ) -> None:
+        self.run_id, self.store, self.machine, self.before = run, store, described, before
+        self.observer, self.limits = observer, limits
+        self.records: list[Record] = []
+
+    def run(self, plan: Plan) -> list[Record]:
+        """Answer every cell of the plan; returns the records, one for each.
+
+        Raises UserError when `results/` refuses to be written, KeyboardInterrupt after stopping the worker.
+        """
+        for left in plan.left_out:
+            if left.planned is not None:
+                outcome = Outcome(ending=Ending.DOES_NOT_FIT, reason=left.reason)
+                self._write([left.planned], outcome, now(), 0.0)
+        for _, group in groupby(plan.cells, key=lambda planned: planned.cell.load_key):
+            remaining = list(group)
+            while remaining:
+                answered = self._launch(remaining)
+                remaining = [planned for planned in remaining if planned.cell.key not in answered]
+        return self.records
+
+    def _launch(self, cells: Sequence[Planned]) -> set[str]:
+        """One worker over `cells`; returns the keys that have a record now, at least one."""
+        flight = Flight(list(cells))
+        kills = oom_kills()
+        known = len(self.records)
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            read, write = os.pipe()
+            request = Path(folder) / "request.json"
+            request.write_text(self._request(flight.cells, write).model_dump_json(), encoding="utf-8")
+            log = Path(folder) / "log.txt"
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "bench.worker", str(request)],
+                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[write],
+                    cwd=ROOT, env=self._environment(flight.cells[0]), start_new_session=True,
+                )  # fmt: skip
+            os.close(write)
+            self.observer.load(flight.cells[0])
+            try:
+                code = self._wait(process, read, flight)
+            finally:
+                stop_group(process)
+                os.close(read)
+            answered = {record.cell.key for record in self.records[known:]}
+            unanswered = [planned for planned in flight.cells if planned.cell.key not in answered]
+            if flight.refused is not None:
+                raise flight.refused
+            if unanswered and (code or flight.timed_out):
+                tail = log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
+                culprits = [flight.current] if flight.current in unanswered else unanswered
+                outcome = death(code, flight, tail, kills)
+                self._write([c for c in culprits if c], outcome, flight.started, time.monotonic() - flight.began)
+            elif unanswered:
+                outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
+                self._write(unanswered, outcome, flight.started, time.monotonic() - flight.began)
+        return {record.cell.key for record in self.records[known:]}
+
+    def _request(self, cells: Sequence[Planned], events: int) -> Request:
+        first = cells[0]
+        return Request(
+            run=self.run_id,
+            results=self.store.root.resolve(),
+            cache=cache_folder(),
+            events=events,
+            model=first.model,
+            weights=first.cell.weights,
+            path=str(Path(first.path).resolve()) if first.path else None,
+            backend=first.cell.backend,
+            scheme=first.scheme,
+            threads=self.limits.threads,
+            machine=self.machine,
+            before=self.before,
+            cells=tuple(
+                Asked(cell=planned.cell, predicted=planned.predicted, reference=planned.reference) for planned in cells
+            ),
+        )
+
+    def _environment(self, first: Planned) -> dict[str, str]:
+        """The caller's, without the network where nothing needs it, and with caches of our own."""
+        own = {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(cache_folder() / "datasets")}
+        if self.machine.kind == "cpu":
+            own["CUDA_VISIBLE_DEVICES"] = ""
+        if self.limits.threads:
+            own["OMP_NUM_THREADS"] = str(self.limits.threads)
+        if first.cell.weights != "hub" and not self._hub_tasks(first):
+            own |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        paths = [str(ROOT), os.environ.get("PYTHONPATH")]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **own}
+
+    def _hub_tasks(self, first: Planned) -> bool:
+        from suites.quality import OFFLINE
+
+        return any(task not in OFFLINE for task in _tasks(first))
+
+    def _wait(self, process: subprocess.Popen[bytes], events: int, flight: Flight) -> int:
+        """Sleep until the worker says something, ends, or breaks its limit; returns its exit code."""
+        ended_read, ended_write = os.pipe()
+
+        def watch() -> None:
+            process.wait()
+            os.write(ended_write, b"!")
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        pending = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(events, selectors.EVENT_READ)
+            selector.register(ended_read, selectors.EVENT_READ)
+            while True:
+                left = self._limit(flight) - (time.monotonic() - flight.began)
+                ready = {key.fd for key, _ in selector.select(max(0.0, left))}
+                if events in ready:
+                    chunk = os.read(events, 65536)
+                    if not chunk:
+                        selector.unregister(events)
+                    *lines, pending = (pending + chunk).split(b"\n")
+                    for line in lines:
+                        self._hear(json.loads(line), flight)
+                elif ended_read in ready:
+                    break
+                elif left <= 0:
+                    flight.timed_out = self._limit(flight)
+                    stop_group(process)
+        watcher.join()
+        os.close(ended_read)
+        os.close(ended_write)
+        return process.returncode
+
+    def _limit(self, flight: Flight) -> float:
+        if flight.timed_out is not None:
+            return flight.timed_out + GRACE_S * 10  # it has been killed: wait for its end alone
+        if self.limits.timeout_s is not None:
+            return self.limits.timeout_s
+        planned = flight.current or flight.cells[0]
+        return max(LEAST_LIMIT_S, LIMIT_FACTOR * (planned.predicted.seconds or 0.0))
+
+    def _hear(self, event: dict[str, Any], flight: Flight) -> None:
+        kind = event["event"]
+        if kind == "phase":
+            self.observer.phase(event["name"], event["done"], event["total"])
+        elif kind == "cell":
+            flight.current = next(p for p in flight.cells if p.cell.key == event["key"])
+            flight.began, flight.started = time.monotonic(), now()
+            self.observer.cell(flight.current)
+        elif kind == "record":
+            record = read_record(Path(event["path"]))
+            self.records.append(record)
+            self.observer.record(record)
+        elif kind == "refused":
+            flight.refused = UserError(event["message"], event["remedy"])
+
+    def _write(self, cells: Sequence[Planned], outcome: Outcome, started: datetime, seconds: float) -> None:
+        for planned in cells:
+            assembler = Assembler(
+                run=self.run_id, machine=self.machine, backend=backend(planned.cell.backend), before=self.before
+            )
+            record = assembler.record(
+                planned.cell, outcome, started=started, seconds=seconds, predicted=planned.predicted
+            )
+            self.store.write(record)
+            self.records.append(record)
+            self.observer.record(record)
+
+
+def _tasks(planned: Planned) -> Iterator[str]:
+    tasks = planned.cell.settings.get("tasks")
+    if isinstance(tasks, list):
+        yield from map(str, tasks)
+
+
+def stop_group(process: subprocess.Popen[bytes]) -> None:
+    """End a worker and everything it started: asked first, then killed."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_S)
+        if process.returncode is not None and sign is signal.SIGTERM and not _group_alive(process.pid):
+            return
+
+
+def _group_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def death(code: int, flight: Flight, log: str, kills_before: int | None) -> Outcome:
+    """What a worker's death means: a limit broken, out of memory, killed by someone, or a crash of its own."""
+    phase = f"in {flight.current.cell.suite}" if flight.current else "while loading"
+    if flight.timed_out is not None:
+        reason = f"stopped {phase} after {flight.timed_out:.0f} s without an answer"
+        return Outcome(ending=Ending.TIMED_OUT, reason=reason, detail=log)
+    if code == -signal.SIGKILL:
+        kills = oom_kills()
+        if kills is not None and kills_before is not None and kills > kills_before:
+            return Outcome(ending=Ending.DOES_NOT_FIT, reason=f"the kernel ran out of memory {phase}", detail=log)
+        reason = f"killed by signal 9 {phase}: by the kernel for lack of memory, or by someone"
+        return Outcome(ending=Ending.KILLED, reason=reason, detail=log)
+    if code < 0:
+        name = signal.Signals(-code).name
+        return Outcome(ending=Ending.KILLED, reason=f"the worker died of {name} {phase}", detail=log)
+    last = next((line for line in reversed(log.splitlines()) if line.strip()), "no output")
+    return Outcome(ending=Ending.FAILED, reason=f"the worker exited {code} {phase}: {last[:200]}", detail=log)
+
+
+def new_run_id() -> str:
+    """UTC time and four random digits: sortable, unique enough across hosts."""
+    return f"{now():%Y%m%dT%H%M%SZ}-{os.urandom(2).hex()}"
+
+
+def free_bytes(kind: str) -> int:
+    """Memory a worker could have now, 0 where that is not known before it starts."""
+    import psutil
+
+    from bench.instruments.memory import container_limit_bytes
+
+    if kind == "cuda":
+        found = machine.gpu()
+        return int(found["memory_bytes"]) if found else 0
+    available = psutil.virtual_memory().available
+    limit = container_limit_bytes()
+    return min(available, limit) if limit else available

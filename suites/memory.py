@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory of one loaded model, from four independent counts that must add up.
+
+Loading is timed and watched from before the engine is told to load until it is ready: `load_s`, `load_peak_bytes`.
+Weights are a census of every parameter with its quantization metadata, shared tensors once (`weights_bytes`, one
+sample per storage type in the label). Then the high-water mark is reset, a prompt of `prompt_tokens` is read and
+`decode_tokens` are generated at batch 1; the KV cache is counted from its tensors (`kv_bytes`) while it is alive,
+and the peak is read (`peak_bytes`). All process figures are absolute; baseline is the process with its libraries
+imported and nothing loaded, so on reading
+
+    peak above baseline = weights + kv + workspace + unexplained
+    unexplained = loaded - baseline - weights     (what loading left behind that is no parameter)
+    workspace   = peak - loaded - kv              (activations and temporary buffers)
+
+Counters: on a CPU the kernel's resident set of the whole process tree, with the peak from the resettable VmHWM; on
+a GPU the driver's figure for the process, the allocator's own marks beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import JsonValue
+
+from bench.instruments import Reading
+from bench.record import Caveat, How, Measurement, Unit
+from bench.suite import SuiteRun, Work, measured
+from suites import probe
+
+VERSION = 1
+PROFILES = {
+    "smoke": {"prompt_tokens": 128, "decode_tokens": 8},
+    "standard": {"prompt_tokens": 512, "decode_tokens": 32},
+    "full": {"prompt_tokens": 512, "decode_tokens": 128},
+}
+
+
+def work(settings: Mapping[str, Any]) -> Work:
+    """One prompt and one generation."""
+    return Work(prefill_tokens=settings["prompt_tokens"], decode_tokens=settings["decode_tokens"])
+
+
+def measure(run: SuiteRun) -> list[Measurement]:
+    """Load, weights, KV cache and peak of this model."""
+    loading, memory = run.loading, run.instruments.memory
+    prompt = probe.prompt(run.engine.encode, run.settings["prompt_tokens"])
+    run.phase("generate", 0, 1)
+    memory.reset_peak()
+    generation = run.engine.prefill([prompt], suppress=run.engine.end_tokens)
+    for _ in range(run.settings["decode_tokens"]):
+        generation.step()
+    kv_bytes, kv_tokens = generation.cache_bytes, generation.cache_tokens
+    peak = memory.peak()
+    generation.close()
+    run.phase("generate", 1, 1)
+    if memory.name == "ru_maxrss" or memory.name.endswith("since start"):
+        run.caveats.append(
+            Caveat(
+                kind="peak_not_reset",
+                text="the high-water mark could not be reset, so the peak includes loading",
+                advice="run outside a sandbox that hides /proc/self/clear_refs",
+            )
+        )
+    found = _readings("baseline", loading.baseline, memory.name)
+    found += _readings("load_peak", loading.peak, memory.name)
+    found += _readings("loaded", loading.loaded, memory.name)
+    found += _readings("peak", peak, memory.name)
+    found.append(measured("load_s", Unit.SECOND, loading.seconds, counter=run.instruments.clock.name))
+    found.append(measured("kv_bytes", Unit.BYTE, kv_bytes, counter="cache tensors", labels={"tokens": kv_tokens}))
+    return found + _census(run)
+
+
+def _readings(name: str, reading: Reading, counter: str) -> list[Measurement]:
+    """One measurement for each figure the counter gave: the total under `NAME_bytes`, the others with a part label."""
+    found = [measured(f"{name}_bytes", Unit.BYTE, reading.total_bytes, counter=counter)]
+    for part in ("anonymous", "file", "proportional", "allocated", "reserved"):
+        value = getattr(reading, f"{part}_bytes")
+        if value is not None:
+            found.append(measured(f"{name}_{part}_bytes", Unit.BYTE, value, labels={"part": part}))
+    return found
+
+
+def _census(run: SuiteRun) -> list[Measurement]:
+    census = run.engine.census()
+    found = [measured("weights_bytes", Unit.BYTE, census.total_bytes, counter="census")]
+    for storage, count in sorted(census.bytes_by_storage.items()):
+        found.append(measured("weights_part_bytes", Unit.BYTE, count, counter="census", labels={"storage": storage}))
+    share = census.linear_quantized / census.linear_weights if census.linear_weights else 0.0
+    found.append(measured("linear_quantized", Unit.FRACTION, share, counter="census"))
+    found.append(measured("linear_bits", Unit.BIT, census.linear_bits, counter="census", how=How.COMPUTED))
+    for kernel, count in sorted(census.kernels.items()):
+        found.append(measured("kernels", Unit.COUNT, count, counter="census", labels={"kernel": kernel}))
+    if census.left_out:
+        names: list[JsonValue] = list(census.left_out)
+        found.append(measured("left_out", Unit.COUNT, len(names), counter="census", labels={"modules": names[:20]}))
+    return found
