@@ -48,8 +48,12 @@ class Scheme(Value):
     """Bytes of metadata for each group."""
     row_bytes: float = 0
     """Bytes of metadata for each output row."""
+    layer_bytes: int = 0
+    """Bytes of metadata for each linear layer, whatever its size."""
     other_bytes: int = 2
     """Bytes of one parameter that is not a quantized linear weight (embeddings, norms, the head)."""
+    bias_bytes: int | None = None
+    """Bytes of one element of a quantized layer's bias, None if as other parameters."""
     method: str
     """One sentence for the footnote of a table."""
 
@@ -57,7 +61,7 @@ class Scheme(Value):
         """Bytes of one linear layer's weight of shape (rows, columns), its quantization metadata included."""
         count = rows * columns
         groups = -(-count // self.group) if self.group else 0
-        return int(-(-count * self.bits // 8) + groups * self.group_bytes + rows * self.row_bytes)
+        return int(-(-count * self.bits // 8) + groups * self.group_bytes + rows * self.row_bytes + self.layer_bytes)
 
     @property
     def quantizes(self) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from bench.cell import Model, Precision, Scheme, Weights
 from bench.errors import UserError
 from bench.instruments import Instruments
-from bench.record import Caveat, Provenance
+from bench.record import Caveat, Machine, Provenance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,6 +190,8 @@ class Backend:
     """Clock and memory counters for a device kind, ready before anything is loaded."""
     prepare: Callable[[LoadRequest], None] = lambda request: None
     """Download or convert weights and import libraries: all that is not loading, untimed. Raises as `load`."""
+    adapt: Callable[[Scheme, Machine], Scheme] = lambda scheme, machine: scheme
+    """The scheme as a given machine stores it, where its kernels repack weights."""
     versions: tuple[str, ...] = ()
     """Further distributions whose versions belong in a record."""
     needs_repository: bool = field(default=True)

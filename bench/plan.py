@@ -231,7 +231,8 @@ def _planned(
         settings=settings,
         device=machine.device,
     )
-    predicted = predict.predict(model, scheme, machine.kind, settings, found.work(settings))
+    stored = engine.adapt(scheme, machine)
+    predicted = predict.predict(model, stored, machine.kind, settings, found.work(settings))
     reference = reference_cell(cell, machine.kind) if name == "divergence" else None
     return Planned(cell=cell, model=model, scheme=scheme, predicted=predicted, path=selection.path, reference=reference)
 

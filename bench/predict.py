@@ -43,11 +43,15 @@ def weights_bytes(config: Mapping[str, Any], scheme: Scheme) -> int:
     Embeddings, norms, biases and the output head are left unquantized, as bitsandbytes leaves them.
     """
     total = 0
-    for weight in architecture.weights(config):
+    every = architecture.weights(config)
+    linear_biases = {f"{weight.name}.bias" for weight in every if weight.role is Role.LINEAR}
+    for weight in every:
         if weight.keep_fp32 and scheme.name != "bf16":
             total += weight.parameters * 4
         elif weight.role is Role.LINEAR:
             total += weight.count * scheme.linear_bytes(weight.rows, weight.columns)
+        elif weight.name in linear_biases and scheme.bias_bytes is not None:
+            total += weight.parameters * scheme.bias_bytes
         else:
             total += weight.parameters * scheme.other_bytes
     return total

@@ -6,6 +6,7 @@ from __future__ import annotations
 from bench.cell import Precision, Scheme
 from bench.engine import Backend, Engine, LoadRequest
 from bench.instruments import Instruments
+from bench.record import Machine
 
 NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
 SCHEMES = (
@@ -25,8 +26,18 @@ SCHEMES = (
         row_bytes=4,
         method="bitsandbytes LLM.int8(), outlier threshold 6.0; embeddings and head stay 16-bit",
     ),
-    Scheme(name="bnb-nf4", precision=Precision.INT4, bits=4, group=64, group_bytes=4, method=NF4),
+    Scheme(name="bnb-nf4", precision=Precision.INT4, bits=4, group=64, group_bytes=4, layer_bytes=64, method=NF4),
 )
+
+
+def adapt(scheme: Scheme, machine: Machine) -> Scheme:
+    """bitsandbytes' NF4 on a CPU: the first forward pass casts biases to the compute type, float32 here, and on CPUs
+    with AVX-512 BF16 repacks the weights with bfloat16 scales.
+    """
+    if scheme.name != "bnb-nf4" or machine.kind != "cpu":
+        return scheme
+    scales = 2 if "avx512_bf16" in machine.cpu_flags else 4
+    return scheme.model_copy(update={"group_bytes": scales, "bias_bytes": 4})
 
 
 def load(request: LoadRequest) -> Engine:
@@ -74,5 +85,6 @@ BACKEND = Backend(
     install='pip install -e ".[transformers]"',
     load=load,
     prepare=prepare,
+    adapt=adapt,
     instruments=instruments,
 )

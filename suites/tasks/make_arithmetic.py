@@ -105,12 +105,12 @@ def prices(rng: random.Random, level: int) -> Sum:
         return f"One {one} costs {cost}. Two {many} cost", 2 * cost
     if level == 1:
         price = rng.randint(1, 9)
-        return f"I pay 10 for a {one} at {price}. My change is", 10 - price
+        return f"I pay 10 for a {one} at {price}. Change:", 10 - price
     if rng.random() < 0.5:
         cost, count = rng.randint(4, 9), rng.randint(3, 8)
         return f"One {one} costs {cost}. {count} {many} cost", cost * count
     price = rng.randint(11, 38)
-    return f"I pay 50 for a {one} at {price}. My change is", 50 - price
+    return f"I pay 50 for a {one} at {price}. Change:", 50 - price
 
 
 def comparison(rng: random.Random, level: int) -> Sum:
@@ -123,8 +123,8 @@ def comparison(rng: random.Random, level: int) -> Sum:
     if level == 1:
         four = rng.sample(range(11, 99), 4)
         if rng.random() < 0.5:
-            return "The largest of {}, {}, {} and {} is".format(*four), max(four)
-        return "The smallest of {}, {}, {} and {} is".format(*four), min(four)
+            return "Largest of {}, {}, {}, {}:".format(*four), max(four)
+        return "Smallest of {}, {}, {}, {}:".format(*four), min(four)
     one, two = rng.sample(NAMES, 2)
     have, gap = rng.randint(14, 60), rng.randint(3, 9)
     if rng.random() < 0.5:
