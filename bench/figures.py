@@ -36,6 +36,7 @@ def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
         "load_peak_bytes": value("load_peak_bytes") - baseline,
         "workspace_bytes": value("peak_bytes") - value("loaded_bytes") - kv,
         "unexplained_bytes": value("loaded_bytes") - baseline - weights,
+        "slack_bytes": value("ready_bytes") - value("loaded_bytes"),
         "baseline_bytes": baseline,
         "load_s": value("load_s"),
         "linear_bits": value("linear_bits"),

@@ -44,8 +44,10 @@ class Loading:
     """Before loading, libraries imported."""
     peak: Reading
     """Highest from the start of loading to ready."""
-    loaded: Reading
+    ready: Reading
     """Ready, nothing run yet but the backend's own one-token warm-up."""
+    loaded: Reading
+    """The same after freed memory went back to the system."""
 
 
 @dataclass(kw_only=True)

@@ -22,8 +22,8 @@ from bench.units import human_bytes, human_seconds, significant
 IDENTITY = ("model", "backend", "scheme", "precision", "suite", "device", "weights", "outcome", "reason")
 FIGURES = (
     "weights_bytes", "peak_bytes", "load_peak_bytes", "kv_bytes", "kv_bytes_per_token", "workspace_bytes",
-    "unexplained_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized", "prefill_tokens_per_s",
-    "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max",
+    "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
+    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max",
     "same_top1", "ln_ppl_ratio", "ppl", "acc", "items",
 )  # fmt: skip
 """Columns of every flat row, null where a record has no such figure."""
@@ -127,6 +127,7 @@ COLUMNS = {
     "kv": Column(title="KV/token", figure="kv_bytes_per_token", suite="memory", kind="bytes"),
     "workspace": Column(title="workspace", figure="workspace_bytes", suite="memory", kind="bytes"),
     "unexplained": Column(title="unexplained", figure="unexplained_bytes", suite="memory", kind="bytes"),
+    "slack": Column(title="loader slack", figure="slack_bytes", suite="memory", kind="bytes"),
     "bits": Column(title="bits/weight", figure="linear_bits", suite="memory", kind="number"),
     "prefill": Column(title="prefill tok/s", figure="prefill_tokens_per_s", suite="throughput", kind="rate"),
     "ttft": Column(title="TTFT", figure="ttft_s", suite="throughput", kind="seconds"),
@@ -141,7 +142,7 @@ COLUMNS = {
 }
 VIEWS = {
     "default": ("weights", "peak", "prefill", "decode", "kld", "acc"),
-    "memory": ("weights", "bits", "kv", "workspace", "unexplained", "peak", "load_peak", "load"),
+    "memory": ("weights", "bits", "kv", "workspace", "unexplained", "peak", "slack", "load_peak", "load"),
     "speed": ("prefill", "ttft", "decode", "itl_p99", "load"),
     "quality": ("kld", "kld_p99", "top1", "ppl", "acc", "items"),
     "predicted": ("weights", "predicted_weights", "peak", "predicted_peak"),

@@ -80,16 +80,19 @@ class Worker:
         self.tell("phase", name="prepare weights", done=0, total=0)
         self.backend.prepare(asked)
         self.tell("phase", name="load", done=0, total=0)
+        tools.memory.trim()
         baseline = tools.memory.read()
         tools.memory.reset_peak()
         start = tools.clock.now()
         engine = self.backend.load(asked)
         seconds = tools.clock.now() - start
-        peak, loaded = tools.memory.peak(), tools.memory.read()
+        peak, ready = tools.memory.peak(), tools.memory.read()
+        tools.memory.trim()
+        loaded = tools.memory.read()
         wrong = engine.census().contradiction(request.scheme)
         if wrong:
             raise UnprovenPrecision(wrong)
-        return engine, tools, Loading(seconds=seconds, baseline=baseline, peak=peak, loaded=loaded)
+        return engine, tools, Loading(seconds=seconds, baseline=baseline, peak=peak, ready=ready, loaded=loaded)
 
     def _answer(self, asked: Asked, engine: Engine, tools: inst.Instruments, loading: Loading) -> None:
         """Run one suite and write its record, however it ends."""

@@ -6,11 +6,14 @@ Weights are a census of every parameter with its quantization metadata, shared t
 sample per storage type in the label). Then the high-water mark is reset, a prompt of `prompt_tokens` is read and
 `decode_tokens` are generated at batch 1; the KV cache is counted from its tensors (`kv_bytes`) while it is alive,
 and the peak is read (`peak_bytes`). All process figures are absolute; baseline is the process with its libraries
-imported and nothing loaded, so on reading
+imported and nothing loaded. What loading freed but the C library or the GPU allocator still held when the model was
+ready (`ready_bytes`) goes back to the system before anything is run, because it belongs to the loader and not to the
+model: for a 4-bit model on a CPU it can be four times the weights. On reading, then,
 
     peak above baseline = weights + kv + workspace + unexplained
     unexplained = loaded - baseline - weights     (what loading left behind that is no parameter)
     workspace   = peak - loaded - kv              (activations and temporary buffers)
+    slack       = ready - loaded                  (freed by the loader, held by the allocator)
 
 Counters: on a CPU the kernel's resident set of the whole process tree, with the peak from the resettable VmHWM; on
 a GPU the driver's figure for the process, the allocator's own marks beside it.
@@ -64,6 +67,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
         )
     found = _readings("baseline", loading.baseline, memory.name)
     found += _readings("load_peak", loading.peak, memory.name)
+    found += _readings("ready", loading.ready, memory.name)
     found += _readings("loaded", loading.loaded, memory.name)
     found += _readings("peak", peak, memory.name)
     found.append(measured("load_s", Unit.SECOND, loading.seconds, counter=run.instruments.clock.name))

@@ -84,6 +84,9 @@ class ArithmeticMemory:
         """Bytes now."""
         return Reading(total_bytes=self.bytes)
 
+    def trim(self) -> None:
+        """Nothing is held that is not used."""
+
     def reset_peak(self) -> None:
         """Start the mark again."""
         self.highest = self.bytes

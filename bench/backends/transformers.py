@@ -31,8 +31,9 @@ SCHEMES = (
 
 
 def adapt(scheme: Scheme, machine: Machine) -> Scheme:
-    """bitsandbytes' NF4 on a CPU: the first forward pass casts biases to the compute type, float32 here, and on CPUs
-    with AVX-512 BF16 repacks the weights with bfloat16 scales.
+    """NF4 as bitsandbytes leaves it on a CPU after the first forward pass.
+
+    Biases are cast to the compute type, float32 here; CPUs with AVX-512 BF16 get bfloat16 scales.
     """
     if scheme.name != "bnb-nf4" or machine.kind != "cpu":
         return scheme

@@ -43,6 +43,9 @@ class MemoryCounter(Protocol):
     def read(self) -> Reading:
         """What is in use now."""
 
+    def trim(self) -> None:
+        """Give memory that is freed but still held back to the system, where there is a way."""
+
     def reset_peak(self) -> None:
         """Start the high-water mark again."""
 

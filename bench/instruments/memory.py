@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
 import sys
 from pathlib import Path
@@ -55,6 +58,13 @@ class ProcessMemory:
             file_bytes=sums["Rss"] - sums["Anonymous"],
             proportional_bytes=sums["Pss"],
         )
+
+    def trim(self) -> None:
+        """Collect garbage and let glibc return its free heap; elsewhere only the former."""
+        gc.collect()
+        if self.linux:
+            with contextlib.suppress(AttributeError, OSError):
+                ctypes.CDLL(None).malloc_trim(0)
 
     def reset_peak(self) -> None:
         """Start the high-water mark again where the kernel lets us."""
@@ -170,9 +180,14 @@ class CudaMemory:
             reserved_bytes=int(self.cuda.memory_reserved(self.index)),
         )
 
-    def reset_peak(self) -> None:
-        """Give unused blocks back to the driver and start the allocator's marks again."""
+    def trim(self) -> None:
+        """Give unused blocks back to the driver."""
+        gc.collect()
         self.cuda.empty_cache()
+
+    def reset_peak(self) -> None:
+        """Start the allocator's marks again, unused blocks given back first."""
+        self.trim()
         self.cuda.reset_peak_memory_stats(self.index)
 
     def peak(self) -> Reading:
@@ -207,9 +222,14 @@ class MpsMemory:
         self.highest = max(self.highest, total)
         return Reading(total_bytes=total, allocated_bytes=int(self.mps.current_allocated_memory()))
 
+    def trim(self) -> None:
+        """Give cached blocks back."""
+        gc.collect()
+        self.mps.empty_cache()
+
     def reset_peak(self) -> None:
         """Give cached blocks back, so that the pool grows again to what is needed."""
-        self.mps.empty_cache()
+        self.trim()
         self.highest = 0
         self.read()
 

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small valid values for tests: a machine, cells, records and their measurements. Every argument overrides a field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from bench.cell import Cell, Kind, Model, Precision, Scheme, Weights
+from bench.record import (
+    Condition,
+    Ending,
+    Machine,
+    Measurement,
+    Outcome,
+    Prediction,
+    Provenance,
+    Record,
+    Unit,
+    Versions,
+)
+from bench.suite import suite
+
+DEVICE = "cpu-test"
+PRECISIONS = {"fp32": Precision.FP32, "fp16": Precision.FP16, "int8": Precision.INT8, "int4": Precision.INT4}
+_ids = count(1)
+
+
+def make_machine(**overrides: Any) -> Machine:
+    """A CPU with two cores and 8 GiB."""
+    fields: dict[str, Any] = {
+        "device": DEVICE,
+        "kind": "cpu",
+        "name": "Test CPU",
+        "os": "Linux Test",
+        "kernel": "6.0",
+        "python": "3.11.7",
+        "cpu": "Test CPU",
+        "cpu_flags": ("avx2",),
+        "logical_cpus": 2,
+        "memory_bytes": 8 * 2**30,
+    }
+    return Machine(**fields | overrides)
+
+
+def make_condition(**overrides: Any) -> Condition:
+    """An idle machine."""
+    return Condition(**{"load_1min": 0.1, "available_bytes": 4 * 2**30, "cpu_mhz": 2000.0} | overrides)
+
+
+def make_versions(**packages: str) -> Versions:
+    """Versions of this project and of the named packages; `lm_eval="0.4.13"`."""
+    return Versions(bench="0.1.0", git="0123456789ab", suite_sha256="0123456789ab", packages=packages)
+
+
+def make_model(**overrides: Any) -> Model:
+    """An open model of one layer."""
+    fields: dict[str, Any] = {
+        "name": "tiny",
+        "display": "Tiny",
+        "family": "test",
+        "organisation": "Tests",
+        "kind": Kind.OPEN,
+        "repo": "tests/tiny",
+        "architecture": {
+            "model_type": "llama",
+            "vocab_size": 100,
+            "hidden_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 128,
+        },
+    }
+    return Model(**fields | overrides)
+
+
+def make_scheme(**overrides: Any) -> Scheme:
+    """16 bits a weight."""
+    return Scheme(**{"name": "fake-fp16", "precision": Precision.FP16, "bits": 16, "method": "known"} | overrides)
+
+
+def make_cell(suite_name: str = "memory", precision: str = "fp16", **overrides: Any) -> Cell:
+    """What the fake backend is asked at the smoke profile."""
+    found = suite(suite_name)
+    fields: dict[str, Any] = {
+        "model": "tiny",
+        "weights": Weights.RANDOM,
+        "source": "fake",
+        "backend": "fake",
+        "scheme": f"fake-{precision}",
+        "precision": PRECISIONS[precision],
+        "suite": suite_name,
+        "suite_version": found.VERSION,
+        "profile": "smoke",
+        "settings": dict(found.PROFILES["smoke"]),
+        "device": DEVICE,
+    }
+    return Cell(**fields | overrides)
+
+
+def make_record(cell: Cell | None = None, **overrides: Any) -> Record:
+    """An `ok` record of `cell` (the fp16 memory cell if none is given) with an id of its own."""
+    fields: dict[str, Any] = {
+        "id": f"{next(_ids):08x}",
+        "run": "20260101T000000Z-abcd",
+        "cell": cell or make_cell(),
+        "outcome": Outcome(ending=Ending.OK),
+        "started": "2026-01-01T00:00:00Z",
+        "seconds": 1.5,
+        "predicted": Prediction(weights_bytes=100, kv_bytes=10, peak_bytes=200, seconds=1.0),
+        "provenance": Provenance(source="fake", files={"none": "0:0"}),
+        "threads": 1,
+        "machine": make_machine(),
+        "before": make_condition(),
+        "after": make_condition(),
+        "versions": make_versions(),
+    }
+    return Record(**fields | overrides)
+
+
+def failed(cell: Cell, ending: Ending = Ending.FAILED, reason: str = "it broke", **overrides: Any) -> Record:
+    """A record without measurements and with a reason."""
+    return make_record(cell, outcome=Outcome(ending=ending, reason=reason), provenance=None, **overrides)
+
+
+def sample(name: str, values: Sequence[float] | float, unit: Unit = Unit.BYTE, **labels: Any) -> Measurement:
+    """A measurement of one value or many."""
+    samples = tuple(values) if isinstance(values, Sequence) else (values,)
+    return Measurement(name=name, unit=unit, values=samples, counter="test", labels=labels)
+
+
+def memory_samples(
+    *, baseline: int = 1000, weights: int = 500, unexplained: int = 30, kv: int = 40, workspace: int = 70
+) -> tuple[Measurement, ...]:
+    """What the memory suite stores when the ledger is this; the cache holds 10 tokens."""
+    loaded = baseline + weights + unexplained
+    return (
+        sample("baseline_bytes", baseline),
+        sample("load_peak_bytes", loaded + 5),
+        sample("loaded_bytes", loaded),
+        sample("peak_bytes", loaded + kv + workspace),
+        sample("peak_anonymous_bytes", 7, part="anonymous"),
+        sample("load_s", 2.0, Unit.SECOND),
+        sample("kv_bytes", kv, tokens=10),
+        sample("weights_bytes", weights),
+        sample("weights_part_bytes", weights, storage="bfloat16"),
+        sample("linear_quantized", 0.0, Unit.FRACTION),
+        sample("linear_bits", 16.0, Unit.BIT),
+    )
+
+
+def speed_samples(
+    *,
+    prefill_s: Sequence[float] = (0.5, 0.25),
+    itl_s: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+    per_repeat: int = 2,
+    prompt_tokens: int = 100,
+    batch: int = 1,
+) -> tuple[Measurement, ...]:
+    """What the throughput suite stores."""
+    labels = {"prompt_tokens": prompt_tokens, "batch": batch}
+    return (
+        sample("prefill_s", prefill_s, Unit.SECOND, **labels),
+        sample("ttft_s", prefill_s, Unit.SECOND, **labels),
+        sample("itl_s", itl_s, Unit.SECOND, per_repeat=per_repeat, **labels),
+    )
+
+
+def divergence_samples(
+    *,
+    kld: Sequence[float] = (0.1, 0.3, 0.2, 0.6),
+    nll: Sequence[float] = (2.0, 3.0),
+    reference: Sequence[float] = (1.5, 2.5),
+    window_tokens: int = 2,
+) -> tuple[Measurement, ...]:
+    """What the divergence suite stores for a row that is not the reference."""
+    labels = {"window_tokens": window_tokens}
+    return (
+        sample("kld_nat", kld, Unit.NAT, **labels),
+        sample("same_top1", [1.0, 0.5], Unit.FRACTION, **labels),
+        sample("nll_nat", nll, Unit.NAT, **labels),
+        sample("reference_nll_nat", reference, Unit.NAT, **labels),
+    )
+
+
+def quality_samples(
+    tasks: Mapping[str, Sequence[float]], *, digest: str = "d1", chance: float = 0.5
+) -> tuple[Measurement, ...]:
+    """What the quality suite stores: each item's `acc` by task."""
+    return tuple(
+        sample("acc", values, Unit.FRACTION, task=task, digest=digest, chance=chance) for task, values in tasks.items()
+    )

@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The proof of the instrument: known figures go through the real runner, workers and suites, and must come back.
+
+Every expected value here is a literal or computed from the fake's formula in float64, never by the code under test.
+"""
+
+import hashlib
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import suites
+from bench import machine
+from bench.backends import fake
+from bench.cell import Model, Weights
+from bench.engine import LoadRequest
+from bench.figures import accuracies, figures
+from bench.instruments import Instruments, Reading
+from bench.instruments.clock import VirtualClock
+from bench.plan import Selection, make_plan
+from bench.record import Ending, Unit
+from bench.store import Store
+from bench.suite import Loading, SuiteRun, measured, suite
+from suites import divergence, memory, probe, quality, throughput
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPERATURE = {"fake-fp32": 1.0, "fake-fp16": 1.0, "fake-int8": 1.05, "fake-int4": 1.25}
+SCHEMES = tuple(TEMPERATURE)
+DELIMITER = {
+    "bench_grammar_en": "",
+    "bench_facts_en": " ",
+    "bench_arithmetic": " ",
+    "bench_reading_en": " ",
+    "bench_cloze_zh": "",
+}
+SMOKE_ITEMS = 8
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory):
+    """Records of one smoke run of every suite at every precision, by scheme and suite."""
+    folder = tmp_path_factory.mktemp("proof")
+    env = {**os.environ, "BENCH_CACHE": str(folder / "cache"), "BENCH_FAKE_FAULT": ""}
+    options = ["--backend", "fake", "--profile", "smoke", "--device", "cpu", "--results", str(folder / "results")]
+    subprocess.run(
+        [sys.executable, "-m", "bench", "run", *options], cwd=ROOT, env=env, check=True, capture_output=True
+    )
+    store = Store(folder / "results")
+    found = list(store.records())
+    assert store.unreadable == []
+    assert len(found) == 16
+    return {(record.cell.scheme, record.cell.suite): record for record in found}
+
+
+@pytest.fixture
+def figure(records):
+    """One figure of one scheme, as tables read it."""
+
+    def read(scheme, suite_name, name):
+        return figures(records[scheme, suite_name])[name].value
+
+    return read
+
+
+def log_probs(scheme):
+    """The fake's next-byte distribution in float64, from its definition."""
+    z = -(37 * np.arange(257) % 251) / 40 / TEMPERATURE[scheme]
+    return z - np.log(np.exp(z).sum())
+
+
+def windows():
+    """The bytes of the smoke profile's six windows of 64: the first of each register."""
+    registers = ("encyclopaedic", "dialogue", "instructions", "code", "arithmetic", "chinese")
+    return [(ROOT / "suites/data/probe" / f"{name}.txt").read_bytes()[:64] for name in registers]
+
+
+def documents(task):
+    """The items a smoke run asks, in document order."""
+    text = (ROOT / "suites/tasks/data" / f"{task}.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    shuffled = list(range(len(lines)))
+    random.Random(task).shuffle(shuffled)
+    return [lines[index] for index in sorted(shuffled[:SMOKE_ITEMS])]
+
+
+def sums(scheme, task, document):
+    """Log-probability of each choice, trailing spaces of the context counted with it as lm-eval does."""
+    context = document["context"]
+    spaces = context[len(context.rstrip()) :]
+    values = log_probs(scheme)
+    texts = [spaces + DELIMITER[task] + choice for choice in document["choices"]]
+    return [round(float(sum(values[byte] for byte in text.encode())), 6) for text in texts]
+
+
+def first_best(values):
+    """Index of the largest value, the first of several."""
+    return values.index(max(values))
+
+
+def test_every_cell_of_the_run_is_answered_ok(records):
+    """Four schemes times four suites give sixteen records, all ok, of one run."""
+    assert set(records) == {(scheme, name) for scheme in SCHEMES for name in suites.ORDER}
+    assert {record.outcome.ending for record in records.values()} == {Ending.OK}
+    assert len({record.run for record in records.values()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("scheme", "weights", "bits", "quantized"),
+    [
+        ("fake-fp32", 34_000_000, 32, 0),
+        ("fake-fp16", 18_000_000, 16, 0),
+        ("fake-int8", 10_000_000, 8, 1),
+        ("fake-int4", 6_000_000, 4, 1),
+    ],
+)
+def test_memory_returns_the_known_bytes(figure, scheme, weights, bits, quantized):
+    """Weights, cache, peak, workspace and bits come back to the byte, and the ledger leaves nothing unexplained."""
+    expected = {
+        "weights_bytes": weights,
+        "linear_bits": bits,
+        "linear_quantized": quantized,
+        "kv_bytes": 135_000,  # 128 tokens of prompt and 7 of the 8 generated: the last is never fed back
+        "kv_bytes_per_token": 1_000,
+        "baseline_bytes": 100_000_000,
+        "load_peak_bytes": weights,
+        "peak_bytes": weights + 135_000 + 3_000_000,
+        "workspace_bytes": 3_000_000,
+        "unexplained_bytes": 0,
+    }
+    assert {name: figure(scheme, "memory", name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("scheme", "load_s", "prefill", "ttft_s", "decode"),
+    [
+        ("fake-fp32", 4.0, 1000, 0.128, 20),
+        ("fake-fp16", 2.0, 2000, 0.064, 40),
+        ("fake-int8", 1.0, 1600, 0.08, 50),
+        ("fake-int4", 0.5, 1250, 0.1024, 80),
+    ],
+)
+def test_speed_comes_back_to_nine_digits(figure, scheme, load_s, prefill, ttft_s, decode):
+    """Load seconds, prefill and decode rates, time to first token and gaps are the fake's, to nine digits."""
+    nine = {"rel": 5e-9}
+    assert figure(scheme, "memory", "load_s") == pytest.approx(load_s, **nine)
+    assert figure(scheme, "throughput", "prefill_tokens_per_s") == pytest.approx(prefill, **nine)
+    assert figure(scheme, "throughput", "ttft_s") == pytest.approx(ttft_s, **nine)
+    assert figure(scheme, "throughput", "decode_tokens_per_s") == pytest.approx(decode, **nine)
+    assert figure(scheme, "throughput", "itl_s") == pytest.approx(1 / decode, **nine)
+    assert figure(scheme, "throughput", "itl_p99_s") == pytest.approx(1 / decode, **nine)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_gap_of_every_repeat_is_stored(records, scheme):
+    """Two repeats of 16 tokens leave 2 prefills, 2 first tokens and 30 gaps; warm-up samples are kept apart."""
+    found = {m.name: len(m.values) for m in records[scheme, "throughput"].measurements}
+    assert found == {"prefill_s": 2, "ttft_s": 2, "itl_s": 30, "warmup_prefill_s": 2, "warmup_itl_s": 2}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_generated_text_is_kept(records, scheme):
+    """The text is sixteen times the most probable byte, NUL, with the hash of just that."""
+    (text,) = records[scheme, "throughput"].texts
+    assert (text.name, text.text, text.tokens) == ("generated", "\0" * 16, 16)
+    assert text.sha256 == hashlib.sha256(b"\0" * 16).hexdigest()
+
+
+@pytest.mark.parametrize("scheme", ["fake-int8", "fake-int4"])
+def test_divergence_is_the_closed_form(records, scheme):
+    """KL(fp16 || this) of every token is sum p (log p - log q), rounded to the four digits that are stored."""
+    p, q = log_probs("fake-fp16"), log_probs(scheme)
+    kl = float((np.exp(p) * (p - q)).sum())
+    values = records[scheme, "divergence"].measurement("kld_nat").values
+    assert len(values) == 6 * 63
+    assert set(values) == {float(f"{kl:.4g}")}
+
+
+def test_equal_distributions_diverge_by_less_than_the_store_says(records):
+    """Fp32 and fp16 are the same distribution here: what is left is the stored reference's own measured error."""
+    error = max(records["fake-fp16", "divergence"].measurement("store_error_nat").values)
+    left = records["fake-fp32", "divergence"].measurement("kld_nat").values
+    assert error < 1e-6
+    assert max(map(abs, left)) <= 2 * error
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_perplexity_is_the_closed_form(records, figure, scheme):
+    """Perplexity is exp of the windows' mean negative log-likelihood of bytes 2 to 64."""
+    expected = [-np.mean([log_probs(scheme)[byte] for byte in window[1:]]) for window in windows()]
+    assert records[scheme, "divergence"].measurement("nll_nat").values == pytest.approx(expected, rel=1e-6)
+    assert figure(scheme, "divergence", "ppl") == pytest.approx(math.exp(np.mean(expected)), rel=1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["fake-fp32", "fake-int8", "fake-int4"])
+def test_ln_perplexity_ratio_is_the_closed_form(figure, scheme):
+    """The paired ln ratio is the mean over windows of the difference of log-likelihoods, and no top-1 ever moves."""
+    lost = log_probs("fake-fp16") - log_probs(scheme)
+    expected = np.mean([np.mean([lost[byte] for byte in window[1:]]) for window in windows()])
+    assert figure(scheme, "divergence", "ln_ppl_ratio") == pytest.approx(expected, abs=1e-6)
+    assert figure(scheme, "divergence", "same_top1") == 1
+
+
+def test_divergence_says_what_it_was_measured_on(records):
+    """Registers, window length and the hash of the text stand in the labels; the reference is one file for all."""
+    found = [records[scheme, "divergence"].measurement("nll_nat").labels for scheme in SCHEMES]
+    assert found[0]["registers"] == list(probe.REGISTERS)
+    assert found[0]["window_tokens"] == 63
+    assert found[0]["text_sha256"] == probe.text_sha256()
+    assert all(labels == found[0] for labels in found)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("task", quality.OFFLINE)
+def test_accuracy_is_what_a_unigram_model_must_answer(records, task, scheme):
+    """Each item's right or wrong is that of the choice with the highest summed byte log-probability."""
+    expected = [float(first_best(sums(scheme, task, doc)) == doc["gold"]) for doc in documents(task)]
+    assert list(accuracies(records[scheme, "quality"])[task].values) == expected
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("task", ["bench_facts_en", "bench_reading_en", "bench_cloze_zh"])
+def test_normalised_accuracy_divides_by_the_characters_of_a_choice(records, task, scheme):
+    """`acc_norm` is that of the choice with the highest log-probability per character, its delimiter not counted."""
+    expected = []
+    for doc in documents(task):
+        shares = [total / len(text) for total, text in zip(sums(scheme, task, doc), doc["choices"], strict=True)]
+        expected.append(float(first_best(shares) == doc["gold"]))
+    assert list(records[scheme, "quality"].measurement("acc_norm", task=task).values) == expected
+
+
+def test_accuracy_is_the_mean_over_tasks(records, figure):
+    """The one figure of quality is the unweighted mean of the tasks', over five times eight items."""
+    values = [m.values for m in accuracies(records["fake-fp16", "quality"]).values()]
+    assert figure("fake-fp16", "quality", "acc") == pytest.approx(np.mean([np.mean(v) for v in values]), rel=1e-12)
+    assert figure("fake-fp16", "quality", "items") == 40
+
+
+@pytest.mark.parametrize("task", quality.OFFLINE)
+def test_every_precision_answers_the_same_items(records, task):
+    """The digest over documents and prompts is one and the same at every precision."""
+    digests = {accuracies(records[scheme, "quality"])[task].labels["digest"] for scheme in SCHEMES}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("name", suites.ORDER)
+def test_a_record_names_the_method_that_made_it(records, name):
+    """Each record holds the hash of its suite's file, its version, and that these weights are random."""
+    record = records["fake-fp16", name]
+    source = (ROOT / "suites" / f"{name}.py").read_bytes()
+    assert record.versions.suite_sha256 == hashlib.sha256(source).hexdigest()[:12]
+    assert record.cell.suite_version == suite(name).VERSION
+    assert record.cell.weights is Weights.RANDOM
+
+
+# Suites on their own: what a healthy run does not show.
+
+
+def planned(name):
+    """A smoke cell of the fake at 16 bits."""
+    own = Model(name="m", display="M", family="own", organisation="-", kind="open weights", repo="a/m")
+    selection = Selection(models=("m",), schemes=("fake-fp16",), backends=("fake",), suites=(name,), profile="smoke")
+    return make_plan(selection, [own], machine.describe("cpu")).cells[0]
+
+
+def suite_run(name, engine, tmp_path, tools=None):
+    """A suite's surroundings with a given engine."""
+    reading = Reading(total_bytes=0)
+    loading = Loading(seconds=1.0, baseline=reading, peak=reading, loaded=reading)
+    tools = tools or Instruments(fake._CLOCK, fake.ArithmeticMemory())
+    cell = planned(name).cell
+    return SuiteRun(cell=cell, engine=engine, instruments=tools, loading=loading, cache=tmp_path)
+
+
+@pytest.fixture
+def engine():
+    """The fake at 16 bits."""
+    scheme = fake.BACKEND.scheme("fake-fp16")
+    return fake.FakeEngine(
+        LoadRequest(model=planned("memory").model, weights=Weights.RANDOM, scheme=scheme, device="cpu")
+    )
+
+
+def test_output_without_text_fails_the_cell(engine, tmp_path, monkeypatch):
+    """A model that generates tokens but no text has no speed worth a figure."""
+    monkeypatch.setattr(engine, "decode", lambda tokens: " \n")
+    with pytest.raises(throughput.EmptyOutput, match="16 tokens were generated but decode to no text"):
+        throughput.measure(suite_run("throughput", engine, tmp_path))
+
+
+def test_too_few_tokens_fail_the_cell(engine, tmp_path, monkeypatch):
+    """An engine that stops early is caught by counting its tokens."""
+    monkeypatch.setattr(fake.FakeGeneration, "step", lambda self: [])
+    monkeypatch.setattr(engine, "decode", lambda tokens: "text")
+    with pytest.raises(throughput.EmptyOutput, match="0 tokens came back where 16 were asked for"):
+        throughput.measure(suite_run("throughput", engine, tmp_path, Instruments(Ticking(), fake.ArithmeticMemory())))
+
+
+class Ticking(VirtualClock):
+    """A clock on which every reading takes longer than the one before it."""
+
+    def __init__(self, growth=1.0):
+        super().__init__()
+        self.step, self.growth = 1.0, growth
+
+    def now(self):
+        """Seconds, one more step on."""
+        self.step *= self.growth
+        self.seconds += self.step
+        return self.seconds
+
+
+def test_speed_that_does_not_settle_is_a_caveat(engine, tmp_path):
+    """Warm-up gives up after its last round and says so when two rounds still differ by more than 5 %."""
+    run = suite_run("throughput", engine, tmp_path, Instruments(Ticking(1.1), fake.ArithmeticMemory()))
+    throughput.measure(run)
+    assert [caveat.kind for caveat in run.caveats] == ["not_steady"]
+
+
+def test_steady_speed_needs_no_caveat(engine, tmp_path):
+    """Two equal warm-up rounds are enough and leave no warning."""
+    run = suite_run("throughput", engine, tmp_path)
+    throughput.measure(run)
+    assert run.caveats == []
+
+
+def test_repeats_that_differ_are_a_caveat(engine, tmp_path, monkeypatch):
+    """Greedy text that changes between repeats is stored as a warning, not as a failure."""
+    letters = iter(range(65, 128))
+    plain = fake.FakeGeneration.__init__
+
+    def changing(self, *args):
+        plain(self, *args)
+        self.token = next(letters)
+
+    monkeypatch.setattr(fake.FakeGeneration, "__init__", changing)
+    run = suite_run("throughput", engine, tmp_path)
+    throughput.measure(run)
+    assert [caveat.kind for caveat in run.caveats] == ["not_repeatable"]
+    assert run.caveats[0].text.startswith("1 of 2 repeats")
+
+
+def test_the_garbage_collector_is_given_back(engine):
+    """A repeat turns the collector off and leaves it as it was."""
+    import gc
+
+    assert gc.isenabled()
+    throughput.one_repeat(engine, fake._CLOCK, [1, 2, 3], 4)
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("counter", ["ru_maxrss", "VmHWM since start"])
+def test_a_peak_that_cannot_be_reset_is_a_caveat(engine, tmp_path, counter):
+    """Where the kernel hides the reset the figure stays, with a warning that it includes loading."""
+    tool = fake.ArithmeticMemory()
+    tool.name = counter
+    run = suite_run("memory", engine, tmp_path, Instruments(fake._CLOCK, tool))
+    memory.measure(run)
+    assert [caveat.kind for caveat in run.caveats] == ["peak_not_reset"]
+
+
+def test_memory_keeps_the_parts_a_counter_gives(engine, tmp_path):
+    """A counter's anonymous, file, proportional, allocated and reserved bytes are measurements of their own."""
+    run = suite_run("memory", engine, tmp_path)
+    run.loading = replace(run.loading, loaded=Reading(total_bytes=10, anonymous_bytes=7, file_bytes=3))
+    found = {m.name: m.values for m in memory.measure(run) if m.name.startswith("loaded")}
+    assert found == {"loaded_bytes": (10,), "loaded_anonymous_bytes": (7,), "loaded_file_bytes": (3,)}
+
+
+def test_divergence_without_its_reference_says_so(engine, tmp_path):
+    """A cell whose reference is not in the cache ends with that reason."""
+    run = suite_run("divergence", engine, tmp_path)
+    run.reference = tmp_path / "nothing"
+    with pytest.raises(divergence.MissingReference, match="16-bit reference of this model has not been measured"):
+        divergence.measure(run)
+
+
+def test_a_figure_that_is_not_a_number_is_refused():
+    """NaN and infinity are errors, not samples."""
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="a sample is not finite"):
+            measured("load_s", Unit.SECOND, [1.0, value])
+
+
+def test_samples_are_kept_to_nine_digits_and_bytes_whole():
+    """Rounding saves space where it cannot matter and never touches a count."""
+    assert measured("load_s", Unit.SECOND, 1 / 3).values == (0.333333333,)
+    assert measured("peak_bytes", Unit.BYTE, 123_456_789_012).values == (123_456_789_012,)
+
+
+def test_windows_come_from_the_registers_in_turn():
+    """Six registers give the first six windows; the seventh goes on where the first one ended."""
+    found = probe.windows(lambda text: list(text.encode()), 7, 64)
+    assert [register for register, _ in found] == [*probe.REGISTERS, "encyclopaedic"]
+    text = probe.text("encyclopaedic").encode()
+    assert bytes(found[0][1]) == text[:64]
+    assert bytes(found[6][1]) == text[64:128]
+
+
+def test_windows_run_out_with_the_text():
+    """No window is short and none is made up: asking for too many gives fewer."""
+    whole = sum(len(probe.text(register).encode()) // 1000 for register in probe.REGISTERS)
+    found = probe.windows(lambda text: list(text.encode()), 10**6, 1000)
+    assert len(found) == whole
+    assert {len(window) for _, window in found} == {1000}
+
+
+@pytest.mark.parametrize("profile", ["smoke", "standard", "full"])
+@pytest.mark.parametrize("name", suites.ORDER)
+def test_every_suite_says_what_each_profile_costs(name, profile):
+    """Each suite has all three profiles, and larger ones never cost less."""
+    found = suite(name)
+    assert list(found.PROFILES) == ["smoke", "standard", "full"]
+    work, smoke = found.work(found.PROFILES[profile]), found.work(found.PROFILES["smoke"])
+    assert work.prefill_tokens >= smoke.prefill_tokens > 0
+    assert work.decode_tokens >= smoke.decode_tokens
+
+
+def test_the_probe_text_is_long_enough_for_the_full_profile():
+    """The largest profile finds all its windows even with a tokenizer of four bytes a token."""
+    settings = divergence.PROFILES["full"]
+    found = probe.windows(lambda text: list(text.encode()[::4]), settings["windows"], settings["window_tokens"])
+    assert len(found) == settings["windows"]
