@@ -52,7 +52,7 @@ class Selection:
     @property
     def key(self) -> str:
         """Identifies the same call made again."""
-        data = {name: value for name, value in vars(self).items() if name != "path"}
+        data = vars(self) | {"path": Path(self.path).resolve().name if self.path else None}
         return digest(json.loads(json.dumps(data, default=str)))
 
 

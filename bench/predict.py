@@ -31,7 +31,7 @@ class Rates:
 
 
 RATES = {
-    "cpu": Rates(3e8, 6.0, 8e10, 8e9, 0.03),
+    "cpu": Rates(3e8, 6.0, 1.3e11, 8e9, 0.03),
     "cuda": Rates(1e9, 10.0, 2e13, 5e11, 0.02),
     "mps": Rates(1e9, 8.0, 2e12, 1e11, 0.02),
 }

@@ -24,7 +24,7 @@ PROFILES = {
     "standard": {"tasks": OFFLINE, "items": 60, "max_length": 2048},
     "full": {"tasks": OFFLINE, "items": 100_000, "max_length": 2048},
 }
-TOKENS_PER_ITEM = 110
+TOKENS_PER_ITEM = 66
 """About what an item costs, all its choices together: the mean over the offline tasks."""
 MOST_ITEMS = 300
 """About how many items an offline task has."""

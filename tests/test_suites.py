@@ -50,9 +50,7 @@ def records(tmp_path_factory):
     folder = tmp_path_factory.mktemp("proof")
     env = {**os.environ, "BENCH_CACHE": str(folder / "cache"), "BENCH_FAKE_FAULT": ""}
     options = ["--backend", "fake", "--profile", "smoke", "--device", "cpu", "--results", str(folder / "results")]
-    subprocess.run(
-        [sys.executable, "-m", "bench", "run", *options], cwd=ROOT, env=env, check=True, capture_output=True
-    )
+    subprocess.run([sys.executable, "-m", "bench", "run", *options], cwd=ROOT, env=env, check=True, capture_output=True)
     store = Store(folder / "results")
     found = list(store.records())
     assert store.unreadable == []
@@ -134,6 +132,7 @@ def test_memory_returns_the_known_bytes(figure, scheme, weights, bits, quantized
         "peak_bytes": weights + 135_000 + 3_000_000,
         "workspace_bytes": 3_000_000,
         "unexplained_bytes": 0,
+        "slack_bytes": 0,
     }
     assert {name: figure(scheme, "memory", name) for name in expected} == expected
 
@@ -273,7 +272,7 @@ def planned(name):
 def suite_run(name, engine, tmp_path, tools=None):
     """A suite's surroundings with a given engine."""
     reading = Reading(total_bytes=0)
-    loading = Loading(seconds=1.0, baseline=reading, peak=reading, loaded=reading)
+    loading = Loading(seconds=1.0, baseline=reading, peak=reading, ready=reading, loaded=reading)
     tools = tools or Instruments(fake._CLOCK, fake.ArithmeticMemory())
     cell = planned(name).cell
     return SuiteRun(cell=cell, engine=engine, instruments=tools, loading=loading, cache=tmp_path)
@@ -354,6 +353,33 @@ def test_the_garbage_collector_is_given_back(engine):
     assert gc.isenabled()
     throughput.one_repeat(engine, fake._CLOCK, [1, 2, 3], 4)
     assert gc.isenabled()
+
+
+def test_the_first_tokens_own_time_is_not_prefill(engine, tmp_path, monkeypatch):
+    """`prefill_s` ends when the logits are there; `ttft_s` when the first token is on the host."""
+    plain = fake.FakeGeneration.step
+
+    def step(self):
+        if self.first:
+            fake._CLOCK.advance(0.5)
+        return plain(self)
+
+    monkeypatch.setattr(fake.FakeGeneration, "step", step)
+    found = {m.name: m.values for m in throughput.measure(suite_run("throughput", engine, tmp_path))}
+    assert found["prefill_s"] == pytest.approx((0.064, 0.064), rel=5e-9)
+    assert found["ttft_s"] == pytest.approx((0.564, 0.564), rel=5e-9)
+    assert found["itl_s"] == pytest.approx((1 / 40,) * 30, rel=5e-9)
+
+
+def test_the_peak_is_that_of_generating_not_of_what_was_before(engine, tmp_path):
+    """The high-water mark is started again: a spike while loading is no part of the peak."""
+    memory_in_use = fake._MEMORY.bytes
+    fake._MEMORY.use(10**9)
+    fake._MEMORY.use(-(10**9))
+    run = suite_run("memory", engine, tmp_path, fake.instruments("cpu"))
+    found = {m.name: m.values for m in memory.measure(run)}
+    assert found["peak_bytes"] == (memory_in_use + 135_000 + 3_000_000,)
+    assert fake._MEMORY.bytes == memory_in_use
 
 
 @pytest.mark.parametrize("counter", ["ru_maxrss", "VmHWM since start"])

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples become figures: the ledger adds up, rates come from samples, tasks weigh alike."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from builders import (
+    divergence_samples,
+    failed,
+    make_cell,
+    make_record,
+    memory_samples,
+    quality_samples,
+    sample,
+    speed_samples,
+)
+
+from bench.figures import accuracies, decode_rates, figures, prefill_rates
+from bench.record import Unit
+from bench.stats import Estimate, proportion
+
+
+def values(record: Any) -> dict[str, float]:
+    return {name: estimate.value for name, estimate in figures(record).items()}
+
+
+def test_the_memory_ledger_adds_up() -> None:
+    """Peak above baseline is weights, cache, workspace and what is left unexplained, each as stored."""
+    samples = memory_samples(baseline=1000, weights=500, unexplained=30, slack=20, kv=40, workspace=70)
+    found = values(make_record(measurements=samples))
+    parts = ("weights_bytes", "kv_bytes", "workspace_bytes", "unexplained_bytes")
+    assert [found[name] for name in parts] == [500, 40, 70, 30]
+    assert found["peak_bytes"] == sum(found[name] for name in parts) == 640
+    assert found["load_peak_bytes"] == 500 + 30 + 20 + 5
+    assert found["slack_bytes"] == 20
+    assert found["baseline_bytes"] == 1000
+    assert found["kv_bytes_per_token"] == 4.0
+
+
+def test_what_is_left_unexplained_may_be_negative() -> None:
+    """Weights that are mapped but not resident make the process smaller than its census; that is printed too."""
+    found = values(make_record(measurements=memory_samples(unexplained=-60)))
+    assert found["unexplained_bytes"] == -60
+    assert found["peak_bytes"] == 500 + 40 + 70 - 60
+
+
+def test_a_record_of_an_older_method_still_has_its_other_figures() -> None:
+    """Records stay for ever: one that lacks a count added later must not take every view down."""
+    older = tuple(m for m in memory_samples() if m.name != "ready_bytes")
+    found = values(make_record(measurements=older))
+    assert found["weights_bytes"] == 500
+    assert found["peak_bytes"] == 640
+
+
+def test_a_part_of_a_count_never_stands_for_the_whole() -> None:
+    """Measurements labelled by part or storage are no figures, in whatever order they come."""
+    samples = memory_samples()
+    part = sample("weights_bytes", 1, storage="bfloat16"), sample("peak_bytes", 1, part="anonymous")
+    assert figures(make_record(measurements=(*part, *samples, *part))) == figures(make_record(measurements=samples))
+
+
+def test_rates_come_from_each_repeat() -> None:
+    """Prefill is tokens over seconds; decode is a repeat's gaps over their sum, so one slow gap weighs what it took."""
+    prefill, _, gaps = speed_samples(
+        prefill_s=(0.5, 0.25), itl_s=(0.1, 0.1, 0.3, 0.1, 0.2, 0.2), per_repeat=2, prompt_tokens=100
+    )
+    assert prefill_rates(prefill) == [200.0, 400.0]
+    assert decode_rates(gaps) == pytest.approx([10.0, 5.0, 5.0])
+
+
+def test_rates_count_every_sequence_of_a_batch() -> None:
+    """Four sequences at once are four times the tokens."""
+    prefill, _, gaps = speed_samples(prefill_s=(0.5,), itl_s=(0.1, 0.1), batch=4)
+    assert prefill_rates(prefill) == [800.0]
+    assert decode_rates(gaps) == pytest.approx([40.0])
+
+
+def test_speed_is_a_median_with_its_interval() -> None:
+    """The median of the repeats' rates between the slowest and the fastest; single gaps have a tail of their own."""
+    record = make_record(
+        make_cell("throughput"),
+        measurements=speed_samples(prefill_s=(0.5, 0.25, 1.0), itl_s=(0.1, 0.2, 0.4), per_repeat=1),
+    )
+    found = figures(record)
+    assert found["prefill_tokens_per_s"] == Estimate(200.0, 100.0, 400.0)
+    assert found["ttft_s"] == Estimate(0.5, 0.25, 1.0)
+    assert found["decode_tokens_per_s"] == Estimate(5.0, 2.5, 10.0)
+    assert found["itl_s"] == Estimate(0.2, 0.1, 0.4)
+    assert found["itl_p99_s"].value == pytest.approx(0.2 + 0.98 * 0.2)
+
+
+def test_divergence_is_a_mean_over_windows_with_its_tail() -> None:
+    """Four tokens in two windows: mean and median of the tokens, interval of the windows, pairs for the perplexity."""
+    samples = divergence_samples(kld=(0.1, 0.3, 0.2, 0.6), nll=(2.0, 3.0), reference=(1.5, 2.0), window_tokens=2)
+    found = figures(make_record(make_cell("divergence"), measurements=samples))
+    assert found["kld_mean"].value == pytest.approx(0.3)
+    assert found["kld_mean"].half_width is not None
+    assert found["kld_median"].value == pytest.approx(0.25)
+    assert found["kld_p99"].value == pytest.approx(0.3 + 0.97 * 0.3)
+    assert found["kld_max"].value == 0.6
+    assert found["same_top1"].value == 0.75
+    assert found["ln_ppl_ratio"].value == pytest.approx(0.75)
+    assert found["ppl"].value == pytest.approx(math.exp(2.5))
+    low, high = found["ppl"].low, found["ppl"].high
+    assert low is not None and high is not None
+    assert math.log(high) - 2.5 == pytest.approx(2.5 - math.log(low))
+
+
+def test_the_reference_has_a_perplexity_and_no_distance() -> None:
+    """It is compared with nothing."""
+    record = make_record(make_cell("divergence"), measurements=(sample("nll_nat", [2.0, 3.0], Unit.NAT),))
+    assert set(figures(record)) == {"ppl"}
+
+
+def test_accuracy_is_the_unweighted_mean_of_tasks() -> None:
+    """A task of two items weighs as much as one of four; each task has its Wilson interval."""
+    record = make_record(
+        make_cell("quality"), measurements=quality_samples({"a": [1.0, 1.0, 1.0, 0.0], "b": [0.0, 1.0]})
+    )
+    found = figures(record)
+    assert found["acc:a"] == proportion([1.0, 1.0, 1.0, 0.0])
+    assert found["acc"].value == pytest.approx((0.75 + 0.5) / 2)
+    assert found["items"].value == 6.0
+
+
+def test_the_errors_of_independent_tasks_add_in_squares() -> None:
+    """Two tasks alike: the mean's half interval is theirs over the square root of two."""
+    answers = [1.0, 0.0] * 50
+    one = figures(make_record(make_cell("quality"), measurements=quality_samples({"a": answers})))["acc"]
+    two = figures(make_record(make_cell("quality"), measurements=quality_samples({"a": answers, "b": answers})))["acc"]
+    assert one.half_width is not None and two.half_width is not None
+    assert two.half_width == pytest.approx(one.half_width / math.sqrt(2))
+
+
+def test_a_task_counts_by_its_first_metric() -> None:
+    """Acc before exact_match; other metrics are stored and not counted; other names are no accuracy."""
+    samples = (
+        sample("exact_match", [0.0], Unit.FRACTION, task="a"),
+        sample("acc", [1.0], Unit.FRACTION, task="a"),
+        sample("exact_match", [0.5], Unit.FRACTION, task="b"),
+        sample("acc_norm", [0.0], Unit.FRACTION, task="a"),
+    )
+    tasks = accuracies(make_record(make_cell("quality"), measurements=samples))
+    assert {task: m.values for task, m in tasks.items()} == {"a": (1.0,), "b": (0.5,)}
+
+
+def test_a_record_without_measurements_has_no_figures() -> None:
+    """Whatever its suite was."""
+    assert figures(failed(make_cell("memory"))) == {}

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+# The fakes have the names of the libraries they stand for, and those need no explaining.
+# ruff: noqa: D102, N802
+"""What ran it, with a substituted NVIDIA driver and a substituted /proc/cpuinfo."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from bench import machine
+from bench.suite import suite_sha256
+
+
+class NVMLError(Exception):
+    """As the driver's."""
+
+
+class FakeNvml:
+    """The calls of pynvml that are used, answered without a driver."""
+
+    NVMLError = NVMLError
+
+    def __init__(self, names: tuple[str | bytes, ...] = ("NVIDIA H200",), broken: str = "") -> None:
+        self.names, self.broken = names, broken
+        self.asked: list[int | str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("nvml") and name == object.__getattribute__(self, "broken"):
+            raise NVMLError(name)
+        return object.__getattribute__(self, name)
+
+    def nvmlInit(self) -> None:
+        pass
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.names)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str | bytes:
+        self.asked.append(index)
+        return self.names[index]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str | bytes:
+        self.asked.append(uuid)
+        return self.names[0]
+
+    def nvmlSystemGetCudaDriverVersion(self) -> int:
+        return 13020
+
+    def nvmlDeviceGetName(self, handle: str | bytes) -> str | bytes:
+        return handle
+
+    def nvmlDeviceGetMemoryInfo(self, handle: str | bytes) -> SimpleNamespace:
+        return SimpleNamespace(total=141 * 10**9)
+
+    def nvmlSystemGetDriverVersion(self) -> bytes:
+        return b"595.10"
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No answer is remembered from or for other tests."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    machine.gpu.cache_clear()
+    machine._cpu.cache_clear()
+    yield
+    machine.gpu.cache_clear()
+    machine._cpu.cache_clear()
+
+
+def install(monkeypatch: pytest.MonkeyPatch, driver: FakeNvml) -> FakeNvml:
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    return driver
+
+
+def test_a_gpu_is_found_and_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name, memory, driver and CUDA as the driver tells them; the slug is a folder name."""
+    install(monkeypatch, FakeNvml())
+    assert machine.gpu() == {"name": "NVIDIA H200", "memory_bytes": 141 * 10**9, "driver": "595.10", "cuda": "13.2"}
+    assert machine.device_kind() == "cuda"
+    found = machine.describe("cuda")
+    assert (found.device, found.kind, found.name) == ("cuda-nvidia-h200", "cuda", "NVIDIA H200")
+    assert (found.gpu_memory_bytes, found.driver, found.cuda) == (141 * 10**9, "595.10", "13.2")
+    assert found.cpu != found.name
+
+
+def test_a_name_in_bytes_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older drivers' bindings give bytes."""
+    install(monkeypatch, FakeNvml((b"Tesla T4",)))
+    assert machine.describe("cuda").name == "Tesla T4"
+
+
+@pytest.mark.parametrize(
+    "driver",
+    [FakeNvml(()), *(FakeNvml(broken=f"nvml{call}") for call in ("Init", "DeviceGetCount", "DeviceGetName"))],
+    ids=["no GPU", "no driver", "no count", "no name"],
+)
+def test_without_a_gpu_it_is_a_cpu(monkeypatch: pytest.MonkeyPatch, driver: FakeNvml) -> None:
+    """No device, no driver or one that fails: measured on the CPU, without an error."""
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    install(monkeypatch, driver)
+    assert machine.gpu() is None
+    assert machine.device_kind() == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("visible", "asked"), [("1", [1]), ("1,0", [1]), ("GPU-abc", ["GPU-abc"]), ("", None), ("-1", None)]
+)
+def test_the_first_visible_gpu_counts(monkeypatch: pytest.MonkeyPatch, visible: str, asked: list[Any] | None) -> None:
+    """CUDA_VISIBLE_DEVICES by index, by UUID, or hiding every GPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    driver = install(monkeypatch, FakeNvml(("A", "B")))
+    found = machine.gpu()
+    assert (found is None) == (asked is None)
+    assert driver.asked == (asked or [])
+
+
+def test_apple_silicon_is_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no NVIDIA driver."""
+    install(monkeypatch, FakeNvml(broken="nvmlInit"))
+    monkeypatch.setattr(machine.sys, "platform", "darwin")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "arm64")
+    assert machine.device_kind() == "mps"
+
+
+def cpuinfo(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    real = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda self, *a, **k: text if str(self) == "/proc/cpuinfo" else real(self, *a, **k)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "clean", "device"),
+    [
+        (
+            "Intel(R) Xeon(R) Processor @ 2.10GHz",
+            "avx2 avx512f avx512_bf16 amx_bf16",
+            "Intel Xeon",
+            "intel-xeon-2c-amx",
+        ),
+        ("AMD EPYC 7B13 64-Core Processor", "fpu avx avx2 fma", "AMD EPYC 7B13", "amd-epyc-7b13-2c-avx2"),
+        (
+            "Intel(R) Core(TM) i7-1165G7 CPU @ 2.80GHz",
+            "avx2 avx512f",
+            "Intel Core i7-1165G7",
+            "intel-core-i7-1165g7-2c-avx512",
+        ),
+    ],
+)
+def test_a_cpu_is_described_by_name_cores_and_instructions(
+    monkeypatch: pytest.MonkeyPatch, name: str, flags: str, clean: str, device: str
+) -> None:
+    """Marketing marks and clock rates go; what kernels are chosen by stays, sorted."""
+    cpuinfo(monkeypatch, f"processor : 0\nmodel name\t: {name}\nflags\t\t: {flags} sse9\n\n")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    found = machine.describe("cpu")
+    assert (found.name, found.cpu, found.device) == (clean, clean, f"cpu-{device}")
+    assert found.cpu_flags == tuple(sorted(set(flags.split()) & machine.FLAGS))
+    assert (found.kind, found.logical_cpus) == ("cpu", 2)
+    assert found.gpu_memory_bytes is found.driver is found.cuda is None
+
+
+def test_the_slug_of_this_machine_is_a_folder() -> None:
+    """Lower case letters, digits and single hyphens."""
+    device = machine.describe("cpu").device
+    assert device.startswith("cpu-")
+    assert all(part.isalnum() and part == part.lower() for part in device.split("-"))
+
+
+@pytest.mark.parametrize(("limit", "share"), [(None, 1.0), (0.5, 0.5), (2.0, 1.0)])
+def test_memory_is_the_smaller_of_machine_and_container(
+    monkeypatch: pytest.MonkeyPatch, limit: float | None, share: float
+) -> None:
+    """A container's limit counts where it is smaller."""
+    total = psutil.virtual_memory().total
+    monkeypatch.setattr(machine, "container_limit_bytes", lambda: limit and int(total * limit))
+    assert machine.describe("cpu").memory_bytes == int(total * share)
+
+
+def test_the_condition_is_read_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load, available memory and clock rate."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.234, 0.0, 0.0))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=12345))
+    monkeypatch.setattr(psutil, "cpu_freq", lambda: SimpleNamespace(current=2099.9), raising=False)
+    found = machine.condition()
+    assert (found.load_1min, found.available_bytes, found.cpu_mhz) == (1.23, 12345, 2100)
+
+
+def test_what_a_platform_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No load average and no clock rate are no error."""
+
+    def refuse() -> None:
+        raise OSError
+
+    monkeypatch.setattr(os, "getloadavg", refuse)
+    monkeypatch.setattr(psutil, "cpu_freq", lambda: None, raising=False)
+    found = machine.condition()
+    assert found.load_1min is found.cpu_mhz is None
+
+
+def test_versions_name_what_can_change_a_figure() -> None:
+    """This project, its revision, the suite's file and the installed packages; others are left out."""
+    found = machine.versions("memory", ["numpy", "no-such-package"])
+    assert found.suite_sha256 == suite_sha256("memory") != suite_sha256("quality")
+    assert set(found.packages) == {"numpy", *machine.PACKAGES}
+    assert found.bench == machine.installed(["bench"])["bench"]
+    assert found.git is None or len(found.git.removesuffix("+")) == 12
