@@ -103,6 +103,33 @@ class Objective(StrEnum):
     MASKED = "masked"
 
 
+class Protocol(StrEnum):
+    """How a remote model is asked."""
+
+    OPENAI = "openai"
+    """Chat completions as OpenAI serves them, and everyone compatible."""
+    ANTHROPIC = "anthropic"
+    """Anthropic's messages."""
+
+
+class Remote(Value):
+    """A model behind an API: how to ask it and what that costs."""
+
+    protocol: Protocol
+    model: str
+    """Name the API knows it by."""
+    url: str
+    """Base address; `BENCH_API_URL` overrides it."""
+    key_variable: str
+    """Environment variable that holds the key: keys live nowhere else."""
+    input_usd_per_million: float | None = Field(default=None, ge=0)
+    """Price of a million prompt tokens, None if unknown."""
+    output_usd_per_million: float | None = Field(default=None, ge=0)
+    """Price of a million generated tokens, None if unknown."""
+    priced: str | None = None
+    """Date and source of the prices."""
+
+
 class Model(Value):
     """One catalogue entry that can be asked for by name."""
 
@@ -125,8 +152,20 @@ class Model(Value):
     """Python package that ships the weights, None for most."""
     package_file: str | None = None
     """File inside that package."""
+    stored_bytes: int | None = Field(default=None, gt=0)
+    """Bytes of the repository's weight files, None if unknown."""
     base: str | None = None
     """The model it was made from, in words; None for a base model."""
+    base_model: Slug | None = None
+    """Catalogue name of the model its adapters or its delta are added to, None if it stands alone."""
+    adapters: tuple[str, ...] = ()
+    """Hub repositories of LoRA adapters, in the order in which they are merged into the base."""
+    template: Slug | None = None
+    """Name of its prompt template in `bench.prompts`, None if it takes plain text."""
+    remote_code: bool = False
+    """Whether its repository's own code may run, at the pinned revision and with the user's consent only."""
+    remote: Remote | None = None
+    """How to ask it over the network, None for models that run here."""
     data: str | None = None
     """What it was trained or tuned on, in our own words."""
     finetune: str | None = None
