@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -81,3 +83,25 @@ def unmeasurable(model: Model) -> str | None:
     if model.repo is None and model.package is None:
         return f"{model.kind}: no repository is known"
     return None
+
+
+def own_model(folder: Path) -> Model:
+    """A model that no catalogue names, described by its own config.json."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is no model folder ({error})", "give a folder in Hub layout") from None
+    return Model(
+        name=slug(folder.name),
+        display=folder.name,
+        family="own",
+        organisation="-",
+        kind=Kind.OPEN,
+        repo=f"local/{folder.name}",
+        architecture=config,
+    )
+
+
+def slug(name: str) -> str:
+    """A name that can be a folder of `results/`."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "model"

@@ -53,6 +53,9 @@ Profile = Annotated[str, typer.Option("--profile", help="smoke, standard or full
 Tasks = Annotated[list[str], typer.Option("--task", help="lm-eval tasks by name instead of the offline ones.")]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="Folder of the catalogue.", show_default=False)]
+MemoryLimit = Annotated[
+    str, typer.Option("--memory-limit", help="Run under a hard limit: 12GB, 12GiB, or bytes.", show_default=False)
+]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the records.", show_default=False)]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.")]
 
@@ -100,6 +103,7 @@ def plan(
     device: Device = None,
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
+    memory_limit: MemoryLimit = "",
     format: FormatOption = Format.TABLE,
     folder: CatalogFolder = CATALOG,
     results: ResultsFolder = RESULTS,
@@ -108,7 +112,9 @@ def plan(
     from bench.table import Table, to_csv, to_json
     from bench.units import human_bytes, human_seconds
 
-    selection = _selection(model, precision, scheme, backend, suite, weights, profile, task, device, missing, force)
+    selection = _selection(
+        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit
+    )
     made, _, _ = _plan(selection, folder, results)
     rows: list[dict[str, Any]] = [
         {
@@ -155,6 +161,7 @@ def run(
     device: Device = None,
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
+    memory_limit: MemoryLimit = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="A new run even if the last one was interrupted.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds one load or cell may take.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.")] = None,
@@ -167,7 +174,9 @@ def run(
     from bench.measure import continued, run_plan
     from bench.runner import Limits
 
-    selection = _selection(model, precision, scheme, backend, suite, weights, profile, task, device, missing, force)
+    selection = _selection(
+        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit
+    )
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
     made, run_id, resumed = continued(made, selection, store, fresh=fresh)
@@ -269,7 +278,6 @@ def doctor() -> None:
     from bench.engine import backend as get_backend
     from bench.engine import backend_names
     from bench.places import cache_folder
-    from bench.runner import free_bytes
     from bench.units import human_bytes
 
     kind = machine.device_kind()
@@ -282,7 +290,7 @@ def doctor() -> None:
     facts.append(("host", f"{found.logical_cpus} CPUs ({', '.join(found.cpu_flags)}), {memory}"))
     if kind == "cuda":
         facts.append(("GPU", f"{human_bytes(found.gpu_memory_bytes or 0)}, driver {found.driver}, CUDA {found.cuda}"))
-    facts.append(("can load", f"models of up to about {human_bytes(free_bytes(kind))}"))
+    facts.append(("can load", f"models of up to about {human_bytes(machine.free_bytes(kind))}"))
     load = "unknown" if state.load_1min is None else f"{state.load_1min:.2f}"
     advice = " (busy: close other programs before measuring)" if (state.load_1min or 0) > found.logical_cpus / 2 else ""
     facts.append(("load", load + advice))
@@ -314,8 +322,10 @@ def _split(values: Sequence[str]) -> list[str]:
 def _selection(
     model: list[str], precision: list[str], scheme: list[str], backend: list[str], suite: list[str], weights: str,
     profile: str, task: list[str], device: DeviceKind | None, missing: bool, force: bool,
+    memory_limit: str = "",
 ) -> Any:  # fmt: skip
-    from bench.machine import device_kind
+    from bench import limits
+    from bench.machine import describe, device_kind
     from bench.plan import Selection
 
     known = [p.value for p in Precision]
@@ -327,6 +337,10 @@ def _selection(
         raise UserError(f"no weights {weights!r}", "hub, package or local=FOLDER")
     if path and not Path(path).exists():
         raise UserError(f"no folder {path}", "give an existing folder in Hub layout")
+    device_name = device.value if device else device_kind()
+    limit = limits.parse_bytes(memory_limit) if memory_limit else None
+    if limit:
+        limits.check(limit, limits.capacity_bytes(describe(device_name)))
     return Selection(
         models=tuple(_split(model)),
         precisions=tuple(Precision(name) for name in _split(precision)),
@@ -337,9 +351,10 @@ def _selection(
         path=path or None,
         profile=profile,
         tasks=tuple(_split(task)),
-        device=device.value if device else device_kind(),
+        device=device_name,
         missing=missing,
         force=force,
+        memory_limit_bytes=limit,
     )
 
 
@@ -347,11 +362,10 @@ def _plan(selection: Any, folder: Path, results: Path) -> tuple[Any, Any, Any]:
     from bench import machine
     from bench.catalog import read_catalog
     from bench.plan import make_plan
-    from bench.runner import free_bytes
 
     store = _store(results)
     described = machine.describe(selection.device)
-    made = make_plan(selection, read_catalog(folder), described, store.records(), free_bytes(selection.device))
+    made = make_plan(selection, read_catalog(folder), described, store.records(), machine.free_bytes(selection.device))
     for line in store.unreadable:
         err.print(f"left unread: {line}", markup=False, style="yellow")
     return made, described, store

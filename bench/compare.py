@@ -36,13 +36,13 @@ class Comparison:
 
 def compare(rows: Sequence[Row]) -> tuple[list[Comparison], list[str]]:
     """Every row that has a 16-bit row beside it, and one line for each that has none."""
-    references: dict[tuple[str, ...], Row] = {}
+    references: dict[tuple[str | int | None, ...], Row] = {}
     for row in rows:
         if row.precision == REFERENCE:
-            references.setdefault((row.device, row.model, row.weights, row.backend), row)
+            references.setdefault((row.device, row.model, row.weights, row.backend, row.limit), row)
     found, alone = [], []
     for row in rows:
-        reference = references.get((row.device, row.model, row.weights, row.backend))
+        reference = references.get((row.device, row.model, row.weights, row.backend, row.limit))
         if reference is None:
             alone.append(
                 f"{row.model} {row.precision} ({row.backend}, {row.device}): no {REFERENCE} row to compare with"

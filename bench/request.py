@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.cell import Cell, Model, Scheme, Value, Weights
-from bench.record import Condition, Machine, Prediction
+from bench.record import Condition, Machine, MemoryLimit, Prediction
 
 
 class Asked(Value):
@@ -34,4 +34,6 @@ class Request(Value):
     threads: int | None
     machine: Machine
     before: Condition
+    memory_limit: MemoryLimit | None = None
+    """The limit it runs under; on a GPU the worker itself sets it."""
     cells: tuple[Asked, ...]

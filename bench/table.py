@@ -23,8 +23,8 @@ IDENTITY = ("model", "backend", "scheme", "precision", "suite", "device", "weigh
 FIGURES = (
     "weights_bytes", "peak_bytes", "load_peak_bytes", "kv_bytes", "kv_bytes_per_token", "workspace_bytes",
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
-    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max",
-    "same_top1", "ln_ppl_ratio", "ppl", "acc", "items",
+    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s",
+    "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "ln_ppl_ratio", "ppl", "acc", "items",
 )  # fmt: skip
 """Columns of every flat row, null where a record has no such figure."""
 
@@ -50,6 +50,7 @@ def flat(record: Record) -> dict[str, Any]:
     row |= {name.replace(":", "_"): value.value for name, value in found.items() if name.startswith("acc:")}
     row["predicted_weights_bytes"] = record.predicted.weights_bytes
     row["predicted_peak_bytes"] = record.predicted.peak_bytes
+    row["memory_limit_bytes"] = cell.memory_limit_bytes
     row["profile"], row["run"], row["started"], row["id"] = cell.profile, record.run, record.started, record.id
     row["warnings"] = "; ".join(w.kind for w in record.warnings) or None
     return row
@@ -66,6 +67,14 @@ class Row:
     precision: str
     device: str
     records: dict[str, Record] = field(default_factory=dict)
+    limit: int | None = None
+    """Bytes of the hard limit it ran under: rows under different limits are different rows."""
+
+    @property
+    def label(self) -> str:
+        """The model's name, with what makes this row unlike its ordinary one."""
+        name = self.model + (" (random weights)" if self.weights is Weights.RANDOM else "")
+        return name + (f" (limit {human_bytes(self.limit)})" if self.limit else "")
 
     def figures(self) -> dict[str, Estimate]:
         """Figures of all suites together."""
@@ -85,13 +94,16 @@ def newest(records: Iterable[Record]) -> list[Row]:
 
     Newer suite versions come before older, larger profiles before smaller, measured before not, then the newest.
     """
-    rows: dict[tuple[str, ...], Row] = {}
+    rows: dict[tuple[str | int | None, ...], Row] = {}
     for record in records:
         cell = record.cell
-        key = (cell.device, cell.model, cell.weights, cell.backend, cell.scheme)
-        row = rows.setdefault(
-            key, Row(cell.model, cell.weights, cell.backend, cell.scheme, cell.precision, cell.device)
-        )
+        limit = cell.memory_limit_bytes
+        key = (cell.device, cell.model, cell.weights, cell.backend, cell.scheme, limit)
+        if key not in rows:
+            rows[key] = Row(
+                cell.model, cell.weights, cell.backend, cell.scheme, cell.precision, cell.device, limit=limit
+            )
+        row = rows[key]
         held = row.records.get(cell.suite)
         if held is None or _rank(record) > _rank(held):
             row.records[cell.suite] = record
@@ -103,9 +115,9 @@ def _rank(record: Record) -> tuple[int, bool, int, str]:
     return (record.cell.suite_version, record.outcome.ending is Ending.OK, profile, record.started)
 
 
-def _reading_order(row: Row) -> tuple[str, str, str, str, int, str]:
+def _reading_order(row: Row) -> tuple[str, str, int, str, str, int, str]:
     shown = ("fp32", "fp16", "int8", "int4")
-    return (row.device, row.model, row.weights, row.backend, shown.index(row.precision), row.scheme)
+    return (row.device, row.model, row.limit or 0, row.weights, row.backend, shown.index(row.precision), row.scheme)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +187,7 @@ def people(rows: Sequence[Row], columns: Sequence[str], *, name_device: bool = F
     table = Table(titles + [PREDICTED[c][1] if c in PREDICTED else COLUMNS[c].title for c in columns])
     for row in rows:
         found = row.figures()
-        name = row.model + (" (random weights)" if row.weights is Weights.RANDOM else "")
-        cells = [name, row.precision, row.scheme] + ([row.device] if name_device else [])
+        cells = [row.label, row.precision, row.scheme] + ([row.device] if name_device else [])
         cells += [
             _predicted(row, found, c) if c in PREDICTED else _cell(table, row, found, COLUMNS[c]) for c in columns
         ]
