@@ -6,11 +6,10 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bench.cell import Kind, Model
+from bench.cell import Kind, Model, slug
 from bench.document import read_yaml, validate
 from bench.errors import UserError
 from bench.places import CATALOG
@@ -21,21 +20,61 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 def read_catalog(folder: Path = CATALOG) -> tuple[Model, ...]:
     """Every entry of every family file, in file and then entry order.
 
-    Raises UserError naming file, line, entry and field when a file is malformed.
+    Raises UserError naming file, line, entry and field when a file is malformed, a name or a claim's id stands
+    twice, or an entry refers to one that is not there.
     """
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise UserError(f"no catalogue in {folder}", "pass --catalog FOLDER, or run from a checkout")
-    models = [model for path in files for model in read_family(path)]
-    seen: dict[str, Model] = {}
-    for model in models:
-        if model.name in seen:
+    placed = [(path, index, model) for path in files for index, model in enumerate(read_family(path))]
+    _check_unique(placed)
+    names = {model.name for _, _, model in placed}
+    for path, index, model in placed:
+        for place, name in _references(model):
+            if name not in names:
+                near = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.4)
+                expected = f"nearest: {near[0]}" if near else "`bench catalog` lists the names"
+                where = f"{_at(path, index, *place)}: entry {model.name!r} field {_field(place)!r}"
+                raise UserError(f"{where}: no entry {name!r} in the catalogue", expected)
+    return tuple(model for _, _, model in placed)
+
+
+def _references(model: Model) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Where an entry names another, and the name."""
+    if model.base_model:
+        yield ("base_model",), model.base_model
+    for number, claim in enumerate(model.claims):
+        if claim.stand_in:
+            yield ("claims", number, "stand_in"), claim.stand_in
+
+
+def _check_unique(placed: Sequence[tuple[Path, int, Model]]) -> None:
+    """Raise UserError, with both places, where a model's name or a claim's id is used again."""
+    names: dict[str, str] = {}
+    ids: dict[str, str] = {}
+    for path, index, model in placed:
+        if model.name in names:
             raise UserError(
-                f"catalogue name {model.name!r} stands in {seen[model.name].family}.yaml and {model.family}.yaml",
+                f"{_at(path, index, 'name')}: name {model.name!r} stands in {names[model.name]} already",
                 "rename one of the two entries",
             )
-        seen[model.name] = model
-    return tuple(models)
+        names[model.name] = path.name
+        for number, claim in enumerate(model.claims):
+            if claim.id in ids:
+                where = _at(path, index, "claims", number, "id")
+                raise UserError(
+                    f"{where}: entry {model.name!r} field 'claims.id': {claim.id!r} is a claim of {ids[claim.id]!r}",
+                    "claims' ids are unique in the catalogue: change one",
+                )
+            ids[claim.id] = model.name
+
+
+def _at(path: Path, index: int, *place: str | int) -> str:
+    return f"{path}:{read_yaml(path).line(('models', index, *place))}"
+
+
+def _field(place: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, place))
 
 
 def read_family(path: Path) -> list[Model]:
@@ -44,8 +83,10 @@ def read_family(path: Path) -> list[Model]:
     head = document.data if isinstance(document.data, dict) else {}
     unknown = set(head) - {"family", "organisation", "models"}
     if unknown or not isinstance(head.get("models"), list) or "family" not in head:
-        what = f"unknown key {min(map(str, unknown))!r}" if unknown else "needs `family` and a list `models`"
-        raise UserError(f"{path}:{document.line(sorted(unknown)[:1])}: {what}", "see any other file of catalog/")
+        what = f"unknown key {str(min(map(str, unknown)))!r}" if unknown else "needs `family` and a list `models`"
+        raise UserError(
+            f"{path}:{document.line(sorted(unknown, key=str)[:1])}: {what}", "see any other file of catalog/"
+        )
     shared = {"family": head["family"]} | ({"organisation": head["organisation"]} if "organisation" in head else {})
     models = []
     for index, entry in enumerate(head["models"]):
@@ -100,8 +141,3 @@ def own_model(folder: Path) -> Model:
         repo=f"local/{folder.name}",
         architecture=config,
     )
-
-
-def slug(name: str) -> str:
-    """A name that can be a folder of `results/`."""
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "model"

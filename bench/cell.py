@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -12,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 """A name that is also a folder of `results/`: lower case, no spaces."""
+
+
+def slug(name: str) -> str:
+    """A name that can be a folder of `results/`."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
 
 
 class Value(BaseModel):

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 import suites
 from bench import catalog, predict
-from bench.cell import MEMORY_LIMIT, REFERENCE, Cell, Kind, Model, Precision, Scheme, Weights, digest
+from bench.cell import MEMORY_LIMIT, REFERENCE, Cell, Kind, Model, Precision, Scheme, Weights, digest, slug
 from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
 from bench.machine import installed
@@ -161,7 +161,7 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
                 raise
             unknown.append(pattern)
     own = [
-        Model(name=catalog.slug(p), display=p, family="own", organisation="-", kind=Kind.OPEN, repo=p) for p in unknown
+        Model(name=slug(p), display=p, family="own", organisation="-", kind=Kind.OPEN, repo=p) for p in unknown
     ]
     found = list({model.name: model for model in [*known, *own]}.values())
     if selection.path and len(found) > 1:

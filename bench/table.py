@@ -71,10 +71,14 @@ class Row:
     """Bytes of the hard limit it ran under: rows under different limits are different rows."""
 
     @property
+    def name(self) -> str:
+        """The model's, with the memory limit where it ran under one."""
+        return self.model + (f" (limit {human_bytes(self.limit)})" if self.limit else "")
+
+    @property
     def label(self) -> str:
-        """The model's name, with what makes this row unlike its ordinary one."""
-        name = self.model + (" (random weights)" if self.weights is Weights.RANDOM else "")
-        return name + (f" (limit {human_bytes(self.limit)})" if self.limit else "")
+        """The name, with a word about random weights."""
+        return self.name + (" (random weights)" if self.weights is Weights.RANDOM else "")
 
     def figures(self) -> dict[str, Estimate]:
         """Figures of all suites together."""
@@ -247,7 +251,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         for suite in suites.ORDER:
             for caveat in row.records[suite].warnings if suite in row.records else ():
                 where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", [])
-                label = f"{row.model} {row.precision}"
+                label = f"{row.name} {row.precision}"
                 if label not in where:
                     where.append(label)
     return lines + [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]

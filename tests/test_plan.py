@@ -13,12 +13,12 @@ import pytest
 from builders import failed, make_cell, make_machine, make_model, make_record, make_versions
 
 from bench.backends import transformers
-from bench.catalog import DEFAULT_MODEL, read_catalog, slug
+from bench.catalog import DEFAULT_MODEL, read_catalog
 from bench.cell import Cell, Kind, Precision, Weights
 from bench.engine import backend
 from bench.errors import UserError
 from bench.machine import installed
-from bench.plan import Plan, Selection, chosen_models, has_reference, make_plan
+from bench.plan import Plan, Selection, chosen_models, has_reference, make_plan, slug
 from bench.record import Ending, Provenance, Record
 from bench.worker import Worker
 
