@@ -250,6 +250,81 @@ def compare(
 
 
 @app.command()
+def claims(
+    model: Models = [],  # noqa: B006
+    run: Annotated[
+        bool, typer.Option("--run", help="Measure undecided memory claims that this machine can, each under its limit.")
+    ] = False,
+    weights: WeightsFrom = "",
+    backend: Backends = ["transformers"],  # noqa: B006
+    device: Device = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds one load or cell may take.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    format: FormatOption = Format.TABLE,
+    folder: CatalogFolder = CATALOG,
+    results: ResultsFolder = RESULTS,
+) -> None:
+    """Hold the catalogue's claims against the records: holds, fails, computed only or untested, with the evidence."""
+    from bench.catalog import read_catalog, select
+    from bench.claims import counts, flat, judge, people
+    from bench.table import to_csv, to_json
+
+    every = read_catalog(folder)
+    chosen = select(every, _split(model)) if model else every
+    store = _store(results)
+    judged = judge(chosen, list(store.records()), every)
+    failed = False
+    if run:
+        selection = _selection([], [], [], backend, [], weights, "standard", [], device, missing=False, force=True)
+        failed = _run_claims(judged, selection, folder, store, timeout, threads, quiet=quiet)
+        judged = judge(chosen, list(store.records()), every)
+    if format in {Format.CSV, Format.JSON}:
+        rows = [flat(item) for item in judged]
+        out.print(to_csv(rows) if format is Format.CSV else to_json(rows), end="", markup=False)
+    elif judged:
+        _print_table(people(judged), format)
+        out.print(counts(judged))
+    else:
+        out.print("no claims: these entries make none")
+    _exit_for_unreadable(store)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _run_claims(
+    judged: Any, selection: Any, folder: Path, store: Any, timeout: float | None, threads: int | None, *, quiet: bool
+) -> bool:
+    """Measure what can decide these claims; returns whether a cell failed."""
+    from dataclasses import replace
+
+    from bench.claims import selections
+    from bench.limits import capacity_bytes
+    from bench.machine import describe
+    from bench.measure import continued, run_plan, together
+    from bench.runner import Limits
+
+    _require_backends(selection.backends)
+    described = describe(selection.device)
+    asked, left = selections(judged, selection, capacity_bytes(described))
+    made = together([_plan(item, folder, store.root)[0] for item in asked])
+    whole = replace(selection, models=("claims", *sorted({name for item in asked for name in item.models})))
+    made, run_id, _ = continued(made, whole, store, fresh=False)
+    for line in [*left, *dict.fromkeys(f"{item.model} {item.what}: {item.reason}" for item in made.left_out)]:
+        err.print(f"left out: {line}", markup=False)
+    if not made.cells:
+        err.print("nothing to run")
+        return False
+    records = run_plan(
+        made, whole, store, described, run_id, Limits(timeout_s=timeout, threads=threads), err, quiet=quiet
+    )
+    failed = [record for record in records if not record.outcome.ending.settled]
+    for record in failed:
+        err.print(f"{record.cell}: {record.outcome.ending}: {record.outcome.reason}", markup=False, style="red")
+    return bool(failed)
+
+
+@app.command()
 def publish(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the file is stale.")] = False,
     folder: CatalogFolder = CATALOG,
@@ -487,6 +562,9 @@ def _print_table(table: Any, format: Format) -> None:
         "organisation",
         "kind",
         "weights or reason",
+        "claim",
+        "stated",
+        "evidence",
     }
     for title in table.titles:
         rich_table.add_column(title, justify="left" if title in text else "right", overflow="fold")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -25,6 +26,17 @@ def continued(plan: Plan, selection: Selection, store: Store, *, fresh: bool) ->
     left = tuple(item for item in plan.left_out if item.planned is None or item.planned.cell.key not in settled)
     skipped = len(plan.cells) - len(cells)
     return replace(plan, cells=cells, left_out=left, settled=plan.settled + skipped), run, skipped
+
+
+def together(plans: Sequence[Plan]) -> Plan:
+    """Several plans as one: equal loads side by side, no cell twice."""
+    cells = {planned.cell.key: planned for plan in plans for planned in plan.cells}
+    return Plan(
+        cells=tuple(sorted(cells.values(), key=lambda planned: str(planned.cell.load_key))),
+        left_out=tuple(left for plan in plans for left in plan.left_out),
+        settled=sum(plan.settled for plan in plans),
+        seconds=sum(plan.seconds for plan in plans),
+    )
 
 
 def run_plan(

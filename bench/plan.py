@@ -160,9 +160,7 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
             if not re.fullmatch(r"[\w.-]+/[\w.-]+", pattern):
                 raise
             unknown.append(pattern)
-    own = [
-        Model(name=slug(p), display=p, family="own", organisation="-", kind=Kind.OPEN, repo=p) for p in unknown
-    ]
+    own = [Model(name=slug(p), display=p, family="own", organisation="-", kind=Kind.OPEN, repo=p) for p in unknown]
     found = list({model.name: model for model in [*known, *own]}.values())
     if selection.path and len(found) > 1:
         raise UserError(f"--weights local=FOLDER is one model, {len(found)} are selected", "name one with --model")
@@ -206,8 +204,8 @@ def _planned(
         settings["tasks"] = list(selection.tasks)
     profile = selection.profile
     if selection.tokens and name == "memory":
-        profile, decode = f"tokens-{selection.tokens}", min(GENERATED, selection.tokens - 1)
-        settings |= {"prompt_tokens": selection.tokens - decode, "decode_tokens": decode}
+        profile = f"tokens-{selection.tokens}"
+        settings |= context(selection.tokens)
     if selection.memory_limit_bytes:
         settings[MEMORY_LIMIT] = selection.memory_limit_bytes
     cell = Cell(
@@ -228,6 +226,12 @@ def _planned(
     predicted = predict.predict(model, stored, machine.kind, settings, found.work(settings))
     reference = reference_cell(cell, machine.kind) if name == "divergence" else None
     return Planned(cell=cell, model=model, scheme=scheme, predicted=predicted, path=selection.path, reference=reference)
+
+
+def context(tokens: int) -> dict[str, int]:
+    """The memory suite's settings that hold so many positions at the peak."""
+    generated = min(GENERATED, tokens - 1)
+    return {"prompt_tokens": tokens - generated, "decode_tokens": generated}
 
 
 def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
