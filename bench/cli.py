@@ -62,32 +62,55 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.
 
 @app.command()
 def catalog(
-    model: Models = [],  # noqa: B006 - typer reads defaults, nobody changes them
+    name: Annotated[list[str], typer.Argument(help="Names or globs; one entry is shown in full.")] = [],  # noqa: B006 - typer reads defaults, nobody changes them
+    model: Models = [],  # noqa: B006
+    backend: Annotated[str, typer.Option("--backend", help="Engine whose needs are predicted.")] = "transformers",
+    device: Device = None,
     format: FormatOption = Format.TABLE,
     folder: CatalogFolder = CATALOG,
+    results: ResultsFolder = RESULTS,
 ) -> None:
-    """List the catalogue: what can be asked for by name, and what can never be measured and why."""
+    """List the catalogue: what each entry is, needs here and gave, or why it never can be; with a NAME, all of one."""
     from bench import catalog as entries
-    from bench.table import Table, to_csv, to_json
+    from bench import machine, overview
+    from bench.engine import backend as get_backend
+    from bench.table import to_csv, to_json
 
-    models = entries.read_catalog(folder)
-    if model:
-        models = tuple(entries.select(models, _split(model)))
-    rows: list[dict[str, Any]] = [
-        {
-            "name": m.name, "organisation": m.organisation, "kind": str(m.kind), "parameters": m.parameters,
-            "base": m.base, "repo": m.repo, "not_measurable": entries.unmeasurable(m),
-        }
-        for m in models
-    ]  # fmt: skip
+    every = entries.read_catalog(folder)
+    chosen = entries.select(every, _split([*name, *model])) if name or model else every
+    store = _store(results)
+    kind = device.value if device else machine.device_kind()
+    engine, described, free = get_backend(backend), machine.describe(kind), machine.free_bytes(kind)
+    needed = {m.name: overview.needs(m, engine, described, free) for m in chosen}
+    rows = _rows(store)
+    done = overview.measured(rows)
     if format in {Format.CSV, Format.JSON}:
-        out.print(to_csv(rows) if format is Format.CSV else to_json(rows), end="", markup=False)
-        return
-    table = Table(["name", "organisation", "parameters", "kind", "weights or reason"])
-    for row in rows:
-        count = f"{row['parameters'] / 1e6:,.0f} M" if row["parameters"] else ""
-        table.rows.append([row["name"], row["organisation"], count, row["kind"], row["not_measurable"] or row["repo"]])
-    _print_table(table, format)
+        flats = [overview.flat(m, needed[m.name], done.get(m.name)) for m in chosen]
+        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+    elif len(chosen) == 1:
+        _print_entry(chosen[0], overview.entry(chosen[0], needed[chosen[0].name]), every, rows, store, format)
+    else:
+        _print_table(overview.listing(chosen, needed, done), format)
+    _exit_for_unreadable(store)
+
+
+def _print_entry(
+    model: Any, facts: list[tuple[str, str]], every: Sequence[Any], rows: list[Any], store: Any, format: Format
+) -> None:
+    """One entry: what the catalogue says, what was measured, and what became of its claims."""
+    from bench.claims import judge, people
+
+    width = max(len(label) for label, _ in facts)
+    for label, text in facts:
+        line = f"- {label}: {escape(text)}" if format is Format.MD else f"[bold]{label:<{width}}[/]  {escape(text)}"
+        out.print(line)
+    judged = judge([model], store.records(), every)
+    if judged:
+        out.print("\nclaims")
+        _print_table(people(judged), format)
+    own = [row for row in rows if row.model == model.name]
+    if own:
+        _print_rows(own, "default", format)
 
 
 @app.command()
@@ -561,7 +584,7 @@ def _print_table(table: Any, format: Format) -> None:
         "name",
         "organisation",
         "kind",
-        "weights or reason",
+        "measured or reason",
         "claim",
         "stated",
         "evidence",
