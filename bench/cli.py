@@ -358,11 +358,11 @@ def publish(
     from bench.publish import publish as write
 
     store = _store(results)
-    rows = _rows(store)
+    records = list(store.records())
     if store.unreadable:
         raise UserError(f"not published: {store.unreadable[0]}", "")
     path = folder / "README.md"
-    stale = write(path, read_catalog(folder), rows, check=check)
+    stale = write(path, read_catalog(folder), records, check=check)
     if check and stale:
         err.print(f"{path} is stale: run `bench publish`")
         raise typer.Exit(1)
