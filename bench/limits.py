@@ -205,7 +205,7 @@ def _scope(limit_bytes: int) -> Confinement | None:
     properties = ("-p", f"MemoryMax={limit_bytes}", "-p", "MemorySwapMax=0")
     prefix = ("systemd-run", "--user", "--scope", "--quiet", "--collect", *properties, "--")
     read, write = os.pipe()
-    trial = f'cat "{CGROUPS}$(sed -n s/^0:://p /proc/self/cgroup)/memory.max" >&{write}'
+    trial = f'cat "{CGROUPS}$(sed -n s/^0:://p /proc/self/cgroup)/memory.max" > /proc/self/fd/{write}'
     try:
         done = subprocess.run(
             [*prefix, "sh", "-c", trial], check=False, capture_output=True, timeout=10, pass_fds=[write]
