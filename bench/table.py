@@ -50,6 +50,7 @@ def flat(record: Record) -> dict[str, Any]:
     row |= {name.replace(":", "_"): value.value for name, value in found.items() if name.startswith("acc:")}
     row["predicted_weights_bytes"] = record.predicted.weights_bytes
     row["predicted_peak_bytes"] = record.predicted.peak_bytes
+    row["memory_limit_bytes"] = cell.memory_limit_bytes
     row["profile"], row["run"], row["started"], row["id"] = cell.profile, record.run, record.started, record.id
     row["warnings"] = "; ".join(w.kind for w in record.warnings) or None
     return row
@@ -66,6 +67,18 @@ class Row:
     precision: str
     device: str
     records: dict[str, Record] = field(default_factory=dict)
+    limit: int | None = None
+    """Bytes of the hard limit it ran under: rows under different limits are different rows."""
+
+    @property
+    def name(self) -> str:
+        """The model's, with the memory limit where it ran under one."""
+        return self.model + (f" (limit {human_bytes(self.limit)})" if self.limit else "")
+
+    @property
+    def label(self) -> str:
+        """The name, with a word about random weights."""
+        return self.name + (" (random weights)" if self.weights is Weights.RANDOM else "")
 
     def figures(self) -> dict[str, Estimate]:
         """Figures of all suites together."""
@@ -85,13 +98,16 @@ def newest(records: Iterable[Record]) -> list[Row]:
 
     Newer suite versions come before older, larger profiles before smaller, measured before not, then the newest.
     """
-    rows: dict[tuple[str, ...], Row] = {}
+    rows: dict[tuple[str | int | None, ...], Row] = {}
     for record in records:
         cell = record.cell
-        key = (cell.device, cell.model, cell.weights, cell.backend, cell.scheme)
-        row = rows.setdefault(
-            key, Row(cell.model, cell.weights, cell.backend, cell.scheme, cell.precision, cell.device)
-        )
+        limit = cell.memory_limit_bytes
+        key = (cell.device, cell.model, cell.weights, cell.backend, cell.scheme, limit)
+        if key not in rows:
+            rows[key] = Row(
+                cell.model, cell.weights, cell.backend, cell.scheme, cell.precision, cell.device, limit=limit
+            )
+        row = rows[key]
         held = row.records.get(cell.suite)
         if held is None or _rank(record) > _rank(held):
             row.records[cell.suite] = record
@@ -103,9 +119,9 @@ def _rank(record: Record) -> tuple[int, bool, int, str]:
     return (record.cell.suite_version, record.outcome.ending is Ending.OK, profile, record.started)
 
 
-def _reading_order(row: Row) -> tuple[str, str, str, str, int, str]:
+def _reading_order(row: Row) -> tuple[str, str, int, str, str, int, str]:
     shown = ("fp32", "fp16", "int8", "int4")
-    return (row.device, row.model, row.weights, row.backend, shown.index(row.precision), row.scheme)
+    return (row.device, row.model, row.limit or 0, row.weights, row.backend, shown.index(row.precision), row.scheme)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +191,7 @@ def people(rows: Sequence[Row], columns: Sequence[str], *, name_device: bool = F
     table = Table(titles + [PREDICTED[c][1] if c in PREDICTED else COLUMNS[c].title for c in columns])
     for row in rows:
         found = row.figures()
-        name = row.model + (" (random weights)" if row.weights is Weights.RANDOM else "")
-        cells = [name, row.precision, row.scheme] + ([row.device] if name_device else [])
+        cells = [row.label, row.precision, row.scheme] + ([row.device] if name_device else [])
         cells += [
             _predicted(row, found, c) if c in PREDICTED else _cell(table, row, found, COLUMNS[c]) for c in columns
         ]
@@ -236,7 +251,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         for suite in suites.ORDER:
             for caveat in row.records[suite].warnings if suite in row.records else ():
                 where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", [])
-                label = f"{row.model} {row.precision}"
+                label = f"{row.name} {row.precision}"
                 if label not in where:
                     where.append(label)
     return lines + [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]

@@ -95,6 +95,9 @@ class ArithmeticMemory:
         """Highest since the reset."""
         return Reading(total_bytes=self.highest)
 
+    def limit(self, total_bytes: int) -> None:
+        """Arithmetic needs none."""
+
     def capacity_bytes(self) -> int:
         """Far more than it ever uses."""
         return 10**12
