@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import JsonValue
 
 import suites
-from bench import catalog, predict
+from bench import catalog, gguf_file, predict
 from bench.cell import REFERENCE, Cell, Kind, Model, Precision, Scheme, Weights, digest
 from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
@@ -40,7 +40,7 @@ class Selection:
     suites: tuple[str, ...] = ()
     weights: Weights | None = None
     path: str | None = None
-    """Folder of local weights."""
+    """Folder or GGUF file of local weights."""
     profile: str = "standard"
     tasks: tuple[str, ...] = ()
     device: str = "cpu"
@@ -129,13 +129,27 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
             left_out.append(LeftOut(model=model.name, what="*", reason=reason))
             continue
         for engine in backends:
+            weights = selection.weights or model.default_weights
+            why = engine.refuses(model, weights)
+            if why:
+                left_out.append(LeftOut(model=model.name, what="*", reason=f"{engine.name}: {why}"))
+                continue
+            meaningful = [name for name in _suites(selection) if not _meaningless(engine, weights, name)]
+            for name in set(_suites(selection)) - set(meaningful):
+                reason = "random weights say nothing about quality"
+                left_out.append(LeftOut(model=model.name, what=name, reason=reason))
             for what, scheme in _schemes(selection, engine, machine.kind):
                 if scheme is None:
                     why = f"{engine.name} has no {what} on {machine.kind}"
                     left_out.append(LeftOut(model=model.name, what=what, reason=why))
                 else:
-                    cells += [_planned(selection, model, engine, scheme, name, machine) for name in _suites(selection)]
+                    cells += [_planned(selection, model, engine, scheme, name, machine) for name in meaningful]
     return cells, left_out
+
+
+def _meaningless(engine: Backend, weights: Weights, name: str) -> bool:
+    """Whether a suite would judge weights that were never trained; the fake's are known figures."""
+    return engine.needs_repository and weights is Weights.RANDOM and name in {"divergence", "quality"}
 
 
 def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
@@ -156,25 +170,33 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
     own = [Model(name=slug(p), display=p, family="own", organisation="-", kind=Kind.OPEN, repo=p) for p in unknown]
     found = list({model.name: model for model in [*known, *own]}.values())
     if selection.path and len(found) > 1:
-        raise UserError(f"--weights local=FOLDER is one model, {len(found)} are selected", "name one with --model")
+        raise UserError(f"--weights local=PATH is one model, {len(found)} are selected", "name one with --model")
     return found
 
 
-def _own_model(folder: Path) -> Model:
-    """A model that no catalogue names, described by its own config.json."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is no model folder ({error})", "give a folder in Hub layout") from None
+def _own_model(path: Path) -> Model:
+    """A model that no catalogue names, described by its folder's config.json or by its GGUF file's header."""
     return Model(
-        name=slug(folder.name),
-        display=folder.name,
+        name=slug(path.stem if path.is_file() else path.name),
+        display=path.name,
         family="own",
         organisation="-",
         kind=Kind.OPEN,
-        repo=f"local/{folder.name}",
-        architecture=config,
+        repo=f"local/{path.name}",
+        architecture=_own_architecture(path),
     )
+
+
+def _own_architecture(path: Path) -> dict[str, JsonValue] | None:
+    """What transformers would call its config, None where a GGUF is of an architecture that cannot be predicted."""
+    try:
+        files = [path] if path.is_file() else sorted(path.glob("*.gguf"))
+        if files and not (path / "config.json").is_file():
+            return gguf_file.config(gguf_file.read(files[0]))
+        config: dict[str, JsonValue] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no model ({error})", "give a folder in Hub layout, or a GGUF file") from None
+    return config
 
 
 def slug(name: str) -> str:
@@ -209,6 +231,8 @@ def _planned(
         source = model.package or ""
     elif weights is Weights.LOCAL:
         source = Path(str(selection.path)).resolve().name
+    elif weights is Weights.RANDOM:
+        source = "random"
     else:
         source = model.repo or ""
     found = suite(name)
@@ -232,7 +256,7 @@ def _planned(
         device=machine.device,
     )
     stored = engine.adapt(scheme, machine)
-    predicted = predict.predict(model, stored, machine.kind, settings, found.work(settings))
+    predicted = predict.predict(model, stored, machine.kind, settings, found.work(settings), engine.footprint)
     reference = reference_cell(cell, machine.kind) if name == "divergence" else None
     return Planned(cell=cell, model=model, scheme=scheme, predicted=predicted, path=selection.path, reference=reference)
 
