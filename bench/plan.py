@@ -195,7 +195,7 @@ def _own_architecture(path: Path) -> dict[str, JsonValue] | None:
             return gguf_file.config(gguf_file.read(files[0]))
         config: dict[str, JsonValue] = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no model ({error})", "give a folder in Hub layout, or a GGUF file") from None
+        raise UserError(f"{path} is no model folder ({error})", "give a folder in Hub layout, or a GGUF file") from None
     return config
 
 

@@ -112,9 +112,10 @@ def test_nobody_imports_the_commands() -> None:
     assert [name for name in FILES if "bench.cli" in ARROWS[name]] == ["bench.__main__"]
 
 
-@pytest.mark.parametrize(
-    "name", ["bench.cell", "bench.errors", "bench.units", "bench.places", "bench.architecture", "bench.gguf_file"]
-)
+BOTTOM = ["bench.cell", "bench.errors", "bench.units", "bench.places", "bench.architecture", "bench.gguf_file"]
+
+
+@pytest.mark.parametrize("name", BOTTOM)
 def test_the_bottom_imports_nothing_of_the_project(name: str) -> None:
     """Values, paths and arithmetic need nobody."""
     assert ARROWS[name] == set()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Self
 
 import llama_cpp
 import numpy as np
@@ -45,7 +46,7 @@ class LlamaGeneration:
         self.context = engine.take(self._shape(_gguf_layout.context_size(self.cache_tokens)))
         ends = self.cache_tokens - 1
         entries = [
-            Entry(token, position, (sequence,), position == ends)
+            Entry(token, position, (sequence,), scored=position == ends)
             for sequence, prompt in enumerate(prompts)
             for position, token in enumerate(prompt)
         ]
@@ -65,7 +66,7 @@ class LlamaGeneration:
             if self.cache_tokens >= self.context.shape.positions:
                 self._grow()
             position = self.cache_tokens
-            entries = [Entry(token, position, (index,), True) for index, token in enumerate(self.tokens)]
+            entries = [Entry(token, position, (index,), scored=True) for index, token in enumerate(self.tokens)]
             self.logits = self.context.decode(entries)
             self.cache_tokens += 1
         if len(self.suppress):
@@ -184,7 +185,7 @@ class LlamaEngine:
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Float32 log-softmax of every position but the last."""
-        entries = [Entry(token, position, (0,), True) for position, token in enumerate(tokens[:-1])]
+        entries = [Entry(token, position, (0,), scored=True) for position, token in enumerate(tokens[:-1])]
         with _Scoring(self, len(entries)) as scoring:
             made = np.empty((len(entries), self.vocabulary), np.float32)
             at = 0
@@ -232,7 +233,7 @@ class _Scoring:
             positions=positions, sequences=SEQUENCES, outputs=self.outputs, shared=True, threads=engine.compute_threads
         )
 
-    def __enter__(self) -> _Scoring:
+    def __enter__(self) -> Self:
         self.context = self.engine.take(self.shape)
         return self
 
@@ -260,12 +261,12 @@ class _Scoring:
             members = tuple(range(sequence, sequence + len(group)))
             sequence += len(group)
             context = rows[group[0]].context
-            entries += [Entry(t, i, members, i == len(context) - 1) for i, t in enumerate(context)]
+            entries += [Entry(t, i, members, scored=i == len(context) - 1) for i, t in enumerate(context)]
             wanted.append([(index, rows[index].continuation[0]) for index in group])
             for member, index in zip(members, group, strict=True):
                 tokens = rows[index].continuation
                 for offset, token in enumerate(tokens[:-1]):
-                    entries.append(Entry(token, len(context) + offset, (member,), True))
+                    entries.append(Entry(token, len(context) + offset, (member,), scored=True))
                     wanted.append([(index, tokens[offset + 1])])
         log_probs: dict[int, list[float]] = {index: [] for group in groups for index in group}
         greedy = dict.fromkeys(log_probs, True)

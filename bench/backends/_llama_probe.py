@@ -8,8 +8,8 @@ from pathlib import Path
 
 VOCABULARY = 320
 CONFIG = {
-    "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1,
-    "num_attention_heads": 4, "max_position_embeddings": 512, "tie_word_embeddings": True,
+    "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": 256, "intermediate_size": 256,
+    "num_hidden_layers": 1, "num_attention_heads": 4, "max_position_embeddings": 512, "tie_word_embeddings": True,
 }  # fmt: skip
 
 
@@ -28,8 +28,8 @@ def main() -> None:
             _gguf_random.write(path, CONFIG, scheme)
             model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
             context = Context(model, VOCABULARY, shape)
-            context.decode([Entry(index, index, (0,), index == 63) for index in range(64)])
-            context.decode([Entry(7, 64, (0,), True)])
+            context.decode([Entry(index, index, (0,), scored=index == 63) for index in range(64)])
+            context.decode([Entry(7, 64, (0,), scored=True)])
             context.close()
             llama_cpp.llama_model_free(model)
 
