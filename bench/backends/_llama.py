@@ -154,7 +154,7 @@ class LlamaEngine:
         """Keep a context for the next user."""
         if self.spare is not None and self.spare is not context:
             self.spare.close()
-        self.spare = context if context.pointer else None
+        self.spare = context if context.close.alive else None
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Tokens by the file's own tokenizer; texts of special tokens become those tokens, as in transformers."""

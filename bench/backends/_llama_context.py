@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,10 +53,10 @@ class Shape:
 
 
 class Context:
-    """A context and the batch it is fed with; freed by `close` or with the last reference."""
+    """A context and the batch it is fed with; freed by `close`, with the last reference, or when Python ends."""
 
     def __init__(self, model: Any, vocabulary: int, shape: Shape) -> None:
-        self.shape, self.vocabulary, self.pointer = shape, vocabulary, None
+        self.shape, self.vocabulary = shape, vocabulary
         params = llama_cpp.llama_context_default_params()
         cells = -(-shape.positions // CONTEXT_STEP) * CONTEXT_STEP
         params.n_ctx = cells if shape.shared else cells * shape.sequences
@@ -72,6 +73,8 @@ class Context:
             raise _llama_lib.failure("generate", "the context", None)
         self.memory = llama_cpp.llama_get_memory(self.pointer)
         self.batch = llama_cpp.llama_batch_init(BATCH, 0, shape.sequences)
+        self.close = weakref.finalize(self, _free, self.pointer, self.batch)
+        """Free it; a second call does nothing."""
 
     def decode(self, entries: Sequence[Entry]) -> NDArray[np.float32]:
         """Read at most BATCH tokens; logits of the scored ones in order, shape (scored, vocabulary), a view.
@@ -114,12 +117,7 @@ class Context:
             if not copied or not llama_cpp.llama_state_seq_set_data(self.pointer, data, size, sequence):
                 raise _llama_lib.failure("generate", "the context", None)
 
-    def close(self) -> None:
-        """Free it; a second call does nothing."""
-        if self.pointer:
-            llama_cpp.llama_batch_free(self.batch)
-            llama_cpp.llama_free(self.pointer)
-            self.pointer = None
 
-    def __del__(self) -> None:
-        self.close()
+def _free(pointer: Any, batch: Any) -> None:
+    llama_cpp.llama_batch_free(batch)
+    llama_cpp.llama_free(pointer)

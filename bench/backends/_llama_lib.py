@@ -105,7 +105,7 @@ def failure(phase: str, name: str, wanted_bytes: int | None) -> Exception:
 NO_REPACKING = Caveat(
     kind="no_repacking",
     text="llama.cpp's repacked kernels crash on this CPU (tried in a process of their own), so they are switched off",
-    advice="build it without AMX for the speed of the others: CMAKE_ARGS='-DCMAKE_CXX_FLAGS=-mno-amx-tile'",
+    advice="another CPU, or a llama-cpp-python built without AMX, computes with repacked weights and is faster",
 )
 
 
