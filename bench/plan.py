@@ -134,10 +134,10 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
             if why:
                 left_out.append(LeftOut(model=model.name, what="*", reason=f"{engine.name}: {why}"))
                 continue
-            meaningful = [name for name in _suites(selection) if not _meaningless(engine, weights, name)]
-            for name in set(_suites(selection)) - set(meaningful):
-                reason = "random weights say nothing about quality"
-                left_out.append(LeftOut(model=model.name, what=name, reason=reason))
+            wanted = _suites(selection)
+            meaningful = [name for name in wanted if not _meaningless(engine, weights, name)]
+            reason = "random weights say nothing about quality"
+            left_out += [LeftOut(model=model.name, what=s, reason=reason) for s in wanted if s not in meaningful]
             for what, scheme in _schemes(selection, engine, machine.kind):
                 if scheme is None:
                     why = f"{engine.name} has no {what} on {machine.kind}"

@@ -32,8 +32,6 @@ OUTPUT_BYTES = 64 << 20
 """Logits that one batch may leave: a vocabulary of 262,144 gets 64 rows, one of 49,152 a whole batch of 341."""
 SEQUENCES = 64
 """Sequences that are scored together."""
-SCORE_POSITIONS = 2048
-"""Cells of the scoring context, shared by its sequences; a longer row gets a longer one."""
 
 
 class LlamaGeneration:
@@ -199,7 +197,7 @@ class LlamaEngine:
         scores: list[Score | None] = [None] * len(rows)
         finished = 0
         longest = max((len(row.context) + len(row.continuation) - 1 for row in rows), default=0)
-        with _Scoring(self, max(longest, SCORE_POSITIONS)) as scoring:
+        with _Scoring(self, longest) as scoring:
             for pack in packs(rows):
                 for index, score in scoring.pack(rows, pack):
                     scores[index] = score
@@ -230,7 +228,11 @@ class _Scoring:
         self.engine = engine
         self.outputs = max(1, min(BATCH, OUTPUT_BYTES // (4 * engine.vocabulary)))
         self.shape = Shape(
-            positions=positions, sequences=SEQUENCES, outputs=self.outputs, shared=True, threads=engine.compute_threads
+            positions=max(positions, BATCH),  # a pack is one batch of tokens at most, or one row
+            sequences=SEQUENCES,
+            outputs=self.outputs,
+            shared=True,
+            threads=engine.compute_threads,
         )
 
     def __enter__(self) -> Self:
@@ -282,19 +284,24 @@ class _Scoring:
 
 
 def packs(rows: Sequence[Row]) -> list[list[list[int]]]:
-    """Groups of rows that share a context, packed into at most BATCH tokens and SEQUENCES rows (or one group)."""
+    """Groups of rows that share a context, packed into at most BATCH tokens and SEQUENCES rows (or one row)."""
     shared: dict[tuple[int, ...], list[int]] = {}
     for index, row in enumerate(rows):
         shared.setdefault(row.context, []).append(index)
-    groups = [group[at : at + SEQUENCES] for group in shared.values() for at in range(0, len(group), SEQUENCES)]
-
-    def tokens(group: list[int]) -> int:
-        return len(rows[group[0]].context) + sum(len(rows[i].continuation) - 1 for i in group)
-
+    groups: list[tuple[int, list[int]]] = []
+    """Tokens and rows."""
+    for context, indices in shared.items():
+        size = BATCH + 1
+        for index in indices:
+            more = len(rows[index].continuation) - 1
+            if size + more > BATCH or len(groups[-1][1]) == SEQUENCES:
+                size = len(context)
+                groups.append((size, []))
+            size += more
+            groups[-1] = (size, [*groups[-1][1], index])
     made: list[list[list[int]]] = []
     used = members = 0
-    for group in sorted(groups, key=tokens, reverse=True):
-        size = tokens(group)
+    for size, group in sorted(groups, key=lambda pair: -pair[0]):
         if not made or used + size > BATCH or members + len(group) > SEQUENCES:
             made.append([])
             used = members = 0
