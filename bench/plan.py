@@ -13,11 +13,12 @@ from typing import Any
 from pydantic import JsonValue
 
 import suites
-from bench import catalog, gguf_file, predict
+from bench import catalog, predict
 from bench.cell import REFERENCE, Cell, Kind, Model, Precision, Scheme, Weights, digest
 from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
 from bench.machine import installed
+from bench.own_model import own_model, slug
 from bench.places import reference_folder
 from bench.record import Ending, Machine, Prediction, Record
 from bench.suite import PROFILES, suite
@@ -156,7 +157,7 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
     """The models a selection names: catalogue entries, else a Hub repository, else the local folder itself."""
     patterns = list(selection.models)
     if selection.path and not patterns:
-        return [_own_model(Path(selection.path).resolve())]
+        return [own_model(Path(selection.path).resolve())]
     if not patterns:
         return [model for model in models if model.name == catalog.DEFAULT_MODEL]
     known, unknown = [], []
@@ -172,36 +173,6 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
     if selection.path and len(found) > 1:
         raise UserError(f"--weights local=PATH is one model, {len(found)} are selected", "name one with --model")
     return found
-
-
-def _own_model(path: Path) -> Model:
-    """A model that no catalogue names, described by its folder's config.json or by its GGUF file's header."""
-    return Model(
-        name=slug(path.stem if path.is_file() else path.name),
-        display=path.name,
-        family="own",
-        organisation="-",
-        kind=Kind.OPEN,
-        repo=f"local/{path.name}",
-        architecture=_own_architecture(path),
-    )
-
-
-def _own_architecture(path: Path) -> dict[str, JsonValue] | None:
-    """What transformers would call its config, None where a GGUF is of an architecture that cannot be predicted."""
-    try:
-        files = [path] if path.is_file() else sorted(path.glob("*.gguf"))
-        if files and not (path / "config.json").is_file():
-            return gguf_file.config(gguf_file.read(files[0]))
-        config: dict[str, JsonValue] = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no model folder ({error})", "give a folder in Hub layout, or a GGUF file") from None
-    return config
-
-
-def slug(name: str) -> str:
-    """A name that can be a folder of `results/`."""
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "model"
 
 
 def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str, Scheme | None]]:

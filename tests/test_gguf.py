@@ -240,7 +240,7 @@ def test_a_gguf_file_is_a_model_of_its_own(tmp_path):
     assert (planned.cell.model, planned.cell.source) == ("own-model", "Own Model.gguf")
     assert planned.predicted.weights_bytes == gguf_file.read(path).bytes
     (tmp_path / "bad.gguf").write_bytes(b"no")
-    with pytest.raises(UserError, match=r"bad\.gguf is no model folder \(not a GGUF file"):
+    with pytest.raises(UserError, match=r"bad\.gguf: not a GGUF file: it has 2 bytes; get the file again"):
         make_plan(Selection(weights=Weights.LOCAL, path=str(tmp_path / "bad.gguf")), [], MACHINE)
 
 
