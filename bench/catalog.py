@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bench.cell import Kind, Model, Slug, Value, slug
+from bench.cell import Kind, Model, Slug, Value
 from bench.document import read_yaml, validate
 from bench.errors import UserError
 from bench.places import CATALOG
@@ -130,20 +129,3 @@ def unmeasurable(model: Model) -> str | None:
     if model.repo is None and model.package is None:
         return f"{model.kind}: no repository is known"
     return None
-
-
-def own_model(folder: Path) -> Model:
-    """A model that no catalogue names, described by its own config.json."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is no model folder ({error})", "give a folder in Hub layout") from None
-    return Model(
-        name=slug(folder.name),
-        display=folder.name,
-        family="own",
-        organisation="-",
-        kind=Kind.OPEN,
-        repo=f"local/{folder.name}",
-        architecture=config,
-    )

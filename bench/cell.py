@@ -83,7 +83,7 @@ class Weights(StrEnum):
     HUB = "hub"
     """A repository of the Hugging Face Hub."""
     LOCAL = "local"
-    """A folder in Hub layout on this machine."""
+    """A folder in Hub layout, or a GGUF file, on this machine."""
     RANDOM = "random"
     """True architecture, random values: honest for memory and speed, never for quality."""
 
@@ -223,6 +223,10 @@ class Model(Value):
     """Python package that ships the weights, None for most."""
     package_file: str | None = None
     """File inside that package."""
+    gguf_repo: str | None = None
+    """Hub repository that holds it as GGUF for llama.cpp, None if there is none."""
+    gguf_file: str | None = None
+    """File in that repository; `{type}` in its name stands for each published type (`F16`, `Q8_0`, `Q4_K_M`)."""
     stored_bytes: int | None = Field(default=None, gt=0)
     """Bytes of the repository's weight files, None if unknown."""
     base: str | None = None

@@ -53,9 +53,9 @@ class DeviceKind(StrEnum):
 Models = Annotated[list[str], typer.Option("--model", help="Name or glob; a Hub repository; comma or repeat.")]
 Precisions = Annotated[list[str], typer.Option("--precision", help="fp32, fp16, int8, int4; comma or repeat.")]
 Schemes = Annotated[list[str], typer.Option("--scheme", help="Exact schemes instead of a precision's default.")]
-Backends = Annotated[list[str], typer.Option("--backend", help="Engine: transformers, fake …")]
+Backends = Annotated[list[str], typer.Option("--backend", help="Engine: transformers, llamacpp, fake …")]
 SuiteNames = Annotated[list[str], typer.Option("--suite", help="memory, throughput, divergence, quality.")]
-WeightsFrom = Annotated[str, typer.Option("--weights", help="hub, package or local=FOLDER; default by entry.")]
+WeightsFrom = Annotated[str, typer.Option("--weights", help="hub, package, random or local=PATH; default by entry.")]
 Profile = Annotated[str, typer.Option("--profile", help="smoke, standard or full: items and repetitions.")]
 Tasks = Annotated[list[str], typer.Option("--task", help="lm-eval tasks by name instead of the offline ones.")]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
@@ -452,10 +452,10 @@ def _selection(
             f"this machine has no {device.value} device", f"leave --device out, or --device {device_kind()}"
         )
     kind, _, path = weights.partition("=")
-    if kind not in {"", "hub", "package", "local"} or (kind == "local") != bool(path):
-        raise UserError(f"no weights {weights!r}", "hub, package or local=FOLDER")
+    if kind not in {"", "hub", "package", "random", "local"} or (kind == "local") != bool(path):
+        raise UserError(f"no weights {weights!r}", "hub, package, random or local=PATH")
     if path and not Path(path).exists():
-        raise UserError(f"no folder {path}", "give an existing folder in Hub layout")
+        raise UserError(f"no folder or file {path}", "give an existing folder in Hub layout, or a GGUF file")
     device_name = device.value if device else device_kind()
     limit = limits.parse_bytes(memory_limit) if memory_limit else None
     if limit:

@@ -7,9 +7,9 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.cell import Model, Precision, Scheme, Weights
 from bench.errors import UserError
@@ -97,6 +97,17 @@ class Census:
         if abs(self.linear_bits - scheme.bits) > 1.0:
             return f"{scheme.name} asks for {scheme.bits:g} bits a linear weight, found {self.linear_bits:.2f}"
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """Bytes that an engine with a layout of its own will need for one cell."""
+
+    weights_bytes: int
+    kv_bytes: int
+    """Of the positions held."""
+    peak_bytes: int
+    """Everything at once, what is reserved and not used included."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +214,13 @@ class Backend:
     """Clock and memory counters for a device kind, ready before anything is loaded."""
     prepare: Callable[[LoadRequest], None] = lambda request: None
     """Download or convert weights and import libraries: all that is not loading, untimed. Raises as `load`."""
+    footprint: Callable[[Mapping[str, Any], Scheme, int, int], Footprint] | None = None
+    """Bytes for a config, a scheme, prompt and decoded tokens, where weights are not laid out as `Scheme` can say.
+
+    Raises UnknownArchitecture. None: `bench.predict` counts from the scheme alone.
+    """
+    refuses: Callable[[Model, Weights], str | None] = lambda model, weights: None
+    """Why this backend can never load that model from there, None if it may; asked before anything is loaded."""
     adapt: Callable[[Scheme, Machine], Scheme] = lambda scheme, machine: scheme
     """The scheme as a given machine stores it, where its kernels repack weights."""
     versions: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from bench.cell import MEMORY_LIMIT, REFERENCE, Cell, Kind, Model, Precision, Sc
 from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
 from bench.machine import installed
+from bench.own_model import own_model
 from bench.places import reference_folder
 from bench.record import Ending, Machine, Prediction, Record
 from bench.request import reference_name
@@ -44,7 +45,7 @@ class Selection:
     suites: tuple[str, ...] = ()
     weights: Weights | None = None
     path: str | None = None
-    """Folder of local weights."""
+    """Folder or GGUF file of local weights."""
     profile: str = "standard"
     tasks: tuple[str, ...] = ()
     device: str = "cpu"
@@ -141,12 +142,21 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
             left_out.append(LeftOut(model=model.name, what="*", reason=reason))
             continue
         for engine in backends:
+            weights = selection.weights or model.default_weights
+            why = engine.refuses(model, weights)
+            if why:
+                left_out.append(LeftOut(model=model.name, what="*", reason=f"{engine.name}: {why}"))
+                continue
+            wanted = _suites(selection)
+            meaningful = [name for name in wanted if not _meaningless(engine, weights, name)]
+            reason = "random weights say nothing about quality"
+            left_out += [LeftOut(model=model.name, what=s, reason=reason) for s in wanted if s not in meaningful]
             for what, scheme in _schemes(selection, engine, machine.kind):
                 if scheme is None:
                     why = f"{engine.name} has no {what} on {machine.kind}"
                     left_out.append(LeftOut(model=model.name, what=what, reason=why))
                 else:
-                    cells += [_planned(selection, model, engine, scheme, name, machine) for name in _suites(selection)]
+                    cells += [_planned(selection, model, engine, scheme, name, machine) for name in meaningful]
     return cells, left_out
 
 
@@ -162,11 +172,16 @@ def _refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
         raise UserError(f"no profile {selection.profile!r}", f"one of: {', '.join(PROFILES)}")
 
 
+def _meaningless(engine: Backend, weights: Weights, name: str) -> bool:
+    """Whether a suite would judge weights that were never trained; the fake's are known figures."""
+    return engine.needs_repository and weights is Weights.RANDOM and name in {"divergence", "quality"}
+
+
 def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
     """The models a selection names: catalogue entries, else a Hub repository, else the local folder itself."""
     patterns = list(selection.models)
     if selection.path and not patterns:
-        return [catalog.own_model(Path(selection.path).resolve())]
+        return [own_model(Path(selection.path).resolve())]
     if not patterns:
         return [model for model in models if model.name == catalog.DEFAULT_MODEL]
     known, unknown = [], []
@@ -180,7 +195,7 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
     own = [Model(name=slug(p), display=p, family="own", organisation="-", kind=Kind.OPEN, repo=p) for p in unknown]
     found = list({model.name: model for model in [*known, *own]}.values())
     if selection.path and len(found) > 1:
-        raise UserError(f"--weights local=FOLDER is one model, {len(found)} are selected", "name one with --model")
+        raise UserError(f"--weights local=PATH is one model, {len(found)} are selected", "name one with --model")
     return found
 
 
@@ -205,6 +220,8 @@ def _planned(
         source = model.package or ""
     elif weights is Weights.LOCAL:
         source = Path(str(selection.path)).resolve().name
+    elif weights is Weights.RANDOM:
+        source = "random"
     else:
         source = model.repo or ""
     found = suite(name)
@@ -232,7 +249,7 @@ def _planned(
         device=machine.device,
     )
     stored = engine.adapt(scheme, machine)
-    predicted = predict.predict(model, stored, machine.kind, settings, found.work(settings))
+    predicted = predict.predict(model, stored, machine.kind, settings, found.work(settings), engine.footprint)
     reference = reference_cell(cell, machine.kind) if name == "divergence" else None
     return Planned(cell=cell, model=model, scheme=scheme, predicted=predicted, path=selection.path, reference=reference)
 

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bench import architecture
 from bench.architecture import Role
 from bench.cell import Model, Scheme
+from bench.engine import Footprint
 from bench.record import Prediction
 from bench.suite import Work
 
@@ -69,25 +70,43 @@ def workspace_bytes(config: Mapping[str, Any], tokens: int) -> int:
     return 4 * (tokens * hidden * PREFILL_WORKSPACE_ROWS + 2 * vocabulary)
 
 
-def predict(model: Model, scheme: Scheme, device: str, settings: Mapping[str, Any], work: Work) -> Prediction:
-    """What one cell will need; fields stay None where the architecture is unknown."""
+def predict(
+    model: Model,
+    scheme: Scheme,
+    device: str,
+    settings: Mapping[str, Any],
+    work: Work,
+    footprint: Callable[[Mapping[str, Any], Scheme, int, int], Footprint] | None = None,
+) -> Prediction:
+    """What one cell will need, by the backend's own `footprint` where it has one.
+
+    Fields stay None where the architecture is unknown.
+    """
     config = model.architecture
     if config is None:
         return Prediction()
+    tokens = int(settings.get("prompt_tokens") or settings.get("window_tokens") or 512)
     try:
-        weights = weights_bytes(config, scheme)
-        tokens = int(settings.get("prompt_tokens") or settings.get("window_tokens") or 512)
-        held = tokens + int(settings.get("decode_tokens") or 0)
-        kv = cache_bytes(config, scheme, held)
+        needs = (footprint or _footprint(device))(config, scheme, tokens, int(settings.get("decode_tokens") or 0))
     except architecture.UnknownArchitecture:
         return Prediction()
-    peak = weights + kv + workspace_bytes(config, tokens) + RUNTIME_BYTES[device]
     return Prediction(
-        weights_bytes=weights,
-        kv_bytes=kv,
-        peak_bytes=peak,
-        seconds=round(work_seconds(model, weights, RATES[device], work), 1),
+        weights_bytes=needs.weights_bytes,
+        kv_bytes=needs.kv_bytes,
+        peak_bytes=needs.peak_bytes,
+        seconds=round(work_seconds(model, needs.weights_bytes, RATES[device], work), 1),
     )
+
+
+def _footprint(device: str) -> Callable[[Mapping[str, Any], Scheme, int, int], Footprint]:
+    """What the scheme says, with this module's allowances for what computes."""
+
+    def of(config: Mapping[str, Any], scheme: Scheme, prompt: int, decode: int) -> Footprint:
+        weights, kv = weights_bytes(config, scheme), cache_bytes(config, scheme, prompt + decode)
+        peak = weights + kv + workspace_bytes(config, prompt) + RUNTIME_BYTES[device]
+        return Footprint(weights_bytes=weights, kv_bytes=kv, peak_bytes=peak)
+
+    return of
 
 
 def work_seconds(model: Model, weights: int, rates: Rates, work: Work) -> float:

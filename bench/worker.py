@@ -88,7 +88,10 @@ class Worker:
         tools.memory.trim()
         baseline = tools.memory.read()
         if request.memory_limit and request.machine.kind == "cuda":
-            tools.memory.limit(request.memory_limit.bytes)
+            try:
+                tools.memory.limit(request.memory_limit.bytes)
+            except MemoryError as error:
+                raise Unsupported(str(error)) from None
         tools.memory.reset_peak()
         start = tools.clock.now()
         engine = self.backend.load(asked)

@@ -57,6 +57,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
     assert run.reference is not None
     engine, length = run.engine, run.settings["window_tokens"]
     windows = probe.windows(engine.encode, run.settings["windows"], length)
+    run.caveats += probe.tokenizer_caveats(run)
     labels = {
         "window_tokens": length - 1,
         "registers": [register for register, _ in windows],

@@ -15,7 +15,7 @@ import pytest
 
 from bench.places import ROOT
 
-HEAVY = ("torch", "transformers", "pandas", "lm_eval", "datasets", "bitsandbytes")
+HEAVY = ("torch", "transformers", "pandas", "lm_eval", "datasets", "bitsandbytes", "llama_cpp", "gguf")
 LONGEST = 320
 """Lines of a module, cli.py excepted: its commands are lists of options."""
 
@@ -80,8 +80,8 @@ def test_the_runner_never_imports_the_worker() -> None:
 
 
 PUBLIC_TO_SUITES = {
-    "bench.anchor", "bench.engine", "bench.instruments", "bench.lm", "bench.record", "bench.reference", "bench.suite",
-    "suites.probe",
+    "bench.anchor", "bench.cell", "bench.engine", "bench.instruments", "bench.lm", "bench.record", "bench.reference",
+    "bench.suite", "suites.probe",
 }  # fmt: skip
 
 
@@ -91,7 +91,10 @@ def test_a_suite_imports_what_is_public_to_suites(name: str) -> None:
     assert ARROWS[name] - {"suites"} <= PUBLIC_TO_SUITES
 
 
-PUBLIC_TO_BACKENDS = {"bench.engine", "bench.cell", "bench.errors", "bench.record", "bench.places"}
+PUBLIC_TO_BACKENDS = {
+    "bench.engine", "bench.cell", "bench.errors", "bench.record", "bench.places", "bench.architecture",
+    "bench.gguf_file",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -110,7 +113,10 @@ def test_nobody_imports_the_commands() -> None:
     assert [name for name in FILES if "bench.cli" in ARROWS[name]] == ["bench.__main__"]
 
 
-@pytest.mark.parametrize("name", ["bench.cell", "bench.errors", "bench.units", "bench.places", "bench.architecture"])
+BOTTOM = ["bench.cell", "bench.errors", "bench.units", "bench.places", "bench.architecture", "bench.gguf_file"]
+
+
+@pytest.mark.parametrize("name", BOTTOM)
 def test_the_bottom_imports_nothing_of_the_project(name: str) -> None:
     """Values, paths and arithmetic need nobody."""
     assert ARROWS[name] == set()

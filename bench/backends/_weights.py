@@ -46,8 +46,8 @@ def locate(request: LoadRequest) -> Located:
     raise Unsupported(f"{request.weights} weights cannot be loaded by this backend yet")
 
 
-def _package(model: Model) -> Located:
-    """The package's GGUF, dequantized to float32 once by a process of its own, so that it leaves no memory here."""
+def package_file(model: Model) -> tuple[Path, str]:
+    """The weight file that the model's package ships, and the package's version. Raises UserError."""
     assert model.package is not None
     assert model.package_file is not None
     try:
@@ -61,6 +61,12 @@ def _package(model: Model) -> Located:
     source = Path(str(spec.origin if spec else "")).parent / model.package_file
     if not source.is_file():
         raise UserError(f"{model.package} {version} holds no {model.package_file}", "install the pinned version")
+    return source, version
+
+
+def _package(model: Model) -> Located:
+    """The package's GGUF, dequantized to float32 once by a process of its own, so that it leaves no memory here."""
+    source, version = package_file(model)
     mark = fingerprint(source)
     folder = cache_folder() / "weights" / f"{model.package}-{version}-{mark.rpartition(':')[2]}"
     if not folder.is_dir():
