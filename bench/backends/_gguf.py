@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ TYPES = {
 }
 """Scheme to the file type's name, its number (llama.h, llama_ftype) and the most bits a weight can take in it: rows
 that are no multiple of 256 fall back to wider types, and small models are mostly embedding."""
+FULL_BYTES = 8 << 20
+"""A disk with less room than this is full."""
 WHOLE = frozenset({"F32", "F16", "BF16"})
 """File types that lost nothing worth a caveat."""
 
@@ -187,6 +190,8 @@ def quantize(source: Path, target: Path, number: int, threads: int | None) -> No
         return
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     reason = lines[-1] if lines else f"exit code {done.returncode}"
+    if "iostream error" in reason and shutil.disk_usage(target.parent).free < FULL_BYTES:
+        reason = "the disk is full"  # all that a C++ stream says of it
     raise UserError(
         f"llama.cpp could not make {target.name.partition('.part')[0]}: {reason[:200]}",
         "check the source file and the free space of BENCH_CACHE",

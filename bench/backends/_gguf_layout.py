@@ -43,8 +43,10 @@ GRAPH_ROWS = 12
 """Float32 rows of hidden or inner size alive for each position of a batch, fitted on files measured here."""
 BATCH = 512
 """Positions computed at once (llama.cpp's physical batch)."""
-RUNTIME_BYTES = 24 << 20
-"""Vocabulary tables, thread buffers, graph: what an engine holds beyond weights, cache and activations."""
+RUNTIME_BYTES = 2 << 20
+"""Thread buffers, graph: what an engine holds beyond weights, vocabulary, cache and activations."""
+TOKEN_BYTES = 220
+"""What the tables of a vocabulary take for each token."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,10 @@ def footprint(config: Mapping[str, Any], scheme: str, prompt: int, decode: int) 
     weights = weights_bytes(config, scheme)
     reserved = cache_bytes(config, context_size(max(prompt, prompt + decode - HEADROOM)))
     widest = max(s["hidden_size"], s["intermediate_size"])
-    graph = 4 * min(prompt, BATCH) * (GRAPH_ROWS * s["hidden_size"] + 2 * widest) + 8 * s["vocab_size"]
+    graph = 4 * min(prompt, BATCH) * (GRAPH_ROWS * s["hidden_size"] + 2 * widest)
+    runtime = RUNTIME_BYTES + TOKEN_BYTES * s["vocab_size"]
     kv = cache_bytes(config, prompt + decode)
-    return Footprint(weights_bytes=weights, kv_bytes=kv, peak_bytes=weights + reserved + graph + RUNTIME_BYTES)
+    return Footprint(weights_bytes=weights, kv_bytes=kv, peak_bytes=weights + reserved + graph + runtime)
 
 
 def _type(name: str, shape: tuple[int, ...], layers: int, scheme: str, tied: bool) -> str:

@@ -2,7 +2,9 @@
 """A GGUF loaded by llama.cpp as an Engine.
 
 Weights are mapped from the file, as llama.cpp does by default, and every page is read before the model counts as
-loaded: they are file-backed memory, apart from the anonymous memory of whatever the CPU's kernels repack. A context
+loaded: they are file-backed memory. Quantized weights that the CPU's kernels repack are read into anonymous memory
+instead (llama.cpp's --no-mmap), because the mapped original would count a second time and is never used again; there a
+tied head is held twice, as embedding and repacked, and the second is in the ledger's unexplained part. A context
 (cache, graph) is made at the first prompt, for that prompt and 256 tokens more, and grows when a generation goes
 beyond; so its memory belongs to generating, not to loading. `cache_bytes` counts the positions held; llama.cpp
 reserves `reserved_bytes`. Keys and values are float16 and attention is chosen by the library, its defaults.
@@ -12,8 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Self
+from collections.abc import Callable, Collection, Sequence
 
 import llama_cpp
 import numpy as np
@@ -23,15 +24,14 @@ from bench.backends import _gguf_census, _gguf_layout, _llama_lib
 from bench.backends._gguf import header_of, locate
 from bench.backends._gguf_layout import BATCH, CONTEXT_STEP
 from bench.backends._llama_context import Context, Entry, Shape
+from bench.backends._llama_score import Scoring, log_sum, packs
 from bench.cell import Objective
 from bench.engine import Census, DoesNotFit, LoadRequest, Row, Score, Unsupported
 from bench.instruments.memory import ProcessMemory
 from bench.record import Caveat
 
-OUTPUT_BYTES = 64 << 20
-"""Logits that one batch may leave: a vocabulary of 262,144 gets 64 rows, one of 49,152 a whole batch of 341."""
-SEQUENCES = 64
-"""Sequences that are scored together."""
+READ, MAPPED = 0, 1
+"""llama_load_mode (llama.h): into memory of its own, or mapped from the file."""
 
 
 class LlamaGeneration:
@@ -112,11 +112,15 @@ class LlamaEngine:
         params = llama_cpp.llama_model_default_params()
         params.use_extra_bufts = repack
         params.n_gpu_layers = 0 if request.device == "cpu" else -1
+        mapped = request.device == "cpu" and not (repack and request.scheme.quantizes)
+        if request.device == "cpu":
+            params.load_mode = MAPPED if mapped else READ
         _llama_lib.LOG.clear()
         self.model = llama_cpp.llama_model_load_from_file(str(self.path).encode(), params)
         if not self.model:
             raise _llama_lib.failure("load", self.path.name, size)
-        _llama_lib.touch(self.path)
+        if mapped:
+            _llama_lib.touch(self.path)
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
         self.context_length = int(llama_cpp.llama_model_n_ctx_train(self.model))
@@ -184,11 +188,11 @@ class LlamaEngine:
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Float32 log-softmax of every position but the last."""
         entries = [Entry(token, position, (0,), scored=True) for position, token in enumerate(tokens[:-1])]
-        with _Scoring(self, len(entries)) as scoring:
+        with Scoring(self, len(entries)) as scoring:
             made = np.empty((len(entries), self.vocabulary), np.float32)
             at = 0
             for logits in scoring.batches(entries):
-                made[at : at + len(logits)] = logits - _log_sum(logits)[:, None]
+                made[at : at + len(logits)] = logits - log_sum(logits)[:, None]
                 at += len(logits)
         return made
 
@@ -197,7 +201,7 @@ class LlamaEngine:
         scores: list[Score | None] = [None] * len(rows)
         finished = 0
         longest = max((len(row.context) + len(row.continuation) - 1 for row in rows), default=0)
-        with _Scoring(self, longest) as scoring:
+        with Scoring(self, longest) as scoring:
             for pack in packs(rows):
                 for index, score in scoring.pack(rows, pack):
                     scores[index] = score
@@ -217,101 +221,3 @@ class LlamaEngine:
         if self.model:
             llama_cpp.llama_model_free(self.model)
             self.model = None
-
-
-class _Scoring:
-    """A context for scoring, taken for a while."""
-
-    def __init__(self, engine: LlamaEngine, positions: int) -> None:
-        if positions > engine.context_length:
-            raise DoesNotFit(f"score: {positions} tokens where the model has {engine.context_length} positions")
-        self.engine = engine
-        self.outputs = max(1, min(BATCH, OUTPUT_BYTES // (4 * engine.vocabulary)))
-        self.shape = Shape(
-            positions=max(positions, BATCH),  # a pack is one batch of tokens at most, or one row
-            sequences=SEQUENCES,
-            outputs=self.outputs,
-            shared=True,
-            threads=engine.compute_threads,
-        )
-
-    def __enter__(self) -> Self:
-        self.context = self.engine.take(self.shape)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.engine.give(self.context)
-
-    def batches(self, entries: Sequence[Entry]) -> Iterable[NDArray[np.float32]]:
-        """Logits of the scored entries, batch after batch, none with more outputs than the context has room for."""
-        self.context.clear()
-        start = scored = 0
-        for index, entry in enumerate(entries):
-            if index - start == BATCH or scored + entry.scored > self.outputs:
-                yield self.context.decode(entries[start:index])
-                start, scored = index, 0
-            scored += entry.scored
-        yield self.context.decode(entries[start:])
-
-    def pack(self, rows: Sequence[Row], groups: list[list[int]]) -> list[tuple[int, Score]]:
-        """Scores of groups of rows; the rows of a group have one context."""
-        entries: list[Entry] = []
-        wanted: list[list[tuple[int, int]]] = []
-        """For each output, the (row, token) pairs that it predicts."""
-        sequence = 0
-        for group in groups:
-            members = tuple(range(sequence, sequence + len(group)))
-            sequence += len(group)
-            context = rows[group[0]].context
-            entries += [Entry(t, i, members, scored=i == len(context) - 1) for i, t in enumerate(context)]
-            wanted.append([(index, rows[index].continuation[0]) for index in group])
-            for member, index in zip(members, group, strict=True):
-                tokens = rows[index].continuation
-                for offset, token in enumerate(tokens[:-1]):
-                    entries.append(Entry(token, len(context) + offset, (member,), scored=True))
-                    wanted.append([(index, tokens[offset + 1])])
-        log_probs: dict[int, list[float]] = {index: [] for group in groups for index in group}
-        greedy = dict.fromkeys(log_probs, True)
-        at = 0
-        for logits in self.batches(entries):
-            total, best = _log_sum(logits), logits.argmax(-1)
-            for position in range(len(logits)):
-                for index, token in wanted[at + position]:
-                    log_probs[index].append(float(logits[position, token] - total[position]))
-                    greedy[index] &= bool(best[position] == token)
-            at += len(logits)
-        return [(index, Score(tuple(values), greedy[index])) for index, values in log_probs.items()]
-
-
-def packs(rows: Sequence[Row]) -> list[list[list[int]]]:
-    """Groups of rows that share a context, packed into at most BATCH tokens and SEQUENCES rows (or one row)."""
-    shared: dict[tuple[int, ...], list[int]] = {}
-    for index, row in enumerate(rows):
-        shared.setdefault(row.context, []).append(index)
-    groups: list[tuple[int, list[int]]] = []
-    """Tokens and rows."""
-    for context, indices in shared.items():
-        size = BATCH + 1
-        for index in indices:
-            more = len(rows[index].continuation) - 1
-            if size + more > BATCH or len(groups[-1][1]) == SEQUENCES:
-                size = len(context)
-                groups.append((size, []))
-            size += more
-            groups[-1] = (size, [*groups[-1][1], index])
-    made: list[list[list[int]]] = []
-    used = members = 0
-    for size, group in sorted(groups, key=lambda pair: -pair[0]):
-        if not made or used + size > BATCH or members + len(group) > SEQUENCES:
-            made.append([])
-            used = members = 0
-        made[-1].append(group)
-        used, members = used + size, members + len(group)
-    return made
-
-
-def _log_sum(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log of the sum of exponentials of each row, float32."""
-    highest = logits.max(-1, keepdims=True)
-    total: NDArray[np.float32] = np.log(np.exp(logits - highest).sum(-1)) + highest[:, 0]
-    return total
