@@ -25,6 +25,13 @@ def bench(session: nox.Session) -> None:
     session.run("bench", "run", "--publish", *session.posargs)
 
 
+@nox.session(name="bench-api")
+def bench_api(session: nox.Session) -> None:
+    """Ask served models: `-- --model NAME [--api-url ADDRESS] [--max-cost USD]`, the key in its own variable."""
+    session.install("-e", ".[api]")
+    session.run("bench", "run", "--backend", "api", *session.posargs)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test, on real models too."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -12,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 """A name that is also a folder of `results/`: lower case, no spaces."""
+
+
+def slug(name: str) -> str:
+    """A name that can be a folder of `results/`."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
 
 
 class Value(BaseModel):
@@ -27,8 +33,12 @@ class Precision(StrEnum):
     FP16 = "fp16"
     INT8 = "int8"
     INT4 = "int4"
+    SERVED = "served"
+    """As whoever serves the model chose: unknown, so it is compared with nothing."""
 
 
+COMPARED = (Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT4)
+"""The precisions a model that is loaded here can have, widest first: the order of tables."""
 REFERENCE = Precision.FP16
 """Every 8- and 4-bit row is compared with this precision of the same model on the same device."""
 
@@ -40,8 +50,8 @@ class Scheme(Value):
     """`bf16`, `bnb-nf4`, `gguf-q8_0` …"""
     precision: Precision
     """The precision a reader compares it under."""
-    bits: float = Field(gt=0)
-    """Bits of one quantized linear weight, metadata left out."""
+    bits: float | None = Field(gt=0)
+    """Bits of one quantized linear weight, metadata left out; None if unknown: a served model's."""
     group: int | None = Field(default=None, gt=0)
     """Weights that share one scale, None if scales belong to rows or there are none."""
     group_bytes: float = 0
@@ -58,7 +68,12 @@ class Scheme(Value):
     """One sentence for the footnote of a table."""
 
     def linear_bytes(self, rows: int, columns: int) -> int:
-        """Bytes of one linear layer's weight of shape (rows, columns), its quantization metadata included."""
+        """Bytes of one linear layer's weight of shape (rows, columns), its quantization metadata included.
+
+        Raises ValueError for a scheme of unknown bits.
+        """
+        if self.bits is None:
+            raise ValueError(f"{self.name} does not say how its weights are stored")
         count = rows * columns
         groups = -(-count // self.group) if self.group else 0
         return int(-(-count * self.bits // 8) + groups * self.group_bytes + rows * self.row_bytes + self.layer_bytes)
@@ -66,7 +81,7 @@ class Scheme(Value):
     @property
     def quantizes(self) -> bool:
         """Whether linear weights take fewer than 16 bits."""
-        return self.bits < 16
+        return self.bits is not None and self.bits < 16
 
 
 class Weights(StrEnum):
@@ -80,6 +95,8 @@ class Weights(StrEnum):
     """A folder in Hub layout on this machine."""
     RANDOM = "random"
     """True architecture, random values: honest for memory and speed, never for quality."""
+    REMOTE = "remote"
+    """With whoever serves the model: never on this machine."""
 
 
 class Kind(StrEnum):
@@ -122,6 +139,8 @@ class Remote(Value):
     """Base address; `BENCH_API_URL` overrides it."""
     key_variable: str
     """Environment variable that holds the key: keys live nowhere else."""
+    key_required: bool = True
+    """Whether nothing is asked without a key; a server of one's own may need none."""
     input_usd_per_million: float | None = Field(default=None, ge=0)
     """Price of a million prompt tokens, None if unknown."""
     output_usd_per_million: float | None = Field(default=None, ge=0)
@@ -194,7 +213,8 @@ class Cell(Value):
     model: Slug
     weights: Weights
     source: str
-    """The package, the Hub repository, the local folder's name or `random`: never a path of this machine."""
+    """The package, the Hub repository, the local folder's name, `random`, or the served model's name and its host:
+    never a path of this machine."""
     revision: str | None = None
     """Revision asked for; the one found is in the record's provenance."""
     backend: Slug
@@ -206,7 +226,7 @@ class Cell(Value):
     settings: dict[str, JsonValue]
     """The suite's flat settings for this profile: items, repetitions, token counts, tasks."""
     device: Slug
-    """The device's slug, as in `results/<device>/`."""
+    """The device's slug, as in `results/<device>/`; for a served model, where it was asked from."""
 
     @property
     def key(self) -> str:

@@ -53,6 +53,7 @@ WeightsFrom = Annotated[str, typer.Option("--weights", help="hub, package or loc
 Profile = Annotated[str, typer.Option("--profile", help="smoke, standard or full: items and repetitions.")]
 Tasks = Annotated[list[str], typer.Option("--task", help="lm-eval tasks by name instead of the offline ones.")]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
+ApiUrl = Annotated[str, typer.Option("--api-url", help="OpenAI-compatible server to ask for --model NAME (api).")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="Folder of the catalogue.", show_default=False)]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the records.", show_default=False)]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.")]
@@ -99,6 +100,7 @@ def plan(
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
     device: Device = None,
+    api_url: ApiUrl = "",
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
     format: FormatOption = Format.TABLE,
@@ -109,7 +111,9 @@ def plan(
     from bench.table import Table, to_csv, to_json
     from bench.units import human_bytes, human_seconds
 
-    selection = _selection(model, precision, scheme, backend, suite, weights, profile, task, device, missing, force)
+    selection = _selection(
+        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, api_url
+    )
     made, _, _ = _plan(selection, folder, results)
     rows: list[dict[str, Any]] = [
         {
@@ -154,11 +158,15 @@ def run(
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
     device: Device = None,
+    api_url: ApiUrl = "",
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="A new run even if the last one was interrupted.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds one load or cell may take.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option("--max-cost", min=0, metavar="USD", help="What paid APIs may cost in this call.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     publish_after: Annotated[bool, typer.Option("--publish", help="Annotate the catalogue afterwards.")] = False,
     folder: CatalogFolder = CATALOG,
@@ -168,7 +176,9 @@ def run(
     from bench.measure import continued, run_plan
     from bench.runner import Limits
 
-    selection = _selection(model, precision, scheme, backend, suite, weights, profile, task, device, missing, force)
+    selection = _selection(
+        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, api_url
+    )
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
     made, run_id, resumed = continued(made, selection, store, fresh=fresh)
@@ -179,9 +189,9 @@ def run(
     if not made.cells and not any(left.planned for left in made.left_out):
         out.print(f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run")
         raise typer.Exit(0)
-    records = run_plan(
-        made, selection, store, described, run_id, Limits(timeout_s=timeout, threads=threads), err, quiet=quiet
-    )
+    _require_keys(made, max_cost)
+    limits = Limits(timeout_s=timeout, threads=threads, max_cost_usd=max_cost)
+    records = run_plan(made, selection, store, described, run_id, limits, err, quiet=quiet)
     shown = {(r.cell.model, r.cell.backend) for r in records}
     rows = [row for row in _rows(store) if row.device == described.device and (row.model, row.backend) in shown]
     _print_rows(rows, "default", Format.TABLE)
@@ -204,7 +214,7 @@ def show(
     suite: SuiteNames = [],  # noqa: B006
     device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
     columns: Annotated[
-        str, typer.Option("--columns", help="default, memory, speed, quality, predicted, all.")
+        str, typer.Option("--columns", help="default, memory, speed, quality, served, predicted, all.")
     ] = "default",
     format: FormatOption = Format.TABLE,
     results: ResultsFolder = RESULTS,
@@ -314,7 +324,7 @@ def _split(values: Sequence[str]) -> list[str]:
 
 def _selection(
     model: list[str], precision: list[str], scheme: list[str], backend: list[str], suite: list[str], weights: str,
-    profile: str, task: list[str], device: DeviceKind | None, missing: bool, force: bool,
+    profile: str, task: list[str], device: DeviceKind | None, missing: bool, force: bool, api_url: str,
 ) -> Any:  # fmt: skip
     from bench.machine import available, device_kind
     from bench.plan import Selection
@@ -330,6 +340,8 @@ def _selection(
     kind, _, path = weights.partition("=")
     if kind not in {"", "hub", "package", "local"} or (kind == "local") != bool(path):
         raise UserError(f"no weights {weights!r}", "hub, package or local=FOLDER")
+    if api_url and _split(backend) != ["api"]:
+        raise UserError("--api-url is for backend api alone", "add --backend api")
     if path and not Path(path).exists():
         raise UserError(f"no folder {path}", "give an existing folder in Hub layout")
     return Selection(
@@ -340,6 +352,7 @@ def _selection(
         suites=tuple(_split(suite)),
         weights=Weights(kind) if kind else None,
         path=path or None,
+        api_url=api_url or None,
         profile=profile,
         tasks=tuple(_split(task)),
         device=device.value if device else device_kind(),
@@ -375,6 +388,17 @@ def _require_backends(names: Sequence[str]) -> None:
         engine = backend(name)
         if engine.missing():
             raise UserError(f"backend {name} lacks {', '.join(engine.missing())}", engine.install)
+
+
+def _require_keys(made: Any, max_cost: float | None) -> None:
+    """Before anything is asked of a server: its key is there, and a spending limit has prices to count with."""
+    from bench import remote
+
+    asked = [planned.model for planned in made.cells if planned.cell.weights is Weights.REMOTE]
+    for model in {model.name: model for model in asked}.values():
+        remote.key(model.remote)
+        if max_cost is not None:
+            remote.require_prices(model)
 
 
 def _rows(store: Any) -> list[Any]:
