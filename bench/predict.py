@@ -119,7 +119,7 @@ def load_seconds(prediction: Prediction, device: str) -> float:
 def all_seconds(asked: Iterable[tuple[Cell, Prediction]], own: Mapping[str, float], device: str) -> float:
     """Seconds of all cells and their loads: by key this device's own newest time, else the rough prediction."""
     total = 0.0
-    loads: set[tuple[str, ...]] = set()
+    loads: set[tuple[str | int | None, ...]] = set()
     for cell, predicted in asked:
         total += own.get(cell.key, predicted.seconds or 0.0)
         if cell.load_key not in loads:

@@ -12,7 +12,7 @@ from bench.errors import UserError
 
 URL_VARIABLE = "BENCH_API_URL"
 OWN_KEY_VARIABLE = "BENCH_API_KEY"
-"""Holds the key of a server that no catalogue entry names: never another provider's key by accident."""
+"""Holds the key of a server that no catalogue entry names, if it wants one: never another provider's by accident."""
 
 
 def addressed(model: Model, url: str | None = None) -> Model:
@@ -41,9 +41,7 @@ def named(names: Sequence[str], models: Sequence[Model], url: str) -> list[Model
 
 def served(name: str, url: str) -> Model:
     """An entry for a model that no catalogue names, at an OpenAI-compatible server."""
-    remote = Remote(
-        protocol=Protocol.OPENAI, model=name, url=checked(url), key_variable=OWN_KEY_VARIABLE, key_required=False
-    )
+    remote = Remote(protocol=Protocol.OPENAI, model=name, url=checked(url), key_variable=OWN_KEY_VARIABLE)
     return Model(name=slug(name), display=name, family="own", organisation="-", kind=Kind.API, remote=remote)
 
 
@@ -79,7 +77,7 @@ def key(remote: Remote) -> str | None:
     """
     value = os.environ.get(remote.key_variable, "").strip()
     if not value:
-        if remote.key_required:
+        if remote.key_variable != OWN_KEY_VARIABLE:
             raise UserError(f"no key for {host(remote)}", f"set {remote.key_variable}")
         return None
     if not (value.isascii() and value.isprintable()) or " " in value:

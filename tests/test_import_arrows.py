@@ -16,7 +16,7 @@ import pytest
 from bench.places import ROOT
 
 HEAVY = ("torch", "transformers", "pandas", "lm_eval", "datasets", "bitsandbytes")
-LONGEST = 320
+LONGEST = 330
 """Lines of a module, cli.py excepted: its commands are lists of options."""
 
 
@@ -80,8 +80,8 @@ def test_the_runner_never_imports_the_worker() -> None:
 
 
 PUBLIC_TO_SUITES = {
-    "bench.engine", "bench.instruments", "bench.lm", "bench.record", "bench.reference", "bench.suite", "suites.probe",
-    "bench.lm_text", "suites.served",
+    "bench.anchor", "bench.engine", "bench.instruments", "bench.lm", "bench.record", "bench.reference", "bench.suite",
+    "suites.probe", "bench.lm_text", "suites.served",
 }  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_the_bottom_imports_nothing_of_the_project(name: str) -> None:
     assert ARROWS[name] == set()
 
 
-@pytest.mark.parametrize("name", ["bench.stats", "bench.figures", "bench.table", "bench.compare"])
+@pytest.mark.parametrize("name", ["bench.stats", "bench.figures", "bench.table", "bench.compare", "bench.across"])
 def test_views_are_pure(name: str) -> None:
     """They open, write and start nothing."""
     names = {node.module or "" for node in ast.walk(TREES[name]) if isinstance(node, ast.ImportFrom)}
@@ -155,7 +155,7 @@ def test_only_entry_points_exit(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(FILES) - {"bench.cli"}))
 def test_a_module_is_read_at_one_sitting(name: str) -> None:
-    """320 lines at most."""
+    """330 lines at most."""
     assert len(FILES[name].read_text(encoding="utf-8").splitlines()) <= LONGEST
 
 

@@ -46,6 +46,9 @@ class NoMemory:
         """Nothing is needed."""
         return 0
 
+    def limit(self, total_bytes: int) -> None:
+        """Nothing is used that could be limited."""
+
 
 @dataclass
 class Answer:
