@@ -46,6 +46,13 @@ def bench_llamacpp(session: nox.Session) -> None:
     session.run("bench", "run", "--backend", "llamacpp", "--publish", *chosen)
 
 
+@nox.session(name="bench-api")
+def bench_api(session: nox.Session) -> None:
+    """Ask served models: `-- --model NAME [--api-url ADDRESS] [--max-cost USD]`, the key in its own variable."""
+    session.install("-e", ".[api]")
+    session.run("bench", "run", "--backend", "api", *session.posargs)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test, on real models too."""

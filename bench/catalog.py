@@ -120,8 +120,13 @@ def select(models: Sequence[Model], patterns: Iterable[str]) -> list[Model]:
     return [model for model in models if model.name in chosen]
 
 
-def unmeasurable(model: Model) -> str | None:
-    """The reason this entry can never be measured as it stands, None if it can be."""
+def unmeasurable(model: Model, *, served: bool = False) -> str | None:
+    """The reason this entry can never be measured as it stands, None if it can be.
+
+    Loaded here, that is, or with `served` asked over the network.
+    """
+    if served:
+        return None if model.remote else f"{model.kind}: the catalogue names no API that serves it"
     if model.reason:
         return f"{model.kind}: {model.reason}"
     if model.kind in {Kind.API, Kind.NEVER_RELEASED, Kind.NOT_A_MODEL}:

@@ -59,6 +59,7 @@ WeightsFrom = Annotated[str, typer.Option("--weights", help="hub, package, rando
 Profile = Annotated[str, typer.Option("--profile", help="smoke, standard or full: items and repetitions.")]
 Tasks = Annotated[list[str], typer.Option("--task", help="lm-eval tasks by name instead of the offline ones.")]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
+ApiUrl = Annotated[str, typer.Option("--api-url", help="OpenAI-compatible server to ask for --model NAME (api).")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="Folder of the catalogue.", show_default=False)]
 MemoryLimit = Annotated[
     str, typer.Option("--memory-limit", help="Run under a hard limit: 12GB, 12GiB, or bytes.", show_default=False)
@@ -131,6 +132,7 @@ def plan(
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
     device: Device = None,
+    api_url: ApiUrl = "",
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
     memory_limit: MemoryLimit = "",
@@ -143,7 +145,7 @@ def plan(
     from bench.units import human_bytes, human_seconds
 
     selection = _selection(
-        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit
+        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit, api_url
     )
     made, _, _ = _plan(selection, folder, results)
     rows: list[dict[str, Any]] = [
@@ -189,12 +191,16 @@ def run(
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
     device: Device = None,
+    api_url: ApiUrl = "",
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
     memory_limit: MemoryLimit = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="A new run even if the last one was interrupted.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds one load or cell may take.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option("--max-cost", min=0, metavar="USD", help="What paid APIs may cost in this call.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     publish_after: Annotated[bool, typer.Option("--publish", help="Annotate the catalogue afterwards.")] = False,
     folder: CatalogFolder = CATALOG,
@@ -205,7 +211,7 @@ def run(
     from bench.runner import Limits
 
     selection = _selection(
-        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit
+        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit, api_url
     )
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
@@ -217,9 +223,9 @@ def run(
     if not made.cells and not any(left.planned for left in made.left_out):
         out.print(f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run")
         raise typer.Exit(0)
-    records = run_plan(
-        made, selection, store, described, run_id, Limits(timeout_s=timeout, threads=threads), err, quiet=quiet
-    )
+    _require_keys(made, max_cost)
+    limits = Limits(timeout_s=timeout, threads=threads, max_cost_usd=max_cost)
+    records = run_plan(made, selection, store, described, run_id, limits, err, quiet=quiet)
     shown = {(r.cell.model, r.cell.backend) for r in records}
     rows = [row for row in _rows(store) if row.device == described.device and (row.model, row.backend) in shown]
     _print_rows(rows, "default", Format.TABLE)
@@ -242,7 +248,7 @@ def show(
     suite: SuiteNames = [],  # noqa: B006
     device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
     columns: Annotated[
-        str, typer.Option("--columns", help="default, memory, speed, quality, predicted, all.")
+        str, typer.Option("--columns", help="default, memory, speed, quality, served, predicted, all.")
     ] = "default",
     format: FormatOption = Format.TABLE,
     results: ResultsFolder = RESULTS,
@@ -437,7 +443,7 @@ def _split(values: Sequence[str]) -> list[str]:
 def _selection(
     model: list[str], precision: list[str], scheme: list[str], backend: list[str], suite: list[str], weights: str,
     profile: str, task: list[str], device: DeviceKind | None, missing: bool, force: bool,
-    memory_limit: str = "",
+    memory_limit: str = "", api_url: str = "",
 ) -> Any:  # fmt: skip
     from bench import limits
     from bench.machine import available, describe, device_kind
@@ -454,6 +460,8 @@ def _selection(
     kind, _, path = weights.partition("=")
     if kind not in {"", "hub", "package", "random", "local"} or (kind == "local") != bool(path):
         raise UserError(f"no weights {weights!r}", "hub, package, random or local=PATH")
+    if api_url and _split(backend) != ["api"]:
+        raise UserError("--api-url is for backend api alone", "add --backend api")
     if path and not Path(path).exists():
         raise UserError(f"no folder or file {path}", "give an existing folder in Hub layout, or a GGUF file")
     device_name = device.value if device else device_kind()
@@ -468,6 +476,7 @@ def _selection(
         suites=tuple(_split(suite)),
         weights=Weights(kind) if kind else None,
         path=path or None,
+        api_url=api_url or None,
         profile=profile,
         tasks=tuple(_split(task)),
         device=device_name,
@@ -503,6 +512,17 @@ def _require_backends(names: Sequence[str]) -> None:
         engine = backend(name)
         if engine.missing():
             raise UserError(f"backend {name} lacks {', '.join(engine.missing())}", engine.install)
+
+
+def _require_keys(made: Any, max_cost: float | None) -> None:
+    """Before anything is asked of a server: its key is there, and a spending limit has prices to count with."""
+    from bench import remote
+
+    asked = [planned.model for planned in made.cells if planned.cell.weights is Weights.REMOTE]
+    for model in {model.name: model for model in asked}.values():
+        remote.key(model.remote)
+        if max_cost is not None:
+            remote.require_prices(model)
 
 
 def _rows(store: Any) -> list[Any]:

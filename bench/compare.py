@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.cell import REFERENCE
+from bench.cell import REFERENCE, Precision
 from bench.engine import backend, backend_names
 from bench.figures import accuracies, decode_rates, prefill_rates
 from bench.record import Ending, Record
@@ -36,7 +36,10 @@ class Comparison:
 
 
 def compare(rows: Sequence[Row]) -> tuple[list[Comparison], list[str]]:
-    """Every row that has a 16-bit row beside it, and one line for each that has none."""
+    """Every row that has a 16-bit row beside it, and one line for each that has none.
+
+    Served models stand alone: nobody knows at which precision.
+    """
     references: dict[tuple[str | int | None, ...], Row] = {}
     for row in rows:
         key = (row.device, row.model, row.weights, row.backend, row.limit)
@@ -44,6 +47,8 @@ def compare(rows: Sequence[Row]) -> tuple[list[Comparison], list[str]]:
             references[key] = row
     found, alone = [], []
     for row in rows:
+        if row.precision == Precision.SERVED:
+            continue
         reference = references.get((row.device, row.model, row.weights, row.backend, row.limit))
         if reference is None:
             alone.append(

@@ -9,12 +9,12 @@ import importlib.util
 import pkgutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bench.cell import Model, Precision, Scheme, Weights
 from bench.errors import UserError
 from bench.instruments import Instruments
-from bench.record import Caveat, Machine, Provenance
+from bench.record import Caveat, Machine, Measurement, Provenance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,14 @@ class DoesNotFit(Exception):
 
 class Unsupported(Exception):
     """This backend, device or architecture cannot do it at all; the message is the reason a table prints."""
+
+
+class Stopped(Exception):
+    """A limit ended the work early; the message is the reason a table prints, `kept` what was measured until then."""
+
+    def __init__(self, reason: str, kept: Sequence[Measurement] = ()) -> None:
+        super().__init__(reason)
+        self.kept = tuple(kept)
 
 
 def check_context(tokens: int, context_length: int) -> None:
@@ -57,6 +65,8 @@ class LoadRequest:
     """Folder or file of local weights, None unless `weights` is local."""
     threads: int | None = None
     """Threads to compute with, None for the engine's own choice."""
+    max_cost_usd: float | None = None
+    """What all answers together may cost where answers cost money, None for no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +101,7 @@ class Census:
         """
         if not self.linear_weights:
             return None
+        assert scheme.bits is not None
         share = self.linear_quantized / self.linear_weights
         if scheme.quantizes and share < 0.95:
             return f"{scheme.name} asks for quantized linear weights, {share:.0%} are"
@@ -196,6 +207,58 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One generated answer, as it arrived."""
+
+    text: str
+    arrivals_s: tuple[float, ...]
+    """Seconds from sending the request to each piece of text. A piece may hold any number of tokens."""
+    input_tokens: int | None
+    """Prompt tokens by the server's own count, None if it gives none."""
+    output_tokens: int | None
+    """Generated tokens it counts (and charges), hidden ones included; None if it gives none."""
+    hidden_tokens: int = 0
+    """Of those, tokens never shown (reasoning)."""
+    cost_usd: float | None
+    """What it cost by the entry's prices, broken attempts included; None without prices."""
+    cost_is_bound: bool = False
+    """Whether some token count was missing and the cost is an upper bound."""
+    finish: str | None = None
+    """Why it ended, in the server's words."""
+    attempts: int = 1
+    """Requests it took."""
+
+
+@runtime_checkable
+class TextEngine(Protocol):
+    """A model that someone else serves: text goes in and text comes out, neither tokens nor weights are seen."""
+
+    threads: int | None
+
+    @property
+    def provenance(self) -> Provenance:
+        """Who serves it; `revision` is the version the server names once it has answered."""
+
+    @property
+    def caveats(self) -> tuple[Caveat, ...]:
+        """What a reader must know of its answers."""
+
+    @property
+    def spent_usd(self) -> float:
+        """What it has cost so far, by the entry's prices; 0 without prices."""
+
+    def reply(self, prompt: str, *, max_tokens: int, stops: Sequence[str] = ()) -> Reply:
+        """The greedy answer to one user message, streamed, cut before the first of `stops`.
+
+        Raises Stopped at the spending limit or when the server does not answer any more, UserError when it refuses
+        the key, the model or the request.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backend:
     """An engine family. Declared at the top of its module, without importing its library."""
 
@@ -208,7 +271,7 @@ class Backend:
     """Distributions it needs, as installed."""
     install: str
     """The command that installs them."""
-    load: Callable[[LoadRequest], Engine]
+    load: Callable[[LoadRequest], Engine | TextEngine]
     """Load a model from what `prepare` made ready. Raises DoesNotFit, Unsupported, UserError."""
     instruments: Callable[[str], Instruments]
     """Clock and memory counters for a device kind, ready before anything is loaded."""
@@ -229,6 +292,8 @@ class Backend:
     """Whether its fp32 row is the one that rows of every engine are compared with (`bench.anchor`)."""
     needs_repository: bool = field(default=True)
     """Whether a model must have weights to load; the fake backend does not."""
+    remote: bool = False
+    """Whether it asks a server by an entry's `remote` instead of loading anything."""
 
     def missing(self) -> list[str]:
         """Required distributions that are not installed."""

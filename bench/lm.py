@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from lm_eval import simple_evaluate, utils
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
+from lm_eval.api.model import LM, TemplateLM
 from lm_eval.tasks import TaskManager
 from pydantic import JsonValue
 
@@ -174,6 +174,13 @@ def evaluate(
 
     Raises Unsupported when a task is unknown to lm-eval or cannot be had.
     """
+    manager, loaded = load_tasks(tasks)
+    samples = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
+    return scored(EngineLM(engine, max_length, done), manager, loaded, samples)
+
+
+def load_tasks(tasks: Sequence[str]) -> tuple[TaskManager, dict[str, Any]]:
+    """lm-eval's manager and its tasks of those names. Raises Unsupported when one is unknown or cannot be had."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     offline = offline_tasks()
     hub = [name for name in tasks if name not in offline]
@@ -181,12 +188,17 @@ def evaluate(
     unknown = [name for name in hub if name not in manager.all_tasks]
     if unknown:
         raise Unsupported(f"lm-eval has no task {unknown[0]!r}; own tasks: {', '.join(offline)}")
-    loaded = manager.load([offline.get(name, name) for name in tasks])["tasks"]
-    samples = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
+    return manager, manager.load([offline.get(name, name) for name in tasks])["tasks"]
+
+
+def scored(
+    lm: LM, manager: TaskManager, loaded: Mapping[str, Any], samples: Mapping[str, list[int]]
+) -> list[TaskResult]:
+    """The items `samples` of each loaded task answered by an lm-eval model."""
     evaluated = simple_evaluate(
-        model=EngineLM(engine, max_length, done),
+        model=lm,
         tasks=list(loaded.values()),
-        samples=samples,
+        samples=dict(samples),
         task_manager=manager,
         bootstrap_iters=0,
         log_samples=True,

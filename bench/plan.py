@@ -8,13 +8,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import JsonValue
 
 import suites
-from bench import catalog, predict
-from bench.cell import MEMORY_LIMIT, REFERENCE, Cell, Kind, Model, Precision, Scheme, Weights, digest, slug
+from bench import catalog, predict, remote
+from bench.cell import COMPARED, MEMORY_LIMIT, REFERENCE, Cell, Kind, Model, Precision, Scheme, Weights, digest, slug
 from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
 from bench.machine import installed
@@ -22,10 +21,10 @@ from bench.own_model import own_model
 from bench.places import reference_folder
 from bench.record import Ending, Machine, Prediction, Record
 from bench.request import reference_name
-from bench.suite import PROFILES, suite
+from bench.suite import PROFILES, suite, text_suite
 from bench.units import human_bytes
 
-ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4)
+ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4, Precision.SERVED)
 """The reference first: the others are compared with what it leaves."""
 HEADROOM = 0.97
 """Share of the memory that a predicted peak may take before a cell is left out."""
@@ -46,6 +45,8 @@ class Selection:
     weights: Weights | None = None
     path: str | None = None
     """Folder or GGUF file of local weights."""
+    api_url: str | None = None
+    """Address of an OpenAI-compatible server; models are asked there by name."""
     profile: str = "standard"
     tasks: tuple[str, ...] = ()
     device: str = "cpu"
@@ -123,7 +124,11 @@ def make_plan(
         cells=tuple(fitting),
         left_out=(*left_out, *too_large),
         settled=settled,
-        seconds=_expected_seconds(fitting, existing, machine.kind),
+        seconds=predict.all_seconds(
+            ((p.cell, p.predicted) for p in fitting),
+            {r.cell.key: r.seconds for r in existing if r.outcome.ending is Ending.OK},
+            machine.kind,
+        ),
     )
 
 
@@ -135,29 +140,27 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
     chosen = chosen_models(selection, models)
     _refuse_unknown(selection, backends)
     for model in chosen:
-        reason = None if selection.path else catalog.unmeasurable(model)
-        if selection.weights is Weights.PACKAGE and model.package is None:
-            reason = reason or "no package ships its weights"
-        if reason:
-            left_out.append(LeftOut(model=model.name, what="*", reason=reason))
-            continue
         for engine in backends:
+            reason = None if selection.path else catalog.unmeasurable(model, served=engine.remote)
+            if selection.weights is Weights.PACKAGE and not (model.package or engine.remote):
+                reason = reason or "no package ships its weights"
             weights = selection.weights or model.default_weights
-            why = engine.refuses(model, weights)
-            if why:
-                left_out.append(LeftOut(model=model.name, what="*", reason=f"{engine.name}: {why}"))
+            refused = None if reason else engine.refuses(model, weights)
+            if reason or refused:
+                what = reason or f"{engine.name}: {refused}"
+                left_out.append(LeftOut(model=model.name, what="*", reason=what))
                 continue
             wanted = _suites(selection)
             meaningful = [name for name in wanted if not _meaningless(engine, weights, name)]
-            reason = "random weights say nothing about quality"
-            left_out += [LeftOut(model=model.name, what=s, reason=reason) for s in wanted if s not in meaningful]
+            silent = "random weights say nothing about quality"
+            left_out += [LeftOut(model=model.name, what=s, reason=silent) for s in wanted if s not in meaningful]
             for what, scheme in _schemes(selection, engine, machine.kind):
                 if scheme is None:
                     why = f"{engine.name} has no {what} on {machine.kind}"
                     left_out.append(LeftOut(model=model.name, what=what, reason=why))
                 else:
                     cells += [_planned(selection, model, engine, scheme, name, machine) for name in meaningful]
-    return cells, left_out
+    return cells, list(dict.fromkeys(left_out))
 
 
 def _refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
@@ -178,8 +181,10 @@ def _meaningless(engine: Backend, weights: Weights, name: str) -> bool:
 
 
 def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
-    """The models a selection names: catalogue entries, else a Hub repository, else the local folder itself."""
+    """The models a selection names: entries, else a Hub repository, the local folder, or what a server knows."""
     patterns = list(selection.models)
+    if selection.api_url:
+        return remote.named(patterns, models, selection.api_url)
     if selection.path and not patterns:
         return [own_model(Path(selection.path).resolve())]
     if not patterns:
@@ -202,7 +207,8 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
 def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str, Scheme | None]]:
     if selection.schemes:
         return [(name, engine.scheme(name)) for name in selection.schemes if engine.scheme(name)]
-    wanted = selection.precisions or (tuple(Precision) if not selection.models else tuple(Precision)[1:])
+    several = COMPARED if not selection.models else COMPARED[1:]
+    wanted = selection.precisions or ((Precision.SERVED,) if engine.remote else several)
     return [(p.value, engine.default_scheme(p, kind)) for p in sorted(wanted, key=ORDER.index)]
 
 
@@ -214,7 +220,10 @@ def _planned(
     selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine
 ) -> Planned:
     weights = selection.weights or model.default_weights
-    if not engine.needs_repository:
+    if engine.remote:
+        model = remote.addressed(model)
+        weights, source = Weights.REMOTE, remote.source(model)
+    elif not engine.needs_repository:
         weights, source = Weights.RANDOM, engine.name
     elif weights is Weights.PACKAGE:
         source = model.package or ""
@@ -224,7 +233,7 @@ def _planned(
         source = "random"
     else:
         source = model.repo or ""
-    found = suite(name)
+    found = text_suite(name) if engine.remote else suite(name)
     settings: dict[str, JsonValue] = dict(found.PROFILES[selection.profile])
     if selection.tasks and "tasks" in settings:
         settings["tasks"] = list(selection.tasks)
@@ -322,16 +331,3 @@ def _by_size(cells: list[Planned], free_bytes: int, force: bool) -> tuple[list[P
         what = f"{planned.cell.precision} {planned.cell.suite}"
         too_large.append(LeftOut(model=planned.cell.model, what=what, reason=reason, planned=planned))
     return fitting, too_large
-
-
-def _expected_seconds(cells: Sequence[Planned], records: Iterable[Record], kind: str) -> float:
-    """This device's own newest time for the same question where it has one, else the rough prediction."""
-    own = {r.cell.key: r.seconds for r in records if r.outcome.ending is Ending.OK}
-    total = 0.0
-    loads: set[Any] = set()
-    for planned in cells:
-        total += own.get(planned.cell.key, planned.predicted.seconds or 0.0)
-        if planned.cell.load_key not in loads:
-            loads.add(planned.cell.load_key)
-            total += predict.load_seconds(planned.predicted, kind)
-    return total

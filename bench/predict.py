@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bench import architecture
 from bench.architecture import Role
-from bench.cell import Model, Scheme
+from bench.cell import Cell, Model, Scheme
 from bench.engine import Footprint
 from bench.record import Prediction
 from bench.suite import Work
@@ -36,6 +36,10 @@ RATES = {
     "cuda": Rates(1e9, 10.0, 2e13, 5e11, 0.02),
     "mps": Rates(1e9, 8.0, 2e12, 1e11, 0.02),
 }
+
+
+SERVED_PREFILL_TOKENS_PER_S, SERVED_DECODE_TOKENS_PER_S = 500, 30
+"""Rough speeds of a served model, the way to it included."""
 
 
 def weights_bytes(config: Mapping[str, Any], scheme: Scheme) -> int:
@@ -82,6 +86,8 @@ def predict(
 
     Fields stay None where the architecture is unknown.
     """
+    if scheme.bits is None:
+        return predict_served(work)
     config = model.architecture
     if config is None:
         return Prediction()
@@ -109,6 +115,12 @@ def _footprint(device: str) -> Callable[[Mapping[str, Any], Scheme, int, int], F
     return of
 
 
+def predict_served(work: Work) -> Prediction:
+    """Rough seconds of answers from a server, for expected times and time limits; its bytes are its own."""
+    seconds = work.prefill_tokens / SERVED_PREFILL_TOKENS_PER_S + work.decode_tokens / SERVED_DECODE_TOKENS_PER_S
+    return Prediction(seconds=round(seconds, 1))
+
+
 def work_seconds(model: Model, weights: int, rates: Rates, work: Work) -> float:
     """Rough seconds for so many tokens: two operations a parameter and token, every byte read once a decoded token."""
     parameters = model.parameters or weights // 2
@@ -121,3 +133,15 @@ def load_seconds(prediction: Prediction, device: str) -> float:
     """Rough seconds from starting a worker to a model ready."""
     rates = RATES[device]
     return rates.load_s + (prediction.weights_bytes or 0) / rates.load_bytes_per_s
+
+
+def all_seconds(asked: Iterable[tuple[Cell, Prediction]], own: Mapping[str, float], device: str) -> float:
+    """Seconds of all cells and their loads: by key this device's own newest time, else the rough prediction."""
+    total = 0.0
+    loads: set[tuple[str | int | None, ...]] = set()
+    for cell, predicted in asked:
+        total += own.get(cell.key, predicted.seconds or 0.0)
+        if cell.load_key not in loads:
+            loads.add(cell.load_key)
+            total += load_seconds(predicted, device)
+    return total

@@ -26,6 +26,7 @@ class Unit(StrEnum):
     BIT = "bit"
     COUNT = "count"
     JOULE = "joule"
+    USD = "usd"
 
 
 class How(StrEnum):
@@ -68,6 +69,8 @@ class Ending(StrEnum):
     UNSUPPORTED = "unsupported"
     TIMED_OUT = "timed_out"
     KILLED = "killed"
+    STOPPED = "stopped"
+    """A limit of the caller's or of a server ended it early; what was done until then is kept."""
     FAILED = "failed"
 
     @property

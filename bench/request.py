@@ -33,6 +33,8 @@ class Request(Value):
     backend: str
     scheme: Scheme
     threads: int | None
+    max_cost_usd: float | None = None
+    """What is left of the spending limit, None for no limit."""
     machine: Machine
     before: Condition
     memory_limit: MemoryLimit | None = None

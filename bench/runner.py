@@ -62,6 +62,8 @@ class Limits:
     timeout_s: float | None = None
     """Seconds one load or one cell may take, None for a generous multiple of its prediction."""
     threads: int | None = None
+    max_cost_usd: float | None = None
+    """What the answers of paid APIs may cost in this call, None for no limit."""
 
 
 @dataclass
@@ -76,6 +78,8 @@ class Flight:
     refused: UserError | None = None
     timed_out: float | None = None
     """The limit it broke, None if it did not."""
+    spent_usd: float = 0.0
+    """What its answers have cost."""
     confinement: Confinement | None = None
     """The memory limit it flies under, None without one."""
 
@@ -89,6 +93,7 @@ class Runner:
         self.run_id, self.store, self.machine, self.before = run, store, described, before
         self.observer, self.limits = observer, limits
         self.records: list[Record] = []
+        self.spent_usd = 0.0
 
     def run(self, plan: Plan) -> list[Record]:
         """Answer every cell of the plan; returns the records, one for each.
@@ -136,6 +141,7 @@ class Runner:
             finally:
                 stop_group(process)
                 os.close(read)
+            self.spent_usd += flight.spent_usd
             answered = {record.cell.key for record in self.records[known:]}
             unanswered = [planned for planned in flight.cells if planned.cell.key not in answered]
             if flight.refused is not None:
@@ -153,7 +159,7 @@ class Runner:
         return {record.cell.key for record in self.records[known:]}
 
     def _request(self, flight: Flight, events: int) -> Request:
-        first = flight.cells[0]
+        first, limit = flight.cells[0], self.limits.max_cost_usd
         return Request(
             run=self.run_id,
             results=self.store.root.resolve(),
@@ -165,6 +171,7 @@ class Runner:
             backend=first.cell.backend,
             scheme=first.scheme,
             threads=self.limits.threads,
+            max_cost_usd=None if limit is None else max(0.0, limit - self.spent_usd),
             machine=self.machine,
             before=self.before,
             memory_limit=flight.confinement.stated() if flight.confinement else None,
@@ -188,8 +195,9 @@ class Runner:
 
     def _hub_tasks(self, first: Planned) -> bool:
         from suites.quality import OFFLINE
+        from suites.served.quality import GENERATED
 
-        return any(task not in OFFLINE for task in _tasks(first))
+        return any(task not in {*OFFLINE, *GENERATED} for task in _tasks(first))
 
     def _wait(self, process: subprocess.Popen[bytes], events: int, flight: Flight) -> int:
         """Sleep until the worker says something, ends, or breaks its limit; returns its exit code."""
@@ -236,6 +244,7 @@ class Runner:
     def _hear(self, event: dict[str, Any], flight: Flight) -> None:
         kind = event["event"]
         if kind == "phase":
+            flight.spent_usd = event.get("spent_usd", flight.spent_usd)
             self.observer.phase(event["name"], event["done"], event["total"])
         elif kind == "cell":
             flight.current = next(p for p in flight.cells if p.cell.key == event["key"])

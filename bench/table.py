@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import suites
-from bench.cell import REFERENCE, Precision, Weights
+from bench.cell import COMPARED, REFERENCE, Precision, Weights
 from bench.figures import figures, reference_figures, wrote_anchor
 from bench.plan import ORDER
 from bench.record import Ending, Record
@@ -26,7 +26,7 @@ FIGURES = (
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
     "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s",
     "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32",
-    "ln_ppl_ratio", "ppl", "acc", "items",
+    "ln_ppl_ratio", "ppl", "acc", "items", "input_tokens", "output_tokens", "cost_usd", "cost_usd_per_item",
 )  # fmt: skip
 """Columns of every flat row, null where a record has no such figure."""
 
@@ -145,8 +145,8 @@ def _rank(record: Record) -> tuple[int, bool, int, str]:
 
 
 def _reading_order(row: Row) -> tuple[str, str, int, str, str, int, str]:
-    shown = ("fp32", "fp16", "int8", "int4")
-    return (row.device, row.model, row.limit or 0, row.weights, row.backend, shown.index(row.precision), row.scheme)
+    precision = (*COMPARED, Precision.SERVED).index(Precision(row.precision))
+    return (row.device, row.model, row.limit or 0, row.weights, row.backend, precision, row.scheme)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,12 +181,14 @@ COLUMNS = {
     "ppl": Column(title="perplexity", figure="ppl", suite="divergence", kind="number"),
     "acc": Column(title="accuracy", figure="acc", suite="quality", kind="percent"),
     "items": Column(title="items", figure="items", suite="quality", kind="number"),
+    "item_cost": Column(title="cost/item", figure="cost_usd_per_item", suite="quality", kind="usd"),
 }
 VIEWS = {
     "default": ("weights", "peak", "prefill", "decode", "kld", "acc"),
     "memory": ("weights", "bits", "kv", "workspace", "unexplained", "peak", "slack", "load_peak", "load"),
     "speed": ("prefill", "ttft", "decode", "itl_p99", "load"),
     "quality": ("kld", "kld_p99", "top1", "kld_fp32", "ppl", "acc", "items"),
+    "served": ("ttft", "decode", "acc", "items", "item_cost"),
     "predicted": ("weights", "predicted_weights", "peak", "predicted_peak"),
 }
 PREDICTED = {
@@ -253,8 +255,8 @@ def _predicted(row: Row, found: dict[str, Estimate], name: str) -> str:
 def written(estimate: Estimate, kind: str) -> str:
     """A value and half its interval, as people write them."""
     value, half = estimate.value, estimate.half_width
-    if kind == "bytes":
-        return human_bytes(value)
+    if kind in {"bytes", "usd"}:
+        return human_bytes(value) if kind == "bytes" else f"${value:.3g}"
     if kind == "seconds":
         return human_seconds(value) if value >= 1 else f"{value * 1000:.3g} ms"
     if kind == "percent":

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,15 @@ from bench import instruments as inst
 from bench.anchor import anchor_path, is_anchor
 from bench.assemble import Assembler, now, out_of_memory
 from bench.cell import Cell, digest
-from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Unsupported, backend
+from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Stopped, TextEngine, Unsupported, backend
 from bench.errors import UserError
 from bench.limits import charged_bytes
 from bench.machine import installed
 from bench.places import reference_folder
-from bench.record import Ending, Outcome
+from bench.record import Ending, Measurement, Outcome
 from bench.request import Asked, Request, reference_name
 from bench.store import Store
-from bench.suite import Loading, SuiteRun, suite
+from bench.suite import Loading, SuiteRun, TextRun, suite, text_suite
 from bench.units import human_bytes
 
 
@@ -71,7 +72,7 @@ class Worker:
             self._answer(asked, engine, tools, loading)
         engine.close()
 
-    def _load(self) -> tuple[Engine, inst.Instruments, Loading]:
+    def _load(self) -> tuple[Engine | TextEngine, inst.Instruments, Loading]:
         request = self.request
         asked = LoadRequest(
             model=request.model,
@@ -80,6 +81,7 @@ class Worker:
             device=request.machine.kind,
             path=request.path,
             threads=request.threads,
+            max_cost_usd=request.max_cost_usd,
         )
         tools = self.backend.instruments(request.machine.kind)
         self.tell("phase", name="prepare weights", done=0, total=0)
@@ -99,34 +101,28 @@ class Worker:
         peak, ready = tools.memory.peak(), tools.memory.read()
         tools.memory.trim()
         loaded = tools.memory.read()
-        wrong = engine.census().contradiction(request.scheme)
+        wrong = None if isinstance(engine, TextEngine) else engine.census().contradiction(request.scheme)
         if wrong:
             raise UnprovenPrecision(wrong)
         return engine, tools, Loading(seconds=seconds, baseline=baseline, peak=peak, ready=ready, loaded=loaded)
 
-    def _answer(self, asked: Asked, engine: Engine, tools: inst.Instruments, loading: Loading) -> None:
+    def _answer(self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading) -> None:
         """Run one suite and write its record, however it ends."""
         cell = asked.cell
         self.tell("cell", key=cell.key)
-        reference = asked.reference
-        run = SuiteRun(
-            cell=cell,
-            engine=engine,
-            instruments=tools,
-            loading=loading,
-            cache=self.request.cache,
-            reference=self._reference_path(reference, engine) if reference else None,
-            is_reference=reference is not None and reference.key == cell.unlimited.key,
-            anchor=anchor_path(self.request.model, cell) if reference else None,
-            is_anchor=is_anchor(self.backend, cell),
-            phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
-        )
+        run = self._suite_run(asked, engine, tools, loading)
         started, clock = now(), time.monotonic()
+        measurements: Sequence[Measurement] = ()
         try:
-            measurements = suite(cell.suite).measure(run)
+            if isinstance(run, TextRun):
+                measurements = text_suite(cell.suite).measure(run)
+            else:
+                measurements = suite(cell.suite).measure(run)
             outcome = Outcome(ending=Ending.OK)
+        except Stopped as error:
+            measurements, outcome = error.kept, ending(error)
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
-            measurements, outcome = [], self._ending(error)
+            outcome = self._ending(error)
         self._write(
             self.assembler.record(
                 cell,
@@ -140,6 +136,30 @@ class Worker:
                 provenance=engine.provenance,
                 threads=engine.threads,
             )
+        )
+
+    def _suite_run(
+        self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading
+    ) -> SuiteRun | TextRun:
+        """What the suite is given."""
+        if isinstance(engine, TextEngine):
+
+            def tell(name: str, done: int, total: int) -> None:
+                self.tell("phase", name=name, done=done, total=total, spent_usd=engine.spent_usd)
+
+            return TextRun(cell=asked.cell, engine=engine, phase=tell)
+        reference = asked.reference
+        return SuiteRun(
+            cell=asked.cell,
+            engine=engine,
+            instruments=tools,
+            loading=loading,
+            cache=self.request.cache,
+            reference=self._reference_path(reference, engine) if reference else None,
+            is_reference=reference is not None and reference.key == asked.cell.unlimited.key,
+            anchor=anchor_path(self.request.model, asked.cell) if reference else None,
+            is_anchor=is_anchor(self.backend, asked.cell),
+            phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
         )
 
     def _ending(self, error: Exception) -> Outcome:
@@ -168,6 +188,8 @@ def ending(error: Exception) -> Outcome:
     """How an exception ends a cell. A finding has a reason; an error of ours keeps its traceback too."""
     if isinstance(error, DoesNotFit):
         return out_of_memory(error)
+    if isinstance(error, Stopped):
+        return Outcome(ending=Ending.STOPPED, reason=str(error))
     if isinstance(error, MemoryError):
         return out_of_memory(DoesNotFit("Python"))
     if isinstance(error, Unsupported):
