@@ -48,7 +48,9 @@ Precisions = Annotated[list[str], typer.Option("--precision", help="fp32, fp16, 
 Schemes = Annotated[list[str], typer.Option("--scheme", help="Exact schemes instead of a precision's default.")]
 Backends = Annotated[list[str], typer.Option("--backend", help="Engine: transformers, fake …")]
 SuiteNames = Annotated[list[str], typer.Option("--suite", help="memory, throughput, divergence, quality.")]
-WeightsFrom = Annotated[str, typer.Option("--weights", help="hub, package or local=FOLDER; default by entry.")]
+WeightsFrom = Annotated[str, typer.Option("--weights", help="hub, package, random or local=FOLDER[,NEXT].")]
+BaseFolder = Annotated[str, typer.Option("--base", help="Folder of the base of an adapter or a difference.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run a repository's code if its entry allows it.")]
 Profile = Annotated[str, typer.Option("--profile", help="smoke, standard or full: items and repetitions.")]
 Tasks = Annotated[list[str], typer.Option("--task", help="lm-eval tasks by name instead of the offline ones.")]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
@@ -95,6 +97,8 @@ def plan(
     backend: Backends = ["transformers"],  # noqa: B006
     suite: SuiteNames = [],  # noqa: B006
     weights: WeightsFrom = "",
+    base: BaseFolder = "",
+    trust_remote_code: Trust = False,
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
     device: Device = None,
@@ -109,6 +113,7 @@ def plan(
     from bench.units import human_bytes, human_seconds
 
     selection = _selection(model, precision, scheme, backend, suite, weights, profile, task, device, missing, force)
+    selection = _with_base(selection, base, trust_remote_code)
     made, _, _ = _plan(selection, folder, results)
     rows: list[dict[str, Any]] = [
         {
@@ -150,6 +155,8 @@ def run(
     backend: Backends = ["transformers"],  # noqa: B006
     suite: SuiteNames = [],  # noqa: B006
     weights: WeightsFrom = "",
+    base: BaseFolder = "",
+    trust_remote_code: Trust = False,
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
     device: Device = None,
@@ -168,6 +175,7 @@ def run(
     from bench.runner import Limits
 
     selection = _selection(model, precision, scheme, backend, suite, weights, profile, task, device, missing, force)
+    selection = _with_base(selection, base, trust_remote_code)
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
     made, run_id, resumed = continued(made, selection, store, fresh=fresh)
@@ -323,10 +331,11 @@ def _selection(
         if name not in known:
             raise UserError(f"no precision {name!r}", f"one of: {', '.join(known)}")
     kind, _, path = weights.partition("=")
-    if kind not in {"", "hub", "package", "local"} or (kind == "local") != bool(path):
-        raise UserError(f"no weights {weights!r}", "hub, package or local=FOLDER")
-    if path and not Path(path).exists():
-        raise UserError(f"no folder {path}", "give an existing folder in Hub layout")
+    if kind not in {"", "hub", "package", "random", "local"} or (kind == "local") != bool(path):
+        raise UserError(f"no weights {weights!r}", "hub, package, random or local=FOLDER")
+    for folder in path.split(",") if path else ():
+        if not Path(folder).exists():
+            raise UserError(f"no folder {folder}", "give an existing folder in Hub layout")
     return Selection(
         models=tuple(_split(model)),
         precisions=tuple(Precision(name) for name in _split(precision)),
@@ -341,6 +350,14 @@ def _selection(
         missing=missing,
         force=force,
     )
+
+
+def _with_base(selection: Any, base: str, trust_remote_code: bool) -> Any:
+    from dataclasses import replace
+
+    if base and not Path(base).is_dir():
+        raise UserError(f"no folder {base}", "give the base's folder in Hub layout")
+    return replace(selection, base=base or None, trust_remote_code=trust_remote_code)
 
 
 def _plan(selection: Any, folder: Path, results: Path) -> tuple[Any, Any, Any]:

@@ -48,6 +48,12 @@ class LoadRequest:
     """Folder or file of local weights, None unless `weights` is local."""
     threads: int | None = None
     """Threads to compute with, None for the engine's own choice."""
+    base: Model | None = None
+    """The entry that adapters or a difference are added to, None if the model stands alone."""
+    base_path: str | None = None
+    """Folder of that base, None to take the entry's own weights."""
+    trust_remote_code: bool = False
+    """Whether the user lets the repository's own code run where its entry allows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +63,7 @@ class Census:
     bytes_by_storage: dict[str, int]
     """Bytes by storage type: `bfloat16`, `nf4`, `int8`, `nf4 metadata` …"""
     linear_weights: int
-    """Elements of the linear layers' weights, the output head left out."""
+    """Elements of the linear layers' weights; the output head and T5's `wo`, which no scheme touches, left out."""
     linear_quantized: int
     """Of those, elements stored in fewer than 16 bits."""
     linear_bits: float
@@ -194,6 +200,8 @@ class Backend:
     """The scheme as a given machine stores it, where its kernels repack weights."""
     versions: tuple[str, ...] = ()
     """Further distributions whose versions belong in a record."""
+    builds_random: bool = False
+    """Whether it can build a model of true size from its architecture, without weights."""
     needs_repository: bool = field(default=True)
     """Whether a model must have weights to load; the fake backend does not."""
 

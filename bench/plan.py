@@ -3,57 +3,36 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from pydantic import JsonValue
-
 import suites
-from bench import catalog, predict
-from bench.cell import REFERENCE, Cell, Kind, Model, Precision, Scheme, Weights, digest
+from bench import predict
+from bench.cell import REFERENCE, Cell, Model, Precision, Scheme, Weights
 from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
 from bench.machine import installed
 from bench.places import reference_folder
 from bench.record import Ending, Machine, Prediction, Record
-from bench.suite import PROFILES, suite
+from bench.selection import (
+    QUALITY,
+    RANDOM_SAYS_NOTHING,
+    Selection,
+    chosen_models,
+    never,
+    settings_of,
+    slug,
+    source_of,
+    suites_of,
+)
+from bench.suite import suite
 from bench.units import human_bytes
 
 ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4)
 """The reference first: the others are compared with what it leaves."""
 HEADROOM = 0.97
 """Share of the memory that a predicted peak may take before a cell is left out."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """What the caller asked for; empty means the default."""
-
-    models: tuple[str, ...] = ()
-    precisions: tuple[Precision, ...] = ()
-    schemes: tuple[str, ...] = ()
-    backends: tuple[str, ...] = ("transformers",)
-    suites: tuple[str, ...] = ()
-    weights: Weights | None = None
-    path: str | None = None
-    """Folder of local weights."""
-    profile: str = "standard"
-    tasks: tuple[str, ...] = ()
-    device: str = "cpu"
-    missing: bool = False
-    """Only what no settled record of this device and these versions answers."""
-    force: bool = False
-    """Try cells that are predicted not to fit."""
-
-    @property
-    def key(self) -> str:
-        """Identifies the same call made again."""
-        data = vars(self) | {"path": Path(self.path).resolve().name if self.path else None}
-        return digest(json.loads(json.dumps(data, default=str)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +44,10 @@ class Planned:
     scheme: Scheme
     predicted: Prediction
     path: str | None = None
+    base: Model | None = None
+    """The entry that this model is added to, None if it stands alone."""
+    base_path: str | None = None
+    trust_remote_code: bool = False
     reference: Cell | None = None
     """The divergence cell this one is compared with; None for other suites."""
     why: str = ""
@@ -124,62 +107,36 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
     left_out: list[LeftOut] = []
     backends = [backend(name) for name in selection.backends]
     for model in chosen_models(selection, models):
-        reason = None if selection.path else catalog.unmeasurable(model)
+        reason = never(selection, model)
         if reason:
             left_out.append(LeftOut(model=model.name, what="*", reason=reason))
             continue
+        base = next((other for other in models if other.name == model.base_model), None)
         for engine in backends:
+            names, without = _applicable(selection, model, engine)
+            left_out += without
             for what, scheme in _schemes(selection, engine, machine.kind):
                 if scheme is None:
                     why = f"{engine.name} has no {what} on {machine.kind}"
                     left_out.append(LeftOut(model=model.name, what=what, reason=why))
                 else:
-                    cells += [_planned(selection, model, engine, scheme, name, machine) for name in _suites(selection)]
+                    cells += [_planned(selection, model, engine, scheme, name, machine, base) for name in names]
     return cells, left_out
 
 
-def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
-    """The models a selection names: catalogue entries, else a Hub repository, else the local folder itself."""
-    patterns = list(selection.models)
-    if selection.path and not patterns:
-        return [_own_model(Path(selection.path).resolve())]
-    if not patterns:
-        return [model for model in models if model.name == catalog.DEFAULT_MODEL]
-    known, unknown = [], []
-    for pattern in patterns:
-        try:
-            known += catalog.select(models, [pattern])
-        except UserError:
-            if not re.fullmatch(r"[\w.-]+/[\w.-]+", pattern):
-                raise
-            unknown.append(pattern)
-    own = [Model(name=slug(p), display=p, family="own", organisation="-", kind=Kind.OPEN, repo=p) for p in unknown]
-    found = list({model.name: model for model in [*known, *own]}.values())
-    if selection.path and len(found) > 1:
-        raise UserError(f"--weights local=FOLDER is one model, {len(found)} are selected", "name one with --model")
-    return found
-
-
-def _own_model(folder: Path) -> Model:
-    """A model that no catalogue names, described by its own config.json."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is no model folder ({error})", "give a folder in Hub layout") from None
-    return Model(
-        name=slug(folder.name),
-        display=folder.name,
-        family="own",
-        organisation="-",
-        kind=Kind.OPEN,
-        repo=f"local/{folder.name}",
-        architecture=config,
+def _applicable(selection: Selection, model: Model, engine: Backend) -> tuple[list[str], list[LeftOut]]:
+    """The suites that say something of these weights, and the ones left out."""
+    names = suites_of(selection)
+    if selection.weights is not Weights.RANDOM or not engine.needs_repository:
+        return names, []
+    if not engine.builds_random:
+        reason = f"{engine.name} cannot build a model from its architecture alone"
+        return [], [LeftOut(model=model.name, what="*", reason=reason)]
+    silent = [name for name in names if name in QUALITY]
+    return (
+        [name for name in names if name not in QUALITY],
+        [LeftOut(model=model.name, what=name, reason=RANDOM_SAYS_NOTHING) for name in silent],
     )
-
-
-def slug(name: str) -> str:
-    """A name that can be a folder of `results/`."""
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "model"
 
 
 def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str, Scheme | None]]:
@@ -193,30 +150,18 @@ def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str
     return [(p.value, engine.default_scheme(p, kind)) for p in sorted(wanted, key=ORDER.index)]
 
 
-def _suites(selection: Selection) -> list[str]:
-    for name in selection.suites:
-        suite(name)  # refuses unknown names
-    return [name for name in suites.ORDER if not selection.suites or name in selection.suites]
-
-
 def _planned(
-    selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine
+    selection: Selection,
+    model: Model,
+    engine: Backend,
+    scheme: Scheme,
+    name: str,
+    machine: Machine,
+    base: Model | None,
 ) -> Planned:
-    weights = selection.weights or model.default_weights
-    if not engine.needs_repository:
-        weights, source = Weights.RANDOM, engine.name
-    elif weights is Weights.PACKAGE:
-        source = model.package or ""
-    elif weights is Weights.LOCAL:
-        source = Path(str(selection.path)).resolve().name
-    else:
-        source = model.repo or ""
+    weights, source = source_of(selection, model, engine)
     found = suite(name)
-    if selection.profile not in PROFILES:
-        raise UserError(f"no profile {selection.profile!r}", f"one of: {', '.join(PROFILES)}")
-    settings: dict[str, JsonValue] = dict(found.PROFILES[selection.profile])
-    if selection.tasks and "tasks" in settings:
-        settings["tasks"] = list(selection.tasks)
+    settings = settings_of(selection, model, found.PROFILES)
     cell = Cell(
         model=model.name,
         weights=weights,
@@ -234,7 +179,17 @@ def _planned(
     stored = engine.adapt(scheme, machine)
     predicted = predict.predict(model, stored, machine.kind, settings, found.work(settings))
     reference = reference_cell(cell, machine.kind) if name == "divergence" else None
-    return Planned(cell=cell, model=model, scheme=scheme, predicted=predicted, path=selection.path, reference=reference)
+    return Planned(
+        cell=cell,
+        model=model,
+        scheme=scheme,
+        predicted=predicted,
+        path=selection.path,
+        base=base,
+        base_path=selection.base,
+        trust_remote_code=selection.trust_remote_code,
+        reference=reference,
+    )
 
 
 def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
@@ -257,7 +212,7 @@ def _with_references(cells: list[Planned], selection: Selection, machine: Machin
         engine = backend(cell.backend)
         scheme = engine.scheme(cell.scheme)
         assert scheme is not None
-        extra = _planned(selection, planned.model, engine, scheme, "divergence", machine)
+        extra = _planned(selection, planned.model, engine, scheme, "divergence", machine, planned.base)
         added.append(replace(extra, why="reference"))
     return sorted([*added, *cells], key=_position)
 
@@ -308,3 +263,9 @@ def _expected_seconds(cells: Sequence[Planned], records: Iterable[Record], kind:
             loads.add(planned.cell.load_key)
             total += predict.load_seconds(planned.predicted, kind)
     return total
+
+
+__all__ = [
+    "ORDER", "LeftOut", "Plan", "Planned", "Selection", "chosen_models", "has_reference", "make_plan", "reference_cell",
+    "slug",
+]  # fmt: skip

@@ -14,6 +14,7 @@ import suites
 from bench.cell import REFERENCE, Weights
 from bench.figures import figures
 from bench.plan import ORDER
+from bench.selection import QUALITY, RANDOM_SAYS_NOTHING
 from bench.record import Ending, Record
 from bench.stats import Estimate
 from bench.suite import PROFILES
@@ -23,8 +24,8 @@ IDENTITY = ("model", "backend", "scheme", "precision", "suite", "device", "weigh
 FIGURES = (
     "weights_bytes", "peak_bytes", "load_peak_bytes", "kv_bytes", "kv_bytes_per_token", "workspace_bytes",
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
-    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max",
-    "same_top1", "ln_ppl_ratio", "ppl", "acc", "items",
+    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "kld_mean", "kld_median", "kld_p99",
+    "kld_p999", "kld_max", "same_top1", "ln_ppl_ratio", "ppl", "acc", "items",
 )  # fmt: skip
 """Columns of every flat row, null where a record has no such figure."""
 
@@ -75,7 +76,8 @@ class Row:
         """Why this suite has no figures here, empty if it has."""
         record = self.records.get(suite)
         if record is None:
-            return "not measured"
+            random = self.weights is Weights.RANDOM and suite in QUALITY
+            return RANDOM_SAYS_NOTHING if random else "not measured"
         ending = record.outcome.ending
         return "" if ending is Ending.OK else f"{ending}: {record.outcome.reason}".replace("_", " ")
 
@@ -140,6 +142,8 @@ COLUMNS = {
     "acc": Column(title="accuracy", figure="acc", suite="quality", kind="percent"),
     "items": Column(title="items", figure="items", suite="quality", kind="number"),
 }
+GENERATED = {"ttft_s", "decode_tokens_per_s", "itl_p99_s"}
+"""Figures of models that generate."""
 VIEWS = {
     "default": ("weights", "peak", "prefill", "decode", "kld", "acc"),
     "memory": ("weights", "bits", "kv", "workspace", "unexplained", "peak", "slack", "load_peak", "load"),
@@ -190,6 +194,8 @@ def _cell(table: Table, row: Row, found: dict[str, Estimate], column: Column) ->
         short = reason.split(":")[0]
         return short if short == reason else f"{short} {table.note(reason)}"
     if column.figure not in found:
+        if column.figure in GENERATED and row.records[column.suite].cell.settings.get("objective") == "masked":
+            return f"n/a {table.note('masked models fill blanks, they do not generate')}"
         return "reference" if column.suite == "divergence" and row.precision == REFERENCE else "n/a"
     return written(found[column.figure], column.kind)
 

@@ -75,6 +75,9 @@ class Worker:
             device=request.machine.kind,
             path=request.path,
             threads=request.threads,
+            base=request.base,
+            base_path=request.base_path,
+            trust_remote_code=request.trust_remote_code,
         )
         tools = self.backend.instruments(request.machine.kind)
         self.tell("phase", name="prepare weights", done=0, total=0)

@@ -8,6 +8,9 @@ tokens: KL(reference || this) in nats for each predicted token (`kld_nat`), whet
 same (`same_top1`, per window), and the negative log-likelihood of the text under both (`nll_nat`,
 `reference_nll_nat`, per window), from which the ln perplexity ratio with its paired error comes on reading.
 
+A masked model is compared where tokens are blanked, each token but a window's first once, every eighth at a time; a
+sequence-to-sequence model on the second half of each window, its encoder given the first.
+
 The cache holds 16-bit codes of p^(1/4), see `bench.reference`; what that costs is measured where the reference is
 written, as `store_error_nat`: the KL between the exact distributions and the stored ones.
 """
@@ -43,8 +46,9 @@ def measure(run: SuiteRun) -> list[Measurement]:
     assert run.reference is not None
     engine, length = run.engine, run.settings["window_tokens"]
     windows = probe.windows(engine.encode, run.settings["windows"], length)
+    predicted = length // 2 if run.settings.get("objective") == "seq2seq" else length - 1
     labels = {
-        "window_tokens": length - 1,
+        "window_tokens": predicted,
         "registers": [register for register, _ in windows],
         "text_sha256": probe.text_sha256(),
         "reference": run.reference.name,
@@ -58,12 +62,13 @@ def _write(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> l
 
     assert run.reference is not None
     nll, error = [], []
-    with Writer(run.reference, windows, run.engine.vocabulary) as writer:
+    targets = [window[-labels["window_tokens"] - 1 :] for window in windows]
+    with Writer(run.reference, targets, run.engine.vocabulary) as writer:
         for index, window in enumerate(windows):
             run.phase("window", index, len(windows))
             exact = run.engine.log_probs(window)
             stored = writer.add(exact)
-            nll.append(float(negative_log_likelihood(exact, window).mean()))
+            nll.append(float(negative_log_likelihood(exact, targets[index]).mean()))
             error.append(float(abs(kl_divergence(exact, stored)).mean()))
     return [
         measured("nll_nat", Unit.NAT, nll, counter="float32 log-softmax", labels=labels),
@@ -77,7 +82,8 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
     assert run.reference is not None
     if not run.reference.exists():
         raise MissingReference("the 16-bit reference of this model has not been measured on this machine")
-    reader = Reader(run.reference, windows)
+    targets = [window[-labels["window_tokens"] - 1 :] for window in windows]
+    reader = Reader(run.reference, targets)
     kld: list[float] = []
     top1, nll, reference_nll = [], [], []
     for index, window in enumerate(windows):
@@ -85,7 +91,7 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
         log_probs = run.engine.log_probs(window)
         kld += kl_divergence(reader.log_probs(index), log_probs).tolist()
         top1.append(float((log_probs.argmax(axis=-1) == reader.top1(index)).mean()))
-        nll.append(float(negative_log_likelihood(log_probs, window).mean()))
+        nll.append(float(negative_log_likelihood(log_probs, targets[index]).mean()))
         reference_nll.append(float(reader.nll(index).mean()))
     method = "KL(reference || this), full vocabulary, float32"
     return [

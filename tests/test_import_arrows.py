@@ -80,7 +80,7 @@ def test_the_runner_never_imports_the_worker() -> None:
 
 
 PUBLIC_TO_SUITES = {
-    "bench.engine", "bench.instruments", "bench.lm", "bench.record", "bench.reference", "bench.suite", "suites.probe",
+    "bench.cell", "bench.engine", "bench.instruments", "bench.lm", "bench.record", "bench.reference", "bench.suite", "suites.probe",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import tiny  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
 from bench import machine, predict  # noqa: E402
-from bench.backends import _census, _torch, _weights  # noqa: E402
+from bench.backends import _census, _load, _torch, _weights  # noqa: E402
 from bench.backends.transformers import BACKEND  # noqa: E402
 from bench.catalog import DEFAULT_MODEL, read_catalog, select  # noqa: E402
 from bench.cell import Model, Objective, Weights  # noqa: E402
@@ -197,7 +197,7 @@ def test_load_options_follow_device_and_checkpoint():
     """On a GPU 16-bit is the checkpoint's own type, else float16, and 4-bit computes in it; on a CPU in float32."""
 
     def options(scheme, device, stored):
-        return _torch.load_options(request("x", scheme, device=device), stored)
+        return _load.load_options(request("x", scheme, device=device), stored)
 
     assert options("native16", "cuda", "bfloat16") == {"dtype": torch.bfloat16, "device_map": {"": 0}}
     assert options("native16", "cuda", "float32") == {"dtype": torch.float16, "device_map": {"": 0}}
