@@ -170,7 +170,7 @@ class Runner:
             own["CUDA_VISIBLE_DEVICES"] = ""
         if self.limits.threads:
             own["OMP_NUM_THREADS"] = str(self.limits.threads)
-        needs_hub = first.cell.weights == "hub" or (first.base is not None and first.cell.weights == "local")
+        needs_hub = first.cell.weights == "hub" or (first.cell.weights == "local" and first.base is not None)
         if not needs_hub and not self._hub_tasks(first):
             own |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         paths = [str(ROOT), os.environ.get("PYTHONPATH")]

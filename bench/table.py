@@ -14,8 +14,8 @@ import suites
 from bench.cell import REFERENCE, Weights
 from bench.figures import figures
 from bench.plan import ORDER
-from bench.selection import QUALITY, RANDOM_SAYS_NOTHING
 from bench.record import Ending, Record
+from bench.selection import QUALITY, RANDOM_SAYS_NOTHING
 from bench.stats import Estimate
 from bench.suite import PROFILES
 from bench.units import human_bytes, human_seconds, significant
@@ -76,8 +76,8 @@ class Row:
         """Why this suite has no figures here, empty if it has."""
         record = self.records.get(suite)
         if record is None:
-            random = self.weights is Weights.RANDOM and suite in QUALITY
-            return RANDOM_SAYS_NOTHING if random else "not measured"
+            built = suite in QUALITY and any(other.cell.source == "random" for other in self.records.values())
+            return RANDOM_SAYS_NOTHING if built else "not measured"
         ending = record.outcome.ending
         return "" if ending is Ending.OK else f"{ending}: {record.outcome.reason}".replace("_", " ")
 

@@ -124,8 +124,8 @@ RUN = ("run", "--backend", "fake", "--profile", "smoke", "--device", "cpu")
         (["--scheme", "q4"], "bench: no scheme 'q4'; one of: fake-fp16, fake-fp32, fake-int4, fake-int8"),
         (["--suite", "speed"], "bench: no suite 'speed'; one of: memory, throughput, divergence, quality"),
         (["--profile", "huge"], "bench: no profile 'huge'; one of: smoke, standard, full"),
-        (["--weights", "disk"], "bench: no weights 'disk'; hub, package or local=FOLDER"),
-        (["--weights", "local"], "bench: no weights 'local'; hub, package or local=FOLDER"),
+        (["--weights", "disk"], "bench: no weights 'disk'; hub, package, random or local=FOLDER"),
+        (["--weights", "local"], "bench: no weights 'local'; hub, package, random or local=FOLDER"),
         (["--weights", "local=/no/such"], "bench: no folder /no/such; give an existing folder in Hub layout"),
     ],
 )
