@@ -64,10 +64,10 @@ def _base(request: LoadRequest) -> Located:
         folder = model_folder(request.base_path)
         return Located(folder, provenance(folder, folder.name))
     base = request.base
-    what = "difference" if request.model.kind is Kind.DELTA else "adapter"
+    what = "a difference" if request.model.kind is Kind.DELTA else "an adapter"
     if base is None:
         raise UserError(
-            f"{request.model.name} is a {what} and nothing without its base", "pass --base FOLDER, or name `base_model`"
+            f"{request.model.name} is {what} and nothing without its base", "pass --base FOLDER, or name `base_model`"
         )
     if base.repo is None or base.kind not in {Kind.OPEN, Kind.GATED}:
         raise Unsupported(f"its base {base.name} has no weights to load")
@@ -102,5 +102,5 @@ def _adapter_folder(folder: Path) -> Path:
         raise UserError(f"{folder / ADAPTER_CONFIG} cannot be read ({error})", "download it again") from None
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":
-        raise Unsupported(f"a {kind or 'nameless'} adapter: only LoRA adapters can be merged")
+        raise Unsupported(f"its adapter is of type {kind}: only LoRA adapters can be merged")
     return folder
