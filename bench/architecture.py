@@ -56,6 +56,11 @@ class UnknownArchitecture(ValueError):
     """The config's model_type is not in FAMILIES, so nothing can be predicted from it."""
 
 
+def is_known(config: Mapping[str, Any] | None) -> bool:
+    """Whether everything can be predicted of it."""
+    return config is not None and config.get("model_type") in FAMILIES
+
+
 def weights(config: Mapping[str, Any]) -> tuple[Weight, ...]:
     """Every tensor of the language model, tied ones once. Raises UnknownArchitecture."""
     s = _settings(config)

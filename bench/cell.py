@@ -62,6 +62,8 @@ class Scheme(Value):
     """Bytes of metadata for each linear layer, whatever its size."""
     other_bytes: int = 2
     """Bytes of one parameter that is not a quantized linear weight (embeddings, norms, the head)."""
+    kept_bytes: int = 4
+    """Bytes of one element of a weight that its architecture keeps from quantizing and from float16: T5's `wo`."""
     bias_bytes: int | None = None
     """Bytes of one element of a quantized layer's bias, None if as other parameters."""
     method: str

@@ -22,8 +22,8 @@ from bench import architecture, predict
 from bench.cell import Claim, Model, Precision, Quantity
 from bench.engine import backend
 from bench.figures import figures
-from bench.plan import Selection, context
 from bench.record import Ending, Record
+from bench.selection import Selection, context
 from bench.suite import Work
 from bench.table import Table
 from bench.units import human_bytes, significant

@@ -55,7 +55,11 @@ Precisions = Annotated[list[str], typer.Option("--precision", help="fp32, fp16, 
 Schemes = Annotated[list[str], typer.Option("--scheme", help="Exact schemes instead of a precision's default.")]
 Backends = Annotated[list[str], typer.Option("--backend", help="Engine: transformers, llamacpp, fake …")]
 SuiteNames = Annotated[list[str], typer.Option("--suite", help="memory, throughput, divergence, quality.")]
-WeightsFrom = Annotated[str, typer.Option("--weights", help="hub, package, random or local=PATH; default by entry.")]
+WeightsFrom = Annotated[
+    str, typer.Option("--weights", help="hub, package, random or local=PATH[,NEXT]; default by entry.")
+]
+BaseFolder = Annotated[str, typer.Option("--base", help="Folder of the base of an adapter or a difference.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run a repository's code if its entry allows it.")]
 Profile = Annotated[str, typer.Option("--profile", help="smoke, standard or full: items and repetitions.")]
 Tasks = Annotated[list[str], typer.Option("--task", help="lm-eval tasks by name instead of the offline ones.")]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
@@ -129,6 +133,8 @@ def plan(
     backend: Backends = ["transformers"],  # noqa: B006
     suite: SuiteNames = [],  # noqa: B006
     weights: WeightsFrom = "",
+    base: BaseFolder = "",
+    trust_remote_code: Trust = False,
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
     device: Device = None,
@@ -147,6 +153,7 @@ def plan(
     selection = _selection(
         model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit, api_url
     )
+    selection = _with_base(selection, base, trust_remote_code)
     made, _, _ = _plan(selection, folder, results)
     rows: list[dict[str, Any]] = [
         {
@@ -188,6 +195,8 @@ def run(
     backend: Backends = ["transformers"],  # noqa: B006
     suite: SuiteNames = [],  # noqa: B006
     weights: WeightsFrom = "",
+    base: BaseFolder = "",
+    trust_remote_code: Trust = False,
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
     device: Device = None,
@@ -213,6 +222,7 @@ def run(
     selection = _selection(
         model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit, api_url
     )
+    selection = _with_base(selection, base, trust_remote_code)
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
     made, run_id, resumed = continued(made, selection, store, fresh=fresh)
@@ -447,7 +457,7 @@ def _selection(
 ) -> Any:  # fmt: skip
     from bench import limits
     from bench.machine import available, describe, device_kind
-    from bench.plan import Selection
+    from bench.selection import Selection
 
     known = [p.value for p in Precision]
     for name in _split(precision):
@@ -462,8 +472,9 @@ def _selection(
         raise UserError(f"no weights {weights!r}", "hub, package, random or local=PATH")
     if api_url and _split(backend) != ["api"]:
         raise UserError("--api-url is for backend api alone", "add --backend api")
-    if path and not Path(path).exists():
-        raise UserError(f"no folder or file {path}", "give an existing folder in Hub layout, or a GGUF file")
+    for folder in path.split(",") if path else ():
+        if not Path(folder).exists():
+            raise UserError(f"no folder or file {folder}", "give an existing folder in Hub layout, or a GGUF file")
     device_name = device.value if device else device_kind()
     limit = limits.parse_bytes(memory_limit) if memory_limit else None
     if limit:
@@ -484,6 +495,14 @@ def _selection(
         force=force,
         memory_limit_bytes=limit,
     )
+
+
+def _with_base(selection: Any, base: str, trust_remote_code: bool) -> Any:
+    from dataclasses import replace
+
+    if base and not Path(base).is_dir():
+        raise UserError(f"no folder {base}", "give the base's folder in Hub layout")
+    return replace(selection, base=base or None, trust_remote_code=trust_remote_code)
 
 
 def _plan(selection: Any, folder: Path, results: Path) -> tuple[Any, Any, Any]:

@@ -67,6 +67,12 @@ class LoadRequest:
     """Threads to compute with, None for the engine's own choice."""
     max_cost_usd: float | None = None
     """What all answers together may cost where answers cost money, None for no limit."""
+    base: Model | None = None
+    """The entry that adapters or a difference are added to, None if the model stands alone."""
+    base_path: str | None = None
+    """Folder of that base, None to take the entry's own weights."""
+    trust_remote_code: bool = False
+    """Whether the user lets the repository's own code run where its entry allows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +82,7 @@ class Census:
     bytes_by_storage: dict[str, int]
     """Bytes by storage type: `bfloat16`, `nf4`, `int8`, `nf4 metadata` …"""
     linear_weights: int
-    """Elements of the linear layers' weights, the output head left out."""
+    """Elements of the linear layers' weights; the output head and T5's `wo`, which no scheme touches, left out."""
     linear_quantized: int
     """Of those, elements stored in fewer than 16 bits."""
     linear_bits: float
@@ -290,6 +296,8 @@ class Backend:
     """Further distributions whose versions belong in a record."""
     anchor: bool = False
     """Whether its fp32 row is the one that rows of every engine are compared with (`bench.anchor`)."""
+    builds_random: bool = False
+    """Whether it can build a model of true size from its architecture, without weights."""
     needs_repository: bool = field(default=True)
     """Whether a model must have weights to load; the fake backend does not."""
     remote: bool = False

@@ -33,7 +33,7 @@ def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
     plain = {
         "weights_bytes": weights,
         "kv_bytes": kv,
-        "kv_bytes_per_token": kv / _number(found["kv_bytes"], "tokens"),
+        "kv_bytes_per_token": kv / max(1.0, _number(found["kv_bytes"], "tokens")),  # no token where there is no cache
         "peak_bytes": value("peak_bytes") - baseline,
         "load_peak_bytes": value("load_peak_bytes") - baseline,
         "workspace_bytes": value("peak_bytes") - loaded - kv,
@@ -70,8 +70,10 @@ def _number(measurement: Measurement, label: str) -> float:
 def _speed(found: dict[str, Measurement]) -> dict[str, Estimate]:
     if "prefill_s" not in found:
         return {}
-    return {
-        "prefill_tokens_per_s": median_estimate(prefill_rates(found["prefill_s"])),
+    rates = {"prefill_tokens_per_s": median_estimate(prefill_rates(found["prefill_s"]))}
+    if "itl_s" not in found:  # a masked model: it reads and does not generate
+        return rates
+    return rates | {
         "ttft_s": median_estimate(found["ttft_s"].values),
         "decode_tokens_per_s": median_estimate(decode_rates(found["itl_s"])),
         "itl_s": median_estimate(found["itl_s"].values),

@@ -18,12 +18,35 @@ from lm_eval.api.model import LM, TemplateLM
 from lm_eval.tasks import TaskManager
 from pydantic import JsonValue
 
+from bench.cell import Objective
 from bench.engine import Engine, Row, Unsupported
+from bench.prompts import template
 
 TASKS = Path(__file__).resolve().parent.parent / "suites" / "tasks"
 MAX_NEW_TOKENS = 256
 """Tokens a generated answer may have when its task does not say."""
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a model is, as far as asking it goes."""
+
+    objective: Objective = Objective.CAUSAL
+    template: str | None = None
+    """Name of the prompt template around generated tasks, None for plain text."""
+
+
+PLAIN = Frame()
+INAPPLICABLE = {
+    Objective.CAUSAL: {},
+    Objective.SEQ2SEQ: {"loglikelihood_rolling": "an encoder reads the text that rolling perplexity would predict"},
+    Objective.MASKED: {
+        "loglikelihood_rolling": "pseudo-log-likelihoods make no perplexity",
+        "generate_until": "masked models fill blanks, they do not generate",
+    },
+}
+"""By objective, the output types of tasks that mean nothing for it, and why."""
 
 
 class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
@@ -33,9 +56,11 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     the same scores there and here; scores are float32 whatever the weights are.
     """
 
-    def __init__(self, engine: Engine, max_length: int, done: Progress) -> None:
+    def __init__(self, engine: Engine, max_length: int, done: Progress, frame: Frame = PLAIN) -> None:
         super().__init__()
         self.engine = engine
+        self.frame = frame
+        self.backend = "seq2seq" if frame.objective is Objective.SEQ2SEQ else "causal"  # how lm-eval splits a pair
         self.max_length = min(max_length, engine.context_length)
         self._prefix_text = engine.decode([engine.prefix_token]) or "\0"
         self.done = done
@@ -67,7 +92,12 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         return [(score.total, score.greedy) for score in scores]
 
     def _row(self, context: list[int], continuation: list[int]) -> Row:
-        """Cut from the left so that all but the last token fit; a context of at least one token stays."""
+        """Cut from the left so that all but the last token fit; a context of at least one token stays.
+
+        An encoder and a decoder each have room of their own, as in lm-eval.
+        """
+        if self.frame.objective is Objective.SEQ2SEQ:
+            return Row(tuple(context[-self.max_length :]), tuple(continuation[-self.max_length :]))
         tokens = (context + continuation)[-(self.max_length + 1) :]
         cut = max(1, len(tokens) - len(continuation))
         return Row(tuple(tokens[:cut]), tuple(tokens[cut:]))
@@ -110,6 +140,9 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
             raise Unsupported("this task samples its answers; only greedy generation is comparable")
         until = options.get("until") or []
         stops = [until] if isinstance(until, str) else [stop for stop in until if stop]
+        if self.frame.template:
+            asked = template(self.frame.template)
+            context, stops = asked.render(context), [*stops, *asked.stop]
         limit = int(options.get("max_gen_toks") or options.get("max_new_tokens") or MAX_NEW_TOKENS)
         prompt = self.tok_encode(context)[-max(1, self.max_length - limit) :]
         generation = self.engine.prefill([prompt])
@@ -143,6 +176,8 @@ class TaskResult:
     """Twelve hexadecimal digits over documents and prompts in order: equal only for the very same items."""
     metrics: dict[str, list[float]]
     """Values of each metric, one for each item."""
+    template: str | None = None
+    """Prompt template around the item, None for plain text."""
     weights: list[float] | None = None
     """Words or bytes of each item where a metric is a perplexity, None elsewhere."""
 
@@ -151,6 +186,8 @@ class TaskResult:
         labels: dict[str, JsonValue] = {"task": self.task, "version": self.version, "digest": self.digest}
         if self.chance is not None:
             labels["chance"] = self.chance
+        if self.template is not None:
+            labels["template"] = self.template
         if self.weights is not None:
             labels["item_weights"] = list(self.weights)
         return labels
@@ -168,15 +205,30 @@ def offline_tasks(folder: Path = TASKS) -> dict[str, dict[str, Any]]:
 
 
 def evaluate(
-    engine: Engine, *, tasks: Sequence[str], items: int, max_length: int, done: Progress = lambda done, total: None
+    engine: Engine,
+    *,
+    tasks: Sequence[str],
+    items: int,
+    max_length: int,
+    done: Progress = lambda done, total: None,
+    frame: Frame = PLAIN,
+    left_out: Callable[[str, str], None] = lambda task, reason: None,
 ) -> list[TaskResult]:
     """Score `items` items of each task, the same ones whoever asks.
 
-    Raises Unsupported when a task is unknown to lm-eval or cannot be had.
+    `left_out` hears of each task that means nothing for the model's objective, and why. Raises Unsupported when a
+    task is unknown to lm-eval or cannot be had, or when none is left.
     """
     manager, loaded = load_tasks(tasks)
+    for name, task in list(loaded.items()):
+        reason = INAPPLICABLE[frame.objective].get(str(task.config.output_type))
+        if reason:
+            left_out(name, reason)
+            del loaded[name]
+            if not loaded:
+                raise Unsupported(reason)
     samples = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
-    return scored(EngineLM(engine, max_length, done), manager, loaded, samples)
+    return scored(EngineLM(engine, max_length, done, frame), manager, loaded, samples, frame)
 
 
 def load_tasks(tasks: Sequence[str]) -> tuple[TaskManager, dict[str, Any]]:
@@ -192,7 +244,7 @@ def load_tasks(tasks: Sequence[str]) -> tuple[TaskManager, dict[str, Any]]:
 
 
 def scored(
-    lm: LM, manager: TaskManager, loaded: Mapping[str, Any], samples: Mapping[str, list[int]]
+    lm: LM, manager: TaskManager, loaded: Mapping[str, Any], samples: Mapping[str, list[int]], frame: Frame = PLAIN
 ) -> list[TaskResult]:
     """The items `samples` of each loaded task answered by an lm-eval model."""
     evaluated = simple_evaluate(
@@ -203,7 +255,7 @@ def scored(
         bootstrap_iters=0,
         log_samples=True,
     )
-    return [_result(name, task, evaluated["samples"][name]) for name, task in loaded.items()]
+    return [_result(name, task, evaluated["samples"][name], frame) for name, task in loaded.items()]
 
 
 def chosen_items(task: str, available: int, wanted: int) -> list[int]:
@@ -213,9 +265,11 @@ def chosen_items(task: str, available: int, wanted: int) -> list[int]:
     return sorted(indices[:wanted])
 
 
-def _result(name: str, task: Any, samples: Iterable[dict[str, Any]]) -> TaskResult:
+def _result(name: str, task: Any, samples: Iterable[dict[str, Any]], frame: Frame) -> TaskResult:
     rows = sorted(samples, key=lambda sample: sample["doc_id"])
+    framed = frame.template if str(task.config.output_type) == "generate_until" else None
     hashed = hashlib.sha256("".join(f"{row['doc_hash']}{row['prompt_hash']}" for row in rows).encode())
+    hashed.update((framed or "").encode())
     metrics: dict[str, list[float]] = {}
     weights = None
     for metric in rows[0]["metrics"]:
@@ -231,5 +285,6 @@ def _result(name: str, task: Any, samples: Iterable[dict[str, Any]]) -> TaskResu
         chance=metadata.get("chance"),
         digest=hashed.hexdigest()[:12],
         metrics=metrics,
+        template=framed,
         weights=weights,
     )

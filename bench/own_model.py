@@ -9,20 +9,31 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from bench import gguf_file
-from bench.cell import Kind, Model, slug
+from bench.cell import Kind, Model, Objective, slug
 from bench.errors import UserError
 
+OBJECTIVES = {"bert": Objective.MASKED, "t5": Objective.SEQ2SEQ}
+"""What architectures that are not causal predict, for models that no catalogue describes."""
 
-def own_model(path: Path) -> Model:
-    """An entry for a folder in Hub layout, a GGUF file or a folder of them. Raises UserError if it is neither."""
+
+def own_model(path: Path, base: Path | None = None) -> Model:
+    """An entry for a folder in Hub layout (an adapter's with its base), a GGUF file or a folder of them.
+
+    Raises UserError if it is none of these.
+    """
+    adapter = (path / "adapter_config.json").is_file()
+    if adapter and base is None:
+        raise UserError(f"{path} is an adapter and nothing without its base", "pass --base FOLDER")
+    config = _architecture(base if adapter and base else path)
     return Model(
         name=slug(path.stem if path.is_file() else path.name),
         display=path.name,
         family="own",
         organisation="-",
-        kind=Kind.OPEN,
+        kind=Kind.ADAPTER if adapter else Kind.OPEN,
+        objective=OBJECTIVES.get(str((config or {}).get("model_type")), Objective.CAUSAL),
         repo=f"local/{path.name}",
-        architecture=_architecture(path),
+        architecture=config,
     )
 
 

@@ -3,24 +3,27 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-
-from pydantic import JsonValue
 
 import suites
-from bench import catalog, predict, remote
-from bench.cell import COMPARED, MEMORY_LIMIT, REFERENCE, Cell, Kind, Model, Precision, Scheme, Weights, digest, slug
+from bench import predict, remote
+from bench.cell import COMPARED, REFERENCE, Cell, Model, Precision, Scheme, Weights
 from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
 from bench.machine import installed
-from bench.own_model import own_model
 from bench.places import reference_folder
 from bench.record import Ending, Machine, Prediction, Record
 from bench.request import reference_name
+from bench.selection import (
+    RANDOM_SAYS_NOTHING,
+    Selection,
+    chosen_models,
+    never,
+    settings_of,
+    source_of,
+    telling_suites,
+)
 from bench.suite import PROFILES, suite, text_suite
 from bench.units import human_bytes
 
@@ -28,42 +31,6 @@ ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4, Precision.SE
 """The reference first: the others are compared with what it leaves."""
 HEADROOM = 0.97
 """Share of the memory that a predicted peak may take before a cell is left out."""
-
-GENERATED = 32
-"""Tokens generated at a chosen context, the rest is prompt: the same cache at the end, and prefill needs more."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """What the caller asked for; empty means the default."""
-
-    models: tuple[str, ...] = ()
-    precisions: tuple[Precision, ...] = ()
-    schemes: tuple[str, ...] = ()
-    backends: tuple[str, ...] = ("transformers",)
-    suites: tuple[str, ...] = ()
-    weights: Weights | None = None
-    path: str | None = None
-    """Folder or GGUF file of local weights."""
-    api_url: str | None = None
-    """Address of an OpenAI-compatible server; models are asked there by name."""
-    profile: str = "standard"
-    tasks: tuple[str, ...] = ()
-    device: str = "cpu"
-    missing: bool = False
-    """Only what no settled record of this device and these versions answers."""
-    force: bool = False
-    """Try cells that are predicted not to fit."""
-    memory_limit_bytes: int | None = None
-    """Hard limit of every process, None for none."""
-    tokens: int | None = None
-    """Positions that the memory suite holds at its peak, None for the profile's own."""
-
-    @property
-    def key(self) -> str:
-        """Identifies the same call made again."""
-        data = vars(self) | {"path": Path(self.path).resolve().name if self.path else None}
-        return digest(json.loads(json.dumps(data, default=str)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +42,10 @@ class Planned:
     scheme: Scheme
     predicted: Prediction
     path: str | None = None
+    base: Model | None = None
+    """The entry that this model is added to, None if it stands alone."""
+    base_path: str | None = None
+    trust_remote_code: bool = False
     reference: Cell | None = None
     """The divergence cell this one is compared with; None for other suites."""
     why: str = ""
@@ -140,26 +111,20 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
     chosen = chosen_models(selection, models)
     _refuse_unknown(selection, backends)
     for model in chosen:
+        base = next((other for other in models if other.name == model.base_model), None)
         for engine in backends:
-            reason = None if selection.path else catalog.unmeasurable(model, served=engine.remote)
-            if selection.weights is Weights.PACKAGE and not (model.package or engine.remote):
-                reason = reason or "no package ships its weights"
-            weights = selection.weights or model.default_weights
-            refused = None if reason else engine.refuses(model, weights)
-            if reason or refused:
-                what = reason or f"{engine.name}: {refused}"
-                left_out.append(LeftOut(model=model.name, what="*", reason=what))
+            reason = never(selection, model, engine)
+            if reason:
+                left_out.append(LeftOut(model=model.name, what="*", reason=reason))
                 continue
-            wanted = _suites(selection)
-            meaningful = [name for name in wanted if not _meaningless(engine, weights, name)]
-            silent = "random weights say nothing about quality"
-            left_out += [LeftOut(model=model.name, what=s, reason=silent) for s in wanted if s not in meaningful]
+            names, silent = telling_suites(selection, engine)
+            left_out += [LeftOut(model=model.name, what=name, reason=RANDOM_SAYS_NOTHING) for name in silent]
             for what, scheme in _schemes(selection, engine, machine.kind):
                 if scheme is None:
                     why = f"{engine.name} has no {what} on {machine.kind}"
                     left_out.append(LeftOut(model=model.name, what=what, reason=why))
                 else:
-                    cells += [_planned(selection, model, engine, scheme, name, machine) for name in meaningful]
+                    cells += [_planned(selection, model, engine, scheme, name, machine, base) for name in names]
     return cells, list(dict.fromkeys(left_out))
 
 
@@ -175,35 +140,6 @@ def _refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
         raise UserError(f"no profile {selection.profile!r}", f"one of: {', '.join(PROFILES)}")
 
 
-def _meaningless(engine: Backend, weights: Weights, name: str) -> bool:
-    """Whether a suite would judge weights that were never trained; the fake's are known figures."""
-    return engine.needs_repository and weights is Weights.RANDOM and name in {"divergence", "quality"}
-
-
-def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
-    """The models a selection names: entries, else a Hub repository, the local folder, or what a server knows."""
-    patterns = list(selection.models)
-    if selection.api_url:
-        return remote.named(patterns, models, selection.api_url)
-    if selection.path and not patterns:
-        return [own_model(Path(selection.path).resolve())]
-    if not patterns:
-        return [model for model in models if model.name == catalog.DEFAULT_MODEL]
-    known, unknown = [], []
-    for pattern in patterns:
-        try:
-            known += catalog.select(models, [pattern])
-        except UserError:
-            if not re.fullmatch(r"[\w.-]+/[\w.-]+", pattern):
-                raise
-            unknown.append(pattern)
-    own = [Model(name=slug(p), display=p, family="own", organisation="-", kind=Kind.OPEN, repo=p) for p in unknown]
-    found = list({model.name: model for model in [*known, *own]}.values())
-    if selection.path and len(found) > 1:
-        raise UserError(f"--weights local=PATH is one model, {len(found)} are selected", "name one with --model")
-    return found
-
-
 def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str, Scheme | None]]:
     if selection.schemes:
         return [(name, engine.scheme(name)) for name in selection.schemes if engine.scheme(name)]
@@ -212,37 +148,19 @@ def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str
     return [(p.value, engine.default_scheme(p, kind)) for p in sorted(wanted, key=ORDER.index)]
 
 
-def _suites(selection: Selection) -> list[str]:
-    return [name for name in suites.ORDER if not selection.suites or name in selection.suites]
-
-
 def _planned(
-    selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine
+    selection: Selection,
+    model: Model,
+    engine: Backend,
+    scheme: Scheme,
+    name: str,
+    machine: Machine,
+    base: Model | None,
 ) -> Planned:
-    weights = selection.weights or model.default_weights
-    if engine.remote:
-        model = remote.addressed(model)
-        weights, source = Weights.REMOTE, remote.source(model)
-    elif not engine.needs_repository:
-        weights, source = Weights.RANDOM, engine.name
-    elif weights is Weights.PACKAGE:
-        source = model.package or ""
-    elif weights is Weights.LOCAL:
-        source = Path(str(selection.path)).resolve().name
-    elif weights is Weights.RANDOM:
-        source = "random"
-    else:
-        source = model.repo or ""
+    model = remote.addressed(model) if engine.remote else model
+    weights, source = source_of(selection, model, engine)
     found = text_suite(name) if engine.remote else suite(name)
-    settings: dict[str, JsonValue] = dict(found.PROFILES[selection.profile])
-    if selection.tasks and "tasks" in settings:
-        settings["tasks"] = list(selection.tasks)
-    profile = selection.profile
-    if selection.tokens and name == "memory":
-        profile = f"tokens-{selection.tokens}"
-        settings |= context(selection.tokens)
-    if selection.memory_limit_bytes:
-        settings[MEMORY_LIMIT] = selection.memory_limit_bytes
+    profile, settings = settings_of(selection, model, name, found.PROFILES)
     cell = Cell(
         model=model.name,
         weights=weights,
@@ -258,15 +176,17 @@ def _planned(
         device=machine.device,
     )
     stored = engine.adapt(scheme, machine)
-    predicted = predict.predict(model, stored, machine.kind, settings, found.work(settings), engine.footprint)
-    reference = reference_cell(cell, machine.kind) if name == "divergence" else None
-    return Planned(cell=cell, model=model, scheme=scheme, predicted=predicted, path=selection.path, reference=reference)
-
-
-def context(tokens: int) -> dict[str, int]:
-    """The memory suite's settings that hold so many positions at the peak."""
-    generated = min(GENERATED, tokens - 1)
-    return {"prompt_tokens": tokens - generated, "decode_tokens": generated}
+    return Planned(
+        cell=cell,
+        model=model,
+        scheme=scheme,
+        predicted=predict.predict(model, stored, machine.kind, settings, found.work(settings), engine.footprint),
+        path=selection.path,
+        base=base,
+        base_path=selection.base,
+        trust_remote_code=selection.trust_remote_code,
+        reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
+    )
 
 
 def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
@@ -290,7 +210,7 @@ def _with_references(cells: list[Planned], selection: Selection, machine: Machin
         engine = backend(cell.backend)
         scheme = engine.scheme(cell.scheme)
         assert scheme is not None
-        extra = _planned(selection, planned.model, engine, scheme, "divergence", machine)
+        extra = _planned(selection, planned.model, engine, scheme, "divergence", machine, planned.base)
         added.append(replace(extra, why="reference"))
     return sorted([*added, *cells], key=_position)
 

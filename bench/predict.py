@@ -51,8 +51,8 @@ def weights_bytes(config: Mapping[str, Any], scheme: Scheme) -> int:
     every = architecture.weights(config)
     linear_biases = {f"{weight.name}.bias" for weight in every if weight.role is Role.LINEAR}
     for weight in every:
-        if weight.keep_fp32 and scheme.name != "bf16":
-            total += weight.parameters * 4
+        if weight.keep_fp32:
+            total += weight.parameters * scheme.kept_bytes
         elif weight.role is Role.LINEAR:
             total += weight.count * scheme.linear_bytes(weight.rows, weight.columns)
         elif weight.name in linear_biases and scheme.bias_bytes is not None:

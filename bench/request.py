@@ -30,6 +30,9 @@ class Request(Value):
     model: Model
     weights: Weights
     path: str | None
+    base: Model | None = None
+    base_path: str | None = None
+    trust_remote_code: bool = False
     backend: str
     scheme: Scheme
     threads: int | None

@@ -167,7 +167,10 @@ class Runner:
             events=events,
             model=first.model,
             weights=first.cell.weights,
-            path=str(Path(first.path).resolve()) if first.path else None,
+            path=_resolved(first.path),
+            base=first.base,
+            base_path=_resolved(first.base_path),
+            trust_remote_code=first.trust_remote_code,
             backend=first.cell.backend,
             scheme=first.scheme,
             threads=self.limits.threads,
@@ -188,7 +191,8 @@ class Runner:
             own["CUDA_VISIBLE_DEVICES"] = ""
         if self.limits.threads:
             own["OMP_NUM_THREADS"] = str(self.limits.threads)
-        if first.cell.weights != "hub" and not self._hub_tasks(first):
+        needs_hub = first.cell.weights == "hub" or (first.cell.weights == "local" and first.base is not None)
+        if not needs_hub and not self._hub_tasks(first):
             own |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         paths = [str(ROOT), os.environ.get("PYTHONPATH")]
         return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **own}
@@ -272,6 +276,10 @@ class Runner:
             self.store.write(record)
             self.records.append(record)
             self.observer.record(record)
+
+
+def _resolved(paths: str | None) -> str | None:
+    return ",".join(str(Path(path).resolve()) for path in paths.split(",")) if paths else None
 
 
 def _tasks(planned: Planned) -> Iterator[str]:

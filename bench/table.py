@@ -16,6 +16,7 @@ from bench.cell import COMPARED, REFERENCE, Precision, Weights
 from bench.figures import figures, reference_figures, wrote_anchor
 from bench.plan import ORDER
 from bench.record import Ending, Record
+from bench.selection import QUALITY, RANDOM_SAYS_NOTHING
 from bench.stats import Estimate
 from bench.suite import PROFILES
 from bench.units import human_bytes, human_seconds, significant
@@ -108,7 +109,8 @@ class Row:
         """Why this suite has no figures here, empty if it has."""
         record = self.records.get(suite)
         if record is None:
-            return "not measured"
+            built = suite in QUALITY and any(other.cell.source == "random" for other in self.records.values())
+            return RANDOM_SAYS_NOTHING if built else "not measured"
         ending = record.outcome.ending
         return "" if ending is Ending.OK else f"{ending.replace('_', ' ')}: {record.outcome.reason}"
 
@@ -183,6 +185,8 @@ COLUMNS = {
     "items": Column(title="items", figure="items", suite="quality", kind="number"),
     "item_cost": Column(title="cost/item", figure="cost_usd_per_item", suite="quality", kind="usd"),
 }
+GENERATED = {"ttft_s", "decode_tokens_per_s", "itl_p99_s"}
+"""Figures of models that generate."""
 VIEWS = {
     "default": ("weights", "peak", "prefill", "decode", "kld", "acc"),
     "memory": ("weights", "bits", "kv", "workspace", "unexplained", "peak", "slack", "load_peak", "load"),
@@ -234,6 +238,8 @@ def _cell(table: Table, row: Row, found: dict[str, Estimate], column: Column) ->
         short = reason.split(":")[0]
         return short if short == reason else f"{short} {table.note(reason)}"
     if column.figure not in found:
+        if column.figure in GENERATED and row.records[column.suite].cell.settings.get("objective") == "masked":
+            return f"n/a {table.note('masked models fill blanks, they do not generate')}"
         from_fp32 = column.figure == "kld_fp32_mean"
         is_reference = wrote_anchor(row.records["divergence"]) if from_fp32 else row.precision == REFERENCE
         return "reference" if column.suite == "divergence" and is_reference else "-" if from_fp32 else "n/a"

@@ -82,6 +82,9 @@ class Worker:
             path=request.path,
             threads=request.threads,
             max_cost_usd=request.max_cost_usd,
+            base=request.base,
+            base_path=request.base_path,
+            trust_remote_code=request.trust_remote_code,
         )
         tools = self.backend.instruments(request.machine.kind)
         self.tell("phase", name="prepare weights", done=0, total=0)

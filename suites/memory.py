@@ -8,7 +8,8 @@ sample per storage type in the label). Then the high-water mark is reset, a prom
 and the peak is read (`peak_bytes`). All process figures are absolute; baseline is the process with its libraries
 imported and nothing loaded. What loading freed but the C library or the GPU allocator still held when the model was
 ready (`ready_bytes`) goes back to the system before anything is run, because it belongs to the loader and not to the
-model: for a 4-bit model on a CPU it can be four times the weights. On reading, then,
+model: for a 4-bit model on a CPU it can be four times the weights. A masked model reads the prompt and has no cache. A
+model with fewer positions than prompt and answer need gets a shorter prompt, with a warning. On reading, then,
 
     peak above baseline = weights + kv + workspace + unexplained
     unexplained = loaded - baseline - weights     (what loading left behind that is no parameter)
@@ -50,11 +51,13 @@ def work(settings: Mapping[str, Any]) -> Work:
 def measure(run: SuiteRun) -> list[Measurement]:
     """Load, weights, KV cache and peak of this model."""
     loading, memory = run.loading, run.instruments.memory
-    prompt = probe.prompt(run.engine.encode, run.settings["prompt_tokens"])
+    generates = run.settings.get("objective") != "masked"
+    decode_tokens = run.settings["decode_tokens"] if generates else 0
+    prompt = probe.prompt(run.engine.encode, probe.room(run, decode_tokens))
     run.phase("generate", 0, 1)
     memory.reset_peak()
     generation = run.engine.prefill([prompt], suppress=run.engine.end_tokens)
-    for _ in range(run.settings["decode_tokens"]):
+    for _ in range(decode_tokens):
         generation.step()
     kv_bytes, kv_tokens = generation.cache_bytes, generation.cache_tokens
     reserved = getattr(generation, "reserved_bytes", None)  # engines that make room for more than they hold

@@ -78,3 +78,18 @@ def tokenizer_caveats(run: SuiteRun) -> list[Caveat]:
 def prompt(encode: Callable[[str], list[int]], length: int) -> list[int]:
     """The first `length` tokens of the encyclopaedic register."""
     return encode(text("encyclopaedic")[: length * 16])[:length]
+
+
+def room(run: SuiteRun, decode_tokens: int) -> int:
+    """Tokens of the prompt that leave room for as many generated ones; fewer than asked for is a warning."""
+    wanted = int(run.settings["prompt_tokens"])
+    there = run.engine.context_length - decode_tokens
+    if there < wanted:
+        run.caveats.append(
+            Caveat(
+                kind="short_prompt",
+                text=f"the model has {run.engine.context_length} positions: the prompt is {there} tokens, not {wanted}",
+                advice="compare it with other models at the same length only",
+            )
+        )
+    return min(wanted, there)

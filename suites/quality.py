@@ -7,6 +7,11 @@ the task's name, none shared between tasks; a digest of all documents and prompt
 refuse to pair records whose digests differ. Log-likelihoods are float32, sequences are cut at `max_length` tokens
 whatever the model declares, nothing is sampled, no cache is used. What is stored is each item's value of each
 metric (1 right, 0 wrong), not an average.
+
+Generated answers are asked for in the model's own prompt template where its entry names one (`template`). A sequence-
+to-sequence model (`objective`) reads the context with its encoder and is scored on the decoder's target; a masked one
+is scored by pseudo-log-likelihood, each token blanked in turn. Tasks that mean nothing for an objective are left out
+with a warning that says why.
 """
 
 from __future__ import annotations
@@ -14,7 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.record import Measurement, Unit
+from bench.cell import Objective
+from bench.record import Caveat, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
 
 VERSION = 1
@@ -38,11 +44,16 @@ def work(settings: Mapping[str, Any]) -> Work:
 
 def measure(run: SuiteRun) -> list[Measurement]:
     """Score every task and keep every item's result."""
-    from bench.lm import evaluate
+    from bench.lm import Frame, evaluate
 
     found = []
+    template = run.settings.get("template")
     for result in evaluate(
         run.engine,
+        frame=Frame(Objective(run.settings.get("objective", "causal")), template),
+        left_out=lambda task, reason: run.caveats.append(
+            Caveat(kind="task_not_applicable", text=f"{task} is left out: {reason}")
+        ),
         tasks=run.settings["tasks"],
         items=run.settings["items"],
         max_length=run.settings["max_length"],

@@ -15,7 +15,8 @@ from bench.backends.llamacpp import BACKEND
 from bench.cell import Model, Weights
 from bench.engine import LoadRequest, Unsupported
 from bench.errors import UserError
-from bench.plan import Selection, make_plan
+from bench.plan import make_plan
+from bench.selection import Selection
 
 MACHINE = make_machine()
 SIZES = {

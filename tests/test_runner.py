@@ -27,9 +27,10 @@ from bench.cell import Precision
 from bench.cli import app, guarded
 from bench.engine import Census, DoesNotFit, Unsupported
 from bench.errors import UserError
-from bench.plan import LeftOut, Plan, Selection, make_plan
+from bench.plan import LeftOut, Plan, make_plan
 from bench.record import Condition, Ending, Outcome
 from bench.runner import Flight, Limits, Runner, death, new_run_id, stop_group
+from bench.selection import Selection
 from bench.store import Runs, Store
 from bench.worker import UnprovenPrecision, ending
 

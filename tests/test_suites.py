@@ -26,8 +26,9 @@ from bench.engine import LoadRequest
 from bench.figures import accuracies, anchor_of, figures, reference_figures
 from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
-from bench.plan import Selection, make_plan
+from bench.plan import make_plan
 from bench.record import Ending, Unit
+from bench.selection import Selection
 from bench.store import Store
 from bench.suite import Loading, SuiteRun, measured, suite
 from suites import divergence, memory, probe, quality, throughput

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from bench import gguf_file
 from bench.backends import _gguf_cache, _gguf_layout, _gguf_random
-from bench.backends._weights import fingerprint, package_file
+from bench.backends._files import fingerprint
+from bench.backends._weights import package_file
 from bench.cell import Model, Weights, digest
 from bench.engine import LoadRequest, Unsupported
 from bench.errors import UserError
