@@ -35,6 +35,12 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class Across(StrEnum):
+    """What may differ between rows that `bench compare` puts side by side."""
+
+    BACKEND = "backend"
+
+
 class DeviceKind(StrEnum):
     """Which device measures."""
 
@@ -215,7 +221,10 @@ def show(
     rows = _filter(_rows(store), model, precision, scheme, backend, device)
     if format in {Format.CSV, Format.JSON}:
         flats = [
-            flat(record) for row in rows for name, record in row.records.items() if not suite or name in _split(suite)
+            flat(record, row.lent(name))
+            for row in rows
+            for name, record in row.records.items()
+            if not suite or name in _split(suite)
         ]
         out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
     else:
@@ -230,11 +239,18 @@ def compare(
     scheme: Schemes = [],  # noqa: B006
     backend: Backends = [],  # noqa: B006
     device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
+    across: Annotated[str, typer.Option("--across", help="backend: the engines of a model side by side.")] = "",
     format: FormatOption = Format.TABLE,
     results: ResultsFolder = RESULTS,
 ) -> None:
-    """Compare each precision with the same model's own 16-bit row on the same device."""
+    """Compare each precision with the same model's own 16-bit row on the same device, or engines with each other."""
+    if across and across not in list(Across):
+        raise UserError(f"nothing to compare across {across!r}", f"one of: {', '.join(Across)}")
     store = _store(results)
+    if across:
+        _print_across(_filter(_rows(store), model, precision, scheme, backend, device), format)
+        _exit_for_unreadable(store)
+        return
     wanted = [*precision, "fp16"] if precision else []
     _print_comparisons(_filter(_rows(store), model, wanted, scheme, backend, device), format)
     _exit_for_unreadable(store)
@@ -451,6 +467,27 @@ def _print_comparisons(rows: list[Any], format: Format) -> None:
         out.print("no records match; `bench run` makes some")
 
 
+def _print_across(rows: list[Any], format: Format) -> None:
+    from bench.across import across, across_table, flat_across, footnotes
+    from bench.table import to_csv, to_json
+
+    groups, alone = across(rows)
+    if format in {Format.CSV, Format.JSON}:
+        flats = flat_across(groups)
+        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+        return
+    for group in groups:
+        table = format is Format.TABLE
+        out.print(f"\n[bold]{escape(group.title)}[/]" if table else f"## {group.title}\n")
+        _print_table(across_table(group), format)
+        for line in footnotes(group):
+            out.print(line if table else f"- {line}", markup=False, style="dim" if table else None)
+    for line in alone:
+        out.print(line, markup=False)
+    if not rows:
+        out.print("no records match; `bench run` makes some")
+
+
 def _print_table(table: Any, format: Format) -> None:
     from bench.table import markdown
 
@@ -465,6 +502,7 @@ def _print_table(table: Any, format: Format) -> None:
         "model",
         "precision",
         "scheme",
+        "engine",
         "suite",
         "device",
         "task",

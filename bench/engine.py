@@ -194,6 +194,8 @@ class Backend:
     """The scheme as a given machine stores it, where its kernels repack weights."""
     versions: tuple[str, ...] = ()
     """Further distributions whose versions belong in a record."""
+    anchor: bool = False
+    """Whether its fp32 row is the one that rows of every engine are compared with (`bench.anchor`)."""
     needs_repository: bool = field(default=True)
     """Whether a model must have weights to load; the fake backend does not."""
 

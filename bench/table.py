@@ -6,13 +6,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import suites
-from bench.cell import REFERENCE, Weights
-from bench.figures import figures
+from bench.cell import REFERENCE, Precision, Weights
+from bench.figures import figures, reference_figures, wrote_anchor
 from bench.plan import ORDER
 from bench.record import Ending, Record
 from bench.stats import Estimate
@@ -23,15 +24,19 @@ IDENTITY = ("model", "backend", "scheme", "precision", "suite", "device", "weigh
 FIGURES = (
     "weights_bytes", "peak_bytes", "load_peak_bytes", "kv_bytes", "kv_bytes_per_token", "workspace_bytes",
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
-    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max",
-    "same_top1", "ln_ppl_ratio", "ppl", "acc", "items",
+    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "kld_mean",
+    "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32", "ln_ppl_ratio",
+    "ppl", "acc", "items",
 )  # fmt: skip
 """Columns of every flat row, null where a record has no such figure."""
 
 
-def flat(record: Record) -> dict[str, Any]:
-    """One record as a flat row: identity, outcome, every figure in base units, intervals beside what has one."""
-    cell, found = record.cell, figures(record)
+def flat(record: Record, more: Mapping[str, Estimate] = MappingProxyType({})) -> dict[str, Any]:
+    """One record as a flat row: identity, outcome, every figure in base units, intervals beside what has one.
+
+    `more` are figures of it that another record holds.
+    """
+    cell, found = record.cell, {**more, **figures(record)}
     row: dict[str, Any] = {
         "model": cell.model,
         "backend": cell.backend,
@@ -45,7 +50,7 @@ def flat(record: Record) -> dict[str, Any]:
     }
     for name in FIGURES:
         row[name] = found[name].value if name in found else None
-    for name in ("prefill_tokens_per_s", "decode_tokens_per_s", "kld_mean", "acc"):
+    for name in ("prefill_tokens_per_s", "decode_tokens_per_s", "kld_mean", "kld_fp32_mean", "acc"):
         row[f"{name}_low"], row[f"{name}_high"] = (found[name].low, found[name].high) if name in found else (None, None)
     row |= {name.replace(":", "_"): value.value for name, value in found.items() if name.startswith("acc:")}
     row["predicted_weights_bytes"] = record.predicted.weights_bytes
@@ -66,10 +71,20 @@ class Row:
     precision: str
     device: str
     records: dict[str, Record] = field(default_factory=dict)
+    fp32: Record | None = None
+    """For a 16-bit row: the divergence record of the same weights' fp32 row, which may hold this row's distance."""
 
     def figures(self) -> dict[str, Estimate]:
         """Figures of all suites together."""
-        return {name: value for record in self.records.values() for name, value in figures(record).items()}
+        own = {name: value for record in self.records.values() for name, value in figures(record).items()}
+        return {**self.lent("divergence"), **own}
+
+    def lent(self, suite: str) -> dict[str, Estimate]:
+        """Figures of a suite that belong to this row and stand in its fp32 row's record."""
+        record = self.records.get(suite)
+        if suite != "divergence" or self.fp32 is None or record is None:
+            return {}
+        return reference_figures(self.fp32, record)
 
     def reason(self, suite: str) -> str:
         """Why this suite has no figures here, empty if it has."""
@@ -95,6 +110,11 @@ def newest(records: Iterable[Record]) -> list[Row]:
         held = row.records.get(cell.suite)
         if held is None or _rank(record) > _rank(held):
             row.records[cell.suite] = record
+    for key, row in rows.items():
+        if row.precision == Precision.FP32 and "divergence" in row.records:
+            for other_key, other in rows.items():
+                if other_key[:-1] == key[:-1] and other.precision == REFERENCE:
+                    other.fp32 = row.records["divergence"]
     return sorted(rows.values(), key=_reading_order)
 
 
@@ -136,6 +156,7 @@ COLUMNS = {
     "kld": Column(title="KL, nats", figure="kld_mean", suite="divergence", kind="number"),
     "kld_p99": Column(title="KL p99", figure="kld_p99", suite="divergence", kind="number"),
     "top1": Column(title="same top-1", figure="same_top1", suite="divergence", kind="percent"),
+    "kld_fp32": Column(title="KL to fp32", figure="kld_fp32_mean", suite="divergence", kind="number"),
     "ppl": Column(title="perplexity", figure="ppl", suite="divergence", kind="number"),
     "acc": Column(title="accuracy", figure="acc", suite="quality", kind="percent"),
     "items": Column(title="items", figure="items", suite="quality", kind="number"),
@@ -144,7 +165,7 @@ VIEWS = {
     "default": ("weights", "peak", "prefill", "decode", "kld", "acc"),
     "memory": ("weights", "bits", "kv", "workspace", "unexplained", "peak", "slack", "load_peak", "load"),
     "speed": ("prefill", "ttft", "decode", "itl_p99", "load"),
-    "quality": ("kld", "kld_p99", "top1", "ppl", "acc", "items"),
+    "quality": ("kld", "kld_p99", "top1", "kld_fp32", "ppl", "acc", "items"),
     "predicted": ("weights", "predicted_weights", "peak", "predicted_peak"),
 }
 PREDICTED = {
@@ -190,7 +211,9 @@ def _cell(table: Table, row: Row, found: dict[str, Estimate], column: Column) ->
         short = reason.split(":")[0]
         return short if short == reason else f"{short} {table.note(reason)}"
     if column.figure not in found:
-        return "reference" if column.suite == "divergence" and row.precision == REFERENCE else "n/a"
+        from_fp32 = column.figure == "kld_fp32_mean"
+        is_reference = wrote_anchor(row.records["divergence"]) if from_fp32 else row.precision == REFERENCE
+        return "reference" if column.suite == "divergence" and is_reference else "-" if from_fp32 else "n/a"
     return written(found[column.figure], column.kind)
 
 
@@ -229,6 +252,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         "± is half of the 95 % interval. Memory is above the process before loading; peak is while generating.",
         "prefill: prompt tokens / s to the first logits; decode: (tokens - 1) / s from first to last token; batch 1.",
         "KL: mean KL(16-bit reference || this) per token, in nats, of this very model on this device.",
+        "KL to fp32: KL(fp32 || this), the fp32 row being the same for all engines: `bench compare --across backend`.",
         "accuracy: mean over the tasks; the same items at every precision. Compare rows with `bench compare`.",
     ]
     seen: dict[str, list[str]] = {}
@@ -244,7 +268,9 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
 
 def markdown(table: Table) -> str:
     """A GitHub table, numbers right-aligned, with its footnotes."""
-    text = sum(1 for title in table.titles if title in {"model", "precision", "scheme", "device", "task", "verdict"})
+    text = sum(
+        1 for title in table.titles if title in {"model", "precision", "scheme", "engine", "device", "task", "verdict"}
+    )
     rule = ["---" if i < text else "---:" for i in range(len(table.titles))]
     lines = ["| " + " | ".join(cells) + " |" for cells in [table.titles, rule, *table.rows]]
     lines += ["", *(f"[{i}] {note}  " for i, note in enumerate(table.notes, 1))] if table.notes else []

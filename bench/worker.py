@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import instruments as inst
+from bench.anchor import anchor_path, is_anchor
 from bench.assemble import Assembler, now, out_of_memory
 from bench.cell import Cell, digest
 from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Unsupported, backend
@@ -107,6 +108,8 @@ class Worker:
             cache=self.request.cache,
             reference=self._reference_path(reference, engine) if reference else None,
             is_reference=reference is not None and reference.key == cell.key,
+            anchor=anchor_path(self.request.model, cell) if reference else None,
+            is_anchor=is_anchor(self.backend, cell),
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
         )
         started, clock = now(), time.monotonic()

@@ -235,5 +235,6 @@ BACKEND = Backend(
     install="pip install -e .",
     load=FakeEngine,
     instruments=instruments,
+    anchor=True,
     needs_repository=False,
 )
