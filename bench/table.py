@@ -74,6 +74,11 @@ class Row:
     fp32: Record | None = None
     """For a 16-bit row: the divergence record of the same weights' fp32 row, which may hold this row's distance."""
 
+    @property
+    def load_as(self) -> tuple[str, str, Weights, str]:
+        """What rows of one model in one engine on one device share."""
+        return (self.device, self.model, self.weights, self.backend)
+
     def figures(self) -> dict[str, Estimate]:
         """Figures of all suites together."""
         own = {name: value for record in self.records.values() for name, value in figures(record).items()}
@@ -110,10 +115,10 @@ def newest(records: Iterable[Record]) -> list[Row]:
         held = row.records.get(cell.suite)
         if held is None or _rank(record) > _rank(held):
             row.records[cell.suite] = record
-    for key, row in rows.items():
+    for row in rows.values():
         if row.precision == Precision.FP32 and "divergence" in row.records:
-            for other_key, other in rows.items():
-                if other_key[:-1] == key[:-1] and other.precision == REFERENCE:
+            for other in rows.values():
+                if other.load_as == row.load_as and other.precision == REFERENCE:
                     other.fp32 = row.records["divergence"]
     return sorted(rows.values(), key=_reading_order)
 
@@ -172,7 +177,8 @@ PREDICTED = {
     "predicted_weights": ("weights_bytes", "predicted weights"),
     "predicted_peak": ("peak_bytes", "predicted peak"),
 }
-REASONS = {"does not fit": "does not fit", "not measured": "-"}
+TEXT = ("model", "precision", "scheme", "engine", "device", "task", "verdict")
+"""Titles of columns that hold words, not numbers."""
 
 
 @dataclass
@@ -268,9 +274,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
 
 def markdown(table: Table) -> str:
     """A GitHub table, numbers right-aligned, with its footnotes."""
-    text = sum(
-        1 for title in table.titles if title in {"model", "precision", "scheme", "engine", "device", "task", "verdict"}
-    )
+    text = sum(title in TEXT for title in table.titles)
     rule = ["---" if i < text else "---:" for i in range(len(table.titles))]
     lines = ["| " + " | ".join(cells) + " |" for cells in [table.titles, rule, *table.rows]]
     lines += ["", *(f"[{i}] {note}  " for i, note in enumerate(table.notes, 1))] if table.notes else []
