@@ -8,7 +8,7 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench.cell import Kind, Model
+from bench.cell import Kind, Model, Slug, Value
 from bench.document import read_yaml, validate
 from bench.errors import UserError
 from bench.places import CATALOG
@@ -24,27 +24,36 @@ def read_catalog(folder: Path = CATALOG) -> tuple[Model, ...]:
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise UserError(f"no catalogue in {folder}", "pass --catalog FOLDER, or run from a checkout")
-    models = [model for path in files for model in read_family(path)]
-    seen: dict[str, Model] = {}
-    for model in models:
-        if model.name in seen:
-            raise UserError(
-                f"catalogue name {model.name!r} stands in {seen[model.name].family}.yaml and {model.family}.yaml",
-                "rename one of the two entries",
-            )
-        seen[model.name] = model
-    return tuple(models)
+    seen: dict[str, tuple[Model, Path]] = {}
+    for path in files:
+        for index, model in enumerate(read_family(path)):
+            if model.name in seen:
+                line = read_yaml(path).line(["models", index])
+                raise UserError(
+                    f"{path}:{line}: the name {model.name!r} stands in {seen[model.name][1].name} too",
+                    "rename one of the two entries",
+                )
+            seen[model.name] = (model, path)
+    return tuple(model for model, _ in seen.values())
+
+
+class Head(Value):
+    """What the entries of one file share."""
+
+    family: Slug
+    organisation: str | None = None
 
 
 def read_family(path: Path) -> list[Model]:
     """The entries of one file; `family` and `organisation` are given once at its top."""
     document = read_yaml(path)
     head = document.data if isinstance(document.data, dict) else {}
-    unknown = set(head) - {"family", "organisation", "models"}
+    unknown = sorted(map(str, set(head) - {"family", "organisation", "models"}))
     if unknown or not isinstance(head.get("models"), list) or "family" not in head:
-        what = f"unknown key {min(map(str, unknown))!r}" if unknown else "needs `family` and a list `models`"
-        raise UserError(f"{path}:{document.line(sorted(unknown)[:1])}: {what}", "see any other file of catalog/")
-    shared = {"family": head["family"]} | ({"organisation": head["organisation"]} if "organisation" in head else {})
+        what = f"unknown key {unknown[0]!r}" if unknown else "needs `family` and a list `models`"
+        raise UserError(f"{path}:{document.line(unknown[:1])}: {what}", "see any other file of catalog/")
+    shared = {key: head[key] for key in ("family", "organisation") if key in head}
+    validate(Head, shared, document)
     models = []
     for index, entry in enumerate(head["models"]):
         data = shared | entry if isinstance(entry, dict) else entry

@@ -10,6 +10,7 @@ from bench.catalog import unmeasurable
 from bench.cell import Model
 from bench.compare import compare, ratio_table, task_table
 from bench.errors import UserError
+from bench.record import Ending
 from bench.table import VIEWS, Row, footnotes, markdown, people
 
 
@@ -46,7 +47,7 @@ def measured(rows: Sequence[Row]) -> str:
 
 def catalogue(models: Sequence[Model], rows: Sequence[Row]) -> str:
     """Every entry: what it is, what its makers claim, and whether it has been measured or why it cannot be."""
-    done = {row.model for row in rows}
+    done = {row.model for row in rows if any(r.outcome.ending is Ending.OK for r in row.records.values())}
     lines = [
         "| model | organisation | parameters | made from | tuned on | how | claimed hardware and cost | here |",
         "| --- | --- | ---: | --- | --- | --- | --- | --- |",

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -171,22 +171,18 @@ def prune(folder: Path, *keep: Path, limit_bytes: int = CACHE_LIMIT_BYTES) -> No
 
     Anchors go last because another engine's session, hours later, has nothing else to be compared with.
     """
-    sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in folder.iterdir() if p.is_dir()}
+    sizes = {p: _size(p) for p in folder.iterdir() if p.is_dir() and not _being_written(p)}
     for path in sorted(sizes, key=lambda p: (p.name.startswith("anchor-"), p.stat().st_mtime)):
-        if sum(sizes.values()) > limit_bytes and path not in keep and not _being_written(path):
+        if sum(sizes.values()) > limit_bytes and path not in keep:
             remove(path)
             del sizes[path]
 
 
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
 def _being_written(path: Path) -> bool:
-    """Whether this is the part of a reference whose process still lives."""
-    writer = re.search(r"\.part(\d+)$", path.name)
-    if not writer:
-        return False
-    try:
-        os.kill(int(writer[1]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    """Whether this is the unfinished folder of a process that still runs."""
+    name, _, pid = path.name.rpartition(".part")
+    return bool(name) and pid.isdigit() and psutil.pid_exists(int(pid))

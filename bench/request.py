@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from bench.cell import Cell, Model, Scheme, Value, Weights
+from bench.cell import Cell, Model, Scheme, Value, Weights, digest
 from bench.record import Condition, Machine, Prediction
 
 
@@ -35,3 +36,8 @@ class Request(Value):
     machine: Machine
     before: Condition
     cells: tuple[Asked, ...]
+
+
+def reference_name(key: str, packages: Mapping[str, str], weights: str = "*") -> str:
+    """Folder of one reference: its cell's key, the engine's versions, the digest of the very weights (`*`: any)."""
+    return f"{key}-{digest(dict(packages))}-{weights}"

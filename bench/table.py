@@ -24,9 +24,9 @@ IDENTITY = ("model", "backend", "scheme", "precision", "suite", "device", "weigh
 FIGURES = (
     "weights_bytes", "peak_bytes", "load_peak_bytes", "kv_bytes", "kv_bytes_per_token", "workspace_bytes",
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
-    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "kld_mean",
-    "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32", "ln_ppl_ratio",
-    "ppl", "acc", "items",
+    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s",
+    "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32",
+    "ln_ppl_ratio", "ppl", "acc", "items",
 )  # fmt: skip
 """Columns of every flat row, null where a record has no such figure."""
 
@@ -97,7 +97,7 @@ class Row:
         if record is None:
             return "not measured"
         ending = record.outcome.ending
-        return "" if ending is Ending.OK else f"{ending}: {record.outcome.reason}".replace("_", " ")
+        return "" if ending is Ending.OK else f"{ending.replace('_', ' ')}: {record.outcome.reason}"
 
 
 def newest(records: Iterable[Record]) -> list[Row]:
