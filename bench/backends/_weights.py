@@ -23,6 +23,8 @@ from bench.record import Provenance
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
 PICKLE_FILES = [*HUB_FILES[1:], "pytorch_model*.bin"]
+CONVERSION = 2
+"""Raised when `_convert` makes something else of the same file."""
 SAMPLE = 1 << 20
 """Bytes hashed at the head and the tail of a weight file."""
 
@@ -62,7 +64,7 @@ def _package(model: Model) -> Located:
     if not source.is_file():
         raise UserError(f"{model.package} {version} holds no {model.package_file}", "install the pinned version")
     mark = fingerprint(source)
-    folder = cache_folder() / "weights" / f"{model.package}-{version}-{mark.rpartition(':')[2]}"
+    folder = cache_folder() / "weights" / f"{model.package}-{version}-{mark.rpartition(':')[2]}-{CONVERSION}"
     if not folder.is_dir():
         part = folder.with_name(f"{folder.name}.part{os.getpid()}")
         try:
