@@ -15,6 +15,9 @@ from bench.errors import UserError
 from bench.places import cache_folder
 from bench.record import Provenance
 
+CONVERSION = 2
+"""Raised when `_convert` makes something else of the same file."""
+
 
 def locate(request: LoadRequest) -> Located:
     """Make the weights ready and say where they are. Raises Unsupported, UserError."""
@@ -56,7 +59,7 @@ def _package(model: Model) -> Located:
     """The package's GGUF, dequantized to float32 once."""
     source, version = package_file(model)
     mark = fingerprint(source)
-    folder = cache_folder() / "weights" / f"{model.package}-{version}-{mark.rpartition(':')[2]}"
+    folder = cache_folder() / "weights" / f"{model.package}-{version}-{mark.rpartition(':')[2]}-{CONVERSION}"
     made_once(folder, "_convert", [source])
     stored = source.name.split(".")[-2]
     return Located(folder, Provenance(source=f"{model.package} {version}", files={source.name: mark}, stored_as=stored))
