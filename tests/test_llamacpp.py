@@ -142,16 +142,16 @@ def test_a_generation_grows_beyond_its_first_context(engines):
 
 
 def test_the_context_limit_is_an_outcome(engines):
-    """A prompt, a row or a generation beyond the model's positions does not fit, with the figure."""
+    """A prompt, a row or a generation beyond the model's positions is unsupported, with both figures."""
     engine = engines("llama")
-    with pytest.raises(DoesNotFit, match="1025 tokens where the model has 1024 positions"):
+    with pytest.raises(Unsupported, match="1025 tokens are more than this model's context of 1024"):
         engine.prefill([[5] * 1025])
-    with pytest.raises(DoesNotFit, match="the model has 1024 positions"):
+    with pytest.raises(Unsupported, match="context of 1024"):
         engine.score([Row((5,) * 1024, (5, 6))])
     generation = engine.prefill([[5] * 1023])
     generation.step()
     generation.step()
-    with pytest.raises(DoesNotFit, match="the model has 1024 positions"):
+    with pytest.raises(Unsupported, match="context of 1024"):
         generation.step()
     generation.close()
 
@@ -165,12 +165,12 @@ def test_suppressed_tokens_are_never_generated(engines):
 
 
 def test_the_files_own_tokenizer_is_used_there_and_back(engines):
-    """Bytes of any script survive; end tokens come from the vocabulary; special tokens decode to nothing."""
+    """Bytes of any script survive; end tokens come from the vocabulary; special tokens are shown."""
     engine = engines("llama")
     for text in (TEXT, "吃饭了吗？ naïve\n\tx", ""):
         assert engine.decode(engine.encode(text)) == text
     assert (engine.prefix_token, engine.end_tokens) == (0, frozenset({1}))
-    assert engine.decode([0, *engine.encode("a"), 1]) == "a"
+    assert engine.decode([0, *engine.encode("a"), 1]) == "<s>a</s>"
 
 
 def test_a_scheme_is_made_once_and_a_quantized_source_is_marked(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from bench.backends._gguf_layout import BATCH, CONTEXT_STEP
 from bench.backends._llama_context import Context, Entry, Shape
 from bench.backends._llama_score import Scoring, log_sum, packs
 from bench.cell import Objective
-from bench.engine import Census, DoesNotFit, LoadRequest, Row, Score, Unsupported
+from bench.engine import Census, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
 from bench.instruments.memory import ProcessMemory
 from bench.record import Caveat
 
@@ -59,8 +59,7 @@ class LlamaGeneration:
     def step(self) -> list[int]:
         """The next token of each sequence."""
         if self.tokens is not None:
-            if self.cache_tokens >= self.engine.context_length:
-                raise DoesNotFit(f"generate: the model has {self.engine.context_length} positions")
+            check_context(self.cache_tokens + 1, self.engine.context_length)
             if self.cache_tokens >= self.context.shape.positions:
                 self._grow()
             position = self.cache_tokens
@@ -169,20 +168,19 @@ class LlamaEngine:
         return list(tokens[:count])
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of the tokens, special ones left out."""
+        """Text of the tokens, special ones shown."""
         made = (llama_cpp.llama_token * len(tokens))(*tokens)
         room = 64 + 16 * len(tokens)
         while True:
             text = ctypes.create_string_buffer(room)
-            count = llama_cpp.llama_detokenize(self.vocab, made, len(tokens), text, room, True, False)  # noqa: FBT003
+            count = llama_cpp.llama_detokenize(self.vocab, made, len(tokens), text, room, False, True)  # noqa: FBT003
             if count >= 0:
                 return bytes(text.raw[:count]).decode(errors="replace")
             room = -count
 
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> LlamaGeneration:
         """Read the prompts."""
-        if len(prompts[0]) > self.context_length:
-            raise DoesNotFit(f"prefill: {len(prompts[0])} tokens where the model has {self.context_length} positions")
+        check_context(len(prompts[0]), self.context_length)
         return LlamaGeneration(self, prompts, suppress)
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -146,5 +147,6 @@ def repacking_works() -> bool:
     """
     if "AMX_INT8 = 1" not in system_info():
         return True
-    done = subprocess.run([sys.executable, "-m", "bench.backends._llama_probe"], check=False, capture_output=True)
-    return done.returncode == 0
+    with tempfile.TemporaryDirectory() as folder:  # ours to delete: a crash deletes nothing
+        command = [sys.executable, "-m", "bench.backends._llama_probe", folder]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0

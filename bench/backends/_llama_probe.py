@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.backends._llama_probe`: compute with repacked weights once; a machine where that crashes ends it."""
+"""`python -m bench.backends._llama_probe FOLDER`: compute with repacked weights once; where that crashes, it ends."""
 
 from __future__ import annotations
 
-import tempfile
+import sys
 from pathlib import Path
 
 VOCABULARY = 320
@@ -23,15 +23,14 @@ def main() -> None:
     _llama_lib.open_library()
     shape = Shape(positions=256, sequences=1, outputs=1, shared=False, threads=1)
     for scheme in ("gguf-q4_0", "gguf-q8_0", "gguf-q4_k_m"):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "probe.gguf"
-            _gguf_random.write(path, CONFIG, scheme)
-            model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
-            context = Context(model, VOCABULARY, shape)
-            context.decode([Entry(index, index, (0,), scored=index == 63) for index in range(64)])
-            context.decode([Entry(7, 64, (0,), scored=True)])
-            context.close()
-            llama_cpp.llama_model_free(model)
+        path = Path(sys.argv[1]) / f"{scheme}.gguf"
+        _gguf_random.write(path, CONFIG, scheme)
+        model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+        context = Context(model, VOCABULARY, shape)
+        context.decode([Entry(index, index, (0,), scored=index == 63) for index in range(64)])
+        context.decode([Entry(7, 64, (0,), scored=True)])
+        context.close()
+        llama_cpp.llama_model_free(model)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bench.backends._gguf_layout import BATCH
 from bench.backends._llama_context import Context, Entry, Shape
-from bench.engine import DoesNotFit, Row, Score
+from bench.engine import Row, Score, check_context
 
 OUTPUT_BYTES = 64 << 20
 """Logits that one batch may leave: a vocabulary of 262,144 gets 64 rows, one of 49,152 a whole batch of 341."""
@@ -37,8 +37,7 @@ class Scoring:
     """A context for scoring, taken for a while."""
 
     def __init__(self, engine: Host, positions: int) -> None:
-        if positions > engine.context_length:
-            raise DoesNotFit(f"score: {positions} tokens where the model has {engine.context_length} positions")
+        check_context(positions, engine.context_length)
         self.engine = engine
         self.outputs = max(1, min(BATCH, OUTPUT_BYTES // (4 * engine.vocabulary)))
         self.shape = Shape(
