@@ -9,12 +9,19 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bench.cell import Kind, Model, slug
+from bench.cell import Kind, Model, Slug, Value, slug
 from bench.document import read_yaml, validate
 from bench.errors import UserError
 from bench.places import CATALOG
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+class Head(Value):
+    """What the entries of a file share."""
+
+    family: Slug
+    organisation: str | None = None
 
 
 def read_catalog(folder: Path = CATALOG) -> tuple[Model, ...]:
@@ -87,6 +94,7 @@ def read_family(path: Path) -> list[Model]:
         raise UserError(
             f"{path}:{document.line(sorted(unknown, key=str)[:1])}: {what}", "see any other file of catalog/"
         )
+    validate(Head, {key: value for key, value in head.items() if key != "models"}, document)
     shared = {"family": head["family"]} | ({"organisation": head["organisation"]} if "organisation" in head else {})
     models = []
     for index, entry in enumerate(head["models"]):
