@@ -47,7 +47,11 @@ models:
     kind: api only
 """
 README = "\n".join(
-    ["# Catalogue", *(marker(name, end) for name in ("measured", "catalogue") for end in ("begin", "end")), "the end\n"]
+    [
+        "# Catalogue",
+        *(marker(name, end) for name in ("bases", "projects", "measured", "claims") for end in ("begin", "end")),
+        "the end\n",
+    ]
 )
 
 
