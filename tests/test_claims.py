@@ -90,6 +90,29 @@ def test_a_limit_that_says_nothing_of_the_budget_does_not_decide(limit: int, end
     assert verdict(record).verdict is Verdict.COMPUTED
 
 
+@pytest.mark.parametrize("ending", [Ending.OK, Ending.DOES_NOT_FIT])
+def test_a_crude_limit_proves_nothing(ending: Ending) -> None:
+    """RLIMIT_DATA counts what is never touched and misses what is mapped: the peak decides, if there is one."""
+    record = limited(GB, ending)
+    assert record.memory_limit is not None
+    crude = record.model_copy(update={"memory_limit": MemoryLimit(bytes=GB, enforced_by="RLIMIT_DATA")})
+    judged = verdict(crude)
+    if ending is Ending.OK:
+        assert judged.verdict is Verdict.HOLDS
+        assert judged.evidence.startswith("measured ")
+    else:
+        assert judged.verdict is Verdict.COMPUTED
+
+
+def test_pages_charged_elsewhere_prove_nothing() -> None:
+    """More was resident than the limit allows: another process had cached the weights' file."""
+    state = MemoryLimit(bytes=GB, enforced_by="cgroup v2")
+    record = peaks(GB + 1, GB, limit=GB).model_copy(update={"memory_limit": state})
+    judged = verdict(record)
+    assert judged.verdict is Verdict.UNTESTED
+    assert "drop the page cache" in judged.evidence
+
+
 def test_a_prediction_that_it_will_not_fit_is_no_proof() -> None:
     """The plan writes such records without having tried."""
     unrun = failed(cell(limit=GB), Ending.DOES_NOT_FIT, "predicted too large")
