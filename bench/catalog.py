@@ -16,6 +16,13 @@ from bench.places import CATALOG
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
 
+class Head(Value):
+    """What the entries of a file share."""
+
+    family: Slug
+    organisation: str | None = None
+
+
 def read_catalog(folder: Path = CATALOG) -> tuple[Model, ...]:
     """Every entry of every family file, in file and then entry order.
 
@@ -36,13 +43,6 @@ def read_catalog(folder: Path = CATALOG) -> tuple[Model, ...]:
                 where = f"{_at(path, index, *place)}: entry {model.name!r} field {_field(place)!r}"
                 raise UserError(f"{where}: no entry {name!r} in the catalogue", expected)
     return tuple(model for _, _, model in placed)
-
-
-class Head(Value):
-    """What the entries of one file share."""
-
-    family: Slug
-    organisation: str | None = None
 
 
 def _references(model: Model) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -177,6 +177,7 @@ class MemoryLimit(Value):
     """A hard limit that a process ran under."""
 
     bytes: int
+    """What the process, or on a CPU the process tree, could have at most."""
     enforced_by: str
     """`cgroup v2`, `cgroup v1`, `systemd scope`, `RLIMIT_DATA`, `CUDA allocator`: they count differently."""
     highest_bytes: int | None = None

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -23,14 +23,14 @@ from typing import Any, Protocol
 from bench.assemble import Assembler, now
 from bench.engine import backend
 from bench.errors import UserError
-from bench.instruments.memory import oom_kills
+from bench.flight import Flight, death
+from bench.instruments import memory
 from bench.limits import Confinement, confined
 from bench.places import ROOT, cache_folder
 from bench.plan import Plan, Planned
 from bench.record import Condition, Ending, Machine, Outcome, Record
 from bench.request import Asked, Request
 from bench.store import Store, read_record
-from bench.units import human_bytes
 
 LEAST_LIMIT_S = 900.0
 LIMIT_FACTOR = 30
@@ -64,24 +64,6 @@ class Limits:
     threads: int | None = None
     max_cost_usd: float | None = None
     """What the answers of paid APIs may cost in this call, None for no limit."""
-
-
-@dataclass
-class Flight:
-    """One worker in the air."""
-
-    cells: list[Planned]
-    current: Planned | None = None
-    """The cell being answered, None while loading."""
-    began: float = field(default_factory=time.monotonic)
-    started: datetime = field(default_factory=now)
-    refused: UserError | None = None
-    timed_out: float | None = None
-    """The limit it broke, None if it did not."""
-    spent_usd: float = 0.0
-    """What its answers have cost."""
-    confinement: Confinement | None = None
-    """The memory limit it flies under, None without one."""
 
 
 class Runner:
@@ -119,7 +101,7 @@ class Runner:
 
     def _fly(self, flight: Flight) -> set[str]:
         """The same, within its memory limit."""
-        kills, confinement = oom_kills(), flight.confinement
+        kills, confinement = memory.oom_kills(), flight.confinement
         command = [sys.executable, "-m", "bench.worker"]
         known = len(self.records)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -305,30 +287,6 @@ def _group_alive(group: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
-
-
-def death(code: int, flight: Flight, log: str, kills_before: int | None) -> Outcome:
-    """What a worker's death means: a limit broken, out of memory, killed by someone, or a crash of its own."""
-    phase = f"in {flight.current.cell.suite}" if flight.current else "while loading"
-    if flight.timed_out is not None:
-        reason = f"stopped {phase} after {flight.timed_out:.0f} s without an answer"
-        return Outcome(ending=Ending.TIMED_OUT, reason=reason, detail=log)
-    confinement = flight.confinement
-    if confinement and code and confinement.kills():
-        limit = human_bytes(confinement.limit_bytes)
-        reason = f"needs more than its limit of {limit} ({confinement.enforced_by}): killed by the kernel {phase}"
-        return Outcome(ending=Ending.DOES_NOT_FIT, reason=reason, detail=log)
-    if code == -signal.SIGKILL:
-        kills = oom_kills()
-        if kills is not None and kills_before is not None and kills > kills_before:
-            return Outcome(ending=Ending.DOES_NOT_FIT, reason=f"the kernel ran out of memory {phase}", detail=log)
-        reason = f"killed by signal 9 {phase}: by the kernel for lack of memory, or by someone"
-        return Outcome(ending=Ending.KILLED, reason=reason, detail=log)
-    if code < 0:
-        name = signal.Signals(-code).name
-        return Outcome(ending=Ending.KILLED, reason=f"the worker died of {name} {phase}", detail=log)
-    last = next((line for line in reversed(log.splitlines()) if line.strip()), "no output")
-    return Outcome(ending=Ending.FAILED, reason=f"the worker exited {code} {phase}: {last[:200]}", detail=log)
 
 
 def new_run_id() -> str:

@@ -8,9 +8,11 @@ whatever a library prints goes to the log. Records go straight to `results/`, so
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -58,7 +60,7 @@ class Worker:
         try:
             engine, tools, loading = self._load()
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
-            outcome = self._ending(error)
+            outcome = self._ending(error, "load")
             for asked in self.request.cells:
                 seconds = time.monotonic() - clock
                 self._write(
@@ -88,7 +90,13 @@ class Worker:
         )
         tools = self.backend.instruments(request.machine.kind)
         self.tell("phase", name="prepare weights", done=0, total=0)
-        self.backend.prepare(asked)
+        try:
+            self.backend.prepare(asked)
+        except subprocess.CalledProcessError as error:
+            if request.memory_limit is None:
+                raise
+            what = "its weights could not be made ready under the memory limit"
+            raise UserError(what, "run once without --memory-limit, which keeps them in the cache") from error
         self.tell("phase", name="load", done=0, total=0)
         tools.memory.trim()
         baseline = tools.memory.read()
@@ -125,7 +133,7 @@ class Worker:
         except Stopped as error:
             measurements, outcome = error.kept, ending(error)
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
-            outcome = self._ending(error)
+            outcome = self._ending(error, cell.suite)
         self._write(
             self.assembler.record(
                 cell,
@@ -165,9 +173,9 @@ class Worker:
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
         )
 
-    def _ending(self, error: Exception) -> Outcome:
+    def _ending(self, error: Exception, during: str) -> Outcome:
         """How an exception ends a cell, the memory limit named where that is what it met."""
-        outcome, limit = ending(error), self.request.memory_limit
+        outcome, limit = ending(error, during), self.request.memory_limit
         if limit is None or outcome.ending is not Ending.DOES_NOT_FIT:
             return outcome
         named = f"{outcome.reason}, under a limit of {human_bytes(limit.bytes)} ({limit.enforced_by})"
@@ -187,14 +195,14 @@ class UnprovenPrecision(Exception):
     """The census contradicts the precision that was asked for."""
 
 
-def ending(error: Exception) -> Outcome:
+def ending(error: Exception, during: str = "work") -> Outcome:
     """How an exception ends a cell. A finding has a reason; an error of ours keeps its traceback too."""
     if isinstance(error, DoesNotFit):
         return out_of_memory(error)
     if isinstance(error, Stopped):
         return Outcome(ending=Ending.STOPPED, reason=str(error))
-    if isinstance(error, MemoryError):
-        return out_of_memory(DoesNotFit("Python"))
+    if isinstance(error, MemoryError) or os.strerror(errno.ENOMEM) in str(error):
+        return out_of_memory(DoesNotFit(during))
     if isinstance(error, Unsupported):
         return Outcome(ending=Ending.UNSUPPORTED, reason=str(error))
     if isinstance(error, UserError):

@@ -26,9 +26,10 @@ from bench.cell import Kind, Model, Precision, Protocol, Remote, Weights
 from bench.engine import LoadRequest, Stopped, TextEngine, backend
 from bench.errors import UserError
 from bench.figures import figures
+from bench.flight import Flight
 from bench.plan import make_plan
 from bench.record import Ending, Record
-from bench.runner import Flight, Limits, Runner
+from bench.runner import Limits, Runner
 from bench.selection import Selection
 from bench.store import Store
 

@@ -220,7 +220,7 @@ def test_a_plan_leaves_out_what_llamacpp_cannot_have(tmp_path):
         MACHINE,
     )
     assert [(left.model, left.what, left.reason) for left in random.left_out] == [
-        ("no-gguf", "*", "llamacpp: its architecture is not in the catalogue, so random weights cannot be made"),
+        ("no-gguf", "*", "its architecture is not known, so it cannot be built"),
         ("an-opt", "*", "llamacpp: llama.cpp runs no opt model"),
         ("a-llama", "divergence", "random weights say nothing about quality"),
         ("a-llama", "quality", "random weights say nothing about quality"),

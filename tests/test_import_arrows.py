@@ -92,7 +92,7 @@ def test_a_suite_imports_what_is_public_to_suites(name: str) -> None:
 
 
 PUBLIC_TO_BACKENDS = {
-    "bench.engine", "bench.cell", "bench.errors", "bench.record", "bench.places", "bench.architecture",
+    "bench.census", "bench.engine", "bench.cell", "bench.errors", "bench.record", "bench.places", "bench.architecture",
     "bench.gguf_file", "bench.remote",
 }  # fmt: skip
 
@@ -122,7 +122,10 @@ def test_the_bottom_imports_nothing_of_the_project(name: str) -> None:
     assert ARROWS[name] == set()
 
 
-@pytest.mark.parametrize("name", ["bench.stats", "bench.figures", "bench.table", "bench.compare", "bench.across"])
+@pytest.mark.parametrize(
+    "name",
+    ["bench.stats", "bench.figures", "bench.table", "bench.compare", "bench.across", "bench.claims", "bench.overview"],
+)
 def test_views_are_pure(name: str) -> None:
     """They open, write and start nothing."""
     names = {node.module or "" for node in ast.walk(TREES[name]) if isinstance(node, ast.ImportFrom)}

@@ -14,10 +14,11 @@ import pytest
 
 from bench import limits
 from bench.errors import UserError
+from bench.flight import Flight, death
 from bench.instruments.memory import CudaMemory
 from bench.limits import Confinement, capacity_bytes, charged_bytes, check, confined, own_group, parse_bytes
 from bench.record import Ending, MemoryLimit
-from bench.runner import Flight, death
+from bench.worker import ending
 
 MIB = 2**20
 LIMIT = 200 * MIB
@@ -273,3 +274,13 @@ def test_a_gpu_s_limit_leaves_room_for_the_context(limit: int, fraction: float) 
     )
     CudaMemory(cuda, nvml).limit(limit)
     assert set_to == [(fraction, 0)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), OSError(12, "Cannot allocate memory"), RuntimeError("mmap of x: Cannot allocate memory (12)")],
+)
+def test_an_allocation_that_is_refused_does_not_fit(error: Exception) -> None:
+    """Whatever library met it, in whichever words of its own around the system's."""
+    outcome = ending(error, "load")
+    assert (outcome.ending, outcome.reason) == (Ending.DOES_NOT_FIT, "out of memory in load")

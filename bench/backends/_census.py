@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.engine import Census
+from bench.census import Census
 
 GRID_BLOCK = 32
 GRID_VALUES = 16

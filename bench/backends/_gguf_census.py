@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from bench.engine import Census
+from bench.census import Census
 from bench.gguf_file import Gguf, Tensor, type_bytes
 
 EMBEDDINGS = ("token_embd.weight", "position_embd.weight", "token_types.weight", "output.weight")

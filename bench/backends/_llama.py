@@ -26,7 +26,8 @@ from bench.backends._gguf_layout import BATCH, CONTEXT_STEP
 from bench.backends._llama_context import Context, Entry, Shape
 from bench.backends._llama_score import Scoring, log_sum, packs
 from bench.cell import Objective
-from bench.engine import Census, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
+from bench.census import Census
+from bench.engine import DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
 from bench.instruments.memory import ProcessMemory
 from bench.record import Caveat
 

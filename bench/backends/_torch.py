@@ -13,7 +13,8 @@ import torch
 
 from bench.backends import _census
 from bench.backends._load import Loaded
-from bench.engine import Census, DoesNotFit, LoadRequest, Row, Unsupported
+from bench.census import Census
+from bench.engine import DoesNotFit, LoadRequest, Row, Unsupported
 from bench.instruments import Instruments
 from bench.instruments.clock import DeviceClock, HostClock
 from bench.instruments.memory import CudaMemory, MpsMemory, ProcessMemory

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.cell import Precision, Scheme
-from bench.engine import Backend, Census, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
+from bench.census import Census
+from bench.engine import Backend, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
 from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
 from bench.record import Caveat, Provenance

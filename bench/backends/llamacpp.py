@@ -129,4 +129,5 @@ BACKEND = Backend(
     instruments=instruments,
     footprint=footprint,
     refuses=refuses,
+    builds_random=True,
 )
