@@ -88,14 +88,12 @@ def read_family(path: Path) -> list[Model]:
     """The entries of one file; `family` and `organisation` are given once at its top."""
     document = read_yaml(path)
     head = document.data if isinstance(document.data, dict) else {}
-    unknown = set(head) - {"family", "organisation", "models"}
+    unknown = sorted(map(str, set(head) - {"family", "organisation", "models"}))
     if unknown or not isinstance(head.get("models"), list) or "family" not in head:
-        what = f"unknown key {str(min(map(str, unknown)))!r}" if unknown else "needs `family` and a list `models`"
-        raise UserError(
-            f"{path}:{document.line(sorted(unknown, key=str)[:1])}: {what}", "see any other file of catalog/"
-        )
-    validate(Head, {key: value for key, value in head.items() if key != "models"}, document)
-    shared = {"family": head["family"]} | ({"organisation": head["organisation"]} if "organisation" in head else {})
+        what = f"unknown key {unknown[0]!r}" if unknown else "needs `family` and a list `models`"
+        raise UserError(f"{path}:{document.line(unknown[:1])}: {what}", "see any other file of catalog/")
+    shared = {key: head[key] for key in ("family", "organisation") if key in head}
+    validate(Head, shared, document)
     models = []
     for index, entry in enumerate(head["models"]):
         data = shared | entry if isinstance(entry, dict) else entry

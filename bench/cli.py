@@ -22,8 +22,9 @@ from bench.places import CATALOG, RESULTS
 app = typer.Typer(
     help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+"""Never broken into lines of its own: a message is one line, whoever reads it."""
 
 
 class Format(StrEnum):
@@ -267,8 +268,8 @@ def compare(
 ) -> None:
     """Compare each precision with the same model's own 16-bit row on the same device."""
     store = _store(results)
-    wanted = [*precision, "fp16"] if precision else []
-    _print_comparisons(_filter(_rows(store), model, wanted, scheme, backend, device), format)
+    rows = _filter(_rows(store), model, [], [], backend, device)
+    _print_comparisons(rows, format, only=_filter(rows, [], precision, scheme, [], "*"))
     _exit_for_unreadable(store)
 
 
@@ -423,13 +424,17 @@ def _selection(
     memory_limit: str = "",
 ) -> Any:  # fmt: skip
     from bench import limits
-    from bench.machine import describe, device_kind
+    from bench.machine import available, describe, device_kind
     from bench.plan import Selection
 
     known = [p.value for p in Precision]
     for name in _split(precision):
         if name not in known:
             raise UserError(f"no precision {name!r}", f"one of: {', '.join(known)}")
+    if device and not available(device.value):
+        raise UserError(
+            f"this machine has no {device.value} device", f"leave --device out, or --device {device_kind()}"
+        )
     kind, _, path = weights.partition("=")
     if kind not in {"", "hub", "package", "local"} or (kind == "local") != bool(path):
         raise UserError(f"no weights {weights!r}", "hub, package or local=FOLDER")
@@ -538,12 +543,15 @@ def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
             )
 
 
-def _print_comparisons(rows: list[Any], format: Format) -> None:
+def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | None = None) -> None:
+    """Print rows against their references; with `only`, those rows alone."""
     from bench.compare import compare as pair
     from bench.compare import flat_comparisons, ratio_table, task_table
     from bench.table import to_csv, to_json
 
     found, alone = pair(rows)
+    if only is not None:
+        found = [item for item in found if any(item.row is row for row in only)]
     if format in {Format.CSV, Format.JSON}:
         flats = flat_comparisons(found)
         out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
@@ -559,7 +567,7 @@ def _print_comparisons(rows: list[Any], format: Format) -> None:
             _print_table(task_table(found), format)
     for line in alone:
         out.print(line, markup=False)
-    if not found and not alone:
+    if only is not None and not found and not alone:
         out.print("no records match; `bench run` makes some")
 
 
@@ -599,6 +607,10 @@ def _print_table(table: Any, format: Format) -> None:
         out.print(f"[{index}] {note}", markup=False)
 
 
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C stopped: 128 and the number of SIGINT."""
+
+
 def guarded(call: Callable[[], None]) -> int:
     """Run a command; a user's mistake is one line and 2, Ctrl-C one line and 130, anything else keeps its traceback."""
     try:
@@ -606,9 +618,10 @@ def guarded(call: Callable[[], None]) -> int:
     except UserError as error:
         err.print(f"bench: {error}", markup=False, soft_wrap=True, style="red")
         return 2
-    except KeyboardInterrupt:
-        err.print("\nstopped; every finished record is kept, and the same command goes on from here")
-        return 130
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # typer has turned Ctrl-C into this
+            err.print("\nstopped; every finished record is kept, and the same command goes on from here")
+        raise
     return 0
 
 

@@ -27,6 +27,8 @@ def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
     def value(name: str) -> float:
         return found[name].values[0]
 
+    loaded = value("loaded_bytes")
+
     baseline, weights, kv = value("baseline_bytes"), value("weights_bytes"), value("kv_bytes")
     plain = {
         "weights_bytes": weights,
@@ -34,14 +36,15 @@ def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
         "kv_bytes_per_token": kv / _number(found["kv_bytes"], "tokens"),
         "peak_bytes": value("peak_bytes") - baseline,
         "load_peak_bytes": value("load_peak_bytes") - baseline,
-        "workspace_bytes": value("peak_bytes") - value("loaded_bytes") - kv,
-        "unexplained_bytes": value("loaded_bytes") - baseline - weights,
-        "slack_bytes": value("ready_bytes") - value("loaded_bytes"),
+        "workspace_bytes": value("peak_bytes") - loaded - kv,
+        "unexplained_bytes": loaded - baseline - weights,
         "baseline_bytes": baseline,
         "load_s": value("load_s"),
         "linear_bits": value("linear_bits"),
         "linear_quantized": value("linear_quantized"),
     }
+    if "ready_bytes" in found:  # records from before this was counted
+        plain["slack_bytes"] = value("ready_bytes") - loaded
     return {name: Estimate(number) for name, number in plain.items()}
 
 

@@ -37,6 +37,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         super().__init__()
         self.engine = engine
         self.max_length = min(max_length, engine.context_length)
+        self._prefix_text = engine.decode([engine.prefix_token]) or "\0"
         self.done = done
 
     @property
@@ -50,8 +51,13 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         return self.engine.prefix_token
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
-        """Tokens, with the ones the tokenizer itself puts before a text unless told not to."""
-        return self.engine.encode(string, special=add_special_tokens is not False)
+        """Tokens, with the ones the tokenizer itself puts before a text unless told not to.
+
+        A text that already begins with the beginning token gets no second one, as in lm-eval's own model.
+        """
+        if add_special_tokens is None:
+            add_special_tokens = not string.startswith(self._prefix_text)
+        return self.engine.encode(string, special=add_special_tokens)
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[object, list[int], list[int]]], **_: object

@@ -40,6 +40,11 @@ def device_kind() -> str:
     return "cpu"
 
 
+def available(kind: str) -> bool:
+    """Whether this machine has a device of that kind."""
+    return kind in {"cpu", device_kind()} or (kind == "cuda" and gpu() is not None)
+
+
 @functools.cache
 def gpu() -> dict[str, Any] | None:
     """Name, memory and driver of the first visible NVIDIA GPU, None without one."""

@@ -20,6 +20,7 @@ from bench.errors import UserError
 from bench.machine import installed
 from bench.places import reference_folder
 from bench.record import Ending, Machine, Prediction, Record
+from bench.request import reference_name
 from bench.suite import PROFILES, suite
 from bench.units import human_bytes
 
@@ -130,8 +131,12 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
     cells: list[Planned] = []
     left_out: list[LeftOut] = []
     backends = [backend(name) for name in selection.backends]
-    for model in chosen_models(selection, models):
+    chosen = chosen_models(selection, models)
+    _refuse_unknown(selection, backends)
+    for model in chosen:
         reason = None if selection.path else catalog.unmeasurable(model)
+        if selection.weights is Weights.PACKAGE and model.package is None:
+            reason = reason or "no package ships its weights"
         if reason:
             left_out.append(LeftOut(model=model.name, what="*", reason=reason))
             continue
@@ -143,6 +148,18 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
                 else:
                     cells += [_planned(selection, model, engine, scheme, name, machine) for name in _suites(selection)]
     return cells, left_out
+
+
+def _refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
+    """Raise UserError for a name that means nothing, even where nothing could run anyway."""
+    known = {scheme.name for engine in backends for scheme in engine.schemes}
+    for name in selection.schemes:
+        if name not in known:
+            raise UserError(f"no scheme {name!r}", f"one of: {', '.join(sorted(known))}")
+    for name in selection.suites:
+        suite(name)
+    if selection.profile not in PROFILES:
+        raise UserError(f"no profile {selection.profile!r}", f"one of: {', '.join(PROFILES)}")
 
 
 def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
@@ -169,18 +186,12 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
 
 def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str, Scheme | None]]:
     if selection.schemes:
-        known = {scheme.name for name in selection.backends for scheme in backend(name).schemes}
-        for name in selection.schemes:
-            if name not in known:
-                raise UserError(f"no scheme {name!r}", f"one of: {', '.join(sorted(known))}")
         return [(name, engine.scheme(name)) for name in selection.schemes if engine.scheme(name)]
     wanted = selection.precisions or (tuple(Precision) if not selection.models else tuple(Precision)[1:])
     return [(p.value, engine.default_scheme(p, kind)) for p in sorted(wanted, key=ORDER.index)]
 
 
 def _suites(selection: Selection) -> list[str]:
-    for name in selection.suites:
-        suite(name)  # refuses unknown names
     return [name for name in suites.ORDER if not selection.suites or name in selection.suites]
 
 
@@ -197,8 +208,6 @@ def _planned(
     else:
         source = model.repo or ""
     found = suite(name)
-    if selection.profile not in PROFILES:
-        raise UserError(f"no profile {selection.profile!r}", f"one of: {', '.join(PROFILES)}")
     settings: dict[str, JsonValue] = dict(found.PROFILES[selection.profile])
     if selection.tasks and "tasks" in settings:
         settings["tasks"] = list(selection.tasks)
@@ -266,8 +275,9 @@ def _position(planned: Planned) -> tuple[str, str, int, str, int]:
 
 
 def has_reference(cell: Cell) -> bool:
-    """Whether this machine holds distributions written by that reference cell."""
-    return any(path.suffix == "" and path.is_dir() for path in reference_folder().glob(f"{cell.key}-*"))
+    """Whether this machine holds distributions written by that reference cell with the engine installed now."""
+    pattern = reference_name(cell.key, installed(backend(cell.backend).requires))
+    return any(".part" not in path.name and path.is_dir() for path in reference_folder().glob(pattern))
 
 
 def _answers(record: Record, device: str) -> bool:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from bench.cell import Cell, Value
 
@@ -41,7 +42,7 @@ class Measurement(Value):
     name: str
     """What was measured, its unit as suffix where one applies: `prefill_s`, `peak_bytes`, `acc`."""
     unit: Unit
-    values: tuple[float, ...]
+    values: tuple[FiniteFloat, ...]
     """Every sample, in the order taken; finite."""
     how: How = How.MEASURED
     counter: str | None = None
@@ -83,6 +84,12 @@ class Outcome(Value):
     """One line for a table."""
     detail: str = ""
     """Traceback or the end of the worker's log, empty if there is none."""
+
+    @model_validator(mode="after")
+    def _has_reason(self) -> Self:
+        if self.ending is not Ending.OK and not self.reason:
+            raise ValueError(f"an outcome of {self.ending} needs a reason")
+        return self
 
 
 class Caveat(Value):

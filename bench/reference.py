@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -135,8 +136,18 @@ def remove(path: Path) -> None:
 
 def prune(folder: Path, keep: Path, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
     """Delete the oldest references until the folder is within its limit, never `keep`."""
-    sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in folder.iterdir() if p.is_dir()}
+    sizes = {p: _size(p) for p in folder.iterdir() if p.is_dir() and not _being_written(p)}
     for path in sorted(sizes, key=lambda p: p.stat().st_mtime):
         if sum(sizes.values()) > limit_bytes and path != keep:
             remove(path)
             del sizes[path]
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _being_written(path: Path) -> bool:
+    """Whether this is the unfinished folder of a process that still runs."""
+    name, _, pid = path.name.rpartition(".part")
+    return bool(name) and pid.isdigit() and psutil.pid_exists(int(pid))

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from bench.cell import Cell, Model, Scheme, Value, Weights
+from bench.cell import Cell, Model, Scheme, Value, Weights, digest
 from bench.record import Condition, Machine, MemoryLimit, Prediction
 
 
@@ -37,3 +38,8 @@ class Request(Value):
     memory_limit: MemoryLimit | None = None
     """The limit it runs under; on a GPU the worker itself sets it."""
     cells: tuple[Asked, ...]
+
+
+def reference_name(key: str, packages: Mapping[str, str], weights: str = "*") -> str:
+    """Folder of one reference: its cell's key, the engine's versions, the digest of the very weights (`*`: any)."""
+    return f"{key}-{digest(dict(packages))}-{weights}"

@@ -90,7 +90,7 @@ class Row:
         if record is None:
             return "not measured"
         ending = record.outcome.ending
-        return "" if ending is Ending.OK else f"{ending}: {record.outcome.reason}".replace("_", " ")
+        return "" if ending is Ending.OK else f"{ending.replace('_', ' ')}: {record.outcome.reason}"
 
 
 def newest(records: Iterable[Record]) -> list[Row]:

@@ -28,7 +28,7 @@ from bench.limits import charged_bytes
 from bench.machine import installed
 from bench.places import reference_folder
 from bench.record import Ending, Outcome
-from bench.request import Asked, Request
+from bench.request import Asked, Request, reference_name
 from bench.store import Store
 from bench.suite import Loading, SuiteRun, suite
 from bench.units import human_bytes
@@ -154,8 +154,8 @@ class Worker:
 
     def _reference_path(self, reference: Cell, engine: Engine) -> Path:
         """One file for one reference cell, the very weights and the very engine versions."""
-        identity = digest([engine.provenance.model_dump(mode="json"), installed(self.backend.requires)])
-        return reference_folder() / f"{reference.key}-{identity}"
+        weights = digest(engine.provenance.model_dump(mode="json"))
+        return reference_folder() / reference_name(reference.key, installed(self.backend.requires), weights)
 
     def _write(self, record: Any) -> None:
         path = self.store.write(record)

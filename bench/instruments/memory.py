@@ -38,7 +38,8 @@ class ProcessMemory:
     def _try_reset(self) -> bool:
         try:
             for pid in self._pids():
-                Path(f"/proc/{pid}/clear_refs").write_text("5")
+                with contextlib.suppress(ProcessLookupError):  # a child that ended, not yet reaped
+                    Path(f"/proc/{pid}/clear_refs").write_text("5")
         except OSError:
             return False
         return True
@@ -74,7 +75,8 @@ class ProcessMemory:
     def peak(self) -> Reading:
         """Highest resident bytes since the reset; children's marks are added, an upper bound if they differ in time."""
         if self.linux:
-            return Reading(total_bytes=sum(_fields(Path(f"/proc/{pid}/status"))["VmHWM"] for pid in self._pids()))
+            marks = (_fields(Path(f"/proc/{pid}/status")).get("VmHWM", 0) for pid in self._pids())
+            return Reading(total_bytes=sum(marks))
         import resource  # not on Windows
 
         unit = 1 if sys.platform == "darwin" else KIB
@@ -91,9 +93,13 @@ class ProcessMemory:
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """`Name:  123 kB` lines of a /proc file, in bytes."""
-    fields = {}
-    for line in path.read_text().splitlines():
+    """`Name:  123 kB` lines of a /proc file, in bytes; none for a process that has ended."""
+    fields: dict[str, int] = {}
+    try:
+        text = path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return fields
+    for line in text.splitlines():
         name, _, rest = line.partition(":")
         value, _, unit = rest.strip().partition(" ")
         if unit == "kB":
