@@ -12,11 +12,8 @@ import subprocess
 import sys
 import time
 
-DEFAULT = (
-    (
-        "gpt2 pythia-410m opt-350m bloom-560m flan-t5-small bert-base-uncased smollm2-135m-instruct qwen3-0.6b"  # eight families
-    ).split()
-)
+DEFAULT = ("gpt2", "pythia-410m", "opt-350m", "bloom-560m", "flan-t5-small", "bert-base-uncased")
+DEFAULT += ("smollm2-135m-instruct", "qwen3-0.6b")
 SCHEMES = ("bf16", "bnb-int8", "bnb-nf4")
 LIMIT = 0.01
 
