@@ -91,6 +91,11 @@ def context_length(config: Mapping[str, Any]) -> int | None:
     return None if s["model_type"] in {"bloom", "t5"} else int(s["max_position_embeddings"])
 
 
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config under the common key names, every default filled in. Raises UnknownArchitecture."""
+    return _settings(config)
+
+
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     kind = config.get("model_type")
     if kind not in FAMILIES:

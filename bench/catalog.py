@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bench.cell import Kind, Model
+from bench.cell import Kind, Model, Slug, Value
 from bench.document import read_yaml, validate
 from bench.errors import UserError
 from bench.places import CATALOG
@@ -19,32 +19,80 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 def read_catalog(folder: Path = CATALOG) -> tuple[Model, ...]:
     """Every entry of every family file, in file and then entry order.
 
-    Raises UserError naming file, line, entry and field when a file is malformed.
+    Raises UserError naming file, line, entry and field when a file is malformed, a name or a claim's id stands
+    twice, or an entry refers to one that is not there.
     """
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise UserError(f"no catalogue in {folder}", "pass --catalog FOLDER, or run from a checkout")
-    models = [model for path in files for model in read_family(path)]
-    seen: dict[str, Model] = {}
-    for model in models:
-        if model.name in seen:
+    placed = [(path, index, model) for path in files for index, model in enumerate(read_family(path))]
+    _check_unique(placed)
+    names = {model.name for _, _, model in placed}
+    for path, index, model in placed:
+        for place, name in _references(model):
+            if name not in names:
+                near = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.4)
+                expected = f"nearest: {near[0]}" if near else "`bench catalog` lists the names"
+                where = f"{_at(path, index, *place)}: entry {model.name!r} field {_field(place)!r}"
+                raise UserError(f"{where}: no entry {name!r} in the catalogue", expected)
+    return tuple(model for _, _, model in placed)
+
+
+class Head(Value):
+    """What the entries of one file share."""
+
+    family: Slug
+    organisation: str | None = None
+
+
+def _references(model: Model) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Where an entry names another, and the name."""
+    if model.base_model:
+        yield ("base_model",), model.base_model
+    for number, claim in enumerate(model.claims):
+        if claim.stand_in:
+            yield ("claims", number, "stand_in"), claim.stand_in
+
+
+def _check_unique(placed: Sequence[tuple[Path, int, Model]]) -> None:
+    """Raise UserError, with both places, where a model's name or a claim's id is used again."""
+    names: dict[str, str] = {}
+    ids: dict[str, str] = {}
+    for path, index, model in placed:
+        if model.name in names:
             raise UserError(
-                f"catalogue name {model.name!r} stands in {seen[model.name].family}.yaml and {model.family}.yaml",
+                f"{_at(path, index, 'name')}: name {model.name!r} stands in {names[model.name]} already",
                 "rename one of the two entries",
             )
-        seen[model.name] = model
-    return tuple(models)
+        names[model.name] = path.name
+        for number, claim in enumerate(model.claims):
+            if claim.id in ids:
+                where = _at(path, index, "claims", number, "id")
+                raise UserError(
+                    f"{where}: entry {model.name!r} field 'claims.id': {claim.id!r} is a claim of {ids[claim.id]!r}",
+                    "claims' ids are unique in the catalogue: change one",
+                )
+            ids[claim.id] = model.name
+
+
+def _at(path: Path, index: int, *place: str | int) -> str:
+    return f"{path}:{read_yaml(path).line(('models', index, *place))}"
+
+
+def _field(place: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, place))
 
 
 def read_family(path: Path) -> list[Model]:
     """The entries of one file; `family` and `organisation` are given once at its top."""
     document = read_yaml(path)
     head = document.data if isinstance(document.data, dict) else {}
-    unknown = set(head) - {"family", "organisation", "models"}
+    unknown = sorted(map(str, set(head) - {"family", "organisation", "models"}))
     if unknown or not isinstance(head.get("models"), list) or "family" not in head:
-        what = f"unknown key {min(map(str, unknown))!r}" if unknown else "needs `family` and a list `models`"
-        raise UserError(f"{path}:{document.line(sorted(unknown)[:1])}: {what}", "see any other file of catalog/")
-    shared = {"family": head["family"]} | ({"organisation": head["organisation"]} if "organisation" in head else {})
+        what = f"unknown key {unknown[0]!r}" if unknown else "needs `family` and a list `models`"
+        raise UserError(f"{path}:{document.line(unknown[:1])}: {what}", "see any other file of catalog/")
+    shared = {key: head[key] for key in ("family", "organisation") if key in head}
+    validate(Head, shared, document)
     models = []
     for index, entry in enumerate(head["models"]):
         data = shared | entry if isinstance(entry, dict) else entry
@@ -72,8 +120,13 @@ def select(models: Sequence[Model], patterns: Iterable[str]) -> list[Model]:
     return [model for model in models if model.name in chosen]
 
 
-def unmeasurable(model: Model) -> str | None:
-    """The reason this entry can never be measured as it stands, None if it can be."""
+def unmeasurable(model: Model, *, served: bool = False) -> str | None:
+    """The reason this entry can never be measured as it stands, None if it can be.
+
+    Loaded here, that is, or with `served` asked over the network.
+    """
+    if served:
+        return None if model.remote else f"{model.kind}: the catalogue names no API that serves it"
     if model.reason:
         return f"{model.kind}: {model.reason}"
     if model.kind in {Kind.API, Kind.NEVER_RELEASED, Kind.NOT_A_MODEL}:

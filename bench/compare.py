@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.cell import REFERENCE
+from bench.cell import REFERENCE, Precision
+from bench.engine import backend, backend_names
 from bench.figures import accuracies, decode_rates, prefill_rates
 from bench.record import Ending, Record
 from bench.stats import Estimate, Paired, paired, ratio_of_medians
@@ -35,17 +36,23 @@ class Comparison:
 
 
 def compare(rows: Sequence[Row]) -> tuple[list[Comparison], list[str]]:
-    """Every row that has a 16-bit row beside it, and one line for each that has none."""
-    references: dict[tuple[str, ...], Row] = {}
+    """Every row that has a 16-bit row beside it, and one line for each that has none.
+
+    Served models stand alone: nobody knows at which precision.
+    """
+    references: dict[tuple[str | int | None, ...], Row] = {}
     for row in rows:
-        if row.precision == REFERENCE:
-            references.setdefault((row.device, row.model, row.weights, row.backend), row)
+        key = (row.device, row.model, row.weights, row.backend, row.limit)
+        if row.precision == REFERENCE and (key not in references or row.scheme == _reference_scheme(row)):
+            references[key] = row
     found, alone = [], []
     for row in rows:
-        reference = references.get((row.device, row.model, row.weights, row.backend))
+        if row.precision == Precision.SERVED:
+            continue
+        reference = references.get((row.device, row.model, row.weights, row.backend, row.limit))
         if reference is None:
             alone.append(
-                f"{row.model} {row.precision} ({row.backend}, {row.device}): no {REFERENCE} row to compare with"
+                f"{row.name} {row.precision} ({row.backend}, {row.device}): no {REFERENCE} row to compare with"
             )
         elif reference is not row:
             found.append(
@@ -54,12 +61,28 @@ def compare(rows: Sequence[Row]) -> tuple[list[Comparison], list[str]]:
     return found, alone
 
 
+def _reference_scheme(row: Row) -> str | None:
+    """The scheme that distances on this row's device are measured from, as the plan chooses it."""
+    kind = next(record.machine.kind for record in row.records.values())
+    scheme = backend(row.backend).default_scheme(REFERENCE, kind) if row.backend in backend_names() else None
+    return scheme.name if scheme else None
+
+
+def _same_weights(this: Record, base: Record) -> bool:
+    """Whether both loaded the very same files; unknown counts as same."""
+    if this.provenance is None or base.provenance is None:
+        return True
+    return this.provenance.files == base.provenance.files
+
+
 def _pair(row: Row, reference: Row, suite: str) -> tuple[Record, Record] | None:
     """Both rows' records of a suite, None unless both are ok and asked the same."""
     this, base = row.records.get(suite), reference.records.get(suite)
     if not this or not base or {this.outcome.ending, base.outcome.ending} != {Ending.OK}:
         return None
     if this.cell.settings != base.cell.settings or this.cell.suite_version != base.cell.suite_version:
+        return None
+    if not _same_weights(this, base):
         return None
     return this, base
 
@@ -95,6 +118,8 @@ def _tasks(row: Row, reference: Row) -> tuple[TaskComparison, ...]:
             reason = "the reference did not answer this task"
         elif measurement.labels.get("digest") != other.labels.get("digest"):
             reason = "different items or prompts: measure both with the same profile"
+        elif not _same_weights(this, base):
+            reason = "different weights: measure both from the same files"
         elif this.versions.packages.get("lm_eval") != base.versions.packages.get("lm_eval"):
             reason = "different lm-eval versions"
         else:
@@ -111,7 +136,7 @@ def ratio_table(comparisons: Sequence[Comparison]) -> Table:
     )
     for item in comparisons:
         found = item.row.figures()
-        cells = [item.row.model, item.row.precision, item.row.scheme]
+        cells = [item.row.name, item.row.precision, item.row.scheme]
         cells += [
             _ratio(item, name)
             for name in ("weights_bytes", "peak_bytes", "prefill_tokens_per_s", "decode_tokens_per_s")
@@ -138,7 +163,7 @@ def task_table(comparisons: Sequence[Comparison]) -> Table:
     table = Table(["model", "precision", "task", "verdict", "difference", "lost", "gained", "items", "McNemar p"])
     for item in comparisons:
         for task in item.tasks:
-            head = [item.row.model, item.row.precision, task.task]
+            head = [item.row.name, item.row.precision, task.task]
             if task.result is None:
                 table.rows.append([*head, task.reason, "", "", "", "", ""])
                 continue

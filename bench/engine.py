@@ -7,14 +7,14 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bench.cell import Model, Precision, Scheme, Weights
 from bench.errors import UserError
 from bench.instruments import Instruments
-from bench.record import Caveat, Machine, Provenance
+from bench.record import Caveat, Machine, Measurement, Provenance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,23 @@ class Unsupported(Exception):
     """This backend, device or architecture cannot do it at all; the message is the reason a table prints."""
 
 
+class Stopped(Exception):
+    """A limit ended the work early; the message is the reason a table prints, `kept` what was measured until then."""
+
+    def __init__(self, reason: str, kept: Sequence[Measurement] = ()) -> None:
+        super().__init__(reason)
+        self.kept = tuple(kept)
+
+
+def check_context(tokens: int, context_length: int) -> None:
+    """Refuse a sequence of more positions than the model was made for: its figures would mean nothing.
+
+    Raises Unsupported.
+    """
+    if tokens > context_length:
+        raise Unsupported(f"{tokens} tokens are more than this model's context of {context_length}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadRequest:
     """What to load, all that a backend is told."""
@@ -48,6 +65,8 @@ class LoadRequest:
     """Folder or file of local weights, None unless `weights` is local."""
     threads: int | None = None
     """Threads to compute with, None for the engine's own choice."""
+    max_cost_usd: float | None = None
+    """What all answers together may cost where answers cost money, None for no limit."""
     base: Model | None = None
     """The entry that adapters or a difference are added to, None if the model stands alone."""
     base_path: str | None = None
@@ -88,12 +107,24 @@ class Census:
         """
         if not self.linear_weights:
             return None
+        assert scheme.bits is not None
         share = self.linear_quantized / self.linear_weights
         if scheme.quantizes and share < 0.95:
             return f"{scheme.name} asks for quantized linear weights, {share:.0%} are"
         if abs(self.linear_bits - scheme.bits) > 1.0:
             return f"{scheme.name} asks for {scheme.bits:g} bits a linear weight, found {self.linear_bits:.2f}"
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """Bytes that an engine with a layout of its own will need for one cell."""
+
+    weights_bytes: int
+    kv_bytes: int
+    """Of the positions held."""
+    peak_bytes: int
+    """Everything at once, what is reserved and not used included."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +154,8 @@ class Generation(Protocol):
     def step(self) -> list[int]:
         """The next token of each sequence, back on the host when this returns.
 
-        The first call reads the logits that prefill left; every later one decodes one token.
+        The first call reads the logits that prefill left; every later one decodes one token. Raises Unsupported
+        when the context is full.
         """
 
     @property
@@ -161,11 +193,14 @@ class Engine(Protocol):
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> Generation:
         """Read prompts of equal length; returns when the first logits are there.
 
-        Tokens in `suppress` are never generated. Raises DoesNotFit.
+        Tokens in `suppress` are never generated. Raises DoesNotFit, and Unsupported for more tokens than the context.
         """
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Log-probabilities (nats), float32, shape (len(tokens) - 1, vocabulary): row i predicts tokens[i + 1]."""
+        """Log-probabilities (nats), float32, shape (len(tokens) - 1, vocabulary): row i predicts tokens[i + 1].
+
+        Raises Unsupported for more tokens than the context, as `score` does.
+        """
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
         """Score rows in float32, batched as the engine likes; `done` hears how many rows are finished."""
@@ -175,6 +210,58 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One generated answer, as it arrived."""
+
+    text: str
+    arrivals_s: tuple[float, ...]
+    """Seconds from sending the request to each piece of text. A piece may hold any number of tokens."""
+    input_tokens: int | None
+    """Prompt tokens by the server's own count, None if it gives none."""
+    output_tokens: int | None
+    """Generated tokens it counts (and charges), hidden ones included; None if it gives none."""
+    hidden_tokens: int = 0
+    """Of those, tokens never shown (reasoning)."""
+    cost_usd: float | None
+    """What it cost by the entry's prices, broken attempts included; None without prices."""
+    cost_is_bound: bool = False
+    """Whether some token count was missing and the cost is an upper bound."""
+    finish: str | None = None
+    """Why it ended, in the server's words."""
+    attempts: int = 1
+    """Requests it took."""
+
+
+@runtime_checkable
+class TextEngine(Protocol):
+    """A model that someone else serves: text goes in and text comes out, neither tokens nor weights are seen."""
+
+    threads: int | None
+
+    @property
+    def provenance(self) -> Provenance:
+        """Who serves it; `revision` is the version the server names once it has answered."""
+
+    @property
+    def caveats(self) -> tuple[Caveat, ...]:
+        """What a reader must know of its answers."""
+
+    @property
+    def spent_usd(self) -> float:
+        """What it has cost so far, by the entry's prices; 0 without prices."""
+
+    def reply(self, prompt: str, *, max_tokens: int, stops: Sequence[str] = ()) -> Reply:
+        """The greedy answer to one user message, streamed, cut before the first of `stops`.
+
+        Raises Stopped at the spending limit or when the server does not answer any more, UserError when it refuses
+        the key, the model or the request.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,20 +277,31 @@ class Backend:
     """Distributions it needs, as installed."""
     install: str
     """The command that installs them."""
-    load: Callable[[LoadRequest], Engine]
+    load: Callable[[LoadRequest], Engine | TextEngine]
     """Load a model from what `prepare` made ready. Raises DoesNotFit, Unsupported, UserError."""
     instruments: Callable[[str], Instruments]
     """Clock and memory counters for a device kind, ready before anything is loaded."""
     prepare: Callable[[LoadRequest], None] = lambda request: None
     """Download or convert weights and import libraries: all that is not loading, untimed. Raises as `load`."""
+    footprint: Callable[[Mapping[str, Any], Scheme, int, int], Footprint] | None = None
+    """Bytes for a config, a scheme, prompt and decoded tokens, where weights are not laid out as `Scheme` can say.
+
+    Raises UnknownArchitecture. None: `bench.predict` counts from the scheme alone.
+    """
+    refuses: Callable[[Model, Weights], str | None] = lambda model, weights: None
+    """Why this backend can never load that model from there, None if it may; asked before anything is loaded."""
     adapt: Callable[[Scheme, Machine], Scheme] = lambda scheme, machine: scheme
     """The scheme as a given machine stores it, where its kernels repack weights."""
     versions: tuple[str, ...] = ()
     """Further distributions whose versions belong in a record."""
+    anchor: bool = False
+    """Whether its fp32 row is the one that rows of every engine are compared with (`bench.anchor`)."""
     builds_random: bool = False
     """Whether it can build a model of true size from its architecture, without weights."""
     needs_repository: bool = field(default=True)
     """Whether a model must have weights to load; the fake backend does not."""
+    remote: bool = False
+    """Whether it asks a server by an entry's `remote` instead of loading anything."""
 
     def missing(self) -> list[str]:
         """Required distributions that are not installed."""

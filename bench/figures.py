@@ -17,7 +17,7 @@ ACCURACY = ("acc", "exact_match", "em")
 def figures(record: Record) -> dict[str, Estimate]:
     """Every figure that this record's measurements give, in base units."""
     found = {m.name: m for m in record.measurements if "part" not in m.labels and "storage" not in m.labels}
-    return {**_memory(found), **_speed(found), **_divergence(found), **_quality(record)}
+    return {**_memory(found), **_speed(found), **_served(record, found), **_divergence(found), **_quality(record)}
 
 
 def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
@@ -27,6 +27,8 @@ def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
     def value(name: str) -> float:
         return found[name].values[0]
 
+    loaded = value("loaded_bytes")
+
     baseline, weights, kv = value("baseline_bytes"), value("weights_bytes"), value("kv_bytes")
     plain = {
         "weights_bytes": weights,
@@ -34,14 +36,15 @@ def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
         "kv_bytes_per_token": kv / max(1.0, _number(found["kv_bytes"], "tokens")),  # no token where there is no cache
         "peak_bytes": value("peak_bytes") - baseline,
         "load_peak_bytes": value("load_peak_bytes") - baseline,
-        "workspace_bytes": value("peak_bytes") - value("loaded_bytes") - kv,
-        "unexplained_bytes": value("loaded_bytes") - baseline - weights,
-        "slack_bytes": value("ready_bytes") - value("loaded_bytes"),
+        "workspace_bytes": value("peak_bytes") - loaded - kv,
+        "unexplained_bytes": loaded - baseline - weights,
         "baseline_bytes": baseline,
         "load_s": value("load_s"),
         "linear_bits": value("linear_bits"),
         "linear_quantized": value("linear_quantized"),
     }
+    if "ready_bytes" in found:  # records from before this was counted
+        plain["slack_bytes"] = value("ready_bytes") - loaded
     return {name: Estimate(number) for name, number in plain.items()}
 
 
@@ -78,6 +81,35 @@ def _speed(found: dict[str, Measurement]) -> dict[str, Estimate]:
     }
 
 
+def served_rates(found: dict[str, Measurement]) -> list[float]:
+    """Tokens per second of each streamed answer, by the server's count of tokens where it gives one.
+
+    The first of m pieces holds about n/m of n tokens, so n (1 - 1/m) came between the first and the last: n - 1 where
+    each token is a piece of its own. Answers in one piece have no rate.
+    """
+    columns = (found[name].values for name in ("text_tokens", "pieces", "decode_s"))
+    return [n * (1 - 1 / m) / seconds for n, m, seconds in zip(*columns, strict=True) if m > 1 and seconds > 0]
+
+
+def _served(record: Record, found: dict[str, Measurement]) -> dict[str, Estimate]:
+    """Figures of a model behind an API."""
+    result: dict[str, Estimate] = {}
+    if "decode_s" in found:
+        result["ttft_s"] = median_estimate(found["ttft_s"].values)
+        rates = served_rates(found)
+        if rates:
+            result["decode_tokens_per_s"] = median_estimate(rates)
+            result["itl_s"] = median_estimate([1 / rate for rate in rates])
+    for name in ("input_tokens", "output_tokens", "cost_usd"):
+        values = [value for m in record.measurements if m.name == name for value in m.values]
+        if values:
+            result[name] = Estimate(sum(values))
+    per_item = [value for m in record.measurements if m.name == "cost_usd" and "task" in m.labels for value in m.values]
+    if per_item:
+        result["cost_usd_per_item"] = Estimate(mean(per_item))
+    return result
+
+
 def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
     if "nll_nat" not in found:
         return {}
@@ -95,7 +127,39 @@ def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
             "same_top1": mean_estimate(found["same_top1"].values),
             "ln_ppl_ratio": mean_estimate(differences),
         }
+    if "anchor_kld_nat" in found:
+        result |= _from_fp32(found["anchor_kld_nat"], found["anchor_same_top1"])
     return result
+
+
+def _from_fp32(kld: Measurement, top1: Measurement) -> dict[str, Estimate]:
+    return {
+        "kld_fp32_mean": clustered_mean(kld.values, int(_number(kld, "window_tokens"))),
+        "same_top1_fp32": mean_estimate(top1.values),
+    }
+
+
+def reference_figures(record: Record, reference: Record) -> dict[str, Estimate]:
+    """How far the 16-bit row `reference` is from fp32, where the fp32 row's `record` had to measure that.
+
+    Of two rows in one run the 16-bit one comes first, when there is no fp32 row yet. Empty if `record` did not
+    measure it, or measured it of something else.
+    """
+    kld, top1 = record.measurement("anchor_reference_kld_nat"), record.measurement("same_top1")
+    if kld is None or top1 is None or not str(kld.labels["reference"]).startswith(f"{reference.cell.key}-"):
+        return {}
+    return _from_fp32(kld, top1)
+
+
+def wrote_anchor(record: Record) -> bool:
+    """Whether this is the fp32 row that rows of every engine are compared with."""
+    return record.measurement("anchor_reference_kld_nat") is not None
+
+
+def anchor_of(record: Record) -> str | None:
+    """The fp32 reference of all engines that this record was compared with (or is), None if there was none."""
+    found = record.measurement("anchor_kld_nat") or record.measurement("anchor_reference_kld_nat")
+    return str(found.labels["anchor"]) if found else None
 
 
 def _exponential(estimate: Estimate) -> Estimate:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from lm_eval import simple_evaluate, utils
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
+from lm_eval.api.model import LM, TemplateLM
 from lm_eval.tasks import TaskManager
 from pydantic import JsonValue
 
@@ -62,6 +62,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         self.frame = frame
         self.backend = "seq2seq" if frame.objective is Objective.SEQ2SEQ else "causal"  # how lm-eval splits a pair
         self.max_length = min(max_length, engine.context_length)
+        self._prefix_text = engine.decode([engine.prefix_token]) or "\0"
         self.done = done
 
     @property
@@ -75,8 +76,13 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         return self.engine.prefix_token
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
-        """Tokens, with the ones the tokenizer itself puts before a text unless told not to."""
-        return self.engine.encode(string, special=add_special_tokens is not False)
+        """Tokens, with the ones the tokenizer itself puts before a text unless told not to.
+
+        A text that already begins with the beginning token gets no second one, as in lm-eval's own model.
+        """
+        if add_special_tokens is None:
+            add_special_tokens = not string.startswith(self._prefix_text)
+        return self.engine.encode(string, special=add_special_tokens)
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[object, list[int], list[int]]], **_: object
@@ -213,14 +219,7 @@ def evaluate(
     `left_out` hears of each task that means nothing for the model's objective, and why. Raises Unsupported when a
     task is unknown to lm-eval or cannot be had, or when none is left.
     """
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    offline = offline_tasks()
-    hub = [name for name in tasks if name not in offline]
-    manager = TaskManager(include_defaults=bool(hub))
-    unknown = [name for name in hub if name not in manager.all_tasks]
-    if unknown:
-        raise Unsupported(f"lm-eval has no task {unknown[0]!r}; own tasks: {', '.join(offline)}")
-    loaded = manager.load([offline.get(name, name) for name in tasks])["tasks"]
+    manager, loaded = load_tasks(tasks)
     for name, task in list(loaded.items()):
         reason = INAPPLICABLE[frame.objective].get(str(task.config.output_type))
         if reason:
@@ -229,10 +228,29 @@ def evaluate(
             if not loaded:
                 raise Unsupported(reason)
     samples = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
+    return scored(EngineLM(engine, max_length, done, frame), manager, loaded, samples, frame)
+
+
+def load_tasks(tasks: Sequence[str]) -> tuple[TaskManager, dict[str, Any]]:
+    """lm-eval's manager and its tasks of those names. Raises Unsupported when one is unknown or cannot be had."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    offline = offline_tasks()
+    hub = [name for name in tasks if name not in offline]
+    manager = TaskManager(include_defaults=bool(hub))
+    unknown = [name for name in hub if name not in manager.all_tasks]
+    if unknown:
+        raise Unsupported(f"lm-eval has no task {unknown[0]!r}; own tasks: {', '.join(offline)}")
+    return manager, manager.load([offline.get(name, name) for name in tasks])["tasks"]
+
+
+def scored(
+    lm: LM, manager: TaskManager, loaded: Mapping[str, Any], samples: Mapping[str, list[int]], frame: Frame = PLAIN
+) -> list[TaskResult]:
+    """The items `samples` of each loaded task answered by an lm-eval model."""
     evaluated = simple_evaluate(
-        model=EngineLM(engine, max_length, done, frame),
+        model=lm,
         tasks=list(loaded.values()),
-        samples=samples,
+        samples=dict(samples),
         task_manager=manager,
         bootstrap_iters=0,
         log_samples=True,

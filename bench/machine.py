@@ -40,6 +40,11 @@ def device_kind() -> str:
     return "cpu"
 
 
+def available(kind: str) -> bool:
+    """Whether this machine has a device of that kind."""
+    return kind in {"cpu", device_kind()} or (kind == "cuda" and gpu() is not None)
+
+
 @functools.cache
 def gpu() -> dict[str, Any] | None:
     """Name, memory and driver of the first visible NVIDIA GPU, None without one."""
@@ -127,6 +132,16 @@ def _cpu() -> tuple[str, frozenset[str]]:
     return " ".join(name.split()), frozenset(flags) & FLAGS
 
 
+def free_bytes(kind: str) -> int:
+    """Memory a worker could have now, 0 where that is not known before it starts."""
+    if kind == "cuda":
+        found = gpu()
+        return int(found["memory_bytes"]) if found else 0
+    available = psutil.virtual_memory().available
+    limit = container_limit_bytes()
+    return min(available, limit) if limit else available
+
+
 def condition() -> Condition:
     """The machine's state now."""
     try:
@@ -144,12 +159,12 @@ def condition() -> Condition:
     )
 
 
-def versions(suite: str, packages: Iterable[str]) -> Versions:
+def versions(suite: str, packages: Iterable[str], *, served: bool = False) -> Versions:
     """Versions of this project, of the suite's method and of the packages that can change a figure."""
     return Versions(
         bench=importlib.metadata.version("bench") if _installed("bench") else bench.__name__,
         git=revision(),
-        suite_sha256=suite_sha256(suite),
+        suite_sha256=suite_sha256(suite, served=served),
         packages=installed([*packages, *PACKAGES]),
     )
 

@@ -5,31 +5,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import suites
-from bench import predict
-from bench.cell import REFERENCE, Cell, Model, Precision, Scheme, Weights
+from bench import predict, remote
+from bench.cell import COMPARED, REFERENCE, Cell, Model, Precision, Scheme, Weights
 from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
 from bench.machine import installed
 from bench.places import reference_folder
 from bench.record import Ending, Machine, Prediction, Record
+from bench.request import reference_name
 from bench.selection import (
-    QUALITY,
     RANDOM_SAYS_NOTHING,
     Selection,
     chosen_models,
     never,
     settings_of,
-    slug,
     source_of,
-    suites_of,
+    telling_suites,
 )
-from bench.suite import suite
+from bench.suite import PROFILES, suite, text_suite
 from bench.units import human_bytes
 
-ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4)
+ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4, Precision.SERVED)
 """The reference first: the others are compared with what it leaves."""
 HEADROOM = 0.97
 """Share of the memory that a predicted peak may take before a cell is left out."""
@@ -97,7 +95,11 @@ def make_plan(
         cells=tuple(fitting),
         left_out=(*left_out, *too_large),
         settled=settled,
-        seconds=_expected_seconds(fitting, existing, machine.kind),
+        seconds=predict.all_seconds(
+            ((p.cell, p.predicted) for p in fitting),
+            {r.cell.key: r.seconds for r in existing if r.outcome.ending is Ending.OK},
+            machine.kind,
+        ),
     )
 
 
@@ -106,47 +108,43 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
     cells: list[Planned] = []
     left_out: list[LeftOut] = []
     backends = [backend(name) for name in selection.backends]
-    for model in chosen_models(selection, models):
-        reason = never(selection, model)
-        if reason:
-            left_out.append(LeftOut(model=model.name, what="*", reason=reason))
-            continue
+    chosen = chosen_models(selection, models)
+    _refuse_unknown(selection, backends)
+    for model in chosen:
         base = next((other for other in models if other.name == model.base_model), None)
         for engine in backends:
-            names, without = _applicable(selection, model, engine)
-            left_out += without
+            reason = never(selection, model, engine)
+            if reason:
+                left_out.append(LeftOut(model=model.name, what="*", reason=reason))
+                continue
+            names, silent = telling_suites(selection, engine)
+            left_out += [LeftOut(model=model.name, what=name, reason=RANDOM_SAYS_NOTHING) for name in silent]
             for what, scheme in _schemes(selection, engine, machine.kind):
                 if scheme is None:
                     why = f"{engine.name} has no {what} on {machine.kind}"
                     left_out.append(LeftOut(model=model.name, what=what, reason=why))
                 else:
                     cells += [_planned(selection, model, engine, scheme, name, machine, base) for name in names]
-    return cells, left_out
+    return cells, list(dict.fromkeys(left_out))
 
 
-def _applicable(selection: Selection, model: Model, engine: Backend) -> tuple[list[str], list[LeftOut]]:
-    """The suites that say something of these weights, and the ones left out."""
-    names = suites_of(selection)
-    if selection.weights is not Weights.RANDOM or not engine.needs_repository:
-        return names, []
-    if not engine.builds_random:
-        reason = f"{engine.name} cannot build a model from its architecture alone"
-        return [], [LeftOut(model=model.name, what="*", reason=reason)]
-    silent = [name for name in names if name in QUALITY]
-    return (
-        [name for name in names if name not in QUALITY],
-        [LeftOut(model=model.name, what=name, reason=RANDOM_SAYS_NOTHING) for name in silent],
-    )
+def _refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
+    """Raise UserError for a name that means nothing, even where nothing could run anyway."""
+    known = {scheme.name for engine in backends for scheme in engine.schemes}
+    for name in selection.schemes:
+        if name not in known:
+            raise UserError(f"no scheme {name!r}", f"one of: {', '.join(sorted(known))}")
+    for name in selection.suites:
+        suite(name)
+    if selection.profile not in PROFILES:
+        raise UserError(f"no profile {selection.profile!r}", f"one of: {', '.join(PROFILES)}")
 
 
 def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str, Scheme | None]]:
     if selection.schemes:
-        known = {scheme.name for name in selection.backends for scheme in backend(name).schemes}
-        for name in selection.schemes:
-            if name not in known:
-                raise UserError(f"no scheme {name!r}", f"one of: {', '.join(sorted(known))}")
         return [(name, engine.scheme(name)) for name in selection.schemes if engine.scheme(name)]
-    wanted = selection.precisions or (tuple(Precision) if not selection.models else tuple(Precision)[1:])
+    several = COMPARED if not selection.models else COMPARED[1:]
+    wanted = selection.precisions or ((Precision.SERVED,) if engine.remote else several)
     return [(p.value, engine.default_scheme(p, kind)) for p in sorted(wanted, key=ORDER.index)]
 
 
@@ -159,9 +157,10 @@ def _planned(
     machine: Machine,
     base: Model | None,
 ) -> Planned:
+    model = remote.addressed(model) if engine.remote else model
     weights, source = source_of(selection, model, engine)
-    found = suite(name)
-    settings = settings_of(selection, model, found.PROFILES)
+    found = text_suite(name) if engine.remote else suite(name)
+    profile, settings = settings_of(selection, model, name, found.PROFILES)
     cell = Cell(
         model=model.name,
         weights=weights,
@@ -172,23 +171,21 @@ def _planned(
         precision=scheme.precision,
         suite=name,
         suite_version=found.VERSION,
-        profile=selection.profile,
+        profile=profile,
         settings=settings,
         device=machine.device,
     )
     stored = engine.adapt(scheme, machine)
-    predicted = predict.predict(model, stored, machine.kind, settings, found.work(settings))
-    reference = reference_cell(cell, machine.kind) if name == "divergence" else None
     return Planned(
         cell=cell,
         model=model,
         scheme=scheme,
-        predicted=predicted,
+        predicted=predict.predict(model, stored, machine.kind, settings, found.work(settings), engine.footprint),
         path=selection.path,
         base=base,
         base_path=selection.base,
         trust_remote_code=selection.trust_remote_code,
-        reference=reference,
+        reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
     )
 
 
@@ -197,12 +194,13 @@ def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
     scheme = backend(cell.backend).default_scheme(REFERENCE, machine_kind)
     if scheme is None:
         return None
-    return cell.model_copy(update={"scheme": scheme.name, "precision": scheme.precision})
+    return cell.unlimited.model_copy(update={"scheme": scheme.name, "precision": scheme.precision})
 
 
 def _with_references(cells: list[Planned], selection: Selection, machine: Machine) -> list[Planned]:
     """Add the reference's divergence where others need it and this machine's cache does not hold it."""
-    keys = {planned.cell.key for planned in cells}
+    keys = {planned.cell.unlimited.key for planned in cells}
+    selection = replace(selection, memory_limit_bytes=None)
     added: list[Planned] = []
     for planned in cells:
         cell = planned.reference
@@ -223,8 +221,9 @@ def _position(planned: Planned) -> tuple[str, str, int, str, int]:
 
 
 def has_reference(cell: Cell) -> bool:
-    """Whether this machine holds distributions written by that reference cell."""
-    return any(path.suffix == "" and path.is_dir() for path in reference_folder().glob(f"{cell.key}-*"))
+    """Whether this machine holds distributions written by that reference cell with the engine installed now."""
+    pattern = reference_name(cell.key, installed(backend(cell.backend).requires))
+    return any(".part" not in path.name and path.is_dir() for path in reference_folder().glob(pattern))
 
 
 def _answers(record: Record, device: str) -> bool:
@@ -242,30 +241,13 @@ def _by_size(cells: list[Planned], free_bytes: int, force: bool) -> tuple[list[P
     fitting: list[Planned] = []
     too_large: list[LeftOut] = []
     for planned in cells:
-        wanted = planned.predicted.peak_bytes or 0
-        if wanted <= HEADROOM * free_bytes:
+        wanted, limit = planned.predicted.peak_bytes or 0, planned.cell.memory_limit_bytes
+        room = min(HEADROOM * free_bytes, limit or free_bytes)
+        if wanted <= room:
             fitting.append(planned)
             continue
-        reason = f"does not fit: predicted {human_bytes(wanted)}, {human_bytes(free_bytes)} are free"
+        there = f"{human_bytes(limit)} is the limit" if limit == room else f"{human_bytes(free_bytes)} are free"
+        reason = f"does not fit: predicted {human_bytes(wanted)}, {there}"
         what = f"{planned.cell.precision} {planned.cell.suite}"
         too_large.append(LeftOut(model=planned.cell.model, what=what, reason=reason, planned=planned))
     return fitting, too_large
-
-
-def _expected_seconds(cells: Sequence[Planned], records: Iterable[Record], kind: str) -> float:
-    """This device's own newest time for the same question where it has one, else the rough prediction."""
-    own = {r.cell.key: r.seconds for r in records if r.outcome.ending is Ending.OK}
-    total = 0.0
-    loads: set[Any] = set()
-    for planned in cells:
-        total += own.get(planned.cell.key, planned.predicted.seconds or 0.0)
-        if planned.cell.load_key not in loads:
-            loads.add(planned.cell.load_key)
-            total += predict.load_seconds(planned.predicted, kind)
-    return total
-
-
-__all__ = [
-    "ORDER", "LeftOut", "Plan", "Planned", "Selection", "chosen_models", "has_reference", "make_plan", "reference_cell",
-    "slug",
-]  # fmt: skip

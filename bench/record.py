@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from bench.cell import Cell, Value
 
@@ -25,6 +26,7 @@ class Unit(StrEnum):
     BIT = "bit"
     COUNT = "count"
     JOULE = "joule"
+    USD = "usd"
 
 
 class How(StrEnum):
@@ -41,7 +43,7 @@ class Measurement(Value):
     name: str
     """What was measured, its unit as suffix where one applies: `prefill_s`, `peak_bytes`, `acc`."""
     unit: Unit
-    values: tuple[float, ...]
+    values: tuple[FiniteFloat, ...]
     """Every sample, in the order taken; finite."""
     how: How = How.MEASURED
     counter: str | None = None
@@ -67,6 +69,8 @@ class Ending(StrEnum):
     UNSUPPORTED = "unsupported"
     TIMED_OUT = "timed_out"
     KILLED = "killed"
+    STOPPED = "stopped"
+    """A limit of the caller's or of a server ended it early; what was done until then is kept."""
     FAILED = "failed"
 
     @property
@@ -83,6 +87,12 @@ class Outcome(Value):
     """One line for a table."""
     detail: str = ""
     """Traceback or the end of the worker's log, empty if there is none."""
+
+    @model_validator(mode="after")
+    def _has_reason(self) -> Self:
+        if self.ending is not Ending.OK and not self.reason:
+            raise ValueError(f"an outcome of {self.ending} needs a reason")
+        return self
 
 
 class Caveat(Value):
@@ -163,6 +173,16 @@ class Prediction(Value):
     seconds: float | None = None
 
 
+class MemoryLimit(Value):
+    """A hard limit that a process ran under."""
+
+    bytes: int
+    enforced_by: str
+    """`cgroup v2`, `cgroup v1`, `systemd scope`, `RLIMIT_DATA`, `CUDA allocator`: they count differently."""
+    highest_bytes: int | None = None
+    """The most that was charged against it from the process's start on; None where the mechanism does not tell."""
+
+
 class Record(Value):
     """One answer: the cell, how it ended, the samples, and everything needed to believe them."""
 
@@ -181,6 +201,8 @@ class Record(Value):
     texts: tuple[Text, ...] = ()
     warnings: tuple[Caveat, ...] = ()
     predicted: Prediction = Prediction()
+    memory_limit: MemoryLimit | None = None
+    """The hard limit it ran under, None without one. An `ok` then proves that load and work fit."""
     provenance: Provenance | None = None
     """None if loading never got that far."""
     threads: int | None = None

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from bench.cell import Cell, Model, Scheme, Value, Weights
-from bench.record import Condition, Machine, Prediction
+from bench.cell import Cell, Model, Scheme, Value, Weights, digest
+from bench.record import Condition, Machine, MemoryLimit, Prediction
 
 
 class Asked(Value):
@@ -35,6 +36,15 @@ class Request(Value):
     backend: str
     scheme: Scheme
     threads: int | None
+    max_cost_usd: float | None = None
+    """What is left of the spending limit, None for no limit."""
     machine: Machine
     before: Condition
+    memory_limit: MemoryLimit | None = None
+    """The limit it runs under; on a GPU the worker itself sets it."""
     cells: tuple[Asked, ...]
+
+
+def reference_name(key: str, packages: Mapping[str, str], weights: str = "*") -> str:
+    """Folder of one reference: its cell's key, the engine's versions, the digest of the very weights (`*`: any)."""
+    return f"{key}-{digest(dict(packages))}-{weights}"

@@ -20,16 +20,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import machine
 from bench.assemble import Assembler, now
 from bench.engine import backend
 from bench.errors import UserError
 from bench.instruments.memory import oom_kills
+from bench.limits import Confinement, confined
 from bench.places import ROOT, cache_folder
 from bench.plan import Plan, Planned
 from bench.record import Condition, Ending, Machine, Outcome, Record
 from bench.request import Asked, Request
 from bench.store import Store, read_record
+from bench.units import human_bytes
 
 LEAST_LIMIT_S = 900.0
 LIMIT_FACTOR = 30
@@ -61,6 +62,8 @@ class Limits:
     timeout_s: float | None = None
     """Seconds one load or one cell may take, None for a generous multiple of its prediction."""
     threads: int | None = None
+    max_cost_usd: float | None = None
+    """What the answers of paid APIs may cost in this call, None for no limit."""
 
 
 @dataclass
@@ -75,6 +78,10 @@ class Flight:
     refused: UserError | None = None
     timed_out: float | None = None
     """The limit it broke, None if it did not."""
+    spent_usd: float = 0.0
+    """What its answers have cost."""
+    confinement: Confinement | None = None
+    """The memory limit it flies under, None without one."""
 
 
 class Runner:
@@ -86,6 +93,7 @@ class Runner:
         self.run_id, self.store, self.machine, self.before = run, store, described, before
         self.observer, self.limits = observer, limits
         self.records: list[Record] = []
+        self.spent_usd = 0.0
 
     def run(self, plan: Plan) -> list[Record]:
         """Answer every cell of the plan; returns the records, one for each.
@@ -105,17 +113,24 @@ class Runner:
 
     def _launch(self, cells: Sequence[Planned]) -> set[str]:
         """One worker over `cells`; returns the keys that have a record now, at least one."""
-        flight = Flight(list(cells))
-        kills = oom_kills()
+        limit, device = cells[0].cell.memory_limit_bytes, self.machine.kind
+        with confined(limit, device) as confinement:
+            return self._fly(Flight(list(cells), confinement=confinement))
+
+    def _fly(self, flight: Flight) -> set[str]:
+        """The same, within its memory limit."""
+        kills, confinement = oom_kills(), flight.confinement
+        command = [sys.executable, "-m", "bench.worker"]
         known = len(self.records)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             read, write = os.pipe()
             request = Path(folder) / "request.json"
-            request.write_text(self._request(flight.cells, write).model_dump_json(), encoding="utf-8")
+            request.write_text(self._request(flight, write).model_dump_json(), encoding="utf-8")
+            command.append(str(request))
             log = Path(folder) / "log.txt"
             with log.open("wb") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "bench.worker", str(request)],
+                    confinement.command(command) if confinement else command,
                     stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[write],
                     cwd=ROOT, env=self._environment(flight.cells[0]), start_new_session=True,
                 )  # fmt: skip
@@ -126,6 +141,7 @@ class Runner:
             finally:
                 stop_group(process)
                 os.close(read)
+            self.spent_usd += flight.spent_usd
             answered = {record.cell.key for record in self.records[known:]}
             unanswered = [planned for planned in flight.cells if planned.cell.key not in answered]
             if flight.refused is not None:
@@ -134,14 +150,16 @@ class Runner:
                 tail = log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
                 culprits = [flight.current] if flight.current in unanswered else unanswered
                 outcome = death(code, flight, tail, kills)
-                self._write([c for c in culprits if c], outcome, flight.started, time.monotonic() - flight.began)
+                self._write(
+                    [c for c in culprits if c], outcome, flight.started, time.monotonic() - flight.began, confinement
+                )
             elif unanswered:
                 outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
-                self._write(unanswered, outcome, flight.started, time.monotonic() - flight.began)
+                self._write(unanswered, outcome, flight.started, time.monotonic() - flight.began, confinement)
         return {record.cell.key for record in self.records[known:]}
 
-    def _request(self, cells: Sequence[Planned], events: int) -> Request:
-        first = cells[0]
+    def _request(self, flight: Flight, events: int) -> Request:
+        first, limit = flight.cells[0], self.limits.max_cost_usd
         return Request(
             run=self.run_id,
             results=self.store.root.resolve(),
@@ -156,10 +174,13 @@ class Runner:
             backend=first.cell.backend,
             scheme=first.scheme,
             threads=self.limits.threads,
+            max_cost_usd=None if limit is None else max(0.0, limit - self.spent_usd),
             machine=self.machine,
             before=self.before,
+            memory_limit=flight.confinement.stated() if flight.confinement else None,
             cells=tuple(
-                Asked(cell=planned.cell, predicted=planned.predicted, reference=planned.reference) for planned in cells
+                Asked(cell=planned.cell, predicted=planned.predicted, reference=planned.reference)
+                for planned in flight.cells
             ),
         )
 
@@ -178,8 +199,9 @@ class Runner:
 
     def _hub_tasks(self, first: Planned) -> bool:
         from suites.quality import OFFLINE
+        from suites.served.quality import GENERATED
 
-        return any(task not in OFFLINE for task in _tasks(first))
+        return any(task not in {*OFFLINE, *GENERATED} for task in _tasks(first))
 
     def _wait(self, process: subprocess.Popen[bytes], events: int, flight: Flight) -> int:
         """Sleep until the worker says something, ends, or breaks its limit; returns its exit code."""
@@ -226,6 +248,7 @@ class Runner:
     def _hear(self, event: dict[str, Any], flight: Flight) -> None:
         kind = event["event"]
         if kind == "phase":
+            flight.spent_usd = event.get("spent_usd", flight.spent_usd)
             self.observer.phase(event["name"], event["done"], event["total"])
         elif kind == "cell":
             flight.current = next(p for p in flight.cells if p.cell.key == event["key"])
@@ -238,11 +261,15 @@ class Runner:
         elif kind == "refused":
             flight.refused = UserError(event["message"], event["remedy"])
 
-    def _write(self, cells: Sequence[Planned], outcome: Outcome, started: datetime, seconds: float) -> None:
+    def _write(
+        self, cells: Sequence[Planned], outcome: Outcome, started: datetime, seconds: float,
+        confinement: Confinement | None = None,
+    ) -> None:  # fmt: skip
         for planned in cells:
             assembler = Assembler(
-                run=self.run_id, machine=self.machine, backend=backend(planned.cell.backend), before=self.before
-            )
+                run=self.run_id, machine=self.machine, backend=backend(planned.cell.backend), before=self.before,
+                memory_limit=confinement.stated if confinement else lambda: None,
+            )  # fmt: skip
             record = assembler.record(
                 planned.cell, outcome, started=started, seconds=seconds, predicted=planned.predicted
             )
@@ -286,6 +313,11 @@ def death(code: int, flight: Flight, log: str, kills_before: int | None) -> Outc
     if flight.timed_out is not None:
         reason = f"stopped {phase} after {flight.timed_out:.0f} s without an answer"
         return Outcome(ending=Ending.TIMED_OUT, reason=reason, detail=log)
+    confinement = flight.confinement
+    if confinement and code and confinement.kills():
+        limit = human_bytes(confinement.limit_bytes)
+        reason = f"needs more than its limit of {limit} ({confinement.enforced_by}): killed by the kernel {phase}"
+        return Outcome(ending=Ending.DOES_NOT_FIT, reason=reason, detail=log)
     if code == -signal.SIGKILL:
         kills = oom_kills()
         if kills is not None and kills_before is not None and kills > kills_before:
@@ -302,17 +334,3 @@ def death(code: int, flight: Flight, log: str, kills_before: int | None) -> Outc
 def new_run_id() -> str:
     """UTC time and four random digits: sortable, unique enough across hosts."""
     return f"{now():%Y%m%dT%H%M%SZ}-{os.urandom(2).hex()}"
-
-
-def free_bytes(kind: str) -> int:
-    """Memory a worker could have now, 0 where that is not known before it starts."""
-    import psutil
-
-    from bench.instruments.memory import container_limit_bytes
-
-    if kind == "cuda":
-        found = machine.gpu()
-        return int(found["memory_bytes"]) if found else 0
-    available = psutil.virtual_memory().available
-    limit = container_limit_bytes()
-    return min(available, limit) if limit else available

@@ -12,16 +12,16 @@ from pathlib import Path
 from pydantic import JsonValue
 
 import suites
-from bench import architecture, catalog
-from bench.cell import Kind, Model, Objective, Precision, Weights, digest
+from bench import architecture, catalog, remote
+from bench.cell import MEMORY_LIMIT, Kind, Model, Objective, Precision, Weights, digest, slug
 from bench.engine import Backend
 from bench.errors import UserError
-from bench.suite import PROFILES, suite
+from bench.own_model import own_model
 
 QUALITY = ("divergence", "quality")
 RANDOM_SAYS_NOTHING = "random weights say nothing about quality"
-OBJECTIVES = {"bert": Objective.MASKED, "t5": Objective.SEQ2SEQ}
-"""What architectures that are not causal predict, for models that no catalogue describes."""
+GENERATED = 32
+"""Tokens generated at a chosen context, the rest is prompt: the same cache at the end, and prefill needs more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,9 @@ class Selection:
     suites: tuple[str, ...] = ()
     weights: Weights | None = None
     path: str | None = None
-    """Folder of local weights; adapters of a chain as FIRST,SECOND."""
+    """Folder or GGUF file of local weights; adapters of a chain as FIRST,SECOND."""
+    api_url: str | None = None
+    """Address of an OpenAI-compatible server; models are asked there by name."""
     base: str | None = None
     """Folder of the base that adapters or a difference are added to, None for the one the entry names."""
     trust_remote_code: bool = False
@@ -47,6 +49,10 @@ class Selection:
     """Only what no settled record of this device and these versions answers."""
     force: bool = False
     """Try cells that are predicted not to fit."""
+    memory_limit_bytes: int | None = None
+    """Hard limit of every process, None for none."""
+    tokens: int | None = None
+    """Positions that the memory suite holds at its peak, None for the profile's own."""
 
     @property
     def key(self) -> str:
@@ -59,11 +65,13 @@ class Selection:
 
 
 def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
-    """The models a selection names: catalogue entries, else a Hub repository, else the local folder itself."""
+    """The models a selection names: entries, else a Hub repository, the local folder, or what a server knows."""
     patterns = list(selection.models)
+    if selection.api_url:
+        return remote.named(patterns, models, selection.api_url)
     if selection.path and not patterns:
         first, base = selection.path.split(",")[0], selection.base
-        return [_own_model(Path(first).resolve(), Path(base).resolve() if base else None)]
+        return [own_model(Path(first).resolve(), Path(base).resolve() if base else None)]
     if not patterns:
         return [model for model in models if model.name == catalog.DEFAULT_MODEL]
     known, unknown = [], []
@@ -77,7 +85,7 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
     own = [Model(name=slug(p), display=p, family="own", organisation="-", kind=Kind.OPEN, repo=p) for p in unknown]
     found = list({model.name: model for model in [*known, *own]}.values())
     if selection.path and len(found) > 1:
-        raise UserError(f"--weights local=FOLDER is one model, {len(found)} are selected", "name one with --model")
+        raise UserError(f"--weights local=PATH is one model, {len(found)} are selected", "name one with --model")
     return found
 
 
@@ -86,53 +94,37 @@ def local_name(paths: str) -> str:
     return "+".join(Path(path).resolve().name for path in paths.split(","))
 
 
-def _own_model(folder: Path, base: Path | None) -> Model:
-    """A model that no catalogue names, described by its own config.json, or an adapter by that of its base."""
-    adapter = (folder / "adapter_config.json").is_file()
-    if adapter and base is None:
-        raise UserError(f"{folder} is an adapter and nothing without its base", "pass --base FOLDER")
-    try:
-        config = json.loads(((base if adapter and base else folder) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is no model folder ({error})", "give a folder in Hub layout") from None
-    return Model(
-        name=slug(folder.name),
-        display=folder.name,
-        family="own",
-        organisation="-",
-        kind=Kind.ADAPTER if adapter else Kind.OPEN,
-        objective=OBJECTIVES.get(config.get("model_type"), Objective.CAUSAL),
-        repo=f"local/{folder.name}",
-        architecture=config,
-    )
+def never(selection: Selection, model: Model, engine: Backend) -> str | None:
+    """Why this engine can measure nothing of this model from the weights asked for, None if it can."""
+    weights = selection.weights or model.default_weights
+    if weights is Weights.RANDOM and engine.needs_repository:
+        if not engine.builds_random:
+            return f"{engine.name} cannot build a model from its architecture alone"
+        if not architecture.is_known(model.architecture):
+            return "its architecture is not known, so it cannot be built"
+    elif not selection.path:
+        reason = catalog.unmeasurable(model, served=engine.remote)
+        if reason:
+            return reason
+        if weights is Weights.PACKAGE and not (model.package or engine.remote):
+            return "no package ships its weights"
+    refused = engine.refuses(model, weights)
+    return f"{engine.name}: {refused}" if refused else None
 
 
-def slug(name: str) -> str:
-    """A name that can be a folder of `results/`."""
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "model"
-
-
-def never(selection: Selection, model: Model) -> str | None:
-    """Why nothing of this model can be measured from the weights asked for, None if it can."""
-    if selection.weights is Weights.RANDOM:
-        return (
-            None
-            if architecture.is_known(model.architecture)
-            else "its architecture is not known, so it cannot be built"
-        )
-    return None if selection.path else catalog.unmeasurable(model)
-
-
-def suites_of(selection: Selection) -> list[str]:
-    """The suites asked for, in their order. Raises UserError for an unknown one."""
-    for name in selection.suites:
-        suite(name)  # refuses unknown names
-    return [name for name in suites.ORDER if not selection.suites or name in selection.suites]
+def telling_suites(selection: Selection, engine: Backend) -> tuple[list[str], list[str]]:
+    """The suites asked for, in their order: those that say something of these weights, and those that do not."""
+    names = [name for name in suites.ORDER if not selection.suites or name in selection.suites]
+    if selection.weights is not Weights.RANDOM or not engine.needs_repository:
+        return names, []  # the fake's weights are random and its every figure is known
+    return [name for name in names if name not in QUALITY], [name for name in names if name in QUALITY]
 
 
 def source_of(selection: Selection, model: Model, engine: Backend) -> tuple[Weights, str]:
     """Where the weights come from, and what a record calls it."""
     weights = selection.weights or model.default_weights
+    if engine.remote:
+        return Weights.REMOTE, remote.source(model)
     if not engine.needs_repository:
         return Weights.RANDOM, engine.name
     if weights is Weights.RANDOM:
@@ -144,12 +136,10 @@ def source_of(selection: Selection, model: Model, engine: Backend) -> tuple[Weig
 
 
 def settings_of(
-    selection: Selection, model: Model, profiles: Mapping[str, Mapping[str, JsonValue]]
-) -> dict[str, JsonValue]:
-    """A suite's settings for this model; its objective and prompt template are part of the question."""
-    if selection.profile not in PROFILES:
-        raise UserError(f"no profile {selection.profile!r}", f"one of: {', '.join(PROFILES)}")
-    settings: dict[str, JsonValue] = dict(profiles[selection.profile])
+    selection: Selection, model: Model, name: str, profiles: Mapping[str, Mapping[str, JsonValue]]
+) -> tuple[str, dict[str, JsonValue]]:
+    """Profile and settings of a suite for this model; objective, prompt template and limit are part of the question."""
+    profile, settings = selection.profile, dict(profiles[selection.profile])
     if model.objective is not Objective.CAUSAL:
         settings["objective"] = str(model.objective)
     if "tasks" in settings:
@@ -157,4 +147,15 @@ def settings_of(
             settings["tasks"] = list(selection.tasks)
         if model.template:
             settings["template"] = model.template
-    return settings
+    if selection.tokens and name == "memory":
+        profile = f"tokens-{selection.tokens}"
+        settings |= context(selection.tokens)
+    if selection.memory_limit_bytes:
+        settings[MEMORY_LIMIT] = selection.memory_limit_bytes
+    return profile, settings
+
+
+def context(tokens: int) -> dict[str, int]:
+    """The memory suite's settings that hold so many positions at the peak."""
+    generated = min(GENERATED, tokens - 1)
+    return {"prompt_tokens": tokens - generated, "decode_tokens": generated}

@@ -15,6 +15,8 @@ Z = 1.959963984540054
 MARGIN = 0.01
 """Non-inferiority margin: this share of the reference's score above chance (MLPerf's 99 % rule)."""
 RESAMPLES = 2000
+MOST_TIMES = 1000
+"""How many times as many items are worth asking for."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,13 @@ def median_estimate(samples: Sequence[float]) -> Estimate:
 
 
 def mean_estimate(samples: Sequence[float]) -> Estimate:
-    """Mean with its normal 95 % interval."""
-    value = mean(samples)
-    if len(samples) < 2:
+    """Mean with Student's 95 % interval: with six windows the normal one covers 89 %."""
+    from scipy.stats import t
+
+    value, n = mean(samples), len(samples)
+    if n < 2:
         return Estimate(value)
-    half = Z * stdev(samples) / math.sqrt(len(samples))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * stdev(samples) / math.sqrt(n)
     return Estimate(value, value - half, value + half)
 
 
@@ -137,36 +141,75 @@ def paired(these: Sequence[float], reference: Sequence[float], chance: float) ->
     pairs = list(zip(these, reference, strict=True))
     lost = sum(new < old for new, old in pairs)
     gained = sum(new > old for new, old in pairs)
-    difference = (gained - lost) / n
-    spread = math.sqrt(max((lost + gained) / n - difference**2, 0.0))
-    half = Z * spread / math.sqrt(n) if lost + gained else Z * math.sqrt(1 / n) / math.sqrt(n)
-    estimate = Estimate(difference, difference - half, difference + half)
     share = mean(reference)
     margin = MARGIN * (share - chance)
     error = math.sqrt(max(share * (1 - share), 1e-12) / n)
-    more = None
-    if share - chance < 2 * error:
-        verdict = Verdict.NOT_MEASURABLE
-    elif -margin < difference - half and difference + half < margin:
-        verdict = Verdict.EQUIVALENT
-    elif difference + half < 0:
-        verdict = Verdict.WORSE
-    elif difference - half > 0:
-        verdict = Verdict.BETTER
-    else:
-        verdict = Verdict.UNDECIDED
-        room = max(margin - abs(difference), margin / 2) if abs(difference) < margin else abs(difference)
-        needed = (Z * max(spread, math.sqrt(1 / n)) / room) ** 2
-        more = max(1, math.ceil(needed - n))
+    estimate = paired_difference(lost, gained, n)
+    verdict = Verdict.NOT_MEASURABLE if share - chance < 2 * error else _verdict(estimate, margin)
     return Paired(
         difference=estimate,
         lost=lost,
         gained=gained,
         p_value=mcnemar(lost, gained),
         verdict=verdict,
-        more_items=more,
+        more_items=_more_items(lost, gained, n, margin) if verdict is Verdict.UNDECIDED else None,
         margin=margin,
     )
+
+
+def _verdict(estimate: Estimate, margin: float) -> Verdict:
+    assert estimate.low is not None
+    assert estimate.high is not None
+    if -margin < estimate.low and estimate.high < margin:
+        return Verdict.EQUIVALENT
+    if estimate.high < 0:
+        return Verdict.WORSE
+    if estimate.low > 0:
+        return Verdict.BETTER
+    return Verdict.UNDECIDED
+
+
+def _more_items(lost: int, gained: int, n: int, margin: float) -> int | None:
+    """About how many more items at the same rates would decide; None if a thousand times as many would not."""
+
+    def decided(times: float) -> bool:
+        return _verdict(paired_difference(lost * times, gained * times, n * times), margin) is not Verdict.UNDECIDED
+
+    enough = 2.0
+    while not decided(enough):
+        enough *= 2
+        if enough > MOST_TIMES:
+            return None
+    few = enough / 2
+    while enough - few > 0.5 / n:
+        middle = (few + enough) / 2
+        few, enough = (few, middle) if decided(middle) else (middle, enough)
+    return max(1, math.ceil(n * (enough - 1)))
+
+
+def paired_difference(lost: float, gained: float, n: float) -> Estimate:
+    """Difference of two paired proportions, (gained - lost) / n, with Tango's 95 % score interval.
+
+    It holds its confidence with few or no flips, where the normal interval collapses to nothing. T. Tango,
+    Equivalence test and confidence interval for the difference in proportions for the paired-sample design,
+    Statistics in Medicine 17 (1998): every difference that its score test does not reject.
+    """
+    from scipy.optimize import brentq
+
+    value = (gained - lost) / n
+
+    def score(difference: float) -> float:
+        """Squared score statistic at a hypothetical difference, less its critical value."""
+        linear = -lost - gained + (2 * n - gained + lost) * difference
+        root = math.sqrt(max(linear**2 + 8 * n * lost * difference * (1 - difference), 0.0))
+        both = (root - linear) / (4 * n)  # probability of a lost item if the difference were this
+        variance = n * (2 * both + difference * (1 - difference))
+        distance = gained - lost - n * difference
+        return float(distance**2 - Z**2 * max(variance, 1e-300))
+
+    low = -1.0 if score(-1.0) <= 0 else float(brentq(score, -1.0, value, xtol=1e-9))
+    high = 1.0 if score(1.0) <= 0 else float(brentq(score, value, 1.0, xtol=1e-9))
+    return Estimate(value, low, high)
 
 
 def mcnemar(lost: int, gained: int) -> float:

@@ -146,10 +146,10 @@ class Runs:
     def unfinished(self, selection: str) -> str | None:
         """The id of the run that asked for this selection here and did not settle every cell, None if none did."""
         try:
-            found = json.loads(self._path(selection).read_text(encoding="utf-8"))["run"]
-        except (OSError, ValueError, KeyError):
+            found = json.loads(self._path(selection).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return None
-        return str(found)
+        return str(found["run"]) if isinstance(found, dict) and "run" in found else None
 
     def begin(self, selection: str, run: str, cells: list[Cell]) -> None:
         """Remember a run until `finish`."""

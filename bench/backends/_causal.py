@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from bench.backends._torch import TorchEngine, distributions, fits, log_likelihood, row_batches
-from bench.engine import Row, Score
+from bench.engine import Row, Score, check_context
 
 
 class CausalGeneration:
     """Greedy generation over a transformers KV cache; a class that keeps none reads the whole text each time."""
 
-    def __init__(self, model: Any, prompts: torch.Tensor, suppress: Collection[int]) -> None:
-        self.model = model
+    def __init__(self, model: Any, prompts: torch.Tensor, suppress: Collection[int], context_length: int) -> None:
+        self.model, self.context_length, self.positions = model, context_length, 0
         self.suppress = torch.tensor(sorted(suppress), dtype=torch.long, device=prompts.device)
         self.read = prompts
         self.tokens: torch.Tensor | None = None
@@ -26,6 +26,8 @@ class CausalGeneration:
         self._forward(prompts)
 
     def _forward(self, tokens: torch.Tensor) -> None:
+        self.positions = tokens.shape[1] + (self.positions if self.cache is not None else 0)
+        check_context(self.positions, self.context_length)
         with torch.inference_mode(), fits("generate"):
             out = self.model(tokens, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         self.cache, self.logits = getattr(out, "past_key_values", None), out.logits[:, -1]
@@ -75,10 +77,11 @@ class CausalEngine(TorchEngine):
 
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> CausalGeneration:
         """Read prompts of equal length."""
-        return CausalGeneration(self.model, self.tensor(prompts), suppress)
+        return CausalGeneration(self.model, self.tensor(prompts), suppress, self.context_length)
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Float32 log-softmax of every position but the last."""
+        check_context(len(tokens) - 1, self.context_length)
         with torch.inference_mode(), fits("score"):
             logits = self.model(self.tensor([tokens[:-1]]), use_cache=False).logits[0]
             result: NDArray[np.float32] = distributions(logits, self.vocabulary)
@@ -96,6 +99,7 @@ class CausalEngine(TorchEngine):
         """One padded forward pass; head and log-softmax only where something is scored."""
         tokens, mask = self.padded([(row.context + row.continuation)[:-1] for row in rows])
         length = tokens.shape[1]
+        check_context(length, self.context_length)
         keep = length - min(len(row.context) for row in rows) + 1
         with torch.inference_mode(), fits("score"):
             logits = self.model(tokens, attention_mask=mask, use_cache=False, logits_to_keep=keep).logits

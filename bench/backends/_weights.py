@@ -15,6 +15,9 @@ from bench.errors import UserError
 from bench.places import cache_folder
 from bench.record import Provenance
 
+CONVERSION = 2
+"""Raised when `_convert` makes something else of the same file."""
+
 
 def locate(request: LoadRequest) -> Located:
     """Make the weights ready and say where they are. Raises Unsupported, UserError."""
@@ -34,8 +37,8 @@ def locate(request: LoadRequest) -> Located:
     return Located(folder, provenance(folder, model.repo, revision=folder.name))
 
 
-def _package(model: Model) -> Located:
-    """The package's GGUF, dequantized to float32 once."""
+def package_file(model: Model) -> tuple[Path, str]:
+    """The weight file that the model's package ships, and the package's version. Raises UserError."""
     assert model.package is not None
     assert model.package_file is not None
     try:
@@ -49,8 +52,14 @@ def _package(model: Model) -> Located:
     source = Path(str(spec.origin if spec else "")).parent / model.package_file
     if not source.is_file():
         raise UserError(f"{model.package} {version} holds no {model.package_file}", "install the pinned version")
+    return source, version
+
+
+def _package(model: Model) -> Located:
+    """The package's GGUF, dequantized to float32 once."""
+    source, version = package_file(model)
     mark = fingerprint(source)
-    folder = cache_folder() / "weights" / f"{model.package}-{version}-{mark.rpartition(':')[2]}"
+    folder = cache_folder() / "weights" / f"{model.package}-{version}-{mark.rpartition(':')[2]}-{CONVERSION}"
     made_once(folder, "_convert", [source])
     stored = source.name.split(".")[-2]
     return Located(folder, Provenance(source=f"{model.package} {version}", files={source.name: mark}, stored_as=stored))

@@ -106,5 +106,6 @@ BACKEND = Backend(
     prepare=prepare,
     adapt=adapt,
     instruments=instruments,
+    anchor=True,
     builds_random=True,
 )

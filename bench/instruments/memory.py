@@ -38,7 +38,8 @@ class ProcessMemory:
     def _try_reset(self) -> bool:
         try:
             for pid in self._pids():
-                Path(f"/proc/{pid}/clear_refs").write_text("5")
+                with contextlib.suppress(ProcessLookupError):  # a child that ended, not yet reaped
+                    Path(f"/proc/{pid}/clear_refs").write_text("5")
         except OSError:
             return False
         return True
@@ -74,11 +75,15 @@ class ProcessMemory:
     def peak(self) -> Reading:
         """Highest resident bytes since the reset; children's marks are added, an upper bound if they differ in time."""
         if self.linux:
-            return Reading(total_bytes=sum(_fields(Path(f"/proc/{pid}/status"))["VmHWM"] for pid in self._pids()))
+            marks = (_fields(Path(f"/proc/{pid}/status")).get("VmHWM", 0) for pid in self._pids())
+            return Reading(total_bytes=sum(marks))
         import resource  # not on Windows
 
         unit = 1 if sys.platform == "darwin" else KIB
         return Reading(total_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+    def limit(self, total_bytes: int) -> None:
+        """Nothing: the limit stands around the process already."""
 
     def capacity_bytes(self) -> int:
         """Available memory plus what this process holds, or the container's limit where smaller."""
@@ -88,9 +93,13 @@ class ProcessMemory:
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """`Name:  123 kB` lines of a /proc file, in bytes."""
-    fields = {}
-    for line in path.read_text().splitlines():
+    """`Name:  123 kB` lines of a /proc file, in bytes; none for a process that has ended."""
+    fields: dict[str, int] = {}
+    try:
+        text = path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return fields
+    for line in text.splitlines():
         name, _, rest = line.partition(":")
         value, _, unit = rest.strip().partition(" ")
         if unit == "kB":
@@ -201,6 +210,12 @@ class CudaMemory:
             reserved_bytes=reserved,
         )
 
+    def limit(self, total_bytes: int) -> None:
+        """Let the caching allocator have what the driver has not taken already for this process (the context)."""
+        total = int(self.cuda.get_device_properties(self.index).total_memory)
+        context = self.read().total_bytes - int(self.cuda.memory_reserved(self.index))
+        self.cuda.set_per_process_memory_fraction(max(0.0, min(1.0, (total_bytes - context) / total)), self.index)
+
     def capacity_bytes(self) -> int:
         """Free memory of the device plus what this process holds."""
         return int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).free) + self._driver_bytes()
@@ -237,6 +252,9 @@ class MpsMemory:
         """The pool only grows between resets, so its size now is its peak."""
         self.read()
         return Reading(total_bytes=self.highest)
+
+    def limit(self, total_bytes: int) -> None:
+        """Never asked: a limit on MPS is refused before anything starts."""
 
     def capacity_bytes(self) -> int:
         """What Metal recommends as the largest working set."""
