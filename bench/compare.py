@@ -100,9 +100,8 @@ def _ratios(row: Row, reference: Row) -> dict[str, Estimate]:
             ("decode_tokens_per_s", "itl_s", decode_rates),
         ):
             this, other = (record.measurement(source) for record in speed)
-            assert this is not None
-            assert other is not None
-            ratios[name] = ratio_of_medians(rates(this), rates(other))
+            if this is not None and other is not None:  # a masked model has no gaps between tokens
+                ratios[name] = ratio_of_medians(rates(this), rates(other))
     return ratios
 
 
@@ -142,7 +141,8 @@ def ratio_table(comparisons: Sequence[Comparison]) -> Table:
             _ratio(item, name)
             for name in ("weights_bytes", "peak_bytes", "prefill_tokens_per_s", "decode_tokens_per_s")
         ]
-        missing = item.row.reason("divergence") or "n/a"
+        reason = item.row.reason("divergence")
+        missing = "n/a" if reason.startswith("n/a") else reason or "n/a"
         cells.append(written(found["kld_mean"], "number") if "kld_mean" in found else missing)
         cells.append(written(found["same_top1"], "percent") if "same_top1" in found else missing)
         table.rows.append(cells)
@@ -152,7 +152,8 @@ def ratio_table(comparisons: Sequence[Comparison]) -> Table:
 def _ratio(item: Comparison, name: str) -> str:
     if name not in item.ratios:
         suite = "memory" if name.endswith("bytes") else "throughput"
-        return item.row.reason(suite) or item.reference.reason(suite) or "settings differ"
+        unknown = "settings differ" if name in item.row.figures() else "n/a"
+        return item.row.reason(suite) or item.reference.reason(suite) or unknown
     ratio = item.ratios[name]
     return f"{ratio.value:.2f}x" + (f" ±{ratio.half_width:.2f}" if ratio.half_width is not None else "")
 

@@ -110,7 +110,7 @@ class Row:
         record = self.records.get(suite)
         if record is None:
             built = suite in QUALITY and any(other.cell.source == "random" for other in self.records.values())
-            return RANDOM_SAYS_NOTHING if built else "not measured"
+            return f"n/a: {RANDOM_SAYS_NOTHING}" if built else "not measured"
         ending = record.outcome.ending
         return "" if ending is Ending.OK else f"{ending.replace('_', ' ')}: {record.outcome.reason}"
 
