@@ -60,6 +60,16 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session(name="tests-llamacpp")
+def tests_llamacpp(session: nox.Session) -> None:
+    """Run the tests that need llama.cpp: its backend, what every backend must pass, and a real server of its own."""
+    require_compiler(session)
+    install(session, "llamacpp", group="tests")
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "server"))
+    files = session.posargs or [f"tests/test_{name}.py" for name in ("llamacpp", "gguf", "backends", "api")]
+    session.run("pytest", *files)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style."""
