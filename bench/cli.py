@@ -64,6 +64,9 @@ MemoryLimit = Annotated[
     str, typer.Option("--memory-limit", help="Run under a hard limit: 12GB, 12GiB, or bytes.", show_default=False)
 ]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the records.", show_default=False)]
+Threads = Annotated[
+    str, typer.Option("--threads", help="CPU threads, or auto: swept once. Default: the engine's own choice.")
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.")]
 
 
@@ -194,21 +197,24 @@ def run(
     memory_limit: MemoryLimit = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="A new run even if the last one was interrupted.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds one load or cell may take.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.")] = None,
+    threads: Threads = "",
+    budget: Annotated[str, typer.Option("--budget", help="Begin nothing after 20min or 2h.", show_default=False)] = "",
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Refuse while another bench measures here.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     publish_after: Annotated[bool, typer.Option("--publish", help="Annotate the catalogue afterwards.")] = False,
     folder: CatalogFolder = CATALOG,
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Measure, one process for each loaded model, one record on disk for each suite; then show the figures."""
+    from bench.call import Limits
     from bench.measure import continued, run_plan
-    from bench.runner import Limits
 
     selection = _selection(
         model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit
     )
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
+    count, budget_s = _threads(threads), _budget(budget)
     made, run_id, resumed = continued(made, selection, store, fresh=fresh)
     if resumed and not quiet:
         err.print(f"continuing run {run_id}: {resumed} cells are settled already")
@@ -217,9 +223,11 @@ def run(
     if not made.cells and not any(left.planned for left in made.left_out):
         out.print(f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run")
         raise typer.Exit(0)
+    limits = Limits(timeout_s=timeout, threads=count, budget_s=budget_s)
     records = run_plan(
-        made, selection, store, described, run_id, Limits(timeout_s=timeout, threads=threads), err, quiet=quiet
-    )
+        made, selection, store, described, run_id, limits, err,
+        quiet=quiet, sweep=threads == "auto", wait=not no_wait,
+    )  # fmt: skip
     shown = {(r.cell.model, r.cell.backend) for r in records}
     rows = [row for row in _rows(store) if row.device == described.device and (row.model, row.backend) in shown]
     _print_rows(rows, "default", Format.TABLE)
@@ -338,11 +346,11 @@ def _run_claims(
     """Measure what can decide these claims; returns whether a cell failed."""
     from dataclasses import replace
 
+    from bench.call import Limits
     from bench.claims import selections
     from bench.limits import capacity_bytes
     from bench.machine import describe
     from bench.measure import continued, run_plan, together
-    from bench.runner import Limits
 
     _require_backends(selection.backends)
     described = describe(selection.device)
@@ -475,6 +483,23 @@ def _selection(
         force=force,
         memory_limit_bytes=limit,
     )
+
+
+def _threads(text: str) -> int | None:
+    if text in {"", "auto"}:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"no threads {text!r}", "a number from 1, or auto")
+    return int(text)
+
+
+def _budget(text: str) -> float | None:
+    from bench.units import parse_seconds
+
+    try:
+        return parse_seconds(text) if text else None
+    except ValueError:
+        raise UserError(f"no budget {text!r}", "20min, 90s or 2h") from None
 
 
 def _plan(selection: Any, folder: Path, results: Path) -> tuple[Any, Any, Any]:

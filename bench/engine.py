@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from bench.cell import Model, Precision, Scheme, Weights
 from bench.errors import UserError
 from bench.instruments import Instruments
-from bench.record import Caveat, Machine, Provenance
+from bench.record import Caveat, Machine, Provenance, Roof
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +77,10 @@ class Census:
     """Linear modules that a quantizing scheme left at 16 or 32 bits, the output head included."""
     grid_share: float | None = None
     """Share of sampled blocks of 32 weights with at most 16 distinct values; None if not looked at."""
+    embedding_bytes: int = 0
+    """Bytes of embedding tables that are looked up a row at a time; one that is the head too is read whole."""
+    compute: str | None = None
+    """Type that the linear layers' products run in (fp32, bf16, fp16, int8), None if not known."""
 
     @property
     def total_bytes(self) -> int:
@@ -209,6 +213,8 @@ class Backend:
     """Further distributions whose versions belong in a record."""
     anchor: bool = False
     """Whether its fp32 row is the one that rows of every engine are compared with (`bench.anchor`)."""
+    roof: Callable[[], Roof] | None = None
+    """The known roof of a virtual device, None where a real one is to be measured."""
     needs_repository: bool = field(default=True)
     """Whether a model must have weights to load; the fake backend does not."""
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from statistics import mean, median
 
-from bench.record import Measurement, Record
+from bench.record import Measurement, Record, Roof
 from bench.stats import Estimate, clustered_mean, mean_estimate, median_estimate, proportion, quantile
 
 ACCURACY = ("acc", "exact_match", "em")
@@ -16,8 +16,10 @@ ACCURACY = ("acc", "exact_match", "em")
 
 def figures(record: Record) -> dict[str, Estimate]:
     """Every figure that this record's measurements give, in base units."""
-    found = {m.name: m for m in record.measurements if "part" not in m.labels and "storage" not in m.labels}
-    return {**_memory(found), **_speed(found), **_divergence(found), **_quality(record)}
+    apart = {"part", "storage", "point"}
+    found = {m.name: m for m in record.measurements if not apart & m.labels.keys()}
+    shares = _shares(found, record.before.roof)
+    return {**_memory(found), **_speed(found), **shares, **_divergence(found), **_quality(record)}
 
 
 def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
@@ -77,6 +79,22 @@ def _speed(found: dict[str, Measurement]) -> dict[str, Estimate]:
         "itl_s": median_estimate(found["itl_s"].values),
         "itl_p99_s": Estimate(quantile(found["itl_s"].values, 0.99)),
     }
+
+
+def _shares(found: dict[str, Measurement], roof: Roof | None) -> dict[str, Estimate]:
+    """Decode as a share of the copy bandwidth, prefill as a share of the matrix rate of the type it computes in."""
+    shares: dict[str, Estimate] = {}
+    if roof is None or "read_bytes_per_step" not in found:
+        return shares
+    if roof.copy_bytes_per_s:
+        steps = median_estimate(decode_rates(found["itl_s"])).scaled(1 / _number(found["itl_s"], "batch"))
+        per_step = found["read_bytes_per_step"].values[0]
+        shares["decode_bandwidth_share"] = steps.scaled(per_step / median(roof.copy_bytes_per_s))
+    operations = found["operations_per_token"]
+    if rate := roof.matrix_per_s.get(str(operations.labels["compute"])):
+        prefill = median_estimate(prefill_rates(found["prefill_s"]))
+        shares["prefill_matrix_share"] = prefill.scaled(operations.values[0] / median(rate))
+    return shares
 
 
 def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:

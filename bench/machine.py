@@ -65,6 +65,7 @@ def gpu() -> dict[str, Any] | None:
         cuda = pynvml.nvmlSystemGetCudaDriverVersion()
         return {
             "name": _text(pynvml.nvmlDeviceGetName(handle)),
+            "uuid": _text(pynvml.nvmlDeviceGetUUID(handle)),
             "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
             "driver": _text(pynvml.nvmlSystemGetDriverVersion()),
             "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
@@ -102,6 +103,12 @@ def describe(kind: str) -> Machine:
         driver=found["driver"] if found else None,
         cuda=found["cuda"] if found else None,
     )
+
+
+def lock_name(described: Machine) -> str:
+    """What one harness at a time may measure on: the very GPU, else the machine's device."""
+    found = gpu() if described.kind == "cuda" else None
+    return f"{described.device}-{found['uuid'].lower()}" if found and found.get("uuid") else described.device
 
 
 def _distribution() -> str:

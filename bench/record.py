@@ -125,6 +125,23 @@ class Machine(Value):
     cuda: str | None = None
 
 
+class Roof(Value):
+    """What the device can do at most, as measured at one moment (`bench.instruments.roofline` says how)."""
+
+    engine: str
+    """Library and version that copied and multiplied; `known` where the device is virtual."""
+    threads: int | None = None
+    """CPU threads it used, None on a GPU."""
+    seconds: float = 0.0
+    """What measuring it cost."""
+    copy_bytes_per_s: tuple[FiniteFloat, ...] = ()
+    """Samples of copy bandwidth, bytes read plus bytes written; empty if it could not be measured."""
+    matrix_per_s: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
+    """Samples of operations per second of a square matrix product, by type: fp32, bf16, fp16, int8."""
+    lacking: dict[str, str] = Field(default_factory=dict)
+    """Why `copy` or a type has no samples."""
+
+
 class Condition(Value):
     """The state of the machine at one moment."""
 
@@ -132,6 +149,8 @@ class Condition(Value):
     """Runnable processes, averaged over one minute; None where the platform has no such figure."""
     available_bytes: int
     cpu_mhz: float | None = None
+    roof: Roof | None = None
+    """Only in the condition before a run and in the one after it, which its `Run` holds."""
 
 
 class Provenance(Value):
@@ -215,3 +234,20 @@ class Record(Value):
             if measurement.name == name and labels.items() <= measurement.labels.items():
                 return measurement
         return None
+
+
+class Run(Value):
+    """What only the end of a call tells. Records are on disk by then, so it has a file of its own."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
+    """As a record's."""
+    run: str
+    """The call, as in its records."""
+    device: str
+    """As in `results/<device>/`."""
+    ended: str
+    """UTC, ISO 8601, to the second."""
+    before: Condition
+    """The very condition that this call's records hold; a call that went on with an interrupted run has its own."""
+    after: Condition
+    """When the last record was on disk."""

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import suites
+from bench import formats
 from bench.cell import REFERENCE, Precision, Weights
 from bench.figures import figures, reference_figures, wrote_anchor
+from bench.formats import Table, markdown, to_json
 from bench.plan import ORDER
 from bench.record import Ending, Record
 from bench.stats import Estimate
@@ -24,7 +23,8 @@ IDENTITY = ("model", "backend", "scheme", "precision", "suite", "device", "weigh
 FIGURES = (
     "weights_bytes", "peak_bytes", "load_peak_bytes", "kv_bytes", "kv_bytes_per_token", "workspace_bytes",
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
-    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s",
+    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "decode_bandwidth_share",
+    "prefill_matrix_share",
     "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32",
     "ln_ppl_ratio", "ppl", "acc", "items",
 )  # fmt: skip
@@ -174,6 +174,8 @@ COLUMNS = {
     "ttft": Column(title="TTFT", figure="ttft_s", suite="throughput", kind="seconds"),
     "decode": Column(title="decode tok/s", figure="decode_tokens_per_s", suite="throughput", kind="rate"),
     "itl_p99": Column(title="gap p99", figure="itl_p99_s", suite="throughput", kind="seconds"),
+    "decode_share": Column(title="of bandwidth", figure="decode_bandwidth_share", suite="throughput", kind="percent"),
+    "prefill_share": Column(title="of matrix rate", figure="prefill_matrix_share", suite="throughput", kind="percent"),
     "kld": Column(title="KL, nats", figure="kld_mean", suite="divergence", kind="number"),
     "kld_p99": Column(title="KL p99", figure="kld_p99", suite="divergence", kind="number"),
     "top1": Column(title="same top-1", figure="same_top1", suite="divergence", kind="percent"),
@@ -185,7 +187,7 @@ COLUMNS = {
 VIEWS = {
     "default": ("weights", "peak", "prefill", "decode", "kld", "acc"),
     "memory": ("weights", "bits", "kv", "workspace", "unexplained", "peak", "slack", "load_peak", "load"),
-    "speed": ("prefill", "ttft", "decode", "itl_p99", "load"),
+    "speed": ("prefill", "prefill_share", "ttft", "decode", "decode_share", "itl_p99", "load"),
     "quality": ("kld", "kld_p99", "top1", "kld_fp32", "ppl", "acc", "items"),
     "predicted": ("weights", "predicted_weights", "peak", "predicted_peak"),
 }
@@ -193,23 +195,6 @@ PREDICTED = {
     "predicted_weights": ("weights_bytes", "predicted weights"),
     "predicted_peak": ("peak_bytes", "predicted peak"),
 }
-TEXT = ("model", "precision", "scheme", "engine", "device", "task", "verdict")
-"""Titles of columns that hold words, not numbers."""
-
-
-@dataclass
-class Table:
-    """Text cells with their titles, and the footnotes they point to."""
-
-    titles: list[str]
-    rows: list[list[str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> str:
-        """The mark of a footnote, made on first use."""
-        if text not in self.notes:
-            self.notes.append(text)
-        return f"[{self.notes.index(text) + 1}]"
 
 
 def people(rows: Sequence[Row], columns: Sequence[str], *, name_device: bool = False) -> Table:
@@ -287,29 +272,9 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
     return lines + [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
 
 
-def markdown(table: Table) -> str:
-    """A GitHub table, numbers right-aligned, with its footnotes."""
-    text = sum(title in TEXT for title in table.titles)
-    rule = ["---" if i < text else "---:" for i in range(len(table.titles))]
-    lines = ["| " + " | ".join(cells) + " |" for cells in [table.titles, rule, *table.rows]]
-    lines += ["", *(f"[{i}] {note}  " for i, note in enumerate(table.notes, 1))] if table.notes else []
-    return "\n".join(line.replace("\n", " ") for line in lines).rstrip() + "\n"
-
-
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Flat rows as CSV, empty where null."""
-    names = list(dict.fromkeys(name for row in rows for name in row)) or [*IDENTITY, *FIGURES]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def to_json(rows: Sequence[dict[str, Any]]) -> str:
-    """Flat rows as a JSON list, null where there is none; every row has every key."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return json.dumps([{name: row.get(name) for name in names} for row in rows], indent=1, ensure_ascii=False) + "\n"
+    """Flat rows as CSV, empty where null; the usual titles where there is no row."""
+    return formats.to_csv(rows, (*IDENTITY, *FIGURES))
 
 
 __all__ = [

@@ -40,6 +40,7 @@ class Worker:
         self.request = request
         self.backend: Backend = backend(request.backend)
         self.store = Store(request.results)
+        self.deadline = None if request.budget_s is None else time.monotonic() + request.budget_s
         limit = request.memory_limit
         self.assembler = Assembler(
             run=request.run, machine=request.machine, backend=self.backend, before=request.before,
@@ -49,6 +50,10 @@ class Worker:
     def tell(self, event: str, **facts: Any) -> None:
         """Send one event to the runner; if it is gone, so are we."""
         os.write(self.request.events, (json.dumps({"event": event, **facts}) + "\n").encode())
+
+    def spent(self) -> bool:
+        """Whether the call's budget is spent."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
 
     def run(self) -> None:
         """Load, then answer every cell."""
@@ -68,6 +73,9 @@ class Worker:
             return
         self.tell("loaded", seconds=loading.seconds)
         for asked in self.request.cells:
+            if self.spent():
+                self.tell("spent")
+                break
             self._answer(asked, engine, tools, loading)
         engine.close()
 
@@ -116,6 +124,7 @@ class Worker:
             is_reference=reference is not None and reference.key == cell.unlimited.key,
             anchor=anchor_path(self.request.model, cell) if reference else None,
             is_anchor=is_anchor(self.backend, cell),
+            spent=self.spent,
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
         )
         started, clock = now(), time.monotonic()

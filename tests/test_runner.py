@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from bench import machine, places, runner
+from bench import machine, places, processes, runner
 from bench.backends import fake
 from bench.catalog import read_catalog
 from bench.cell import Precision
@@ -436,7 +436,7 @@ def test_a_worker_dies_with_its_runner(bench):
 
 def test_a_child_that_ignores_the_request_is_killed(monkeypatch):
     """Whatever a worker started goes with it, asked first, then killed."""
-    monkeypatch.setattr(runner, "GRACE_S", 0.2)
+    monkeypatch.setattr(processes, "GRACE_S", 0.2)
     script = "trap '' TERM; sleep 600 & echo ready; wait"
     process = subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout.readline() == b"ready\n"
@@ -472,6 +472,10 @@ class Recorder:
 
     def phase(self, name, done, total):
         """Progress: not remembered."""
+
+    def undecided(self, cells):
+        """The budget is spent."""
+        self.seen.append(f"undecided {' '.join(planned.cell.suite for planned in cells)}")
 
     def record(self, record):
         """A record is on disk."""
