@@ -19,7 +19,7 @@ def figures(record: Record) -> dict[str, Estimate]:
     apart = {"part", "storage", "point"}
     found = {m.name: m for m in record.measurements if not apart & m.labels.keys()}
     shares = _shares(found, record.before.roof)
-    return {**_memory(found), **_speed(found), **shares, **_divergence(found), **_quality(record)}
+    return {**_memory(found), **_parts(record), **_speed(found), **shares, **_divergence(found), **_quality(record)}
 
 
 def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
@@ -32,21 +32,40 @@ def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
     loaded = value("loaded_bytes")
 
     baseline, weights, kv = value("baseline_bytes"), value("weights_bytes"), value("kv_bytes")
+    settled = value("settled_bytes") if "settled_bytes" in found else loaded  # records of version 1 lack it
     plain = {
         "weights_bytes": weights,
         "kv_bytes": kv,
         "kv_bytes_per_token": kv / _number(found["kv_bytes"], "tokens"),
         "peak_bytes": value("peak_bytes") - baseline,
         "load_peak_bytes": value("load_peak_bytes") - baseline,
-        "workspace_bytes": value("peak_bytes") - loaded - kv,
+        "workspace_bytes": value("peak_bytes") - settled - kv,
         "unexplained_bytes": loaded - baseline - weights,
         "baseline_bytes": baseline,
         "load_s": value("load_s"),
         "linear_bits": value("linear_bits"),
         "linear_quantized": value("linear_quantized"),
     }
+    if "settled_bytes" in found:
+        plain["runtime_bytes"] = settled - loaded
     if "ready_bytes" in found:  # records from before this was counted
         plain["slack_bytes"] = value("ready_bytes") - loaded
+    return {name: Estimate(number) for name, number in plain.items()}
+
+
+def _parts(record: Record) -> dict[str, Estimate]:
+    """What the weights' metadata take of them, and which kinds of memory the process held."""
+    plain: dict[str, float] = {}
+    for measurement in record.measurements:
+        if measurement.name == "weights_part_bytes":
+            metadata = "metadata" in str(measurement.labels["storage"])
+            plain["metadata_bytes"] = plain.get("metadata_bytes", 0.0) + metadata * measurement.values[0]
+        elif measurement.name in {"sampled_peak_anonymous_bytes", "sampled_peak_file_bytes"}:
+            plain[measurement.name.removeprefix("sampled_")] = measurement.values[0]
+        elif measurement.name == "loaded_proportional_bytes":
+            plain["loaded_pss_bytes"] = measurement.values[0]
+        elif measurement.name in {"peak_allocated_bytes", "peak_reserved_bytes"}:
+            plain[measurement.name] = measurement.values[0]
     return {name: Estimate(number) for name, number in plain.items()}
 
 

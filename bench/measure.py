@@ -94,7 +94,7 @@ def _measure(
 
     def condition() -> Condition:
         roof = measure_roof(engines, described.kind, limits.threads) if engines else None
-        return machine.condition().model_copy(update={"roof": roof})
+        return machine.condition(described.kind).model_copy(update={"roof": roof})
 
     with LiveDisplay(plan, console, quiet=quiet) as display:
         if sweep and described.kind == "cpu":

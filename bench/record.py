@@ -142,6 +142,21 @@ class Roof(Value):
     """Why `copy` or a type has no samples."""
 
 
+class GpuCondition(Value):
+    """The state of the GPU at one moment. None where the driver does not tell."""
+
+    sm_mhz: int | None = None
+    """Clock of its processors."""
+    temperature_c: int | None = None
+    """Degrees Celsius."""
+    reasons: tuple[str, ...] | None = None
+    """What holds its clocks below what it can: `power cap`, `thermal slowdown` …"""
+    others: int | None = None
+    """Processes that compute on it and are not ours; those of other containers may be hidden."""
+    others_bytes: int | None = None
+    """Memory they hold, as far as the driver tells."""
+
+
 class Condition(Value):
     """The state of the machine at one moment."""
 
@@ -149,6 +164,28 @@ class Condition(Value):
     """Runnable processes, averaged over one minute; None where the platform has no such figure."""
     available_bytes: int
     cpu_mhz: float | None = None
+    others_cpu: float | None = None
+    """CPUs that other processes used: before a run over 0.2 s, after a cell since it began; None if nobody looked."""
+    others: dict[str, float] = Field(default_factory=dict)
+    """The busiest of them, by process name, in CPUs."""
+    swap_used_bytes: int | None = None
+    """Swap in use on the whole machine."""
+    swapped_in_bytes: int | None = None
+    """Bytes read back from swap since the machine started."""
+    on_battery: bool | None = None
+    """None where there is no battery, or none is told of."""
+    governor: str | None = None
+    """CPU frequency governor and its driver; None where there is none, as in most virtual machines."""
+    temperature_c: float | None = None
+    """The hottest sensor, degrees Celsius."""
+    throttle_count: int | None = None
+    """How often heat has slowed the CPU package since the machine started."""
+    container_cpus: float | None = None
+    """CPUs that the control group's quota allows, None without one."""
+    container_throttled: int | None = None
+    """How often that quota has stopped this group."""
+    gpu: GpuCondition | None = None
+    """None unless the device is a GPU whose driver answers."""
     roof: Roof | None = None
     """Only in the condition before a run and in the one after it, which its `Run` holds."""
 

@@ -22,6 +22,8 @@ from bench.units import human_bytes, human_seconds, significant
 IDENTITY = ("model", "backend", "scheme", "precision", "suite", "device", "weights", "outcome", "reason")
 FIGURES = (
     "weights_bytes", "peak_bytes", "load_peak_bytes", "kv_bytes", "kv_bytes_per_token", "workspace_bytes",
+    "metadata_bytes", "runtime_bytes", "peak_anonymous_bytes", "peak_file_bytes", "loaded_pss_bytes",
+    "peak_allocated_bytes", "peak_reserved_bytes",
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
     "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "decode_bandwidth_share",
     "prefill_matrix_share",
@@ -167,6 +169,14 @@ COLUMNS = {
     "load_peak": Column(title="peak in load", figure="load_peak_bytes", suite="memory", kind="bytes"),
     "kv": Column(title="KV/token", figure="kv_bytes_per_token", suite="memory", kind="bytes"),
     "workspace": Column(title="workspace", figure="workspace_bytes", suite="memory", kind="bytes"),
+    "metadata": Column(title="metadata", figure="metadata_bytes", suite="memory", kind="bytes"),
+    "kv_held": Column(title="KV", figure="kv_bytes", suite="memory", kind="bytes"),
+    "runtime": Column(title="runtime", figure="runtime_bytes", suite="memory", kind="bytes"),
+    "anonymous": Column(title="anonymous", figure="peak_anonymous_bytes", suite="memory", kind="bytes"),
+    "file": Column(title="file-mapped", figure="peak_file_bytes", suite="memory", kind="bytes"),
+    "pss": Column(title="PSS loaded", figure="loaded_pss_bytes", suite="memory", kind="bytes"),
+    "allocated": Column(title="allocated", figure="peak_allocated_bytes", suite="memory", kind="bytes"),
+    "reserved": Column(title="reserved", figure="peak_reserved_bytes", suite="memory", kind="bytes"),
     "unexplained": Column(title="unexplained", figure="unexplained_bytes", suite="memory", kind="bytes"),
     "slack": Column(title="loader slack", figure="slack_bytes", suite="memory", kind="bytes"),
     "bits": Column(title="bits/weight", figure="linear_bits", suite="memory", kind="number"),
@@ -186,7 +196,19 @@ COLUMNS = {
 }
 VIEWS = {
     "default": ("weights", "peak", "prefill", "decode", "kld", "acc"),
-    "memory": ("weights", "bits", "kv", "workspace", "unexplained", "peak", "slack", "load_peak", "load"),
+    "memory": (
+        "weights",
+        "kv_held",
+        "workspace",
+        "runtime",
+        "unexplained",
+        "peak",
+        "metadata",
+        "bits",
+        "load_peak",
+        "load",
+    ),
+    "counters": ("peak", "anonymous", "file", "pss", "allocated", "reserved", "slack", "kv"),
     "speed": ("prefill", "prefill_share", "ttft", "decode", "decode_share", "itl_p99", "load"),
     "quality": ("kld", "kld_p99", "top1", "kld_fp32", "ppl", "acc", "items"),
     "predicted": ("weights", "predicted_weights", "peak", "predicted_peak"),
@@ -256,6 +278,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
     """Definitions of the columns, one sentence each, and the warnings of these rows."""
     lines = [
         "± is half of the 95 % interval. Memory is above the process before loading; peak is while generating.",
+        "peak memory = weights, metadata among them, + KV + workspace + runtime + unexplained; peak in load is apart.",
         "prefill: prompt tokens / s to the first logits; decode: (tokens - 1) / s from first to last token; batch 1.",
         "KL: mean KL(16-bit reference || this) per token, in nats, of this very model on this device.",
         "KL to fp32: KL(fp32 || this), the fp32 row being the same for all engines: `bench compare --across backend`.",

@@ -23,6 +23,7 @@ from bench.assemble import Assembler, now, out_of_memory
 from bench.cell import Cell, digest
 from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Unsupported, backend
 from bench.errors import UserError
+from bench.instruments.neighbours import snapshot
 from bench.limits import charged_bytes
 from bench.machine import installed
 from bench.places import reference_folder
@@ -127,6 +128,7 @@ class Worker:
             spent=self.spent,
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
         )
+        self.assembler.since = snapshot()
         started, clock = now(), time.monotonic()
         try:
             measurements = suite(cell.suite).measure(run)
