@@ -250,7 +250,7 @@ def show(
     suite: SuiteNames = [],  # noqa: B006
     device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
     columns: Annotated[
-        str, typer.Option("--columns", help="default, memory, counters, speed, quality, predicted, all.")
+        str, typer.Option("--columns", help="default, memory, counters, speed, energy, quality, predicted, all.")
     ] = "default",
     format: FormatOption = Format.TABLE,
     results: ResultsFolder = RESULTS,

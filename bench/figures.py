@@ -19,7 +19,15 @@ def figures(record: Record) -> dict[str, Estimate]:
     apart = {"part", "storage", "point"}
     found = {m.name: m for m in record.measurements if not apart & m.labels.keys()}
     shares = _shares(found, record.before.roof)
-    return {**_memory(found), **_parts(record), **_speed(found), **shares, **_divergence(found), **_quality(record)}
+    return {
+        **_memory(found),
+        **_parts(record),
+        **_speed(found),
+        **shares,
+        **_energy(found),
+        **_divergence(found),
+        **_quality(record),
+    }
 
 
 def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
@@ -114,6 +122,23 @@ def _shares(found: dict[str, Measurement], roof: Roof | None) -> dict[str, Estim
         prefill = median_estimate(prefill_rates(found["prefill_s"]))
         shares["prefill_matrix_share"] = prefill.scaled(operations.values[0] / median(rate))
     return shares
+
+
+def _energy(found: dict[str, Measurement]) -> dict[str, Estimate]:
+    """Joules a token, idling included, and the watts of idling; none of a window that has no figure."""
+    figures = {}
+    for name in ("prefill_j", "decode_j"):
+        if name in found and found[name].values and _number(found[name], "tokens"):
+            figures[f"{name}_per_token"] = Estimate(found[name].values[0] / _number(found[name], "tokens"))
+    if "idle_j" in found and found["idle_j"].values:
+        figures["idle_w"] = Estimate(found["idle_j"].values[0] / _number(found["idle_j"], "seconds"))
+    return figures
+
+
+def no_energy(record: Record) -> str:
+    """Why this record has no joules, empty if it has or nobody looked."""
+    reasons = [str(m.labels.get("reason", "")) for m in record.measurements if m.name in {"prefill_j", "decode_j"}]
+    return next((reason for reason in reasons if reason), "")
 
 
 def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:

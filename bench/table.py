@@ -11,7 +11,7 @@ from typing import Any
 import suites
 from bench import formats
 from bench.cell import REFERENCE, Precision, Weights
-from bench.figures import figures, reference_figures, wrote_anchor
+from bench.figures import figures, no_energy, reference_figures, wrote_anchor
 from bench.formats import Table, markdown, to_json
 from bench.plan import ORDER
 from bench.record import Ending, Record
@@ -26,7 +26,7 @@ FIGURES = (
     "peak_allocated_bytes", "peak_reserved_bytes",
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
     "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "decode_bandwidth_share",
-    "prefill_matrix_share",
+    "prefill_matrix_share", "prefill_j_per_token", "decode_j_per_token", "idle_w",
     "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32",
     "ln_ppl_ratio", "ppl", "acc", "items",
 )  # fmt: skip
@@ -186,6 +186,9 @@ COLUMNS = {
     "itl_p99": Column(title="gap p99", figure="itl_p99_s", suite="throughput", kind="seconds"),
     "decode_share": Column(title="of bandwidth", figure="decode_bandwidth_share", suite="throughput", kind="percent"),
     "prefill_share": Column(title="of matrix rate", figure="prefill_matrix_share", suite="throughput", kind="percent"),
+    "prefill_j": Column(title="prefill J/token", figure="prefill_j_per_token", suite="throughput", kind="number"),
+    "decode_j": Column(title="decode J/token", figure="decode_j_per_token", suite="throughput", kind="number"),
+    "idle_w": Column(title="idle W", figure="idle_w", suite="throughput", kind="number"),
     "kld": Column(title="KL, nats", figure="kld_mean", suite="divergence", kind="number"),
     "kld_p99": Column(title="KL p99", figure="kld_p99", suite="divergence", kind="number"),
     "top1": Column(title="same top-1", figure="same_top1", suite="divergence", kind="percent"),
@@ -210,9 +213,11 @@ VIEWS = {
     ),
     "counters": ("peak", "anonymous", "file", "pss", "allocated", "reserved", "slack", "kv"),
     "speed": ("prefill", "prefill_share", "ttft", "decode", "decode_share", "itl_p99", "load"),
+    "energy": ("prefill", "prefill_j", "decode", "decode_j", "idle_w"),
     "quality": ("kld", "kld_p99", "top1", "kld_fp32", "ppl", "acc", "items"),
     "predicted": ("weights", "predicted_weights", "peak", "predicted_peak"),
 }
+ENERGY = ("prefill_j_per_token", "decode_j_per_token", "idle_w")
 PREDICTED = {
     "predicted_weights": ("weights_bytes", "predicted weights"),
     "predicted_peak": ("peak_bytes", "predicted peak"),
@@ -239,6 +244,8 @@ def _cell(table: Table, row: Row, found: dict[str, Estimate], column: Column) ->
         short = reason.split(":")[0]
         return short if short == reason else f"{short} {table.note(reason)}"
     if column.figure not in found:
+        if column.figure in ENERGY and (why := no_energy(row.records[column.suite])):
+            return f"none {table.note(why)}"
         from_fp32 = column.figure == "kld_fp32_mean"
         is_reference = wrote_anchor(row.records["divergence"]) if from_fp32 else row.precision == REFERENCE
         return "reference" if column.suite == "divergence" and is_reference else "-" if from_fp32 else "n/a"

@@ -44,7 +44,7 @@ from bench.instruments import Clock
 from bench.record import Caveat, How, Measurement, Unit
 from bench.stats import median_estimate
 from bench.suite import SuiteRun, Work, measured
-from suites import probe
+from suites import energy, probe
 
 VERSION = 2
 MAIN: dict[str, JsonValue] = {"prompt_tokens": 512, "decode_tokens": 128, "batch": 1}
@@ -161,7 +161,8 @@ def measure(run: SuiteRun) -> list[Measurement]:
             growth = max(0, run.instruments.memory.peak().total_bytes - before) / point.tokens
         if lacking:
             run.caveats.append(Caveat(kind="not_measured", text=f"throughput at {point}: {lacking}"))
-    return found + _roof_terms(run, found)
+    prompt = probe.prompt(run.engine.encode, run.settings["prompt_tokens"])
+    return found + _roof_terms(run, found) + energy.measure(run, prompt)
 
 
 def _why_not(run: SuiteRun, point: Point, growth: float) -> str | None:
