@@ -145,8 +145,7 @@ def work(settings: Mapping[str, Any]) -> Work:
 
 def measure(run: SuiteRun) -> list[Measurement]:
     """Time the main point, then every other that fits."""
-    found: list[Measurement] = []
-    growth = 0.0  # bytes that the point before needed for each of its tokens
+    found, growth = list[Measurement](), 0.0  # bytes that the point before needed for each of its tokens
     for point in points(run.settings):
         lacking = None if point.main else _why_not(run, point, growth)
         if lacking is None:

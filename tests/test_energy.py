@@ -82,7 +82,7 @@ def test_decoding_ends_where_the_context_does(engine, tmp_path, monkeypatch):  #
     found = energy.measure(run_of(engine, tmp_path, monkeypatch, meter), list(range(128)))
     decode = next(m for m in found if m.name == "decode_j")
     assert (decode.values, decode.labels["tokens"]) == ((), 9)
-    assert decode.labels["reason"] == "the window of 0.23 s is shorter than counters can tell"
+    assert decode.labels["reason"] == "the window of 0.22 s is shorter than counters can tell"
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,8 @@ def test_the_runner_never_imports_the_worker() -> None:
 
 
 PUBLIC_TO_SUITES = {
-    "bench.anchor", "bench.engine", "bench.instruments", "bench.instruments.energy", "bench.instruments.sampler", "bench.lm", "bench.record",
-    "bench.reference", "bench.stats", "bench.suite", "suites.energy", "suites.probe",
+    "bench.anchor", "bench.engine", "bench.instruments", "bench.instruments.energy", "bench.instruments.sampler",
+    "bench.lm", "bench.record", "bench.reference", "bench.stats", "bench.suite", "suites.energy", "suites.probe",
 }  # fmt: skip
 
 
