@@ -81,11 +81,12 @@ def predict(model: Model, scheme: Scheme, device: str, settings: Mapping[str, An
         kv = cache_bytes(config, scheme, held)
     except architecture.UnknownArchitecture:
         return Prediction()
-    peak = weights + kv + workspace_bytes(config, tokens) + RUNTIME_BYTES[device]
+    workspace = workspace_bytes(config, tokens)
     return Prediction(
         weights_bytes=weights,
         kv_bytes=kv,
-        peak_bytes=peak,
+        workspace_bytes=workspace,
+        peak_bytes=weights + kv + workspace + RUNTIME_BYTES[device],
         seconds=round(work_seconds(model, weights, RATES[device], work), 1),
     )
 

@@ -222,7 +222,10 @@ class Prediction(Value):
 
     weights_bytes: int | None = None
     kv_bytes: int | None = None
+    workspace_bytes: int | None = None
+    """Temporary buffers while the prompt is read."""
     peak_bytes: int | None = None
+    """All of these, and what the first pass leaves in a process of that device (`bench.predict.RUNTIME_BYTES`)."""
     seconds: float | None = None
 
 

@@ -116,7 +116,19 @@ def test_the_bottom_imports_nothing_of_the_project(name: str) -> None:
     assert ARROWS[name] == set()
 
 
-@pytest.mark.parametrize("name", ["bench.stats", "bench.figures", "bench.table", "bench.compare", "bench.across"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bench.stats",
+        "bench.figures",
+        "bench.table",
+        "bench.columns",
+        "bench.formats",
+        "bench.compare",
+        "bench.across",
+        "bench.disturbance",
+    ],
+)
 def test_views_are_pure(name: str) -> None:
     """They open, write and start nothing."""
     names = {node.module or "" for node in ast.walk(TREES[name]) if isinstance(node, ast.ImportFrom)}
