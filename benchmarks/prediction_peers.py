@@ -2,7 +2,8 @@
 """Predicted memory beside the measured, ours and the peers', on every memory cell that the results hold.
 
 `accelerate estimate-memory` asks the Hub for a configuration; its arithmetic is applied here to the same architecture
-offline: the empty model's bytes in fp32 by its own `calculate_maximum_sizes`, divided by 2, 4 or 8. `hf-mem` reads
+offline as in its `create_empty_model` and `gather_data`: the bytes of the empty `AutoModel` in fp32 by its own
+`calculate_maximum_sizes`, divided by 2, 4 or 8. `hf-mem` reads
 the headers of files on the Hub and has no offline mode: it is named and left out (it cannot predict what quantizing
 while loading gives, for it reads what is stored). Neither predicts the peak; the errors are of the quantity each
 states: weights for accelerate, weights and peak for ours. Only figures of records are printed, nothing is loaded.
@@ -32,15 +33,16 @@ TARGET, FLOOR = 0.05, 150 << 20
 @cache
 def accelerate_bytes(name: str) -> int | None:
     """Float32 bytes of a catalogue entry by accelerate's own count, None where it knows no architecture."""
+    import torch
     from accelerate import init_empty_weights
     from accelerate.utils import calculate_maximum_sizes
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModel
 
     model = next((m for m in read_catalog() if m.name == name), None)
     if model is None or not model.architecture:
         return None
     with init_empty_weights():
-        empty = AutoModelForCausalLM.from_config(AutoConfig.for_model(**dict(model.architecture)))
+        empty = AutoModel.from_config(AutoConfig.for_model(**dict(model.architecture)), dtype=torch.float32)
     return int(calculate_maximum_sizes(empty)[0])
 
 
