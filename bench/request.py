@@ -42,6 +42,8 @@ class Request(Value):
     before: Condition
     memory_limit: MemoryLimit | None = None
     """The limit it runs under; on a GPU the worker itself sets it."""
+    budget_s: float | None = None
+    """Seconds that the call's budget still holds as the worker starts, None without one."""
     cells: tuple[Asked, ...]
 
 

@@ -57,6 +57,8 @@ class Answering:
     cell: Cell
     phase: Callable[[str, int, int], None] = lambda name, done, total: None
     """Tell the person waiting: what, how many done, of how many."""
+    spent: Callable[[], bool] = lambda: False
+    """Whether the budget of the call is spent: then nothing more is begun that the answer can do without."""
     caveats: list[Caveat] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
 

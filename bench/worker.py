@@ -26,6 +26,7 @@ from bench.assemble import Assembler, now, out_of_memory
 from bench.cell import Cell, digest
 from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Stopped, TextEngine, Unsupported, backend
 from bench.errors import UserError
+from bench.instruments.neighbours import snapshot
 from bench.limits import charged_bytes
 from bench.machine import installed
 from bench.places import reference_folder
@@ -43,6 +44,7 @@ class Worker:
         self.request = request
         self.backend: Backend = backend(request.backend)
         self.store = Store(request.results)
+        self.deadline = None if request.budget_s is None else time.monotonic() + request.budget_s
         limit = request.memory_limit
         self.assembler = Assembler(
             run=request.run, machine=request.machine, backend=self.backend, before=request.before,
@@ -52,6 +54,10 @@ class Worker:
     def tell(self, event: str, **facts: Any) -> None:
         """Send one event to the runner; if it is gone, so are we."""
         os.write(self.request.events, (json.dumps({"event": event, **facts}) + "\n").encode())
+
+    def spent(self) -> bool:
+        """Whether the call's budget is spent."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
 
     def run(self) -> None:
         """Load, then answer every cell."""
@@ -71,6 +77,9 @@ class Worker:
             return
         self.tell("loaded", seconds=loading.seconds)
         for asked in self.request.cells:
+            if self.spent():
+                self.tell("spent")
+                break
             self._answer(asked, engine, tools, loading)
         engine.close()
 
@@ -122,6 +131,7 @@ class Worker:
         cell = asked.cell
         self.tell("cell", key=cell.key)
         run = self._suite_run(asked, engine, tools, loading)
+        self.assembler.since = snapshot()
         started, clock = now(), time.monotonic()
         measurements: Sequence[Measurement] = ()
         try:
@@ -158,7 +168,7 @@ class Worker:
             def tell(name: str, done: int, total: int) -> None:
                 self.tell("phase", name=name, done=done, total=total, spent_usd=engine.spent_usd)
 
-            return TextRun(cell=asked.cell, engine=engine, phase=tell)
+            return TextRun(cell=asked.cell, engine=engine, phase=tell, spent=self.spent)
         reference = asked.reference
         return SuiteRun(
             cell=asked.cell,
@@ -170,6 +180,7 @@ class Worker:
             is_reference=reference is not None and reference.key == asked.cell.unlimited.key,
             anchor=anchor_path(self.request.model, asked.cell) if reference else None,
             is_anchor=is_anchor(self.backend, asked.cell),
+            spent=self.spent,
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
         )
 

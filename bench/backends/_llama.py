@@ -158,6 +158,12 @@ class LlamaEngine:
             self.spare.close()
         self.spare = context if context.close.alive else None
 
+    def release(self) -> None:
+        """Free the context kept for the next user."""
+        if self.spare is not None:
+            self.spare.close()
+        self.spare = None
+
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Tokens by the file's own tokenizer; texts of special tokens become those tokens, as in transformers."""
         data = text.encode()

@@ -22,7 +22,7 @@ from bench.census import Census
 from bench.engine import Backend, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
 from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
-from bench.record import Caveat, Provenance
+from bench.record import Caveat, Provenance, Roof
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,8 @@ END = 256
 BASELINE_BYTES = 100_000_000
 LINEAR_WEIGHTS = 8_000_000
 OTHER_BYTES = 2_000_000
+EMBEDDING_BYTES = 500_000
+"""Of the other bytes: looked up, not read for each token."""
 CACHE_BYTES_PER_TOKEN = 1_000
 WORKSPACE_BYTES = 3_000_000
 
@@ -60,6 +62,11 @@ TRUTH = {
     "fake-int8": Truth(temperature=1.05, load_s=1.0, prefill_tokens_per_s=1600.0, decode_tokens_per_s=50.0),
     "fake-int4": Truth(temperature=1.25, load_s=0.5, prefill_tokens_per_s=1250.0, decode_tokens_per_s=80.0),
 }
+ROOF = Roof(
+    engine="known", copy_bytes_per_s=(1e9,), matrix_per_s={"fp32": (1e11,), "bf16": (5e10,), "int8": (2e11,)},
+    lacking={"fp16": "not known"},
+)  # fmt: skip
+COMPUTE = {"fake-fp32": "fp32", "fake-fp16": "bf16", "fake-int8": "int8", "fake-int4": "bf16"}
 _DEFAULTS = {scheme.precision: scheme.name for scheme in SCHEMES}
 
 
@@ -207,6 +214,8 @@ class FakeEngine:
             linear_quantized=quantized,
             linear_bits=self.scheme.bits or 0.0,
             kernels={"FakeLinear": 1},
+            embedding_bytes=EMBEDDING_BYTES,
+            compute=COMPUTE[self.scheme.name],
         )
 
     def close(self) -> None:
@@ -244,5 +253,6 @@ BACKEND = Backend(
     load=FakeEngine,
     instruments=instruments,
     anchor=True,
+    roof=lambda: ROOF,
     needs_repository=False,
 )
