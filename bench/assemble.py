@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,6 +16,7 @@ from bench.record import (
     Ending,
     Machine,
     Measurement,
+    MemoryLimit,
     Outcome,
     Prediction,
     Provenance,
@@ -37,6 +38,8 @@ class Assembler:
     machine: Machine
     backend: Backend
     before: Condition
+    memory_limit: Callable[[], MemoryLimit | None] = lambda: None
+    """The limit these records' process ran under, as its counters stand now."""
 
     def record(
         self,
@@ -65,6 +68,7 @@ class Assembler:
             texts=tuple(texts),
             warnings=(*busy(self.before, self.machine), *warnings),
             predicted=predicted,
+            memory_limit=self.memory_limit(),
             provenance=provenance,
             threads=threads,
             machine=self.machine,

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bench.cell import Kind, Model, Slug, Value
+from bench.cell import Kind, Model, Slug, Value, slug
 from bench.document import read_yaml, validate
 from bench.errors import UserError
 from bench.places import CATALOG
@@ -19,22 +20,23 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 def read_catalog(folder: Path = CATALOG) -> tuple[Model, ...]:
     """Every entry of every family file, in file and then entry order.
 
-    Raises UserError naming file, line, entry and field when a file is malformed.
+    Raises UserError naming file, line, entry and field when a file is malformed, a name or a claim's id stands
+    twice, or an entry refers to one that is not there.
     """
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise UserError(f"no catalogue in {folder}", "pass --catalog FOLDER, or run from a checkout")
-    seen: dict[str, tuple[Model, Path]] = {}
-    for path in files:
-        for index, model in enumerate(read_family(path)):
-            if model.name in seen:
-                line = read_yaml(path).line(["models", index])
-                raise UserError(
-                    f"{path}:{line}: the name {model.name!r} stands in {seen[model.name][1].name} too",
-                    "rename one of the two entries",
-                )
-            seen[model.name] = (model, path)
-    return tuple(model for model, _ in seen.values())
+    placed = [(path, index, model) for path in files for index, model in enumerate(read_family(path))]
+    _check_unique(placed)
+    names = {model.name for _, _, model in placed}
+    for path, index, model in placed:
+        for place, name in _references(model):
+            if name not in names:
+                near = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.4)
+                expected = f"nearest: {near[0]}" if near else "`bench catalog` lists the names"
+                where = f"{_at(path, index, *place)}: entry {model.name!r} field {_field(place)!r}"
+                raise UserError(f"{where}: no entry {name!r} in the catalogue", expected)
+    return tuple(model for _, _, model in placed)
 
 
 class Head(Value):
@@ -42,6 +44,44 @@ class Head(Value):
 
     family: Slug
     organisation: str | None = None
+
+
+def _references(model: Model) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Where an entry names another, and the name."""
+    if model.base_model:
+        yield ("base_model",), model.base_model
+    for number, claim in enumerate(model.claims):
+        if claim.stand_in:
+            yield ("claims", number, "stand_in"), claim.stand_in
+
+
+def _check_unique(placed: Sequence[tuple[Path, int, Model]]) -> None:
+    """Raise UserError, with both places, where a model's name or a claim's id is used again."""
+    names: dict[str, str] = {}
+    ids: dict[str, str] = {}
+    for path, index, model in placed:
+        if model.name in names:
+            raise UserError(
+                f"{_at(path, index, 'name')}: name {model.name!r} stands in {names[model.name]} already",
+                "rename one of the two entries",
+            )
+        names[model.name] = path.name
+        for number, claim in enumerate(model.claims):
+            if claim.id in ids:
+                where = _at(path, index, "claims", number, "id")
+                raise UserError(
+                    f"{where}: entry {model.name!r} field 'claims.id': {claim.id!r} is a claim of {ids[claim.id]!r}",
+                    "claims' ids are unique in the catalogue: change one",
+                )
+            ids[claim.id] = model.name
+
+
+def _at(path: Path, index: int, *place: str | int) -> str:
+    return f"{path}:{read_yaml(path).line(('models', index, *place))}"
+
+
+def _field(place: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, place))
 
 
 def read_family(path: Path) -> list[Model]:
@@ -90,3 +130,20 @@ def unmeasurable(model: Model) -> str | None:
     if model.repo is None and model.package is None:
         return f"{model.kind}: no repository is known"
     return None
+
+
+def own_model(folder: Path) -> Model:
+    """A model that no catalogue names, described by its own config.json."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is no model folder ({error})", "give a folder in Hub layout") from None
+    return Model(
+        name=slug(folder.name),
+        display=folder.name,
+        family="own",
+        organisation="-",
+        kind=Kind.OPEN,
+        repo=f"local/{folder.name}",
+        architecture=config,
+    )

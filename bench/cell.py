@@ -5,13 +5,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 """A name that is also a folder of `results/`: lower case, no spaces."""
+
+
+def slug(name: str) -> str:
+    """A name that can be a folder of `results/`."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
 
 
 class Value(BaseModel):
@@ -130,6 +136,71 @@ class Remote(Value):
     """Date and source of the prices."""
 
 
+class Quantity(StrEnum):
+    """What a claim is about; its bounds are in the base unit of that quantity."""
+
+    PEAK = "peak memory"
+    """Bytes of the process at their highest, loading included."""
+    WEIGHTS = "weights"
+    """Bytes of the loaded weights."""
+    DECODE = "decode speed"
+    """Tokens per second at the claim's batch."""
+    VOCABULARY = "vocabulary"
+    """Rows of the embedding."""
+    GROWTH = "vocabulary growth"
+    """Rows of the embedding beyond those of the base model."""
+    PARAMETERS = "parameters"
+    TRAINED = "trained parameters"
+    """The product of the claim's factors."""
+    TRAINING = "training"
+    """Time, money or memory of training, which this project does not measure."""
+
+
+class Claim(Value):
+    """One statement about a model that can be held against a figure, or the reason why it cannot."""
+
+    id: Slug
+    """Unique in the catalogue."""
+    text: str
+    """What is stated, in our own words."""
+    source: str
+    """Who states it, and where."""
+    quantity: Quantity
+    at_least: float | None = None
+    """Lower bound in base units (bytes, tokens per second, rows, parameters), None if there is none."""
+    at_most: float | None = None
+    """Upper bound in base units; for memory, the budget."""
+    precision: Precision | None = None
+    """The precision it speaks of, None where none matters."""
+    scheme: Slug | None = None
+    """The scheme it names (`gptq-int8` …), None if any of the precision will do. Others stand in and are named."""
+    tokens: int | None = Field(default=None, gt=0)
+    """Positions held at the peak, prompt and generated together; None for a suite's own."""
+    batch: int = Field(default=1, gt=0)
+    stand_in: Slug | None = None
+    """Catalogue entry of the same architecture that is measured where this one cannot be loaded."""
+    factors: tuple[int, ...] = ()
+    """Numbers whose product is the quantity, where arithmetic decides it."""
+    untestable: str | None = None
+    """Why no figure of ours can decide it, None if one can."""
+    contradiction: str | None = None
+    """What speaks against it elsewhere, in our own words."""
+
+    @model_validator(mode="after")
+    def _decidable(self) -> Claim:
+        bounded = self.at_least is not None or self.at_most is not None
+        if not self.untestable and not bounded:
+            raise ValueError("a claim needs `at_least` or `at_most`, or `untestable` with the reason")
+        if not self.untestable and self.quantity is Quantity.TRAINING:
+            raise ValueError("training is not measured here: say why in `untestable`")
+        if self.quantity is Quantity.TRAINED and not self.untestable and not self.factors:
+            raise ValueError("trained parameters need `factors`")
+        measured = {Quantity.PEAK, Quantity.WEIGHTS, Quantity.DECODE}
+        if self.quantity in measured and not self.untestable and self.precision is None:
+            raise ValueError(f"a claim about {self.quantity} needs a `precision`")
+        return self
+
+
 class Model(Value):
     """One catalogue entry that can be asked for by name."""
 
@@ -181,11 +252,17 @@ class Model(Value):
     """Where the figures and statements come from; `computed` if by us."""
     notes: tuple[str, ...] = ()
     """Contradictions and traps worth printing beside it."""
+    claims: tuple[Claim, ...] = ()
+    """Statements about its size and speed that can be held against figures."""
 
     @property
     def default_weights(self) -> Weights:
         """The package if one ships it, else the Hub."""
         return Weights.PACKAGE if self.package else Weights.HUB
+
+
+MEMORY_LIMIT = "memory_limit_bytes"
+"""The setting that holds a cell's hard memory limit."""
 
 
 class Cell(Value):
@@ -214,9 +291,21 @@ class Cell(Value):
         return digest(self.model_dump(mode="json"))
 
     @property
-    def load_key(self) -> tuple[str, str, str, str, str, str]:
+    def load_key(self) -> tuple[str | int | None, ...]:
         """Cells with equal load keys are answered by one loaded model in one process."""
-        return (self.device, self.model, self.weights, self.source, self.backend, self.scheme)
+        limit = self.memory_limit_bytes
+        return (self.device, self.model, self.weights, self.source, self.backend, self.scheme, limit)
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """The hard limit its process runs under, None if there is none: a limited cell is another question."""
+        limit = self.settings.get(MEMORY_LIMIT)
+        return limit if isinstance(limit, int) else None
+
+    @property
+    def unlimited(self) -> Cell:
+        """The same question without a memory limit, which changes no answer but whether there is one."""
+        return self.model_copy(update={"settings": {k: v for k, v in self.settings.items() if k != MEMORY_LIMIT}})
 
     def __str__(self) -> str:
         return f"{self.model} {self.precision} ({self.backend} {self.scheme}) {self.suite}"

@@ -36,6 +36,12 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class Across(StrEnum):
+    """What may differ between rows that `bench compare` puts side by side."""
+
+    BACKEND = "backend"
+
+
 class DeviceKind(StrEnum):
     """Which device measures."""
 
@@ -54,38 +60,64 @@ Profile = Annotated[str, typer.Option("--profile", help="smoke, standard or full
 Tasks = Annotated[list[str], typer.Option("--task", help="lm-eval tasks by name instead of the offline ones.")]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="Folder of the catalogue.", show_default=False)]
+MemoryLimit = Annotated[
+    str, typer.Option("--memory-limit", help="Run under a hard limit: 12GB, 12GiB, or bytes.", show_default=False)
+]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the records.", show_default=False)]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.")]
 
 
 @app.command()
 def catalog(
-    model: Models = [],  # noqa: B006 - typer reads defaults, nobody changes them
+    name: Annotated[list[str], typer.Argument(help="Names or globs; one entry is shown in full.")] = [],  # noqa: B006 - typer reads defaults, nobody changes them
+    model: Models = [],  # noqa: B006
+    backend: Annotated[str, typer.Option("--backend", help="Engine whose needs are predicted.")] = "transformers",
+    device: Device = None,
     format: FormatOption = Format.TABLE,
     folder: CatalogFolder = CATALOG,
+    results: ResultsFolder = RESULTS,
 ) -> None:
-    """List the catalogue: what can be asked for by name, and what can never be measured and why."""
+    """List the catalogue: what each entry is, needs here and gave, or why it never can be; with a NAME, all of one."""
     from bench import catalog as entries
-    from bench.table import Table, to_csv, to_json
+    from bench import machine, overview
+    from bench.engine import backend as get_backend
+    from bench.table import to_csv, to_json
 
-    models = entries.read_catalog(folder)
-    if model:
-        models = tuple(entries.select(models, _split(model)))
-    rows: list[dict[str, Any]] = [
-        {
-            "name": m.name, "organisation": m.organisation, "kind": str(m.kind), "parameters": m.parameters,
-            "base": m.base, "repo": m.repo, "not_measurable": entries.unmeasurable(m),
-        }
-        for m in models
-    ]  # fmt: skip
+    every = entries.read_catalog(folder)
+    chosen = entries.select(every, _split([*name, *model])) if name or model else every
+    store = _store(results)
+    kind = device.value if device else machine.device_kind()
+    engine, described, free = get_backend(backend), machine.describe(kind), machine.free_bytes(kind)
+    needed = {m.name: overview.needs(m, engine, described, free) for m in chosen}
+    rows = _rows(store)
+    done = overview.measured(rows)
     if format in {Format.CSV, Format.JSON}:
-        out.print(to_csv(rows) if format is Format.CSV else to_json(rows), end="", markup=False)
-        return
-    table = Table(["name", "organisation", "parameters", "kind", "weights or reason"])
-    for row in rows:
-        count = f"{row['parameters'] / 1e6:,.0f} M" if row["parameters"] else ""
-        table.rows.append([row["name"], row["organisation"], count, row["kind"], row["not_measurable"] or row["repo"]])
-    _print_table(table, format)
+        flats = [overview.flat(m, needed[m.name], done.get(m.name)) for m in chosen]
+        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+    elif len(chosen) == 1:
+        _print_entry(chosen[0], overview.entry(chosen[0], needed[chosen[0].name]), every, rows, store, format)
+    else:
+        _print_table(overview.listing(chosen, needed, done), format)
+    _exit_for_unreadable(store)
+
+
+def _print_entry(
+    model: Any, facts: list[tuple[str, str]], every: Sequence[Any], rows: list[Any], store: Any, format: Format
+) -> None:
+    """One entry: what the catalogue says, what was measured, and what became of its claims."""
+    from bench.claims import judge, people
+
+    width = max(len(label) for label, _ in facts)
+    for label, text in facts:
+        line = f"- {label}: {escape(text)}" if format is Format.MD else f"[bold]{label:<{width}}[/]  {escape(text)}"
+        out.print(line)
+    judged = judge([model], store.records(), every)
+    if judged:
+        out.print("\nclaims")
+        _print_table(people(judged), format)
+    own = [row for row in rows if row.model == model.name]
+    if own:
+        _print_rows(own, "default", format)
 
 
 @app.command()
@@ -101,6 +133,7 @@ def plan(
     device: Device = None,
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
+    memory_limit: MemoryLimit = "",
     format: FormatOption = Format.TABLE,
     folder: CatalogFolder = CATALOG,
     results: ResultsFolder = RESULTS,
@@ -109,7 +142,9 @@ def plan(
     from bench.table import Table, to_csv, to_json
     from bench.units import human_bytes, human_seconds
 
-    selection = _selection(model, precision, scheme, backend, suite, weights, profile, task, device, missing, force)
+    selection = _selection(
+        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit
+    )
     made, _, _ = _plan(selection, folder, results)
     rows: list[dict[str, Any]] = [
         {
@@ -156,6 +191,7 @@ def run(
     device: Device = None,
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
+    memory_limit: MemoryLimit = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="A new run even if the last one was interrupted.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds one load or cell may take.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.")] = None,
@@ -168,7 +204,9 @@ def run(
     from bench.measure import continued, run_plan
     from bench.runner import Limits
 
-    selection = _selection(model, precision, scheme, backend, suite, weights, profile, task, device, missing, force)
+    selection = _selection(
+        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit
+    )
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
     made, run_id, resumed = continued(made, selection, store, fresh=fresh)
@@ -216,7 +254,10 @@ def show(
     rows = _filter(_rows(store), model, precision, scheme, backend, device)
     if format in {Format.CSV, Format.JSON}:
         flats = [
-            flat(record) for row in rows for name, record in row.records.items() if not suite or name in _split(suite)
+            flat(record, row.lent(name))
+            for row in rows
+            for name, record in row.records.items()
+            if not suite or name in _split(suite)
         ]
         out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
     else:
@@ -231,14 +272,96 @@ def compare(
     scheme: Schemes = [],  # noqa: B006
     backend: Backends = [],  # noqa: B006
     device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
+    across: Annotated[str, typer.Option("--across", help="backend: the engines of a model side by side.")] = "",
     format: FormatOption = Format.TABLE,
     results: ResultsFolder = RESULTS,
 ) -> None:
-    """Compare each precision with the same model's own 16-bit row on the same device."""
+    """Compare each precision with the same model's own 16-bit row on the same device, or engines with each other."""
+    if across and across not in list(Across):
+        raise UserError(f"nothing to compare across {across!r}", f"one of: {', '.join(Across)}")
     store = _store(results)
+    if across:
+        _print_across(_filter(_rows(store), model, precision, scheme, backend, device), format)
+        _exit_for_unreadable(store)
+        return
     rows = _filter(_rows(store), model, [], [], backend, device)
     _print_comparisons(rows, format, only=_filter(rows, [], precision, scheme, [], "*"))
     _exit_for_unreadable(store)
+
+
+@app.command()
+def claims(
+    model: Models = [],  # noqa: B006
+    run: Annotated[
+        bool, typer.Option("--run", help="Measure undecided memory claims that this machine can, each under its limit.")
+    ] = False,
+    weights: WeightsFrom = "",
+    backend: Backends = ["transformers"],  # noqa: B006
+    device: Device = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds one load or cell may take.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    format: FormatOption = Format.TABLE,
+    folder: CatalogFolder = CATALOG,
+    results: ResultsFolder = RESULTS,
+) -> None:
+    """Hold the catalogue's claims against the records: holds, fails, computed only or untested, with the evidence."""
+    from bench.catalog import read_catalog, select
+    from bench.claims import counts, flat, judge, people
+    from bench.table import to_csv, to_json
+
+    every = read_catalog(folder)
+    chosen = select(every, _split(model)) if model else every
+    store = _store(results)
+    judged = judge(chosen, list(store.records()), every)
+    failed = False
+    if run:
+        selection = _selection([], [], [], backend, [], weights, "standard", [], device, missing=False, force=True)
+        failed = _run_claims(judged, selection, folder, store, timeout, threads, quiet=quiet)
+        judged = judge(chosen, list(store.records()), every)
+    if format in {Format.CSV, Format.JSON}:
+        rows = [flat(item) for item in judged]
+        out.print(to_csv(rows) if format is Format.CSV else to_json(rows), end="", markup=False)
+    elif judged:
+        _print_table(people(judged), format)
+        out.print(counts(judged))
+    else:
+        out.print("no claims: these entries make none")
+    _exit_for_unreadable(store)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _run_claims(
+    judged: Any, selection: Any, folder: Path, store: Any, timeout: float | None, threads: int | None, *, quiet: bool
+) -> bool:
+    """Measure what can decide these claims; returns whether a cell failed."""
+    from dataclasses import replace
+
+    from bench.claims import selections
+    from bench.limits import capacity_bytes
+    from bench.machine import describe
+    from bench.measure import continued, run_plan, together
+    from bench.runner import Limits
+
+    _require_backends(selection.backends)
+    described = describe(selection.device)
+    asked, left = selections(judged, selection, capacity_bytes(described))
+    made = together([_plan(item, folder, store.root)[0] for item in asked])
+    whole = replace(selection, models=("claims", *sorted({name for item in asked for name in item.models})))
+    made, run_id, _ = continued(made, whole, store, fresh=False)
+    for line in [*left, *dict.fromkeys(f"{item.model} {item.what}: {item.reason}" for item in made.left_out)]:
+        err.print(f"left out: {line}", markup=False)
+    if not made.cells:
+        err.print("nothing to run")
+        return False
+    records = run_plan(
+        made, whole, store, described, run_id, Limits(timeout_s=timeout, threads=threads), err, quiet=quiet
+    )
+    failed = [record for record in records if not record.outcome.ending.settled]
+    for record in failed:
+        err.print(f"{record.cell}: {record.outcome.ending}: {record.outcome.reason}", markup=False, style="red")
+    return bool(failed)
 
 
 @app.command()
@@ -252,11 +375,11 @@ def publish(
     from bench.publish import publish as write
 
     store = _store(results)
-    rows = _rows(store)
+    records = list(store.records())
     if store.unreadable:
         raise UserError(f"not published: {store.unreadable[0]}", "")
     path = folder / "README.md"
-    stale = write(path, read_catalog(folder), rows, check=check)
+    stale = write(path, read_catalog(folder), records, check=check)
     if check and stale:
         err.print(f"{path} is stale: run `bench publish`")
         raise typer.Exit(1)
@@ -270,7 +393,6 @@ def doctor() -> None:
     from bench.engine import backend as get_backend
     from bench.engine import backend_names
     from bench.places import cache_folder
-    from bench.runner import free_bytes
     from bench.units import human_bytes
 
     kind = machine.device_kind()
@@ -283,7 +405,7 @@ def doctor() -> None:
     facts.append(("host", f"{found.logical_cpus} CPUs ({', '.join(found.cpu_flags)}), {memory}"))
     if kind == "cuda":
         facts.append(("GPU", f"{human_bytes(found.gpu_memory_bytes or 0)}, driver {found.driver}, CUDA {found.cuda}"))
-    facts.append(("can load", f"models of up to about {human_bytes(free_bytes(kind))}"))
+    facts.append(("can load", f"models of up to about {human_bytes(machine.free_bytes(kind))}"))
     load = "unknown" if state.load_1min is None else f"{state.load_1min:.2f}"
     advice = " (busy: close other programs before measuring)" if (state.load_1min or 0) > found.logical_cpus / 2 else ""
     facts.append(("load", load + advice))
@@ -315,8 +437,10 @@ def _split(values: Sequence[str]) -> list[str]:
 def _selection(
     model: list[str], precision: list[str], scheme: list[str], backend: list[str], suite: list[str], weights: str,
     profile: str, task: list[str], device: DeviceKind | None, missing: bool, force: bool,
+    memory_limit: str = "",
 ) -> Any:  # fmt: skip
-    from bench.machine import available, device_kind
+    from bench import limits
+    from bench.machine import available, describe, device_kind
     from bench.plan import Selection
 
     known = [p.value for p in Precision]
@@ -332,6 +456,10 @@ def _selection(
         raise UserError(f"no weights {weights!r}", "hub, package or local=FOLDER")
     if path and not Path(path).exists():
         raise UserError(f"no folder {path}", "give an existing folder in Hub layout")
+    device_name = device.value if device else device_kind()
+    limit = limits.parse_bytes(memory_limit) if memory_limit else None
+    if limit:
+        limits.check(limit, limits.capacity_bytes(describe(device_name)))
     return Selection(
         models=tuple(_split(model)),
         precisions=tuple(Precision(name) for name in _split(precision)),
@@ -342,9 +470,10 @@ def _selection(
         path=path or None,
         profile=profile,
         tasks=tuple(_split(task)),
-        device=device.value if device else device_kind(),
+        device=device_name,
         missing=missing,
         force=force,
+        memory_limit_bytes=limit,
     )
 
 
@@ -352,11 +481,10 @@ def _plan(selection: Any, folder: Path, results: Path) -> tuple[Any, Any, Any]:
     from bench import machine
     from bench.catalog import read_catalog
     from bench.plan import make_plan
-    from bench.runner import free_bytes
 
     store = _store(results)
     described = machine.describe(selection.device)
-    made = make_plan(selection, read_catalog(folder), described, store.records(), free_bytes(selection.device))
+    made = make_plan(selection, read_catalog(folder), described, store.records(), machine.free_bytes(selection.device))
     for line in store.unreadable:
         err.print(f"left unread: {line}", markup=False, style="yellow")
     return made, described, store
@@ -459,6 +587,27 @@ def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | Non
         out.print("no records match; `bench run` makes some")
 
 
+def _print_across(rows: list[Any], format: Format) -> None:
+    from bench.across import across, across_table, flat_across, footnotes
+    from bench.table import to_csv, to_json
+
+    groups, alone = across(rows)
+    if format in {Format.CSV, Format.JSON}:
+        flats = flat_across(groups)
+        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+        return
+    for group in groups:
+        table = format is Format.TABLE
+        out.print(f"\n[bold]{escape(group.title)}[/]" if table else f"## {group.title}\n")
+        _print_table(across_table(group), format)
+        for line in footnotes(group):
+            out.print(line if table else f"- {line}", markup=False, style="dim" if table else None)
+    for line in alone:
+        out.print(line, markup=False)
+    if not rows:
+        out.print("no records match; `bench run` makes some")
+
+
 def _print_table(table: Any, format: Format) -> None:
     from bench.table import markdown
 
@@ -473,6 +622,7 @@ def _print_table(table: Any, format: Format) -> None:
         "model",
         "precision",
         "scheme",
+        "engine",
         "suite",
         "device",
         "task",
@@ -480,7 +630,10 @@ def _print_table(table: Any, format: Format) -> None:
         "name",
         "organisation",
         "kind",
-        "weights or reason",
+        "measured or reason",
+        "claim",
+        "stated",
+        "evidence",
     }
     for title in table.titles:
         rich_table.add_column(title, justify="left" if title in text else "right", overflow="fold")

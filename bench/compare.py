@@ -37,17 +37,17 @@ class Comparison:
 
 def compare(rows: Sequence[Row]) -> tuple[list[Comparison], list[str]]:
     """Every row that has a 16-bit row beside it, and one line for each that has none."""
-    references: dict[tuple[str, ...], Row] = {}
+    references: dict[tuple[str | int | None, ...], Row] = {}
     for row in rows:
-        key = (row.device, row.model, row.weights, row.backend)
+        key = (row.device, row.model, row.weights, row.backend, row.limit)
         if row.precision == REFERENCE and (key not in references or row.scheme == _reference_scheme(row)):
             references[key] = row
     found, alone = [], []
     for row in rows:
-        reference = references.get((row.device, row.model, row.weights, row.backend))
+        reference = references.get((row.device, row.model, row.weights, row.backend, row.limit))
         if reference is None:
             alone.append(
-                f"{row.model} {row.precision} ({row.backend}, {row.device}): no {REFERENCE} row to compare with"
+                f"{row.name} {row.precision} ({row.backend}, {row.device}): no {REFERENCE} row to compare with"
             )
         elif reference is not row:
             found.append(
@@ -132,7 +132,7 @@ def ratio_table(comparisons: Sequence[Comparison]) -> Table:
     )
     for item in comparisons:
         found = item.row.figures()
-        cells = [item.row.model, item.row.precision, item.row.scheme]
+        cells = [item.row.name, item.row.precision, item.row.scheme]
         cells += [
             _ratio(item, name)
             for name in ("weights_bytes", "peak_bytes", "prefill_tokens_per_s", "decode_tokens_per_s")
@@ -157,7 +157,7 @@ def task_table(comparisons: Sequence[Comparison]) -> Table:
     table = Table(["model", "precision", "task", "verdict", "difference", "lost", "gained", "items", "McNemar p"])
     for item in comparisons:
         for task in item.tasks:
-            head = [item.row.model, item.row.precision, task.task]
+            head = [item.row.name, item.row.precision, task.task]
             if task.result is None:
                 table.rows.append([*head, task.reason, "", "", "", "", ""])
                 continue

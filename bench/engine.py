@@ -35,6 +35,15 @@ class Unsupported(Exception):
     """This backend, device or architecture cannot do it at all; the message is the reason a table prints."""
 
 
+def check_context(tokens: int, context_length: int) -> None:
+    """Refuse a sequence of more positions than the model was made for: its figures would mean nothing.
+
+    Raises Unsupported.
+    """
+    if tokens > context_length:
+        raise Unsupported(f"{tokens} tokens are more than this model's context of {context_length}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadRequest:
     """What to load, all that a backend is told."""
@@ -117,7 +126,8 @@ class Generation(Protocol):
     def step(self) -> list[int]:
         """The next token of each sequence, back on the host when this returns.
 
-        The first call reads the logits that prefill left; every later one decodes one token.
+        The first call reads the logits that prefill left; every later one decodes one token. Raises Unsupported
+        when the context is full.
         """
 
     @property
@@ -155,11 +165,14 @@ class Engine(Protocol):
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> Generation:
         """Read prompts of equal length; returns when the first logits are there.
 
-        Tokens in `suppress` are never generated. Raises DoesNotFit.
+        Tokens in `suppress` are never generated. Raises DoesNotFit, and Unsupported for more tokens than the context.
         """
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Log-probabilities (nats), float32, shape (len(tokens) - 1, vocabulary): row i predicts tokens[i + 1]."""
+        """Log-probabilities (nats), float32, shape (len(tokens) - 1, vocabulary): row i predicts tokens[i + 1].
+
+        Raises Unsupported for more tokens than the context, as `score` does.
+        """
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
         """Score rows in float32, batched as the engine likes; `done` hears how many rows are finished."""
@@ -194,6 +207,8 @@ class Backend:
     """The scheme as a given machine stores it, where its kernels repack weights."""
     versions: tuple[str, ...] = ()
     """Further distributions whose versions belong in a record."""
+    anchor: bool = False
+    """Whether its fp32 row is the one that rows of every engine are compared with (`bench.anchor`)."""
     needs_repository: bool = field(default=True)
     """Whether a model must have weights to load; the fake backend does not."""
 

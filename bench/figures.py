@@ -96,7 +96,39 @@ def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
             "same_top1": mean_estimate(found["same_top1"].values),
             "ln_ppl_ratio": mean_estimate(differences),
         }
+    if "anchor_kld_nat" in found:
+        result |= _from_fp32(found["anchor_kld_nat"], found["anchor_same_top1"])
     return result
+
+
+def _from_fp32(kld: Measurement, top1: Measurement) -> dict[str, Estimate]:
+    return {
+        "kld_fp32_mean": clustered_mean(kld.values, int(_number(kld, "window_tokens"))),
+        "same_top1_fp32": mean_estimate(top1.values),
+    }
+
+
+def reference_figures(record: Record, reference: Record) -> dict[str, Estimate]:
+    """How far the 16-bit row `reference` is from fp32, where the fp32 row's `record` had to measure that.
+
+    Of two rows in one run the 16-bit one comes first, when there is no fp32 row yet. Empty if `record` did not
+    measure it, or measured it of something else.
+    """
+    kld, top1 = record.measurement("anchor_reference_kld_nat"), record.measurement("same_top1")
+    if kld is None or top1 is None or not str(kld.labels["reference"]).startswith(f"{reference.cell.key}-"):
+        return {}
+    return _from_fp32(kld, top1)
+
+
+def wrote_anchor(record: Record) -> bool:
+    """Whether this is the fp32 row that rows of every engine are compared with."""
+    return record.measurement("anchor_reference_kld_nat") is not None
+
+
+def anchor_of(record: Record) -> str | None:
+    """The fp32 reference of all engines that this record was compared with (or is), None if there was none."""
+    found = record.measurement("anchor_kld_nat") or record.measurement("anchor_reference_kld_nat")
+    return str(found.labels["anchor"]) if found else None
 
 
 def _exponential(estimate: Estimate) -> Estimate:

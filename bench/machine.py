@@ -132,6 +132,16 @@ def _cpu() -> tuple[str, frozenset[str]]:
     return " ".join(name.split()), frozenset(flags) & FLAGS
 
 
+def free_bytes(kind: str) -> int:
+    """Memory a worker could have now, 0 where that is not known before it starts."""
+    if kind == "cuda":
+        found = gpu()
+        return int(found["memory_bytes"]) if found else 0
+    available = psutil.virtual_memory().available
+    limit = container_limit_bytes()
+    return min(available, limit) if limit else available
+
+
 def condition() -> Condition:
     """The machine's state now."""
     try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -34,6 +35,17 @@ def continued(plan: Plan, selection: Selection, store: Store, *, fresh: bool) ->
     if not cells and not any(item.planned for item in left):
         runs.finish(selection.key)
     return replace(plan, cells=cells, left_out=left, settled=plan.settled + skipped), run, skipped
+
+
+def together(plans: Sequence[Plan]) -> Plan:
+    """Several plans as one: equal loads side by side, no cell twice."""
+    cells = {planned.cell.key: planned for plan in plans for planned in plan.cells}
+    return Plan(
+        cells=tuple(sorted(cells.values(), key=lambda planned: str(planned.cell.load_key))),
+        left_out=tuple(left for plan in plans for left in plan.left_out),
+        settled=sum(plan.settled for plan in plans),
+        seconds=sum(plan.seconds for plan in plans),
+    )
 
 
 def run_plan(

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 import suites
 from bench import catalog, predict
-from bench.cell import REFERENCE, Cell, Kind, Model, Precision, Scheme, Weights, digest
+from bench.cell import MEMORY_LIMIT, REFERENCE, Cell, Kind, Model, Precision, Scheme, Weights, digest, slug
 from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
 from bench.machine import installed
@@ -28,6 +28,9 @@ ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4)
 """The reference first: the others are compared with what it leaves."""
 HEADROOM = 0.97
 """Share of the memory that a predicted peak may take before a cell is left out."""
+
+GENERATED = 32
+"""Tokens generated at a chosen context, the rest is prompt: the same cache at the end, and prefill needs more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,10 @@ class Selection:
     """Only what no settled record of this device and these versions answers."""
     force: bool = False
     """Try cells that are predicted not to fit."""
+    memory_limit_bytes: int | None = None
+    """Hard limit of every process, None for none."""
+    tokens: int | None = None
+    """Positions that the memory suite holds at its peak, None for the profile's own."""
 
     @property
     def key(self) -> str:
@@ -159,7 +166,7 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
     """The models a selection names: catalogue entries, else a Hub repository, else the local folder itself."""
     patterns = list(selection.models)
     if selection.path and not patterns:
-        return [_own_model(Path(selection.path).resolve())]
+        return [catalog.own_model(Path(selection.path).resolve())]
     if not patterns:
         return [model for model in models if model.name == catalog.DEFAULT_MODEL]
     known, unknown = [], []
@@ -175,28 +182,6 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
     if selection.path and len(found) > 1:
         raise UserError(f"--weights local=FOLDER is one model, {len(found)} are selected", "name one with --model")
     return found
-
-
-def _own_model(folder: Path) -> Model:
-    """A model that no catalogue names, described by its own config.json."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is no model folder ({error})", "give a folder in Hub layout") from None
-    return Model(
-        name=slug(folder.name),
-        display=folder.name,
-        family="own",
-        organisation="-",
-        kind=Kind.OPEN,
-        repo=f"local/{folder.name}",
-        architecture=config,
-    )
-
-
-def slug(name: str) -> str:
-    """A name that can be a folder of `results/`."""
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "model"
 
 
 def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str, Scheme | None]]:
@@ -226,6 +211,12 @@ def _planned(
     settings: dict[str, JsonValue] = dict(found.PROFILES[selection.profile])
     if selection.tasks and "tasks" in settings:
         settings["tasks"] = list(selection.tasks)
+    profile = selection.profile
+    if selection.tokens and name == "memory":
+        profile = f"tokens-{selection.tokens}"
+        settings |= context(selection.tokens)
+    if selection.memory_limit_bytes:
+        settings[MEMORY_LIMIT] = selection.memory_limit_bytes
     cell = Cell(
         model=model.name,
         weights=weights,
@@ -236,7 +227,7 @@ def _planned(
         precision=scheme.precision,
         suite=name,
         suite_version=found.VERSION,
-        profile=selection.profile,
+        profile=profile,
         settings=settings,
         device=machine.device,
     )
@@ -246,17 +237,24 @@ def _planned(
     return Planned(cell=cell, model=model, scheme=scheme, predicted=predicted, path=selection.path, reference=reference)
 
 
+def context(tokens: int) -> dict[str, int]:
+    """The memory suite's settings that hold so many positions at the peak."""
+    generated = min(GENERATED, tokens - 1)
+    return {"prompt_tokens": tokens - generated, "decode_tokens": generated}
+
+
 def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
     """The divergence cell that this one is compared with: the same question at the reference precision."""
     scheme = backend(cell.backend).default_scheme(REFERENCE, machine_kind)
     if scheme is None:
         return None
-    return cell.model_copy(update={"scheme": scheme.name, "precision": scheme.precision})
+    return cell.unlimited.model_copy(update={"scheme": scheme.name, "precision": scheme.precision})
 
 
 def _with_references(cells: list[Planned], selection: Selection, machine: Machine) -> list[Planned]:
     """Add the reference's divergence where others need it and this machine's cache does not hold it."""
-    keys = {planned.cell.key for planned in cells}
+    keys = {planned.cell.unlimited.key for planned in cells}
+    selection = replace(selection, memory_limit_bytes=None)
     added: list[Planned] = []
     for planned in cells:
         cell = planned.reference
@@ -297,11 +295,13 @@ def _by_size(cells: list[Planned], free_bytes: int, force: bool) -> tuple[list[P
     fitting: list[Planned] = []
     too_large: list[LeftOut] = []
     for planned in cells:
-        wanted = planned.predicted.peak_bytes or 0
-        if wanted <= HEADROOM * free_bytes:
+        wanted, limit = planned.predicted.peak_bytes or 0, planned.cell.memory_limit_bytes
+        room = min(HEADROOM * free_bytes, limit or free_bytes)
+        if wanted <= room:
             fitting.append(planned)
             continue
-        reason = f"does not fit: predicted {human_bytes(wanted)}, {human_bytes(free_bytes)} are free"
+        there = f"{human_bytes(limit)} is the limit" if limit == room else f"{human_bytes(free_bytes)} are free"
+        reason = f"does not fit: predicted {human_bytes(wanted)}, {there}"
         what = f"{planned.cell.precision} {planned.cell.suite}"
         too_large.append(LeftOut(model=planned.cell.model, what=what, reason=reason, planned=planned))
     return fitting, too_large

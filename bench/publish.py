@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench import architecture, predict
 from bench.catalog import unmeasurable
-from bench.cell import Model
+from bench.cell import Kind, Model, Precision
+from bench.claims import COMPUTED_ON, COMPUTED_WITH, Judged, Verdict, counts, judge
 from bench.compare import compare, ratio_table, task_table
+from bench.engine import backend
 from bench.errors import UserError
-from bench.record import Ending
-from bench.table import VIEWS, Row, footnotes, markdown, people
+from bench.overview import measured as with_figures
+from bench.overview import size
+from bench.record import Record
+from bench.table import VIEWS, Row, footnotes, markdown, newest, people
+
+SEED = "seed table"
+"""The source that marks an entry of a family in the seed's table of projects."""
+COMPUTED_AT = (Precision.FP16, Precision.INT8, Precision.INT4)
 
 
 def marker(name: str, end: str) -> str:
@@ -19,9 +28,128 @@ def marker(name: str, end: str) -> str:
     return f"<!-- bench:{name}:{end} -->"
 
 
-def blocks(models: Sequence[Model], rows: Sequence[Row]) -> dict[str, str]:
+def blocks(models: Sequence[Model], records: Iterable[Record]) -> dict[str, str]:
     """The generated blocks by name."""
-    return {"measured": measured(rows), "catalogue": catalogue(models, rows)}
+    known = list(records)
+    rows = newest(known)
+    tuned = projects(models)
+    plain = [model for model in models if model not in tuned]
+    return {
+        "bases": base_models(plain, rows),
+        "projects": model_spec(tuned, rows),
+        "measured": measured(rows),
+        "claims": claims(judge(models, known)),
+    }
+
+
+def projects(models: Sequence[Model]) -> list[Model]:
+    """The rows of the model spec: whatever a family of the seed's table made from another model.
+
+    Frameworks and applications stand there too, as they do in the seed; instruction-tuned siblings that the makers
+    of a base model published beside it stand with that base.
+    """
+    told = {model.family for model in models if SEED in model.sources}
+    return [m for m in models if m.kind is Kind.NOT_A_MODEL or (m.family in told and (m.base or SEED in m.sources))]
+
+
+def base_models(models: Sequence[Model], rows: Sequence[Row]) -> str:
+    """By organisation, each model with its size, the bytes of its weights by precision, licence and what is known."""
+    done = with_figures(rows)
+    parts = []
+    for organisation in sorted({model.organisation for model in models}, key=str.lower):
+        here = [model for model in models if model.organisation == organisation]
+        parts.append(f"### {organisation}\n")
+        lines = [
+            "| model | parameters | weights at fp16 / int8 / int4, computed | licence | here |",
+            "| --- | ---: | ---: | --- | --- |",
+        ]
+        lines += [_line(_named(m), size(m), weights(m), m.licence, _here(m, done)) for m in here]
+        parts.append("\n".join(lines) + "\n")
+        parts.append(_notes(here, claims=True))
+    return "\n".join(filter(None, parts))
+
+
+def model_spec(models: Sequence[Model], rows: Sequence[Row]) -> str:
+    """The seed's five columns in our own words, and what is known here."""
+    done = with_figures(rows)
+    lines = [
+        "| project | base model | data | fine-tune | hardware and cost, as claimed | here |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [_line(_named(m), m.base, m.data, m.finetune, m.claim, _here(m, done)) for m in models]
+    return "\n".join(lines) + "\n\n" + _notes(models)
+
+
+def weights(model: Model) -> str:
+    """`12.6 / 6.5 / 3.9 GiB`: computed from the architecture; empty where it is unknown."""
+    if model.architecture is None:
+        return ""
+    engine = backend(COMPUTED_WITH)
+    sizes = []
+    for precision in COMPUTED_AT:
+        scheme = engine.default_scheme(precision, COMPUTED_ON)
+        try:
+            sizes.append(predict.weights_bytes(model.architecture, scheme) if scheme else 0)
+        except architecture.UnknownArchitecture:
+            return ""
+    unit, divisor = ("GiB", 2**30) if sizes[0] >= 2**30 else ("MiB", 2**20)
+    digits = 0 if unit == "MiB" or sizes[-1] / divisor >= 10 else 1
+    return " / ".join(f"{count / divisor:.{digits}f}" for count in sizes) + f" {unit}"
+
+
+def claims(judged: Sequence[Judged]) -> str:
+    """Every claim with its verdict, evidence, and what speaks against it; what cannot be tested folded away."""
+    open_to_test = [item for item in judged if item.verdict is not Verdict.NOT_TESTABLE]
+    closed = [item for item in judged if item.verdict is Verdict.NOT_TESTABLE]
+    parts = [counts(judged).capitalize() + ".\n"]
+    if open_to_test:
+        parts.append(_claim_table(open_to_test, "evidence"))
+    if closed:
+        summary = f"<summary>{len(closed)} claims that inference cannot test</summary>"
+        parts.append(f"<details>\n{summary}\n\n{_claim_table(closed, 'why not')}\n</details>\n")
+    return "\n".join(parts)
+
+
+def _claim_table(judged: Sequence[Judged], last: str) -> str:
+    lines = [f"| model | stated | verdict | {last} |", "| --- | --- | --- | --- |"]
+    for item in judged:
+        claim = item.claim
+        precision = f" ({claim.precision})" if claim.precision and str(claim.precision) not in claim.text else ""
+        against = f"<br>**But:** {_plain(claim.contradiction)}" if claim.contradiction else ""
+        stated = f"{_plain(claim.text)}{precision} — {_plain(claim.source)}{against}"
+        record = f" (record {item.record.id})" if item.record else ""
+        lines.append(f"| {item.model.name} | {stated} | {item.verdict} | {_plain(item.evidence)}{record} |")
+    return "\n".join(lines) + "\n"
+
+
+def _named(model: Model) -> str:
+    return f"{model.display} (`{model.name}`)"
+
+
+def _here(model: Model, done: dict[str, str]) -> str:
+    """What was measured here, else why it never can be, else that it was not."""
+    if model.name in done:
+        return f"[measured](#measured): {done[model.name]}"
+    return unmeasurable(model) or "not measured yet"
+
+
+def _notes(models: Sequence[Model], *, claims: bool = False) -> str:
+    """Contradictions and traps, folded away beneath their table."""
+    noted = [
+        (model, [*([f"claimed: {model.claim}"] if claims and model.claim else []), *model.notes]) for model in models
+    ]
+    lines = [f"- **{model.display}**: {_plain('; '.join(texts))}" for model, texts in noted if texts]
+    if not lines:
+        return ""
+    return "<details>\n<summary>Notes and contradictions</summary>\n\n" + "\n".join(lines) + "\n\n</details>\n"
+
+
+def _line(*cells: str | None) -> str:
+    return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
+
+
+def _plain(text: str | None) -> str:
+    return " ".join((text or "").replace("|", "\\|").split())
 
 
 def measured(rows: Sequence[Row]) -> str:
@@ -45,25 +173,6 @@ def measured(rows: Sequence[Row]) -> str:
     return "\n".join(parts)
 
 
-def catalogue(models: Sequence[Model], rows: Sequence[Row]) -> str:
-    """Every entry: what it is, what its makers claim, and whether it has been measured or why it cannot be."""
-    done = {row.model for row in rows if any(r.outcome.ending is Ending.OK for r in row.records.values())}
-    lines = [
-        "| model | organisation | parameters | made from | tuned on | how | claimed hardware and cost | here |",
-        "| --- | --- | ---: | --- | --- | --- | --- | --- |",
-    ]
-    for model in models:
-        here = "measured" if model.name in done else unmeasurable(model) or "not measured yet"
-        parameters = f"{model.parameters / 1e6:,.0f} M" if model.parameters else ""
-        cells = [model.name, model.organisation, parameters, model.base, model.data, model.finetune, model.claim, here]
-        lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _plain(text: str | None) -> str:
-    return " ".join((text or "").replace("|", "\\|").split())
-
-
 def annotated(text: str, found: dict[str, str], path: Path) -> str:
     """`text` with each block's content replaced. Raises UserError where a marker is missing."""
     for name, content in found.items():
@@ -76,11 +185,11 @@ def annotated(text: str, found: dict[str, str], path: Path) -> str:
     return text
 
 
-def publish(path: Path, models: Sequence[Model], rows: Sequence[Row], *, check: bool) -> bool:
+def publish(path: Path, models: Sequence[Model], records: Iterable[Record], *, check: bool) -> bool:
     """Bring the file up to date; returns whether it was stale. With `check` nothing is written."""
     try:
         before = path.read_text(encoding="utf-8")
-        after = annotated(before, blocks(models, rows), path)
+        after = annotated(before, blocks(models, records), path)
         if after != before and not check:
             path.write_text(after, encoding="utf-8")
     except OSError as error:

@@ -170,6 +170,16 @@ class Prediction(Value):
     seconds: float | None = None
 
 
+class MemoryLimit(Value):
+    """A hard limit that a process ran under."""
+
+    bytes: int
+    enforced_by: str
+    """`cgroup v2`, `cgroup v1`, `systemd scope`, `RLIMIT_DATA`, `CUDA allocator`: they count differently."""
+    highest_bytes: int | None = None
+    """The most that was charged against it from the process's start on; None where the mechanism does not tell."""
+
+
 class Record(Value):
     """One answer: the cell, how it ended, the samples, and everything needed to believe them."""
 
@@ -188,6 +198,8 @@ class Record(Value):
     texts: tuple[Text, ...] = ()
     warnings: tuple[Caveat, ...] = ()
     predicted: Prediction = Prediction()
+    memory_limit: MemoryLimit | None = None
+    """The hard limit it ran under, None without one. An `ok` then proves that load and work fit."""
     provenance: Provenance | None = None
     """None if loading never got that far."""
     threads: int | None = None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.cell import Cell, Model, Scheme, Value, Weights, digest
-from bench.record import Condition, Machine, Prediction
+from bench.record import Condition, Machine, MemoryLimit, Prediction
 
 
 class Asked(Value):
@@ -35,6 +35,8 @@ class Request(Value):
     threads: int | None
     machine: Machine
     before: Condition
+    memory_limit: MemoryLimit | None = None
+    """The limit it runs under; on a GPU the worker itself sets it."""
     cells: tuple[Asked, ...]
 
 

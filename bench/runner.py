@@ -20,16 +20,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import machine
 from bench.assemble import Assembler, now
 from bench.engine import backend
 from bench.errors import UserError
 from bench.instruments.memory import oom_kills
+from bench.limits import Confinement, confined
 from bench.places import ROOT, cache_folder
 from bench.plan import Plan, Planned
 from bench.record import Condition, Ending, Machine, Outcome, Record
 from bench.request import Asked, Request
 from bench.store import Store, read_record
+from bench.units import human_bytes
 
 LEAST_LIMIT_S = 900.0
 LIMIT_FACTOR = 30
@@ -75,6 +76,8 @@ class Flight:
     refused: UserError | None = None
     timed_out: float | None = None
     """The limit it broke, None if it did not."""
+    confinement: Confinement | None = None
+    """The memory limit it flies under, None without one."""
 
 
 class Runner:
@@ -105,17 +108,24 @@ class Runner:
 
     def _launch(self, cells: Sequence[Planned]) -> set[str]:
         """One worker over `cells`; returns the keys that have a record now, at least one."""
-        flight = Flight(list(cells))
-        kills = oom_kills()
+        limit, device = cells[0].cell.memory_limit_bytes, self.machine.kind
+        with confined(limit, device) as confinement:
+            return self._fly(Flight(list(cells), confinement=confinement))
+
+    def _fly(self, flight: Flight) -> set[str]:
+        """The same, within its memory limit."""
+        kills, confinement = oom_kills(), flight.confinement
+        command = [sys.executable, "-m", "bench.worker"]
         known = len(self.records)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             read, write = os.pipe()
             request = Path(folder) / "request.json"
-            request.write_text(self._request(flight.cells, write).model_dump_json(), encoding="utf-8")
+            request.write_text(self._request(flight, write).model_dump_json(), encoding="utf-8")
+            command.append(str(request))
             log = Path(folder) / "log.txt"
             with log.open("wb") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "bench.worker", str(request)],
+                    confinement.command(command) if confinement else command,
                     stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[write],
                     cwd=ROOT, env=self._environment(flight.cells[0]), start_new_session=True,
                 )  # fmt: skip
@@ -134,14 +144,16 @@ class Runner:
                 tail = log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
                 culprits = [flight.current] if flight.current in unanswered else unanswered
                 outcome = death(code, flight, tail, kills)
-                self._write([c for c in culprits if c], outcome, flight.started, time.monotonic() - flight.began)
+                self._write(
+                    [c for c in culprits if c], outcome, flight.started, time.monotonic() - flight.began, confinement
+                )
             elif unanswered:
                 outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
-                self._write(unanswered, outcome, flight.started, time.monotonic() - flight.began)
+                self._write(unanswered, outcome, flight.started, time.monotonic() - flight.began, confinement)
         return {record.cell.key for record in self.records[known:]}
 
-    def _request(self, cells: Sequence[Planned], events: int) -> Request:
-        first = cells[0]
+    def _request(self, flight: Flight, events: int) -> Request:
+        first = flight.cells[0]
         return Request(
             run=self.run_id,
             results=self.store.root.resolve(),
@@ -155,8 +167,10 @@ class Runner:
             threads=self.limits.threads,
             machine=self.machine,
             before=self.before,
+            memory_limit=flight.confinement.stated() if flight.confinement else None,
             cells=tuple(
-                Asked(cell=planned.cell, predicted=planned.predicted, reference=planned.reference) for planned in cells
+                Asked(cell=planned.cell, predicted=planned.predicted, reference=planned.reference)
+                for planned in flight.cells
             ),
         )
 
@@ -234,11 +248,15 @@ class Runner:
         elif kind == "refused":
             flight.refused = UserError(event["message"], event["remedy"])
 
-    def _write(self, cells: Sequence[Planned], outcome: Outcome, started: datetime, seconds: float) -> None:
+    def _write(
+        self, cells: Sequence[Planned], outcome: Outcome, started: datetime, seconds: float,
+        confinement: Confinement | None = None,
+    ) -> None:  # fmt: skip
         for planned in cells:
             assembler = Assembler(
-                run=self.run_id, machine=self.machine, backend=backend(planned.cell.backend), before=self.before
-            )
+                run=self.run_id, machine=self.machine, backend=backend(planned.cell.backend), before=self.before,
+                memory_limit=confinement.stated if confinement else lambda: None,
+            )  # fmt: skip
             record = assembler.record(
                 planned.cell, outcome, started=started, seconds=seconds, predicted=planned.predicted
             )
@@ -278,6 +296,11 @@ def death(code: int, flight: Flight, log: str, kills_before: int | None) -> Outc
     if flight.timed_out is not None:
         reason = f"stopped {phase} after {flight.timed_out:.0f} s without an answer"
         return Outcome(ending=Ending.TIMED_OUT, reason=reason, detail=log)
+    confinement = flight.confinement
+    if confinement and code and confinement.kills():
+        limit = human_bytes(confinement.limit_bytes)
+        reason = f"needs more than its limit of {limit} ({confinement.enforced_by}): killed by the kernel {phase}"
+        return Outcome(ending=Ending.DOES_NOT_FIT, reason=reason, detail=log)
     if code == -signal.SIGKILL:
         kills = oom_kills()
         if kills is not None and kills_before is not None and kills > kills_before:
@@ -294,17 +317,3 @@ def death(code: int, flight: Flight, log: str, kills_before: int | None) -> Outc
 def new_run_id() -> str:
     """UTC time and four random digits: sortable, unique enough across hosts."""
     return f"{now():%Y%m%dT%H%M%SZ}-{os.urandom(2).hex()}"
-
-
-def free_bytes(kind: str) -> int:
-    """Memory a worker could have now, 0 where that is not known before it starts."""
-    import psutil
-
-    from bench.instruments.memory import container_limit_bytes
-
-    if kind == "cuda":
-        found = machine.gpu()
-        return int(found["memory_bytes"]) if found else 0
-    available = psutil.virtual_memory().available
-    limit = container_limit_bytes()
-    return min(available, limit) if limit else available

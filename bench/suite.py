@@ -64,6 +64,10 @@ class SuiteRun:
     """File with the reference's distributions for this cell, None if the suite needs none."""
     is_reference: bool = False
     """Whether this cell is the one others are compared with."""
+    anchor: Path | None = None
+    """File with the fp32 distributions that rows of every engine are compared with, None if the suite needs none."""
+    is_anchor: bool = False
+    """Whether this cell writes that file."""
     phase: Callable[[str, int, int], None] = lambda name, done, total: None
     """Tell the person waiting: what, how many done, of how many."""
     caveats: list[Caveat] = field(default_factory=list)

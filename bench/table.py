@@ -6,13 +6,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import suites
-from bench.cell import REFERENCE, Weights
-from bench.figures import figures
+from bench.cell import REFERENCE, Precision, Weights
+from bench.figures import figures, reference_figures, wrote_anchor
 from bench.plan import ORDER
 from bench.record import Ending, Record
 from bench.stats import Estimate
@@ -24,14 +25,18 @@ FIGURES = (
     "weights_bytes", "peak_bytes", "load_peak_bytes", "kv_bytes", "kv_bytes_per_token", "workspace_bytes",
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
     "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s",
-    "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "ln_ppl_ratio", "ppl", "acc", "items",
+    "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32",
+    "ln_ppl_ratio", "ppl", "acc", "items",
 )  # fmt: skip
 """Columns of every flat row, null where a record has no such figure."""
 
 
-def flat(record: Record) -> dict[str, Any]:
-    """One record as a flat row: identity, outcome, every figure in base units, intervals beside what has one."""
-    cell, found = record.cell, figures(record)
+def flat(record: Record, more: Mapping[str, Estimate] = MappingProxyType({})) -> dict[str, Any]:
+    """One record as a flat row: identity, outcome, every figure in base units, intervals beside what has one.
+
+    `more` are figures of it that another record holds.
+    """
+    cell, found = record.cell, {**more, **figures(record)}
     row: dict[str, Any] = {
         "model": cell.model,
         "backend": cell.backend,
@@ -45,11 +50,12 @@ def flat(record: Record) -> dict[str, Any]:
     }
     for name in FIGURES:
         row[name] = found[name].value if name in found else None
-    for name in ("prefill_tokens_per_s", "decode_tokens_per_s", "kld_mean", "acc"):
+    for name in ("prefill_tokens_per_s", "decode_tokens_per_s", "kld_mean", "kld_fp32_mean", "acc"):
         row[f"{name}_low"], row[f"{name}_high"] = (found[name].low, found[name].high) if name in found else (None, None)
     row |= {name.replace(":", "_"): value.value for name, value in found.items() if name.startswith("acc:")}
     row["predicted_weights_bytes"] = record.predicted.weights_bytes
     row["predicted_peak_bytes"] = record.predicted.peak_bytes
+    row["memory_limit_bytes"] = cell.memory_limit_bytes
     row["profile"], row["run"], row["started"], row["id"] = cell.profile, record.run, record.started, record.id
     row["warnings"] = "; ".join(w.kind for w in record.warnings) or None
     return row
@@ -66,10 +72,37 @@ class Row:
     precision: str
     device: str
     records: dict[str, Record] = field(default_factory=dict)
+    limit: int | None = None
+    """Bytes of the hard limit it ran under: rows under different limits are different rows."""
+    fp32: Record | None = None
+    """For a 16-bit row: the divergence record of the same weights' fp32 row, which may hold this row's distance."""
+
+    @property
+    def name(self) -> str:
+        """The model's, with the memory limit where it ran under one."""
+        return self.model + (f" (limit {human_bytes(self.limit)})" if self.limit else "")
+
+    @property
+    def label(self) -> str:
+        """The name, with a word about random weights."""
+        return self.name + (" (random weights)" if self.weights is Weights.RANDOM else "")
+
+    @property
+    def load_as(self) -> tuple[str, str, Weights, str, int | None]:
+        """What rows of one model in one engine on one device, under one limit, share."""
+        return (self.device, self.model, self.weights, self.backend, self.limit)
 
     def figures(self) -> dict[str, Estimate]:
         """Figures of all suites together."""
-        return {name: value for record in self.records.values() for name, value in figures(record).items()}
+        own = {name: value for record in self.records.values() for name, value in figures(record).items()}
+        return {**self.lent("divergence"), **own}
+
+    def lent(self, suite: str) -> dict[str, Estimate]:
+        """Figures of a suite that belong to this row and stand in its fp32 row's record."""
+        record = self.records.get(suite)
+        if suite != "divergence" or self.fp32 is None or record is None:
+            return {}
+        return reference_figures(self.fp32, record)
 
     def reason(self, suite: str) -> str:
         """Why this suite has no figures here, empty if it has."""
@@ -85,16 +118,24 @@ def newest(records: Iterable[Record]) -> list[Row]:
 
     Newer suite versions come before older, larger profiles before smaller, measured before not, then the newest.
     """
-    rows: dict[tuple[str, ...], Row] = {}
+    rows: dict[tuple[str | int | None, ...], Row] = {}
     for record in records:
         cell = record.cell
-        key = (cell.device, cell.model, cell.weights, cell.backend, cell.scheme)
-        row = rows.setdefault(
-            key, Row(cell.model, cell.weights, cell.backend, cell.scheme, cell.precision, cell.device)
-        )
+        limit = cell.memory_limit_bytes
+        key = (cell.device, cell.model, cell.weights, cell.backend, cell.scheme, limit)
+        if key not in rows:
+            rows[key] = Row(
+                cell.model, cell.weights, cell.backend, cell.scheme, cell.precision, cell.device, limit=limit
+            )
+        row = rows[key]
         held = row.records.get(cell.suite)
         if held is None or _rank(record) > _rank(held):
             row.records[cell.suite] = record
+    for row in rows.values():
+        if row.precision == Precision.FP32 and "divergence" in row.records:
+            for other in rows.values():
+                if other.load_as == row.load_as and other.precision == REFERENCE:
+                    other.fp32 = row.records["divergence"]
     return sorted(rows.values(), key=_reading_order)
 
 
@@ -103,9 +144,9 @@ def _rank(record: Record) -> tuple[int, bool, int, str]:
     return (record.cell.suite_version, record.outcome.ending is Ending.OK, profile, record.started)
 
 
-def _reading_order(row: Row) -> tuple[str, str, str, str, int, str]:
+def _reading_order(row: Row) -> tuple[str, str, int, str, str, int, str]:
     shown = ("fp32", "fp16", "int8", "int4")
-    return (row.device, row.model, row.weights, row.backend, shown.index(row.precision), row.scheme)
+    return (row.device, row.model, row.limit or 0, row.weights, row.backend, shown.index(row.precision), row.scheme)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +177,7 @@ COLUMNS = {
     "kld": Column(title="KL, nats", figure="kld_mean", suite="divergence", kind="number"),
     "kld_p99": Column(title="KL p99", figure="kld_p99", suite="divergence", kind="number"),
     "top1": Column(title="same top-1", figure="same_top1", suite="divergence", kind="percent"),
+    "kld_fp32": Column(title="KL to fp32", figure="kld_fp32_mean", suite="divergence", kind="number"),
     "ppl": Column(title="perplexity", figure="ppl", suite="divergence", kind="number"),
     "acc": Column(title="accuracy", figure="acc", suite="quality", kind="percent"),
     "items": Column(title="items", figure="items", suite="quality", kind="number"),
@@ -144,14 +186,15 @@ VIEWS = {
     "default": ("weights", "peak", "prefill", "decode", "kld", "acc"),
     "memory": ("weights", "bits", "kv", "workspace", "unexplained", "peak", "slack", "load_peak", "load"),
     "speed": ("prefill", "ttft", "decode", "itl_p99", "load"),
-    "quality": ("kld", "kld_p99", "top1", "ppl", "acc", "items"),
+    "quality": ("kld", "kld_p99", "top1", "kld_fp32", "ppl", "acc", "items"),
     "predicted": ("weights", "predicted_weights", "peak", "predicted_peak"),
 }
 PREDICTED = {
     "predicted_weights": ("weights_bytes", "predicted weights"),
     "predicted_peak": ("peak_bytes", "predicted peak"),
 }
-REASONS = {"does not fit": "does not fit", "not measured": "-"}
+TEXT = ("model", "precision", "scheme", "engine", "device", "task", "verdict")
+"""Titles of columns that hold words, not numbers."""
 
 
 @dataclass
@@ -175,8 +218,7 @@ def people(rows: Sequence[Row], columns: Sequence[str], *, name_device: bool = F
     table = Table(titles + [PREDICTED[c][1] if c in PREDICTED else COLUMNS[c].title for c in columns])
     for row in rows:
         found = row.figures()
-        name = row.model + (" (random weights)" if row.weights is Weights.RANDOM else "")
-        cells = [name, row.precision, row.scheme] + ([row.device] if name_device else [])
+        cells = [row.label, row.precision, row.scheme] + ([row.device] if name_device else [])
         cells += [
             _predicted(row, found, c) if c in PREDICTED else _cell(table, row, found, COLUMNS[c]) for c in columns
         ]
@@ -190,7 +232,9 @@ def _cell(table: Table, row: Row, found: dict[str, Estimate], column: Column) ->
         short = reason.split(":")[0]
         return short if short == reason else f"{short} {table.note(reason)}"
     if column.figure not in found:
-        return "reference" if column.suite == "divergence" and row.precision == REFERENCE else "n/a"
+        from_fp32 = column.figure == "kld_fp32_mean"
+        is_reference = wrote_anchor(row.records["divergence"]) if from_fp32 else row.precision == REFERENCE
+        return "reference" if column.suite == "divergence" and is_reference else "-" if from_fp32 else "n/a"
     return written(found[column.figure], column.kind)
 
 
@@ -229,6 +273,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         "± is half of the 95 % interval. Memory is above the process before loading; peak is while generating.",
         "prefill: prompt tokens / s to the first logits; decode: (tokens - 1) / s from first to last token; batch 1.",
         "KL: mean KL(16-bit reference || this) per token, in nats, of this very model on this device.",
+        "KL to fp32: KL(fp32 || this), the fp32 row being the same for all engines: `bench compare --across backend`.",
         "accuracy: mean over the tasks; the same items at every precision. Compare rows with `bench compare`.",
     ]
     seen: dict[str, list[str]] = {}
@@ -236,7 +281,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         for suite in suites.ORDER:
             for caveat in row.records[suite].warnings if suite in row.records else ():
                 where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", [])
-                label = f"{row.model} {row.precision}"
+                label = f"{row.name} {row.precision}"
                 if label not in where:
                     where.append(label)
     return lines + [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
@@ -244,7 +289,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
 
 def markdown(table: Table) -> str:
     """A GitHub table, numbers right-aligned, with its footnotes."""
-    text = sum(1 for title in table.titles if title in {"model", "precision", "scheme", "device", "task", "verdict"})
+    text = sum(title in TEXT for title in table.titles)
     rule = ["---" if i < text else "---:" for i in range(len(table.titles))]
     lines = ["| " + " | ".join(cells) + " |" for cells in [table.titles, rule, *table.rows]]
     lines += ["", *(f"[{i}] {note}  " for i, note in enumerate(table.notes, 1))] if table.notes else []

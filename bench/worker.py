@@ -18,16 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from bench import instruments as inst
+from bench.anchor import anchor_path, is_anchor
 from bench.assemble import Assembler, now, out_of_memory
 from bench.cell import Cell, digest
 from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Unsupported, backend
 from bench.errors import UserError
+from bench.limits import charged_bytes
 from bench.machine import installed
 from bench.places import reference_folder
 from bench.record import Ending, Outcome
 from bench.request import Asked, Request, reference_name
 from bench.store import Store
 from bench.suite import Loading, SuiteRun, suite
+from bench.units import human_bytes
 
 
 class Worker:
@@ -37,9 +40,11 @@ class Worker:
         self.request = request
         self.backend: Backend = backend(request.backend)
         self.store = Store(request.results)
+        limit = request.memory_limit
         self.assembler = Assembler(
-            run=request.run, machine=request.machine, backend=self.backend, before=request.before
-        )
+            run=request.run, machine=request.machine, backend=self.backend, before=request.before,
+            memory_limit=lambda: charged_bytes(limit) if limit else None,
+        )  # fmt: skip
 
     def tell(self, event: str, **facts: Any) -> None:
         """Send one event to the runner; if it is gone, so are we."""
@@ -52,7 +57,7 @@ class Worker:
         try:
             engine, tools, loading = self._load()
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
-            outcome = ending(error)
+            outcome = self._ending(error)
             for asked in self.request.cells:
                 seconds = time.monotonic() - clock
                 self._write(
@@ -82,6 +87,8 @@ class Worker:
         self.tell("phase", name="load", done=0, total=0)
         tools.memory.trim()
         baseline = tools.memory.read()
+        if request.memory_limit and request.machine.kind == "cuda":
+            tools.memory.limit(request.memory_limit.bytes)
         tools.memory.reset_peak()
         start = tools.clock.now()
         engine = self.backend.load(asked)
@@ -106,7 +113,9 @@ class Worker:
             loading=loading,
             cache=self.request.cache,
             reference=self._reference_path(reference, engine) if reference else None,
-            is_reference=reference is not None and reference.key == cell.key,
+            is_reference=reference is not None and reference.key == cell.unlimited.key,
+            anchor=anchor_path(self.request.model, cell) if reference else None,
+            is_anchor=is_anchor(self.backend, cell),
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
         )
         started, clock = now(), time.monotonic()
@@ -114,7 +123,7 @@ class Worker:
             measurements = suite(cell.suite).measure(run)
             outcome = Outcome(ending=Ending.OK)
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
-            measurements, outcome = [], ending(error)
+            measurements, outcome = [], self._ending(error)
         self._write(
             self.assembler.record(
                 cell,
@@ -129,6 +138,14 @@ class Worker:
                 threads=engine.threads,
             )
         )
+
+    def _ending(self, error: Exception) -> Outcome:
+        """How an exception ends a cell, the memory limit named where that is what it met."""
+        outcome, limit = ending(error), self.request.memory_limit
+        if limit is None or outcome.ending is not Ending.DOES_NOT_FIT:
+            return outcome
+        named = f"{outcome.reason}, under a limit of {human_bytes(limit.bytes)} ({limit.enforced_by})"
+        return outcome.model_copy(update={"reason": named})
 
     def _reference_path(self, reference: Cell, engine: Engine) -> Path:
         """One file for one reference cell, the very weights and the very engine versions."""
@@ -148,6 +165,8 @@ def ending(error: Exception) -> Outcome:
     """How an exception ends a cell. A finding has a reason; an error of ours keeps its traceback too."""
     if isinstance(error, DoesNotFit):
         return out_of_memory(error)
+    if isinstance(error, MemoryError):
+        return out_of_memory(DoesNotFit("Python"))
     if isinstance(error, Unsupported):
         return Outcome(ending=Ending.UNSUPPORTED, reason=str(error))
     if isinstance(error, UserError):

@@ -8,18 +8,32 @@ tokens: KL(reference || this) in nats for each predicted token (`kld_nat`), whet
 same (`same_top1`, per window), and the negative log-likelihood of the text under both (`nll_nat`,
 `reference_nll_nat`, per window), from which the ln perplexity ratio with its paired error comes on reading.
 
+One fp32 row of the model is the anchor of all engines (`bench.anchor`). It leaves its distributions too, and every
+other cell that finds them for the very same tokens stores its distance from them: KL(fp32 || this) for each token
+(`anchor_kld_nat`) and the same top-1 (`anchor_same_top1`, per window). The 16-bit row has been measured before the
+anchor is written, so the fp32 cell computes that row's distance from its stored distributions
+(`anchor_reference_kld_nat`; the share of the same top-1 is its own `same_top1`, which is symmetric).
+
 The cache holds 16-bit codes of p^(1/4), see `bench.reference`; what that costs is measured where the reference is
 written, as `store_error_nat`: the KL between the exact distributions and the stored ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from bench.record import Measurement, Unit
+from bench.anchor import NotPaired, about, label, open_anchor
+from bench.record import Caveat, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
 from suites import probe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bench.reference import Reader, Writer
 
 VERSION = 1
 PROFILES = {
@@ -53,21 +67,53 @@ def measure(run: SuiteRun) -> list[Measurement]:
     return _write(run, tokens, labels) if run.is_reference else _compare(run, tokens, labels)
 
 
+class Distances:
+    """How far one engine's distributions are from stored ones, window by window."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.kld: list[float] = []
+        """Nats of each predicted token."""
+        self.top1: list[float] = []
+        """Share of the same most probable token, of each window."""
+
+    def add(self, index: int, log_probs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compare the distributions of window `index`; returns the stored ones."""
+        from bench.reference import kl_divergence
+
+        stored = self.reader.log_probs(index)
+        self.kld += kl_divergence(stored, log_probs).tolist()
+        self.top1.append(float((log_probs.argmax(axis=-1) == self.reader.top1(index)).mean()))
+        return stored
+
+    def measurements(self, prefix: str, method: str, labels: dict[str, Any]) -> list[Measurement]:
+        """Both, as stored."""
+        return [
+            measured(f"{prefix}kld_nat", Unit.NAT, self.kld, digits=4, counter=method, labels=labels),
+            measured(f"{prefix}same_top1", Unit.FRACTION, self.top1, counter="arg max", labels=labels),
+        ]
+
+
 def _write(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> list[Measurement]:
     from bench.reference import Writer, kl_divergence, negative_log_likelihood
 
     assert run.reference is not None
+    anchor = _anchor(run, windows)
     nll, error = [], []
-    with Writer(run.reference, windows, run.engine.vocabulary) as writer:
+    keep = [run.anchor] if run.anchor else []
+    with Writer(run.reference, windows, run.engine.vocabulary, keep=keep) as writer:
         for index, window in enumerate(windows):
             run.phase("window", index, len(windows))
             exact = run.engine.log_probs(window)
             stored = writer.add(exact)
             nll.append(float(negative_log_likelihood(exact, window).mean()))
             error.append(float(abs(kl_divergence(exact, stored)).mean()))
+            if anchor:
+                anchor.add(index, exact)
     return [
         measured("nll_nat", Unit.NAT, nll, counter="float32 log-softmax", labels=labels),
         measured("store_error_nat", Unit.NAT, error, digits=4, counter="KL(exact || stored)", labels=labels),
+        *_from_anchor(anchor, labels),
     ]
 
 
@@ -77,20 +123,67 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
     assert run.reference is not None
     if not run.reference.exists():
         raise MissingReference("the 16-bit reference of this model has not been measured on this machine")
-    reader = Reader(run.reference, windows)
-    kld: list[float] = []
-    top1, nll, reference_nll = [], [], []
-    for index, window in enumerate(windows):
-        run.phase("window", index, len(windows))
-        log_probs = run.engine.log_probs(window)
-        kld += kl_divergence(reader.log_probs(index), log_probs).tolist()
-        top1.append(float((log_probs.argmax(axis=-1) == reader.top1(index)).mean()))
-        nll.append(float(negative_log_likelihood(log_probs, window).mean()))
-        reference_nll.append(float(reader.nll(index).mean()))
-    method = "KL(reference || this), full vocabulary, float32"
-    return [
-        measured("kld_nat", Unit.NAT, kld, digits=4, counter=method, labels=labels),
-        measured("same_top1", Unit.FRACTION, top1, counter="arg max", labels=labels),
+    own, anchor = Distances(Reader(run.reference, windows)), _anchor(run, windows)
+    nll, reference_nll = [], []
+    back: list[float] = []
+    with _anchor_writer(run, windows) as writer:
+        for index, window in enumerate(windows):
+            run.phase("window", index, len(windows))
+            log_probs = run.engine.log_probs(window)
+            stored = own.add(index, log_probs)
+            nll.append(float(negative_log_likelihood(log_probs, window).mean()))
+            reference_nll.append(float(own.reader.nll(index).mean()))
+            if anchor:
+                anchor.add(index, log_probs)
+            if writer:
+                writer.add(log_probs)
+                back += kl_divergence(log_probs, stored).tolist()
+    found = own.measurements("", "KL(reference || this), full vocabulary, float32", labels)
+    found += [
         measured("nll_nat", Unit.NAT, nll, counter="float32 log-softmax", labels=labels),
         measured("reference_nll_nat", Unit.NAT, reference_nll, counter="float32 log-softmax", labels=labels),
     ]
+    if back:
+        named = {**labels, "anchor": label(about(run.cell, run.engine.provenance))}
+        method = "KL(this || reference), full vocabulary, float32"
+        found.append(measured("anchor_reference_kld_nat", Unit.NAT, back, digits=4, counter=method, labels=named))
+    return found + _from_anchor(anchor, labels)
+
+
+def _anchor(run: SuiteRun, windows: list[list[int]]) -> Distances | None:
+    """The anchor to compare with; None if there is none, if this is it, or, with a caveat, if it does not match."""
+    if run.is_anchor or run.anchor is None or not run.anchor.exists():
+        return None
+    this = about(run.cell, run.engine.provenance)
+    try:
+        return Distances(open_anchor(run.anchor, windows, run.engine.vocabulary, this))
+    except NotPaired as reason:
+        run.caveats.append(
+            Caveat(
+                kind="anchor_not_paired",
+                text=f"not compared with the fp32 reference: {reason}",
+                advice="read its distance from its own 16-bit row, and accuracy, instead",
+            )
+        )
+        return None
+
+
+@contextlib.contextmanager
+def _anchor_writer(run: SuiteRun, windows: list[list[int]]) -> Iterator[Writer | None]:
+    """Writes the anchor if this cell is it."""
+    if not run.is_anchor or run.anchor is None:
+        yield None
+        return
+    from bench.reference import Writer
+
+    assert run.reference is not None
+    told = about(run.cell, run.engine.provenance)
+    with Writer(run.anchor, windows, run.engine.vocabulary, about=told, keep=[run.reference]) as writer:
+        yield writer
+
+
+def _from_anchor(anchor: Distances | None, labels: dict[str, Any]) -> list[Measurement]:
+    if anchor is None:
+        return []
+    named = {**labels, "anchor": label(anchor.reader.about)}
+    return anchor.measurements("anchor_", "KL(fp32 || this), full vocabulary, float32", named)

@@ -191,6 +191,27 @@ def divergence_samples(
     )
 
 
+ANCHOR = "fake fake-fp32 0123456789ab"
+
+
+def anchor_samples(
+    *, kld: Sequence[float] = (0.2, 0.4, 0.3, 0.7), top1: Sequence[float] = (1.0, 0.5), anchor: str = ANCHOR
+) -> tuple[Measurement, ...]:
+    """What the divergence suite adds for a row that found the fp32 reference of all engines."""
+    labels = {"window_tokens": 2, "anchor": anchor}
+    return (
+        sample("anchor_kld_nat", kld, Unit.NAT, **labels),
+        sample("anchor_same_top1", top1, Unit.FRACTION, **labels),
+    )
+
+
+def anchor_row(reference: Cell, kld: Sequence[float] = (0.01, 0.03, 0.02, 0.06), **cell: Any) -> Record:
+    """The divergence record of the fp32 row that is that reference, and so measured how far `reference` is from it."""
+    labels = {"window_tokens": 2, "anchor": ANCHOR, "reference": f"{reference.key}-0123456789ab"}
+    measurements = (*divergence_samples(), sample("anchor_reference_kld_nat", kld, Unit.NAT, **labels))
+    return make_record(make_cell("divergence", "fp32", **cell), measurements=measurements)
+
+
 def quality_samples(
     tasks: Mapping[str, Sequence[float]], *, digest: str = "d1", chance: float = 0.5
 ) -> tuple[Measurement, ...]:

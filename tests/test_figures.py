@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 from builders import (
+    ANCHOR,
+    anchor_row,
+    anchor_samples,
     divergence_samples,
     failed,
     make_cell,
@@ -18,9 +21,17 @@ from builders import (
     speed_samples,
 )
 
-from bench.figures import accuracies, decode_rates, figures, prefill_rates
+from bench.figures import (
+    accuracies,
+    anchor_of,
+    decode_rates,
+    figures,
+    prefill_rates,
+    reference_figures,
+    wrote_anchor,
+)
 from bench.record import Unit
-from bench.stats import Estimate, proportion
+from bench.stats import Estimate, clustered_mean, proportion
 
 
 def values(record: Any) -> dict[str, float]:
@@ -150,3 +161,28 @@ def test_a_task_counts_by_its_first_metric() -> None:
 def test_a_record_without_measurements_has_no_figures() -> None:
     """Whatever its suite was."""
     assert figures(failed(make_cell("memory"))) == {}
+
+
+def test_the_distance_from_fp32_is_a_mean_over_windows() -> None:
+    """Like the distance from the 16-bit row: tokens' mean, interval of the windows; both stand side by side."""
+    record = make_record(make_cell("divergence", "int8"), measurements=(*divergence_samples(), *anchor_samples()))
+    found = figures(record)
+    assert found["kld_fp32_mean"].value == pytest.approx(0.4)
+    assert found["kld_fp32_mean"] == clustered_mean([0.2, 0.4, 0.3, 0.7], 2)
+    assert found["same_top1_fp32"].value == 0.75
+    assert found["kld_mean"].value == pytest.approx(0.3)
+    assert (anchor_of(record), wrote_anchor(record)) == (ANCHOR, False)
+
+
+def test_the_16_bit_row_s_distance_stands_in_the_fp32_row_s_record() -> None:
+    """It ran first: the fp32 row measured it, of that very cell alone; its same top-1 is symmetric."""
+    reference = make_record(make_cell("divergence"), measurements=(sample("nll_nat", [2.0], Unit.NAT),))
+    record = anchor_row(reference.cell)
+    found = reference_figures(record, reference)
+    assert found["kld_fp32_mean"] == clustered_mean([0.01, 0.03, 0.02, 0.06], 2)
+    assert found["same_top1_fp32"].value == 0.75
+    assert reference_figures(record, make_record(make_cell("divergence", profile="full"))) == {}
+    assert reference_figures(reference, reference) == {}
+    assert (anchor_of(record), wrote_anchor(record)) == (ANCHOR, True)
+    assert "kld_fp32_mean" not in figures(record)
+    assert anchor_of(reference) is None

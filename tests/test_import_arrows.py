@@ -80,7 +80,8 @@ def test_the_runner_never_imports_the_worker() -> None:
 
 
 PUBLIC_TO_SUITES = {
-    "bench.engine", "bench.instruments", "bench.lm", "bench.record", "bench.reference", "bench.suite", "suites.probe",
+    "bench.anchor", "bench.engine", "bench.instruments", "bench.lm", "bench.record", "bench.reference", "bench.suite",
+    "suites.probe",
 }  # fmt: skip
 
 
@@ -115,7 +116,7 @@ def test_the_bottom_imports_nothing_of_the_project(name: str) -> None:
     assert ARROWS[name] == set()
 
 
-@pytest.mark.parametrize("name", ["bench.stats", "bench.figures", "bench.table", "bench.compare"])
+@pytest.mark.parametrize("name", ["bench.stats", "bench.figures", "bench.table", "bench.compare", "bench.across"])
 def test_views_are_pure(name: str) -> None:
     """They open, write and start nothing."""
     names = {node.module or "" for node in ast.walk(TREES[name]) if isinstance(node, ast.ImportFrom)}

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +178,58 @@ def test_a_reference_being_written_by_another_process_is_not_pruned(tmp_path: Pa
     keep = reference_of(tmp_path, "keep", 100, 1)
     prune(tmp_path, keep, limit_bytes=150)
     assert part.is_dir()
+
+
+def test_anchors_go_last(tmp_path: Path) -> None:
+    """An older anchor outlives a newer reference: another engine's session has nothing else to compare with."""
+    reference_of(tmp_path, "anchor-old", 100, 9)
+    reference_of(tmp_path, "anchor-new", 100, 8)
+    reference_of(tmp_path, "newer", 100, 2)
+    keep = reference_of(tmp_path, "newest", 100, 1)
+    prune(tmp_path, keep, limit_bytes=300)
+    assert {path.name for path in tmp_path.iterdir()} == {"anchor-old", "anchor-new", "newest"}
+    prune(tmp_path, keep, limit_bytes=200)
+    assert {path.name for path in tmp_path.iterdir()} == {"anchor-new", "newest"}
+
+
+def test_everything_that_a_run_needs_is_kept(tmp_path: Path) -> None:
+    """Its reference and its anchor together, even where both are larger than the limit."""
+    both = [reference_of(tmp_path, name, 100, 9) for name in ("reference", "anchor-1")]
+    prune(tmp_path, *both, limit_bytes=10)
+    assert len(list(tmp_path.iterdir())) == 2
+    other = reference_of(tmp_path, "other", 10, 99)
+    with Writer(tmp_path / "new", WINDOWS[:1], VOCABULARY, keep=both) as writer:
+        writer.add(distributions(1.0, rows=3))
+    assert other.is_dir()  # far below the real limit
+
+
+def test_what_a_dead_process_left_is_pruned(tmp_path: Path) -> None:
+    """A killed worker's part is nobody's any more."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    part = reference_of(tmp_path, f"other.part{dead.pid}", 100, 1)
+    keep = reference_of(tmp_path, "keep", 100, 9)
+    prune(tmp_path, keep, limit_bytes=150)
+    assert not part.exists()
+
+
+def test_a_reference_says_what_it_is_of(tmp_path: Path) -> None:
+    """What its writer told comes back word for word."""
+    with Writer(tmp_path / "ref", WINDOWS[:1], VOCABULARY, about={"files": {"a": "1:b"}}) as writer:
+        writer.add(distributions(1.0, rows=3))
+    assert Reader(tmp_path / "ref", WINDOWS[:1]).about == {"files": {"a": "1:b"}}
+
+
+def test_a_full_disk_is_found_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OSError that says so, and no half file; a memory map on a full disk would die of SIGBUS instead."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        Writer(tmp_path / "ref", WINDOWS, VOCABULARY)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:

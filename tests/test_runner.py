@@ -255,7 +255,7 @@ def test_a_fault_at_one_precision_leaves_the_others(bench):
 
 def test_a_predicted_misfit_is_recorded_without_a_worker(bench, workers, monkeypatch):
     """A cell left out for size gets its record, with both figures, and no process is started for it."""
-    monkeypatch.setattr(runner, "free_bytes", lambda kind: 1000)
+    monkeypatch.setattr(machine, "free_bytes", lambda kind: 1000)
     assert bench.run(suite="memory") == 0
     assert bench.outcome("memory").ending is Ending.DOES_NOT_FIT
     assert re.fullmatch(r"does not fit: predicted \d+ MiB, 1000 B are free", bench.outcome("memory").reason)
@@ -264,7 +264,7 @@ def test_a_predicted_misfit_is_recorded_without_a_worker(bench, workers, monkeyp
 
 def test_force_tries_what_is_predicted_not_to_fit(bench, monkeypatch):
     """With --force the prediction is no verdict."""
-    monkeypatch.setattr(runner, "free_bytes", lambda kind: 1000)
+    monkeypatch.setattr(machine, "free_bytes", lambda kind: 1000)
     assert bench.run("--force", suite="memory") == 0
     assert bench.outcome("memory").ending is Ending.OK
 

@@ -19,10 +19,11 @@ import pytest
 
 import suites
 from bench import machine
+from bench.anchor import anchor_path, is_anchor
 from bench.backends import fake
-from bench.cell import Model, Weights
+from bench.cell import Model, Precision, Weights
 from bench.engine import LoadRequest
-from bench.figures import accuracies, figures
+from bench.figures import accuracies, anchor_of, figures, reference_figures
 from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
 from bench.plan import Selection, make_plan
@@ -188,6 +189,31 @@ def test_equal_distributions_diverge_by_less_than_the_store_says(records):
     left = records["fake-fp32", "divergence"].measurement("kld_nat").values
     assert error < 1e-6
     assert max(map(abs, left)) <= 2 * error
+
+
+@pytest.mark.parametrize("scheme", ["fake-int8", "fake-int4"])
+def test_the_distance_from_fp32_is_the_closed_form(records, figure, scheme):
+    """KL(fp32 || this) of every token beside that from the 16-bit row, found where the fp32 row left it."""
+    p, q = log_probs("fake-fp32"), log_probs(scheme)
+    kl = float((np.exp(p) * (p - q)).sum())
+    values = records[scheme, "divergence"].measurement("anchor_kld_nat").values
+    assert len(values) == 6 * 63
+    assert set(values) == {float(f"{kl:.4g}")}
+    assert figure(scheme, "divergence", "kld_fp32_mean") == pytest.approx(kl, rel=1e-3)
+    assert figure(scheme, "divergence", "same_top1_fp32") == 1
+
+
+def test_the_fp32_row_measures_the_16_bit_row_that_ran_before_it(records):
+    """Once, in the other direction; neither has a distance of its own, and all name the same fp32 row."""
+    fp32, fp16 = records["fake-fp32", "divergence"], records["fake-fp16", "divergence"]
+    values = fp32.measurement("anchor_reference_kld_nat").values
+    error = max(fp16.measurement("store_error_nat").values)
+    assert len(values) == 6 * 63
+    assert max(map(abs, values)) <= 2 * error
+    assert fp32.measurement("anchor_kld_nat") is None and fp16.measurement("anchor_kld_nat") is None
+    assert list(reference_figures(fp32, fp16)) == ["kld_fp32_mean", "same_top1_fp32"]
+    named = {anchor_of(records[scheme, "divergence"]) for scheme in ("fake-fp32", "fake-int8", "fake-int4")}
+    assert len(named) == 1 and named.pop().startswith("fake fake-fp32 ")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -406,6 +432,114 @@ def test_divergence_without_its_reference_says_so(engine, tmp_path):
     run.reference = tmp_path / "nothing"
     with pytest.raises(divergence.MissingReference, match="16-bit reference of this model has not been measured"):
         divergence.measure(run)
+
+
+def engine_of(scheme):
+    """The fake at that scheme."""
+    asked = LoadRequest(
+        model=planned("memory").model, weights=Weights.RANDOM, scheme=fake.BACKEND.scheme(scheme), device="cpu"
+    )
+    return fake.FakeEngine(asked)
+
+
+def divergence_run(scheme, folder, **changes):
+    """A divergence cell of that scheme whose reference and anchor lie in a folder."""
+    run = suite_run("divergence", engine_of(scheme), folder)
+    run.cell = run.cell.model_copy(update={"scheme": scheme, "precision": fake.BACKEND.scheme(scheme).precision})
+    run.reference, run.anchor = folder / "reference", folder / "anchor-1"
+    run.is_reference, run.is_anchor = scheme == "fake-fp16", scheme == "fake-fp32"
+    for name, value in changes.items():
+        setattr(run, name, value)
+    return run
+
+
+def names(measurements):
+    """What was measured."""
+    return {m.name for m in measurements}
+
+
+def test_the_16_bit_row_is_measured_from_fp32_itself_when_that_is_there(tmp_path):
+    """In a second run it finds the anchor of the first, and is compared with it like any other row."""
+    first = names(divergence.measure(divergence_run("fake-fp16", tmp_path)))
+    divergence.measure(divergence_run("fake-fp32", tmp_path))
+    second = names(divergence.measure(divergence_run("fake-fp16", tmp_path)))
+    assert first == {"nll_nat", "store_error_nat"}
+    assert second - first == {"anchor_kld_nat", "anchor_same_top1"}
+
+
+def test_without_an_fp32_row_nothing_is_said_of_it(tmp_path):
+    """No figure and no warning: most runs have none."""
+    divergence.measure(divergence_run("fake-fp16", tmp_path))
+    run = divergence_run("fake-int8", tmp_path)
+    assert names(divergence.measure(run)) == {"kld_nat", "same_top1", "nll_nat", "reference_nll_nat"}
+    assert run.caveats == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("tokens", "its tokens of the probe text are not those of the fp32 reference"),
+        ("vocabulary", "its vocabulary has 258 tokens, the fp32 reference's 257"),
+        ("files", "the fp32 reference was measured from other weight files"),
+    ],
+)
+def test_what_is_not_the_same_question_is_not_paired_with_fp32(tmp_path, monkeypatch, change, words):
+    """Other tokens, another vocabulary or other weights: a caveat, no figure, and all else as ever."""
+    engine = engine_of("fake-int8")
+    if change == "tokens":
+        monkeypatch.setattr(engine, "encode", lambda text, special=False: [*text.encode()][1:])
+    elif change == "vocabulary":
+        engine.vocabulary = 258
+        engine.unigram = np.append(engine.unigram, np.float32(-30))
+    else:
+        engine.provenance = engine.provenance.model_copy(update={"files": {"none": "1:1"}})
+    divergence.measure(divergence_run("fake-fp16", tmp_path))
+    divergence.measure(divergence_run("fake-fp32", tmp_path))
+    divergence.measure(divergence_run("fake-fp16", tmp_path, engine=engine))  # its own reference, in its own tokens
+    run = divergence_run("fake-int8", tmp_path, engine=engine)
+    assert names(divergence.measure(run)) == {"kld_nat", "same_top1", "nll_nat", "reference_nll_nat"}
+    (caveat,) = run.caveats
+    assert (caveat.kind, caveat.text) == ("anchor_not_paired", f"not compared with the fp32 reference: {words}")
+
+
+def test_another_engine_is_paired_by_its_tokens_not_its_files(tmp_path):
+    """It has a file of its own; only a file of the same name must be the same file."""
+    divergence.measure(divergence_run("fake-fp16", tmp_path))
+    divergence.measure(divergence_run("fake-fp32", tmp_path))
+    for files, paired in (({"model.gguf": "9:9"}, True), ({"none": "0:0"}, True), ({"none": "9:9"}, False)):
+        run = divergence_run("fake-int8", tmp_path)
+        run.cell = run.cell.model_copy(update={"backend": "other"})
+        run.engine.provenance = run.engine.provenance.model_copy(update={"files": files})
+        assert ("anchor_kld_nat" in names(divergence.measure(run))) == paired
+
+
+def test_an_anchor_is_found_by_the_model_and_not_by_the_engine(tmp_path):
+    """Backend, scheme and the engine's own file name change nothing; model, weights, device and settings do."""
+    model = planned("memory").model
+    for weights, changed in ((Weights.PACKAGE, False), (Weights.HUB, False), (Weights.LOCAL, False), ("random", True)):
+        cell = planned("divergence").cell.model_copy(update={"weights": Weights(weights)})
+        other = cell.model_copy(
+            update={"backend": "other", "scheme": "q8_0", "precision": "int8", "source": "x", "revision": "y"}
+        )
+        assert (anchor_path(model, cell) != anchor_path(model, other)) == changed
+    cell = planned("divergence").cell
+    for change in (
+        {"model": "another"},
+        {"weights": Weights.HUB},
+        {"device": "d"},
+        {"settings": {}},
+        {"suite_version": 9},
+    ):
+        assert anchor_path(model, cell) != anchor_path(model, cell.model_copy(update=change))
+
+
+def test_only_the_fp32_row_of_a_backend_that_says_so_is_the_anchor():
+    """Of any other the distributions stay private."""
+    fp16 = planned("divergence").cell
+    fp32 = fp16.model_copy(update={"precision": Precision.FP32})
+    assert is_anchor(fake.BACKEND, fp32)
+    assert not is_anchor(fake.BACKEND, fp16)
+    assert not is_anchor(replace(fake.BACKEND, anchor=False), fp32)
 
 
 def test_a_figure_that_is_not_a_number_is_refused():

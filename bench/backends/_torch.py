@@ -9,18 +9,21 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from bench.backends import _census
 from bench.backends._weights import Located, locate
 from bench.cell import Objective
-from bench.engine import Census, DoesNotFit, LoadRequest, Row, Score, Unsupported
+from bench.engine import Census, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
+from bench.errors import UserError
 from bench.instruments import Instruments
 from bench.instruments.clock import DeviceClock, HostClock
 from bench.instruments.memory import CudaMemory, MpsMemory, ProcessMemory
@@ -87,6 +90,18 @@ def fits(phase: str) -> Iterator[None]:
         raise DoesNotFit(phase, int(wanted[1]), ProcessMemory().capacity_bytes()) from error
 
 
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """Turn a damaged weight file, which is for the user to mend, into one line."""
+    try:
+        yield
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
+            raise
+        reason = str(error).split("\n")[0] or "the file ends too early"
+        raise UserError(f"the weights of {source} cannot be read: {reason}", "copy or download them again") from error
+
+
 def _gib(message: str) -> int | None:
     found = re.search(r"allocate ([\d.]+) (KiB|MiB|GiB)", message)
     return int(float(found[1]) * 1024 ** {"KiB": 1, "MiB": 2, "GiB": 3}[found[2]]) if found else None
@@ -117,13 +132,15 @@ def load_options(request: LoadRequest, stored: str | None) -> dict[str, Any]:
 class TorchGeneration:
     """Greedy generation over a transformers KV cache."""
 
-    def __init__(self, model: Any, prompts: torch.Tensor, suppress: Collection[int]) -> None:
-        self.model = model
+    def __init__(self, model: Any, prompts: torch.Tensor, suppress: Collection[int], context_length: int) -> None:
+        self.model, self.context_length, self.positions = model, context_length, 0
         self.suppress = torch.tensor(sorted(suppress), dtype=torch.long, device=prompts.device)
         self.tokens: torch.Tensor | None = None
         self._forward(prompts)
 
     def _forward(self, tokens: torch.Tensor, cache: Any = None) -> None:
+        self.positions += tokens.shape[1]
+        check_context(self.positions, self.context_length)
         with torch.inference_mode(), fits("generate"):
             out = self.model(tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
         self.cache, self.logits = out.past_key_values, out.logits[:, -1]
@@ -169,7 +186,7 @@ class TorchEngine:
         self.device = request.device
         self.provenance = located.provenance
         self.tokenizer = AutoTokenizer.from_pretrained(located.folder)
-        with fits("load"):
+        with fits("load"), readable(located.provenance.source):
             self.model = AutoModelForCausalLM.from_pretrained(
                 located.folder, **load_options(request, located.provenance.stored_as)
             ).eval()
@@ -212,10 +229,11 @@ class TorchEngine:
 
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> TorchGeneration:
         """Read prompts of equal length."""
-        return TorchGeneration(self.model, self._tensor(prompts), suppress)
+        return TorchGeneration(self.model, self._tensor(prompts), suppress, self.context_length)
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Float32 log-softmax of every position but the last."""
+        check_context(len(tokens) - 1, self.context_length)
         with torch.inference_mode(), fits("score"):
             logits = self.model(self._tensor([tokens[:-1]]), use_cache=False).logits[0]
             result: NDArray[np.float32] = torch.log_softmax(logits.float(), -1).cpu().numpy()
@@ -236,6 +254,7 @@ class TorchEngine:
         """One padded forward pass; head and log-softmax only where something is scored."""
         inputs = [(row.context + row.continuation)[:-1] for row in rows]
         length = max(map(len, inputs))
+        check_context(length, self.context_length)
         keep = length - min(len(row.context) for row in rows) + 1
         tokens = self._tensor([[*t, *[self.prefix_token] * (length - len(t))] for t in inputs])
         mask = self._tensor([[1] * len(t) + [0] * (length - len(t)) for t in inputs])

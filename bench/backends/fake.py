@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.cell import Precision, Scheme
-from bench.engine import Backend, Census, DoesNotFit, LoadRequest, Row, Score, Unsupported
+from bench.engine import Backend, Census, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
 from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
 from bench.record import Caveat, Provenance
@@ -95,6 +95,9 @@ class ArithmeticMemory:
         """Highest since the reset."""
         return Reading(total_bytes=self.highest)
 
+    def limit(self, total_bytes: int) -> None:
+        """Arithmetic needs none."""
+
     def capacity_bytes(self) -> int:
         """Far more than it ever uses."""
         return 10**12
@@ -125,6 +128,7 @@ class FakeGeneration:
     def step(self) -> list[int]:
         """One more token for each sequence, after the known time."""
         if not self.first:
+            check_context(self.cache_tokens + 1, self.engine.context_length)
             _CLOCK.advance(1 / self.engine.truth.decode_tokens_per_s)
             self.cache_tokens += 1
             _MEMORY.use(self.batch * CACHE_BYTES_PER_TOKEN)
@@ -169,6 +173,7 @@ class FakeEngine:
         """Read the prompts in the known time."""
         _misbehave("prefill", self.scheme.name)
         tokens = len(prompts[0])
+        check_context(tokens, self.context_length)
         _CLOCK.advance(tokens * len(prompts) / self.truth.prefill_tokens_per_s)
         return FakeGeneration(self, len(prompts), tokens, suppress)
 
@@ -177,6 +182,7 @@ class FakeEngine:
         import numpy as np
 
         _misbehave("log_probs", self.scheme.name)
+        check_context(len(tokens) - 1, self.context_length)
         return np.tile(self.unigram, (len(tokens) - 1, 1))
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
@@ -185,6 +191,7 @@ class FakeEngine:
         best = int(self.unigram.argmax())
         scores = []
         for index, row in enumerate(rows):
+            check_context(len(row.context) + len(row.continuation) - 1, self.context_length)
             log_probs = tuple(float(self.unigram[token]) for token in row.continuation)
             scores.append(Score(log_probs, all(token == best for token in row.continuation)))
             done(index + 1)
@@ -235,5 +242,6 @@ BACKEND = Backend(
     install="pip install -e .",
     load=FakeEngine,
     instruments=instruments,
+    anchor=True,
     needs_repository=False,
 )

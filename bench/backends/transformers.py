@@ -88,4 +88,5 @@ BACKEND = Backend(
     prepare=prepare,
     adapt=adapt,
     instruments=instruments,
+    anchor=True,
 )

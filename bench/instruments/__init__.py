@@ -55,6 +55,9 @@ class MemoryCounter(Protocol):
     def capacity_bytes(self) -> int:
         """What the device could still give at this moment plus what is in use here."""
 
+    def limit(self, total_bytes: int) -> None:
+        """Refuse this process more than that from now on. Only a GPU's counter can: a CPU's limit is set outside."""
+
 
 @dataclass(frozen=True)
 class Instruments:

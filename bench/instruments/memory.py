@@ -82,6 +82,9 @@ class ProcessMemory:
         unit = 1 if sys.platform == "darwin" else KIB
         return Reading(total_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
+    def limit(self, total_bytes: int) -> None:
+        """Nothing: the limit stands around the process already."""
+
     def capacity_bytes(self) -> int:
         """Available memory plus what this process holds, or the container's limit where smaller."""
         free = psutil.virtual_memory().available + self.process.memory_info().rss
@@ -207,6 +210,12 @@ class CudaMemory:
             reserved_bytes=reserved,
         )
 
+    def limit(self, total_bytes: int) -> None:
+        """Let the caching allocator have what the driver has not taken already for this process (the context)."""
+        total = int(self.cuda.get_device_properties(self.index).total_memory)
+        context = self.read().total_bytes - int(self.cuda.memory_reserved(self.index))
+        self.cuda.set_per_process_memory_fraction(max(0.0, min(1.0, (total_bytes - context) / total)), self.index)
+
     def capacity_bytes(self) -> int:
         """Free memory of the device plus what this process holds."""
         return int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).free) + self._driver_bytes()
@@ -243,6 +252,9 @@ class MpsMemory:
         """The pool only grows between resets, so its size now is its peak."""
         self.read()
         return Reading(total_bytes=self.highest)
+
+    def limit(self, total_bytes: int) -> None:
+        """Never asked: a limit on MPS is refused before anything starts."""
 
     def capacity_bytes(self) -> int:
         """What Metal recommends as the largest working set."""

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Claims held against figures: a verdict for each, with its evidence. Pure: a function of catalogue and records.
+
+- `holds`, `fails`: decided by a record, or by exact counting where that is the whole question (parameters, rows).
+- `computed only`: no record decides it; the prediction says which way it would go.
+- `untested`: neither a record nor a prediction.
+- `not testable`: with the claim's own reason.
+
+A claim about peak memory is about everything a process needs, loading included. A record made under a hard memory
+limit of the claimed size proves it: the work was done, or the kernel stopped it. A record without one is weighed by
+the peak of its whole process, libraries included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from bench import architecture, predict
+from bench.cell import Claim, Model, Precision, Quantity
+from bench.engine import backend
+from bench.figures import figures
+from bench.plan import Selection, context
+from bench.record import Ending, Record
+from bench.suite import Work
+from bench.table import Table
+from bench.units import human_bytes, significant
+
+COMPUTED_WITH, COMPUTED_ON = "transformers", "cuda"
+"""Predictions behind verdicts use this backend's default schemes on this kind of device: most claims are about GPUs."""
+BYTES = {Quantity.PEAK, Quantity.WEIGHTS}
+DEFAULT_TOKENS = 544
+"""Positions of a claim that names none: what the memory suite holds by default."""
+BINARY = 2**30 / 10**9
+"""What a budget grows by if its author wrote GB and meant GiB."""
+
+
+class Verdict(StrEnum):
+    """What our figures say of a claim."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    COMPUTED = "computed only"
+    UNTESTED = "untested"
+    NOT_TESTABLE = "not testable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One claim with its verdict."""
+
+    model: Model
+    claim: Claim
+    verdict: Verdict
+    evidence: str
+    """One sentence: what was found or computed, and against what."""
+    record: Record | None = None
+    """The record that decided, None if none did."""
+
+
+def judge(models: Sequence[Model], records: Iterable[Record], among: Sequence[Model] | None = None) -> list[Judged]:
+    """Every claim of `models` judged by the records; `among` is the whole catalogue, for bases and stand-ins."""
+    names = {model.name: model for model in among or models}
+    by_model: dict[str, list[Record]] = {}
+    for record in records:
+        by_model.setdefault(record.cell.model, []).append(record)
+    return [_judge(model, claim, names, by_model) for model in models for claim in model.claims]
+
+
+def measured_as(model: Model, claim: Claim) -> str:
+    """Name of the entry that is measured for a claim."""
+    return claim.stand_in or model.name
+
+
+def _judge(model: Model, claim: Claim, names: Mapping[str, Model], records: Mapping[str, list[Record]]) -> Judged:
+    if claim.untestable:
+        return Judged(model=model, claim=claim, verdict=Verdict.NOT_TESTABLE, evidence=claim.untestable)
+    counted = _counted(model, claim, names)
+    if counted is not None:
+        verdict = Verdict.HOLDS if within(claim, counted) else Verdict.FAILS
+        evidence = f"counted: {counted:,} of {bounds(claim)}"
+        return Judged(model=model, claim=claim, verdict=verdict, evidence=evidence)
+    for record in sorted(records.get(measured_as(model, claim), ()), key=lambda r: _weight_of(claim, r), reverse=True):
+        found = _weigh(claim, record)
+        if found is not None:
+            verdict, evidence = found
+            evidence += _as(record, claim)
+            return Judged(model=model, claim=claim, verdict=verdict, evidence=evidence, record=record)
+    computed = _computed(names[measured_as(model, claim)], claim)
+    if computed is None:
+        return Judged(model=model, claim=claim, verdict=Verdict.UNTESTED, evidence="no record, and nothing predicts it")
+    would = "would hold" if within(claim, computed) else "would fail" + _if_binary(claim, computed)
+    evidence = f"predicted {human_bytes(computed)} of {bounds(claim)}: {would}"
+    return Judged(model=model, claim=claim, verdict=Verdict.COMPUTED, evidence=evidence)
+
+
+def _weight_of(claim: Claim, record: Record) -> tuple[bool, bool, str]:
+    """What makes one record count before another: the very scheme, a hard limit, the later date."""
+    return (record.cell.scheme == claim.scheme, record.memory_limit is not None, record.started)
+
+
+def _if_binary(claim: Claim, value: float) -> str:
+    """A remark where a budget is missed in GB and met in GiB, for authors rarely say which they mean."""
+    budget = claim.at_most
+    missed = claim.quantity is Quantity.PEAK and budget is not None and budget < value <= budget * BINARY
+    return " (not if GB means GiB)" if missed else ""
+
+
+def within(claim: Claim, value: float) -> bool:
+    """Whether a value lies within the claim's bounds."""
+    return (claim.at_least is None or value >= claim.at_least) and (claim.at_most is None or value <= claim.at_most)
+
+
+def bounds(claim: Claim) -> str:
+    """The claimed bounds as people write them: `at most 11.2 GiB`."""
+
+    def text(value: float) -> str:
+        if claim.quantity in BYTES:
+            return human_bytes(value)
+        return f"{significant(value)} tokens/s" if claim.quantity is Quantity.DECODE else f"{value:,.0f}"
+
+    low, high = claim.at_least, claim.at_most
+    if low is not None and high is not None:
+        return text(low) if low == high else f"{text(low)} to {text(high)}"
+    return f"at least {text(low)}" if low is not None else f"at most {text(high)}" if high is not None else "no bound"
+
+
+def _counted(model: Model, claim: Claim, names: Mapping[str, Model]) -> int | None:
+    """What needs no measurement: rows, parameters, products. None for the rest."""
+    if claim.quantity is Quantity.TRAINED:
+        product = 1
+        for factor in claim.factors:
+            product *= factor
+        return product
+    if claim.quantity is Quantity.PARAMETERS:
+        return model.parameters
+    rows = (model.architecture or {}).get("vocab_size")
+    if claim.quantity is Quantity.VOCABULARY:
+        return rows if isinstance(rows, int) else None
+    if claim.quantity is Quantity.GROWTH:
+        base = names.get(model.base_model or "")
+        before = (base.architecture or {}).get("vocab_size") if base else None
+        return rows - before if isinstance(rows, int) and isinstance(before, int) else None
+    return None
+
+
+def _weigh(claim: Claim, record: Record) -> tuple[Verdict, str] | None:
+    """What one record says of a measured claim, None if nothing."""
+    cell = record.cell
+    suite = "throughput" if claim.quantity is Quantity.DECODE else "memory"
+    if cell.suite != suite or cell.precision != claim.precision or cell.backend == "fake":
+        return None
+    if claim.quantity is Quantity.PEAK:
+        return _weigh_peak(claim, record)
+    name = "weights_bytes" if claim.quantity is Quantity.WEIGHTS else "decode_tokens_per_s"
+    found = figures(record).get(name) if record.outcome.ending is Ending.OK else None
+    if found is None:
+        return None
+    text = human_bytes(found.value) if claim.quantity is Quantity.WEIGHTS else f"{significant(found.value)} tokens/s"
+    return (Verdict.HOLDS if within(claim, found.value) else Verdict.FAILS), f"measured {text} of {bounds(claim)}"
+
+
+def _weigh_peak(claim: Claim, record: Record) -> tuple[Verdict, str] | None:
+    if not _long_enough(claim, record):
+        return None
+    limit, ending = record.memory_limit, record.outcome.ending
+    budget = _budget(claim)
+    if limit is not None and budget is not None:
+        where = f"a hard limit of {human_bytes(limit.bytes)} ({limit.enforced_by})"
+        fits, does_not = (Verdict.HOLDS, Verdict.FAILS) if claim.at_most is not None else (Verdict.FAILS, Verdict.HOLDS)
+        if ending is Ending.OK and limit.bytes <= budget:
+            return fits, f"ran under {where}"
+        if ending is Ending.DOES_NOT_FIT and limit.bytes >= budget:
+            return does_not, f"did not fit {where}"
+    steady, loading = record.measurement("peak_bytes"), record.measurement("load_peak_bytes")
+    if ending is not Ending.OK or steady is None or loading is None:
+        return None
+    return _compare_peaks(claim, steady.values[0], loading.values[0])
+
+
+def _budget(claim: Claim) -> float | None:
+    """The bytes a memory claim turns on: enough, by `at_most`, or by `at_least` not enough."""
+    return claim.at_most if claim.at_most is not None else claim.at_least
+
+
+def _compare_peaks(claim: Claim, peak: float, load: float) -> tuple[Verdict, str]:
+    """A whole process's peaks, while working and while loading, without a limit that proves more."""
+    highest = max(peak, load)
+    if within(claim, highest):
+        return Verdict.HOLDS, f"measured {human_bytes(highest)} of {bounds(claim)}"
+    if not within(claim, peak):
+        return Verdict.FAILS, f"measured {human_bytes(peak)} of {bounds(claim)}{_if_binary(claim, peak)}"
+    # Without a limit a loader takes what it finds: page cache of the files it maps, buffers it could do without.
+    spike = f"measured {human_bytes(peak)} of {bounds(claim)}, but {human_bytes(load)} while loading, without a limit"
+    return Verdict.UNTESTED, f"{spike}: `bench claims --run` decides it"
+
+
+def _long_enough(claim: Claim, record: Record) -> bool:
+    """Whether the record held at least as many positions as the claim speaks of."""
+    settings = record.cell.settings
+    held = sum(int(str(settings.get(name, 0))) for name in ("prompt_tokens", "decode_tokens"))
+    return claim.tokens is None or held >= claim.tokens
+
+
+def _as(record: Record, claim: Claim) -> str:
+    cell = record.cell
+    asked = f" in place of {claim.scheme}" if claim.scheme and claim.scheme != cell.scheme else ""
+    stood = f", {cell.model} standing in" if claim.stand_in else ""
+    random = ", random weights" if record.provenance and record.provenance.random else ""
+    return f"; {cell.backend} {cell.scheme}{asked} on {cell.device}{stood}{random}"
+
+
+def selections(judged: Sequence[Judged], base: Selection, capacity_bytes: int) -> tuple[list[Selection], list[str]]:
+    """What measures the memory claims that no record decides yet, and a line for each that this machine cannot.
+
+    Each is the memory suite on the claim's entry at its precision and context, under a hard limit of the claimed
+    budget, tried even where the prediction says that it will not fit: that is the question.
+    """
+    found, left = [], []
+    for item in judged:
+        claim = item.claim
+        undecided = item.verdict in {Verdict.COMPUTED, Verdict.UNTESTED}
+        turning = _budget(claim)
+        if not undecided or claim.quantity is not Quantity.PEAK or turning is None or claim.precision is None:
+            continue
+        budget = int(turning)
+        if budget > capacity_bytes:
+            left.append(f"{claim.id}: {human_bytes(budget)} are claimed, {human_bytes(capacity_bytes)} are there")
+            continue
+        asked = replace(
+            base, models=(measured_as(item.model, claim),), precisions=(claim.precision,), schemes=(),
+            suites=("memory",), memory_limit_bytes=budget, tokens=claim.tokens or DEFAULT_TOKENS, force=True,
+        )  # fmt: skip
+        if asked not in found:
+            found.append(asked)
+    return found, left
+
+
+def _computed(model: Model, claim: Claim) -> int | None:
+    """Predicted bytes, None where the claim is not about bytes or the architecture is unknown."""
+    if claim.quantity not in BYTES or claim.precision is None:
+        return None
+    scheme = backend(COMPUTED_WITH).default_scheme(Precision(claim.precision), COMPUTED_ON)
+    if scheme is None or model.architecture is None:
+        return None
+    if claim.quantity is Quantity.WEIGHTS:
+        try:
+            return predict.weights_bytes(model.architecture, scheme)
+        except architecture.UnknownArchitecture:
+            return None
+    work = Work(prefill_tokens=0, decode_tokens=0)
+    return predict.predict(model, scheme, COMPUTED_ON, context(claim.tokens or DEFAULT_TOKENS), work).peak_bytes
+
+
+def flat(judged: Judged) -> dict[str, Any]:
+    """One claim as a flat row, figures in base units."""
+    claim = judged.claim
+    return {
+        "id": claim.id, "model": judged.model.name, "claim": claim.text, "source": claim.source,
+        "quantity": str(claim.quantity), "precision": str(claim.precision) if claim.precision else None,
+        "scheme": claim.scheme, "at_least": claim.at_least, "at_most": claim.at_most, "tokens": claim.tokens,
+        "batch": claim.batch, "verdict": str(judged.verdict), "evidence": judged.evidence,
+        "record": judged.record.id if judged.record else None, "contradiction": claim.contradiction,
+    }  # fmt: skip
+
+
+def people(judged: Sequence[Judged], *, name_claim: bool = True) -> Table:
+    """The table people read; what speaks against a claim elsewhere is a footnote of its text."""
+    table = Table(
+        ["claim", "model", "stated", "verdict", "evidence"]
+        if name_claim
+        else ["model", "stated", "verdict", "evidence"]
+    )
+    for item in judged:
+        claim = item.claim
+        precision = f" ({claim.precision})" if claim.precision and str(claim.precision) not in claim.text else ""
+        mark = f" {table.note(f'{claim.contradiction}')}" if claim.contradiction else ""
+        record = f" (record {item.record.id})" if item.record else ""
+        row = [item.model.name, f"{claim.text}{precision}{mark}", str(item.verdict), item.evidence + record]
+        table.rows.append([claim.id, *row] if name_claim else row)
+    return table
+
+
+def counts(judged: Sequence[Judged]) -> str:
+    """`76 claims: holds 8, fails 5 …` in one line."""
+    parts = [f"{verdict} {sum(item.verdict is verdict for item in judged)}" for verdict in Verdict]
+    return f"{len(judged)} claims: {', '.join(parts)}"

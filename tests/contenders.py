@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What test_backends.py must know of each backend; a new one is one more entry in CONTENDERS.
+
+An entry says how the backend gets the tiny llama of tiny_llama.py, how exact each precision must be, how many bytes
+it must count, and how to make its library run out of memory, meet a stranger, and find a broken file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_llama
+from numpy.typing import NDArray
+
+from bench import machine, predict
+from bench.cell import Model, Precision, Scheme, Weights
+from bench.engine import LoadRequest, backend, backend_names
+
+FP32, FP16, INT8, INT4 = Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT4
+Patch = pytest.MonkeyPatch
+SOURCE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One backend and its tiny model."""
+
+    backend: str
+    tolerance: Mapping[Precision, float]
+    """Nats that the log-probability of a text's token may be off on average, for each precision it has on a CPU."""
+    noise: Mapping[Precision, float]
+    """Nats by which one engine may differ from itself when the same tokens come in another shape (batch, cache)."""
+    write: Callable[[Path], Path]
+    """Put the model into an empty folder; returns the path to load."""
+    reference: Callable[[Sequence[int], Scheme], NDArray[np.float32]]
+    """What `log_probs` must give, computed by another way than the engine's."""
+    encode: Callable[[str], list[int]]
+    """Tokens that an ASCII text must have."""
+    stored_bytes: Callable[[Path, Scheme], int]
+    """Bytes that the census must find, from the file or the architecture."""
+    starve: Callable[[LoadRequest, Patch], None]
+    """Make the library's own way of running out of memory happen at the next load."""
+    stranger: Callable[[LoadRequest, Path, Patch], LoadRequest]
+    """A request for an architecture that the library does not know."""
+    broken: Callable[[LoadRequest, Path, Patch], LoadRequest]
+    """A request for weights that are damaged: half a file."""
+    closing: str | None = tiny_llama.CLOSING
+    """A text after which the model itself ends; None if it never does."""
+    files: bool = True
+    """Whether it reads files, so that a broken one is the user's to mend."""
+
+    def lacks(self) -> str:
+        """Why it cannot be tried here, empty if it can."""
+        if self.backend not in backend_names():
+            return f"there is no backend {self.backend}"
+        missing = backend(self.backend).missing()
+        return f"{self.backend} lacks {', '.join(missing)}: {backend(self.backend).install}" if missing else ""
+
+    def scheme(self, precision: Precision) -> Scheme:
+        """The scheme of a precision on a CPU."""
+        found = backend(self.backend).default_scheme(precision, "cpu")
+        assert found is not None
+        return found
+
+    def request(self, path: Path, precision: Precision, **changes: Any) -> LoadRequest:
+        """A request for the model at `path`."""
+        model = Model(name="tiny", display="tiny", family="own", organisation="-", kind="open weights", repo="own/tiny")
+        asked = LoadRequest(
+            model=model, weights=Weights.LOCAL, scheme=self.scheme(precision), device="cpu", path=str(path), threads=1
+        )
+        return replace(asked, **changes)
+
+
+def _fake_log_probs(tokens: Sequence[int], scheme: Scheme) -> NDArray[np.float32]:
+    """The closed form of the fake's docstring, in float64."""
+    temperature = {FP32: 1.0, FP16: 1.0, INT8: 1.05, INT4: 1.25}[scheme.precision]
+    z = -(37 * np.arange(257) % 251) / 40 / temperature
+    return np.tile(z - np.log(np.exp(z).sum()), (len(tokens) - 1, 1)).astype(np.float32)
+
+
+def _fault(kind: str) -> Callable[..., Any]:
+    """Ask the fake for a fault while loading."""
+
+    def ask(request: LoadRequest, *rest: Any) -> LoadRequest:
+        rest[-1].setenv("BENCH_FAKE_FAULT", f"{kind}@load")
+        return request
+
+    return ask
+
+
+def _checkpoint(folder: Path) -> Path:
+    return tiny_llama.write_checkpoint(folder / "tiny")
+
+
+def _llama_log_probs(tokens: Sequence[int], scheme: Scheme) -> NDArray[np.float32]:
+    return tiny_llama.log_probs(tokens)
+
+
+def _torch_bytes(path: Path, scheme: Scheme) -> int:
+    stored = backend("transformers").adapt(scheme, machine.describe("cpu"))
+    return predict.weights_bytes(tiny_llama.config(), stored)
+
+
+def _torch_starves(request: LoadRequest, patch: Patch) -> None:
+    """The CPU allocator's own words, at the call that would have said them."""
+    from bench.backends import _torch
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 123456 bytes.")
+
+    patch.setattr(_torch.AutoModelForCausalLM, "from_pretrained", refuse)
+
+
+def _copied(request: LoadRequest, folder: Path) -> Path:
+    """The request's folder or file, copied where it may be damaged."""
+    source = Path(str(request.path))
+    copy = folder / source.name
+    shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
+    return copy
+
+
+def _unknown_config(request: LoadRequest, folder: Path, patch: Patch) -> LoadRequest:
+    copy = _copied(request, folder)
+    (copy / "config.json").write_text('{"model_type": "vit"}')
+    return replace(request, path=str(copy))
+
+
+def _half_checkpoint(request: LoadRequest, folder: Path, patch: Patch) -> LoadRequest:
+    copy = _copied(request, folder)
+    file = copy / "model.safetensors"
+    os.truncate(file, file.stat().st_size // 2)
+    return replace(request, path=str(copy))
+
+
+def _gguf(folder: Path) -> Path:
+    return tiny_llama.write_gguf(folder / "tiny.gguf")
+
+
+def _gguf_bytes(path: Path, scheme: Scheme) -> int:
+    """Bytes of all tensors of the file that the scheme was made into: the only one of its width in the cache."""
+    from gguf import GGUFReader
+
+    made = [path, *Path(os.environ["BENCH_CACHE"]).rglob("*.gguf")]
+    sizes = {sum(int(t.n_bytes) for t in GGUFReader(file).tensors) for file in made}
+    parameters = sum(int(value.size) for value in tiny_llama.weights().values())
+    return min(sizes, key=lambda size: abs(8 * size / parameters - scheme.bits))
+
+
+def _llama_starves(request: LoadRequest, patch: Patch) -> None:
+    """A machine without memory."""
+    patch.setattr("bench.instruments.memory.ProcessMemory.capacity_bytes", lambda self: 1)
+
+
+def _unknown_gguf(request: LoadRequest, folder: Path, patch: Patch) -> LoadRequest:
+    return replace(request, path=str(tiny_llama.write_gguf(folder / "stranger.gguf", architecture="nonsense")))
+
+
+def _half_gguf(request: LoadRequest, folder: Path, patch: Patch) -> LoadRequest:
+    copy = _copied(request, folder)
+    os.truncate(copy, copy.stat().st_size // 2)
+    return replace(request, path=str(copy))
+
+
+CONTENDERS = (
+    Contender(
+        backend="fake",
+        tolerance={FP32: 1e-5, FP16: 1e-5, INT8: 1e-5, INT4: 1e-5},
+        noise=dict.fromkeys((FP32, FP16, INT8, INT4), 1e-5),
+        write=lambda folder: folder / "no-file",
+        reference=_fake_log_probs,
+        encode=lambda text: list(text.encode()),
+        stored_bytes=lambda path, scheme: {FP32: 34_000_000, FP16: 18_000_000, INT8: 10_000_000, INT4: 6_000_000}[
+            scheme.precision
+        ],
+        starve=_fault("memory"),
+        stranger=_fault("unsupported"),
+        broken=_fault("error"),
+        closing=None,
+        files=False,
+    ),
+    Contender(
+        backend="transformers",
+        tolerance={FP32: 1e-4, FP16: 0.07, INT8: 0.2, INT4: 1.2},
+        noise={FP32: 1e-3, FP16: 0.4, INT8: 0.4, INT4: 0.4},  # bfloat16 has eight bits
+        write=_checkpoint,
+        reference=_llama_log_probs,
+        encode=tiny_llama.encode,
+        stored_bytes=_torch_bytes,
+        starve=_torch_starves,
+        stranger=_unknown_config,
+        broken=_half_checkpoint,
+    ),
+    Contender(
+        backend="llamacpp",
+        tolerance={FP32: 0.01, FP16: 0.01, INT8: 0.1, INT4: 1.2},  # the cache of keys and values is float16
+        noise={FP32: 0.05, FP16: 0.05, INT8: 0.4, INT4: 0.4},  # activations are quantized beside quantized weights
+        write=_gguf,
+        reference=_llama_log_probs,
+        encode=tiny_llama.encode,
+        stored_bytes=_gguf_bytes,
+        starve=_llama_starves,
+        stranger=_unknown_gguf,
+        broken=_half_gguf,
+    ),
+)
