@@ -57,6 +57,8 @@ class LoadRequest:
     """Folder or file of local weights, None unless `weights` is local."""
     threads: int | None = None
     """Threads to compute with, None for the engine's own choice."""
+    plain_scoring: bool = False
+    """Score every row by itself, even where the engine could compute once what rows share."""
 
 
 @dataclass(frozen=True, kw_only=True)

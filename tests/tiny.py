@@ -25,10 +25,23 @@ CONFIGS = {
 }  # fmt: skip
 """The least that still has every part of its family."""
 
+_LLAMA_LIKE = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+               "num_key_value_heads": 2, "max_position_embeddings": 256}  # fmt: skip
+TREE_CONFIGS = {
+    "mistral": _LLAMA_LIKE | {"sliding_window": None},
+    "olmo2": _LLAMA_LIKE,
+    "phi3": _LLAMA_LIKE | {"pad_token_id": 0},
+    "qwen3": _LLAMA_LIKE | {"head_dim": 16},
+    "smollm3": _LLAMA_LIKE | {"pad_token_id": 0, "no_rope_layers": [1, 0]},
+    "gemma3_text": _LLAMA_LIKE | {"head_dim": 16, "sliding_window": 160,
+                                  "layer_types": ["sliding_attention", "full_attention"]},
+}  # fmt: skip
+"""Further ones that score token trees; only tests/test_scoring.py needs them."""
+
 
 def config(kind: str) -> dict[str, object]:
     """The transformers configuration of a tiny model."""
-    return {"model_type": kind, "vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, **CONFIGS[kind]}
+    return {"model_type": kind, "vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, **(CONFIGS | TREE_CONFIGS)[kind]}
 
 
 def tokenizer(corpus: str) -> PreTrainedTokenizerFast:

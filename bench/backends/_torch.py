@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from bench.backends import _census
+from bench.backends._scoring import TreeScorer, takes_trees
 from bench.backends._weights import Located, locate
 from bench.cell import Objective
 from bench.engine import Census, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
@@ -185,6 +186,7 @@ class TorchEngine:
         located = locate(request)
         self.device = request.device
         self.provenance = located.provenance
+        self.plain_scoring = request.plain_scoring
         self.tokenizer = AutoTokenizer.from_pretrained(located.folder)
         with fits("load"), readable(located.provenance.source):
             self.model = AutoModelForCausalLM.from_pretrained(
@@ -240,7 +242,14 @@ class TorchEngine:
         return result[:, : self.vocabulary]
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
-        """Score rows in batches of similar length."""
+        """Score rows in packs that share what they begin with; in plain batches of similar length where that cannot be.
+
+        Raises Unsupported for more tokens than the context.
+        """
+        if not self.plain_scoring and takes_trees(self.model.config):
+            check_context(max((len(r.context) + len(r.continuation) - 1 for r in rows), default=0), self.context_length)
+            with torch.inference_mode(), fits("score"):
+                return TreeScorer(self.model, self.device).score(rows, done)
         scores: list[Score | None] = [None] * len(rows)
         finished = 0
         for batch in batches([len(r.context) + len(r.continuation) for r in rows], SCORE_TOKENS[self.device]):

@@ -23,6 +23,8 @@ PREFIX_TOKENS = 64
 """A common beginning of at least this many tokens gets a cache of its own."""
 PREFIX_SEQUENCES = 3
 """And at least this many sequences: two are as well served by a tree."""
+SLACK = 0.25
+"""Share of a pack that may stay empty so that it ends between two items."""
 
 
 @dataclass(kw_only=True)
@@ -35,7 +37,7 @@ class Pack:
     paths: list[tuple[int, NDArray[np.int64]]] = field(default_factory=list)
     """For each run of new tokens: index of its first token, and the indices of all its ancestors."""
     rows: list[tuple[int, NDArray[np.int64]]] = field(default_factory=list)
-    """Row index, and the nodes whose logits predict its continuation, -1 for the last token of the prefix."""
+    """Row index, and the nodes whose logits predict its continuation, token by token."""
 
     def mask(self) -> NDArray[np.bool_]:
         """Which token sees which, shape (tokens, tokens): its ancestors and itself."""
@@ -63,10 +65,15 @@ class Group:
 def plan(rows: Sequence[Row], pack_tokens: int) -> list[Group]:
     """Groups of packs of at most `pack_tokens` new tokens each (or one sequence that is longer)."""
     sequences = sorted((row.context + row.continuation[:-1], index) for index, row in enumerate(rows))
-    groups = []
-    for prefix, members in _prefix_groups(sequences):
-        groups.append(Group(prefix=prefix, packs=tuple(_packs(rows, members, len(prefix), pack_tokens))))
-    return groups
+    return [
+        Group(prefix=prefix, packs=tuple(_packs(rows, members, len(prefix), pack_tokens)))
+        for prefix, members in _prefix_groups(rows, sequences)
+    ]
+
+
+def alone(row: Row) -> Pack:
+    """One row as a pack of its own."""
+    return _pack([row], [(row.context + row.continuation[:-1], 0)], 0)
 
 
 def shared(first: Tokens, second: Tokens) -> int:
@@ -78,55 +85,79 @@ def shared(first: Tokens, second: Tokens) -> int:
     return length
 
 
-def _prefix_groups(sequences: list[tuple[Tokens, int]]) -> Iterator[tuple[Tokens, list[tuple[Tokens, int]]]]:
+def _prefix_groups(
+    rows: Sequence[Row], sequences: Sequence[tuple[Tokens, int]]
+) -> Iterator[tuple[Tokens, list[tuple[Tokens, int]]]]:
     """Sorted sequences split where neighbours share little; those with a long common beginning together.
 
-    A prefix ends at least one token before its shortest sequence does, so that every sequence has a token of its own.
+    A prefix ends before the last token of every context: nothing is scored inside it, and each sequence keeps a token
+    of its own.
     """
-    alike = [shared(a, b) for (a, _), (b, _) in zip(sequences, sequences[1:], strict=False)]
-    rest: list[tuple[Tokens, int]] = []
+    rest = [item for item in sequences if len(rows[item[1]].context) <= PREFIX_TOKENS]
+    able = [item for item in sequences if len(rows[item[1]].context) > PREFIX_TOKENS]
+    alike = [shared(a, b) for (a, _), (b, _) in zip(able, able[1:], strict=False)]
     start = 0
-    while start < len(sequences):
+    while start < len(able):
         end = start + 1
-        while end < len(sequences) and alike[end - 1] >= PREFIX_TOKENS:
+        while end < len(able) and alike[end - 1] >= PREFIX_TOKENS:
             end += 1
-        members = sequences[start:end]
-        common = min(alike[start : end - 1], default=0)
-        common = min(common, min(len(tokens) for tokens, _ in members) - 1)
-        if len(members) >= PREFIX_SEQUENCES and common >= PREFIX_TOKENS and not _one_item(members, common):
+        members = able[start:end]
+        common = min([*alike[start : end - 1], *(len(rows[index].context) - 1 for _, index in members)])
+        if len(members) >= PREFIX_SEQUENCES and not _one_item(members, common):
             yield members[0][0][:common], members
         else:
             rest += members
         start = end
     if rest:
-        yield (), rest
+        yield (), sorted(rest)
 
 
-def _one_item(members: list[tuple[Tokens, int]], common: int) -> bool:
+def _one_item(members: Sequence[tuple[Tokens, int]], common: int) -> bool:
     """Whether a tree in one pack would do as well: few sequences that are mostly prefix."""
     return sum(len(tokens) - common for tokens, _ in members) < common and len(members) < 2 * PREFIX_SEQUENCES
 
 
 def _packs(
-    rows: Sequence[Row], members: list[tuple[Tokens, int]], skip: int, pack_tokens: int
+    rows: Sequence[Row], members: Sequence[tuple[Tokens, int]], skip: int, pack_tokens: int
 ) -> Iterator[Pack]:
-    """Fill packs in sorted order, so that neighbours share what they begin with."""
+    """Packs of neighbours in sorted order, which share what they begin with."""
+    own = [(tokens[skip:], index) for tokens, index in members]
+    alike = [0, *(shared(a, b) for (a, _), (b, _) in zip(own, own[1:], strict=False))]
+    lengths = [len(tokens) for tokens, _ in own]
+    start = 0
+    while start < len(own):
+        end = _pack_end(lengths, alike, start, pack_tokens)
+        yield _pack(rows, own[start:end], skip)
+        start = end
+
+
+def _pack_end(lengths: Sequence[int], alike: Sequence[int], start: int, pack_tokens: int) -> int:
+    """Where the pack that begins at `start` ends: as full as may be, but rather between items than within one.
+
+    What two neighbours share is computed twice when a pack ends between them, so of the ends that leave the pack at
+    least 1 - SLACK full the one is taken where that is least.
+    """
+    held, end, best = lengths[start], start + 1, start + 1
+    while end < len(lengths):
+        if alike[end] <= alike[best] or held < (1 - SLACK) * pack_tokens:
+            best = end
+        held += lengths[end] - alike[end]
+        if held > pack_tokens:
+            return best
+        end += 1
+    return end
+
+
+def _pack(rows: Sequence[Row], members: Sequence[tuple[Tokens, int]], skip: int) -> Pack:
+    """One pack of these sequences, whose first `skip` tokens are in a cache."""
     pack, path, previous = Pack(), np.empty(0, dtype=np.int64), ()
-    for tokens, index in members:
-        own = tokens[skip:]
-        common = shared(previous, own)
-        if pack.tokens and len(pack.tokens) + len(own) - common > pack_tokens:
-            yield pack
-            pack, path, common = Pack(), np.empty(0, dtype=np.int64), 0
-        start = len(pack.tokens)
-        if len(own) > common:
+    for own, index in members:
+        common, start = shared(previous, own), len(pack.tokens)
+        if not start or common < len(path):  # a sequence that only goes on lengthens the run it goes on from
             pack.paths.append((start, path[:common]))
-            pack.tokens += own[common:]
-            pack.depths += range(skip + common, skip + len(own))
-            path = np.concatenate([path[:common], np.arange(start, len(pack.tokens))])
+        pack.tokens += own[common:]
+        pack.depths += range(skip + common, skip + len(own))
+        path = np.concatenate([path[:common], np.arange(start, len(pack.tokens))])
         previous = own
-        first = len(rows[index].context) - 1 - skip
-        nodes = np.array([path[i] if i >= 0 else -1 for i in range(first, len(own))], dtype=np.int64)
-        pack.rows.append((index, nodes))
-    if pack.rows:
-        yield pack
+        pack.rows.append((index, path[len(rows[index].context) - 1 - skip :]))
+    return pack
