@@ -10,6 +10,7 @@ from rich.console import Console
 
 from bench import machine
 from bench.display import LiveDisplay
+from bench.journal import forget
 from bench.plan import Plan, Selection, has_reference
 from bench.record import Machine, Record
 from bench.runner import Limits, Runner, new_run_id
@@ -23,6 +24,9 @@ def continued(plan: Plan, selection: Selection, store: Store, *, fresh: bool) ->
     A run that turns out to have settled everything is finished here.
     """
     runs = Runs(store.root)
+    if fresh:
+        for planned in plan.cells:
+            forget(planned.cell.key)
     run = None if fresh else runs.unfinished(selection.key)
     if run is None:
         return plan, new_run_id(), 0

@@ -52,6 +52,8 @@ class Selection:
     """Only what no settled record of this device and these versions answers."""
     force: bool = False
     """Try cells that are predicted not to fit."""
+    plain_scoring: bool = False
+    """Score every row by itself, computing again what rows share."""
     memory_limit_bytes: int | None = None
     """Hard limit of every process, None for none."""
     tokens: int | None = None
@@ -211,6 +213,8 @@ def _planned(
     settings: dict[str, JsonValue] = dict(found.PROFILES[selection.profile])
     if selection.tasks and "tasks" in settings:
         settings["tasks"] = list(selection.tasks)
+    if selection.plain_scoring and name == "quality":
+        settings["shared"] = False
     profile = selection.profile
     if selection.tokens and name == "memory":
         profile = f"tokens-{selection.tokens}"

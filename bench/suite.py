@@ -19,6 +19,7 @@ from bench.cell import Cell
 from bench.engine import Engine
 from bench.errors import UserError
 from bench.instruments import Instruments, Reading
+from bench.journal import Journal
 from bench.record import Caveat, How, Measurement, Text, Unit
 
 PROFILES = ("smoke", "standard", "full")
@@ -68,6 +69,8 @@ class SuiteRun:
     """File with the fp32 distributions that rows of every engine are compared with, None if the suite needs none."""
     is_anchor: bool = False
     """Whether this cell writes that file."""
+    journal: Journal = field(default_factory=Journal)
+    """What an interrupted attempt at this very cell has already scored."""
     phase: Callable[[str, int, int], None] = lambda name, done, total: None
     """Tell the person waiting: what, how many done, of how many."""
     caveats: list[Caveat] = field(default_factory=list)

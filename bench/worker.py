@@ -23,8 +23,9 @@ from bench.assemble import Assembler, now, out_of_memory
 from bench.cell import Cell, digest
 from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Unsupported, backend
 from bench.errors import UserError
+from bench.journal import Journal, journal_folder
 from bench.limits import charged_bytes
-from bench.machine import installed
+from bench.machine import installed, versions
 from bench.places import reference_folder
 from bench.record import Ending, Outcome
 from bench.request import Asked, Request, reference_name
@@ -80,6 +81,7 @@ class Worker:
             device=request.machine.kind,
             path=request.path,
             threads=request.threads,
+            plain_scoring=any(asked.cell.settings.get("shared") is False for asked in request.cells),
         )
         tools = self.backend.instruments(request.machine.kind)
         self.tell("phase", name="prepare weights", done=0, total=0)
@@ -116,6 +118,7 @@ class Worker:
             is_reference=reference is not None and reference.key == cell.unlimited.key,
             anchor=anchor_path(self.request.model, cell) if reference else None,
             is_anchor=is_anchor(self.backend, cell),
+            journal=self._journal(cell, engine),
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
         )
         started, clock = now(), time.monotonic()
@@ -138,6 +141,14 @@ class Worker:
                 threads=engine.threads,
             )
         )
+        if outcome.ending.settled:
+            run.journal.remove()
+
+    def _journal(self, cell: Cell, engine: Engine) -> Journal:
+        """One journal for one cell, the very weights, and everything that can change a figure."""
+        computes = versions(cell.suite, [*self.backend.requires, *self.backend.versions]).model_dump(mode="json")
+        weights = engine.provenance.model_dump(mode="json")
+        return Journal(journal_folder() / f"{cell.key}-{digest([weights, computes, engine.threads])}")
 
     def _ending(self, error: Exception) -> Outcome:
         """How an exception ends a cell, the memory limit named where that is what it met."""

@@ -7,6 +7,10 @@ the task's name, none shared between tasks; a digest of all documents and prompt
 refuse to pair records whose digests differ. Log-likelihoods are float32, sequences are cut at `max_length` tokens
 whatever the model declares, nothing is sampled, no cache is used. What is stored is each item's value of each
 metric (1 right, 0 wrong), not an average.
+
+What rows share (a context, few-shot examples, the beginning of a minimal pair) is computed once where an engine can;
+the setting `shared` is false where that was turned off (`--plain-scoring`), and both ways agree within rounding. An
+interrupted cell goes on from the requests it has answered.
 """
 
 from __future__ import annotations
@@ -47,6 +51,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
         items=run.settings["items"],
         max_length=run.settings["max_length"],
         done=lambda done, total: run.phase("request", done, total),
+        journal=run.journal,
     ):
         for metric, values in result.metrics.items():
             unit = Unit.FRACTION if all(0 <= v <= 1 for v in values) else Unit.NAT

@@ -688,3 +688,37 @@ def test_a_model_without_linear_weights_contradicts_nothing():
     """Where there is nothing to quantize there is nothing to prove."""
     empty = Census(bytes_by_storage={}, linear_weights=0, linear_quantized=0, linear_bits=0.0, kernels={})
     assert empty.contradiction(fake.BACKEND.scheme("fake-int4")) is None
+
+
+# Resume inside a suite.
+
+
+def quality(bench):
+    """The newest quality record."""
+    return [record for record in bench.records() if record.cell.suite == "quality"][-1]
+
+
+def heard(monkeypatch):
+    """Progress of requests as the display hears it: (done, of how many), in order."""
+    phases = []
+    monkeypatch.setattr(
+        "bench.display.LiveDisplay.phase", lambda self, name, *counts: phases.append(counts) if counts[1] else None
+    )
+    return phases
+
+
+def test_an_interrupted_quality_cell_goes_on_from_what_it_scored(bench, tmp_path, monkeypatch):
+    """Killed in its third chunk: the next call scores the rest alone, and its record is that of one that never died."""
+    pytest.importorskip("lm_eval")
+    phases = heard(monkeypatch)
+    assert bench.run(suite="quality", fault="kill@score#3") == 1
+    before = max(done for done, _ in phases)
+    assert len(list((tmp_path / "cache" / "journal").glob("*/*.json"))) == 2
+    phases.clear()
+    assert bench.run(suite="quality") == 0
+    assert phases[0][0] > 0 and [done for done, _ in phases[:2]][1] == before
+    resumed = quality(bench)
+    assert not list((tmp_path / "cache" / "journal").glob("*"))
+    assert bench.run("--fresh", suite="quality") == 0
+    assert quality(bench).id != resumed.id
+    assert quality(bench).measurements == resumed.measurements

@@ -10,7 +10,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import tiny  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
 
 from bench.backends import _scoring, _tree  # noqa: E402
 from bench.backends.transformers import BACKEND  # noqa: E402
@@ -102,7 +101,7 @@ def test_a_beginning_that_many_share_is_computed_once():
 
 
 def test_packs_end_between_items():
-    """Eight items of 30 tokens, each with a context of 20: a pack of 100 holds three whole items, not three and a bit."""
+    """Items of 30 tokens, 20 of them context: a pack of 100 holds three whole ones, not three and a bit."""
     rows = []
     for item in range(2, 10):
         context = (item,) * 20

@@ -41,7 +41,8 @@ TREE_CONFIGS = {
 
 def config(kind: str) -> dict[str, object]:
     """The transformers configuration of a tiny model."""
-    return {"model_type": kind, "vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, **(CONFIGS | TREE_CONFIGS)[kind]}
+    own = (CONFIGS | TREE_CONFIGS)[kind]
+    return {"model_type": kind, "vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, **own}
 
 
 def tokenizer(corpus: str) -> PreTrainedTokenizerFast:

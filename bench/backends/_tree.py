@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ def _prefix_groups(
     """
     rest = [item for item in sequences if len(rows[item[1]].context) <= PREFIX_TOKENS]
     able = [item for item in sequences if len(rows[item[1]].context) > PREFIX_TOKENS]
-    alike = [shared(a, b) for (a, _), (b, _) in zip(able, able[1:], strict=False)]
+    alike = [shared(a, b) for (a, _), (b, _) in pairwise(able)]
     start = 0
     while start < len(able):
         end = start + 1
@@ -117,12 +118,10 @@ def _one_item(members: Sequence[tuple[Tokens, int]], common: int) -> bool:
     return sum(len(tokens) - common for tokens, _ in members) < common and len(members) < 2 * PREFIX_SEQUENCES
 
 
-def _packs(
-    rows: Sequence[Row], members: Sequence[tuple[Tokens, int]], skip: int, pack_tokens: int
-) -> Iterator[Pack]:
+def _packs(rows: Sequence[Row], members: Sequence[tuple[Tokens, int]], skip: int, pack_tokens: int) -> Iterator[Pack]:
     """Packs of neighbours in sorted order, which share what they begin with."""
     own = [(tokens[skip:], index) for tokens, index in members]
-    alike = [0, *(shared(a, b) for (a, _), (b, _) in zip(own, own[1:], strict=False))]
+    alike = [0, *(shared(a, b) for (a, _), (b, _) in pairwise(own))]
     lengths = [len(tokens) for tokens, _ in own]
     start = 0
     while start < len(own):
@@ -150,7 +149,8 @@ def _pack_end(lengths: Sequence[int], alike: Sequence[int], start: int, pack_tok
 
 def _pack(rows: Sequence[Row], members: Sequence[tuple[Tokens, int]], skip: int) -> Pack:
     """One pack of these sequences, whose first `skip` tokens are in a cache."""
-    pack, path, previous = Pack(), np.empty(0, dtype=np.int64), ()
+    pack, path = Pack(), np.empty(0, dtype=np.int64)
+    previous: Tokens = ()
     for own, index in members:
         common, start = shared(previous, own), len(pack.tokens)
         if not start or common < len(path):  # a sequence that only goes on lengthens the run it goes on from
