@@ -22,8 +22,8 @@ from pydantic import JsonValue
 from bench.engine import Engine, Row, Score
 from bench.places import cache_folder
 
-CHUNK_TOKENS = 16_384
-"""Tokens of one chunk, those that a row shares with the row before it left out: a minute of a small model on a CPU."""
+CHUNK_TOKENS = 8_192
+"""Tokens of one chunk, those that a row shares with the row before it left out: half a minute of a small model on a CPU."""
 
 
 class Journal:

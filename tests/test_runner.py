@@ -53,9 +53,9 @@ class Bench:
     def __init__(self, results, monkeypatch):
         self.results, self.monkeypatch = results, monkeypatch
 
-    def options(self, *extra, suite=QUICK, precision="fp16"):
+    def options(self, *extra, suite=QUICK, precision="fp16", profile="smoke"):
         """The command line after `bench`."""
-        chosen = ["--profile", "smoke", "--suite", suite, "--precision", precision, "--device", "cpu"]
+        chosen = ["--profile", profile, "--suite", suite, "--precision", precision, "--device", "cpu"]
         return ["run", "--backend", "fake", *chosen, "--results", str(self.results), *extra]
 
     def run(self, *extra, fault="", **chosen):
@@ -710,15 +710,16 @@ def heard(monkeypatch):
 def test_an_interrupted_quality_cell_goes_on_from_what_it_scored(bench, tmp_path, monkeypatch):
     """Killed in its third chunk: the next call scores the rest alone, and its record is that of one that never died."""
     pytest.importorskip("lm_eval")
-    phases = heard(monkeypatch)
-    assert bench.run(suite="quality", fault="kill@score#3") == 1
-    before = max(done for done, _ in phases)
-    assert len(list((tmp_path / "cache" / "journal").glob("*/*.json"))) == 2
+    phases, journals = heard(monkeypatch), tmp_path / "cache" / "journal"
+    asked = {"suite": "quality", "profile": "standard"}
+    assert bench.run(fault="kill@score#3", **asked) == 1
+    scored = max(done for done, _ in phases)
+    assert len(list(journals.glob("*/*.json"))) == 2
     phases.clear()
-    assert bench.run(suite="quality") == 0
-    assert phases[0][0] > 0 and [done for done, _ in phases[:2]][1] == before
+    assert bench.run(fault="kill@score#2", **asked) == 0  # one chunk is left: a second would be the end
+    assert scored > 500 and phases[1] == (scored, 1080) and phases[-1] == (1080, 1080)
     resumed = quality(bench)
-    assert not list((tmp_path / "cache" / "journal").glob("*"))
-    assert bench.run("--fresh", suite="quality") == 0
+    assert not list(journals.iterdir())
+    assert bench.run("--fresh", **asked) == 0
     assert quality(bench).id != resumed.id
     assert quality(bench).measurements == resumed.measurements
