@@ -23,7 +23,7 @@ from bench.engine import Engine, Row, Score
 from bench.places import cache_folder
 
 CHUNK_TOKENS = 8_192
-"""Tokens of one chunk, those that a row shares with the row before it left out: half a minute of a small model on a CPU."""
+"""Tokens of one chunk, those that a row shares with the row before it left out: half a minute of a small model here."""
 
 
 class Journal:

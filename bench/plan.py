@@ -120,12 +120,8 @@ def make_plan(
     settled = len(asked) - len(cells)
     cells = _with_references(cells, selection, machine)
     fitting, too_large = _by_size(cells, free_bytes, selection.force)
-    return Plan(
-        cells=tuple(fitting),
-        left_out=(*left_out, *too_large),
-        settled=settled,
-        seconds=_expected_seconds(fitting, existing, machine.kind),
-    )
+    seconds = _expected_seconds(fitting, existing, machine.kind)
+    return Plan(cells=tuple(fitting), left_out=(*left_out, *too_large), settled=settled, seconds=seconds)
 
 
 def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tuple[list[Planned], list[LeftOut]]:

@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 
 import tiny  # noqa: E402
 
-from bench.backends import _scoring, _tree  # noqa: E402
+from bench.backends import _encoded, _scoring, _tree  # noqa: E402
 from bench.backends.transformers import BACKEND  # noqa: E402
 from bench.cell import Model, Weights  # noqa: E402
 from bench.engine import LoadRequest, Row, Unsupported  # noqa: E402
@@ -180,6 +180,19 @@ def test_few_logits_at_a_time_change_nothing(folders, kind, monkeypatch):
         assert after.log_probs == pytest.approx(before.log_probs, abs=1e-5)
 
 
+def test_a_long_row_of_a_plain_model_does_not_fill_memory_with_logits(folders, monkeypatch):
+    """BLOOM's quarter of a million words: a row with more scored tokens than may be goes through its cache in parts."""
+    made = engine(folders("bloom"), "fp32")
+    rows = rows_of("prefixed")
+    whole = made.score(rows)
+    widest, head = [], made.model.lm_head
+    head.register_forward_hook(lambda module, args, output: widest.append(output[..., 0].numel()))
+    monkeypatch.setattr(_scoring, "LOGITS", 40 * tiny.VOCABULARY)
+    for before, after in zip(whole, made.score(rows), strict=True):
+        assert after.log_probs == pytest.approx(before.log_probs, abs=1e-5)
+    assert max(widest) == 40
+
+
 def test_rows_that_a_sliding_window_cuts_are_scored_by_the_models_own_masks(folders):
     """Beyond the window (160 tokens) a row stands alone; its early tokens are out of the last one's sight."""
     made = engine(folders("gemma3_text"), "fp32")
@@ -217,3 +230,36 @@ def test_a_row_longer_than_the_context_is_refused(folders, plain):
     assert len(made.score(rows)[0].log_probs) == 57
     with pytest.raises(Unsupported, match="257 tokens are more than this model's context of 256"):
         made.score([Row(words(random.Random(0), 200), words(random.Random(1), 58))])
+
+
+# Encoder-decoder models.
+
+
+@pytest.mark.parametrize("tokens", [16, 10_000])
+def test_an_encoder_decoder_model_reads_each_context_once(tokens):
+    """T5 with relative positions: scores are those of each row by itself, and no batch encodes a context twice."""
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    torch.manual_seed(0)
+    sizes = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
+    config = AutoConfig.for_model("t5", vocab_size=tiny.VOCABULARY, decoder_start_token_id=0, **sizes)
+    model = AutoModelForSeq2SeqLM.from_config(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    rows, read = rows_of("tries"), []
+    encoder = model.get_encoder()
+    encoder.register_forward_pre_hook(lambda _, args, given: read.append(len(given["input_ids"])), with_kwargs=True)
+    heard = []
+    with torch.inference_mode():
+        found = _encoded.score_by_context(model, rows, start=0, fill=1, tokens=tokens, done=heard.append)
+        encoded = sum(read)
+        for row, score in zip(rows, found, strict=True):
+            given = torch.tensor([[0, *row.continuation[:-1]]])
+            logits = model(input_ids=torch.tensor([row.context]), decoder_input_ids=given).logits[0]
+            wanted = torch.tensor(row.continuation)
+            exactly = torch.log_softmax(logits, -1)[range(len(wanted)), wanted].tolist()
+            assert score.log_probs == pytest.approx(exactly, abs=1e-5)
+            assert score.greedy == bool((logits.argmax(-1) == wanted).all())
+    assert heard == sorted(heard) and heard[-1] == len(rows)
+    different = len({row.context for row in rows})
+    assert encoded == different if tokens > 16 else different < encoded <= len(rows)

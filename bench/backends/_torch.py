@@ -246,36 +246,36 @@ class TorchEngine:
 
         Raises Unsupported for more tokens than the context.
         """
-        if not self.plain_scoring and takes_trees(self.model.config):
-            check_context(max((len(r.context) + len(r.continuation) - 1 for r in rows), default=0), self.context_length)
-            with torch.inference_mode(), fits("score"):
-                return TreeScorer(self.model, self.device).score(rows, done)
-        scores: list[Score | None] = [None] * len(rows)
-        finished = 0
-        for batch in batches([len(r.context) + len(r.continuation) for r in rows], SCORE_TOKENS[self.device]):
-            for index, score in zip(batch, self._score_batch([rows[i] for i in batch]), strict=True):
-                scores[index] = score
-            finished += len(batch)
-            done(finished)
-        return [score for score in scores if score is not None]
+        lengths = [len(row.context) + len(row.continuation) for row in rows]
+        check_context(max(lengths, default=1) - 1, self.context_length)
+        scorer = TreeScorer(self.model, self.device)
+        with torch.inference_mode(), fits("score"):
+            if not self.plain_scoring and takes_trees(self.model.config):
+                return scorer.score(rows, done)
+            scores: dict[int, Score] = {}
+            for batch in batches(lengths, min(SCORE_TOKENS[self.device], scorer.positions)):
+                if len(rows[batch[0]].continuation) > scorer.positions:  # its logits at once would fill the memory
+                    scores[batch[0]] = scorer.alone(rows[batch[0]])
+                else:
+                    scores |= zip(batch, self._score_batch([rows[i] for i in batch]), strict=True)
+                done(len(scores))
+        return [scores[index] for index in range(len(rows))]
 
     def _score_batch(self, rows: Sequence[Row]) -> list[Score]:
         """One padded forward pass; head and log-softmax only where something is scored."""
         inputs = [(row.context + row.continuation)[:-1] for row in rows]
         length = max(map(len, inputs))
-        check_context(length, self.context_length)
         keep = length - min(len(row.context) for row in rows) + 1
         tokens = self._tensor([[*t, *[self.prefix_token] * (length - len(t))] for t in inputs])
         mask = self._tensor([[1] * len(t) + [0] * (length - len(t)) for t in inputs])
-        with torch.inference_mode(), fits("score"):
-            logits = self.model(tokens, attention_mask=mask, use_cache=False, logits_to_keep=keep).logits
-            scores = []
-            for row, of_row in zip(rows, logits, strict=True):
-                first = len(row.context) - 1 - (length - keep)
-                scored = of_row[first : first + len(row.continuation)].float()
-                wanted = torch.tensor(row.continuation, device=scored.device)
-                chosen = scored.gather(-1, wanted[:, None])[:, 0] - scored.logsumexp(-1)
-                scores.append(Score(tuple(chosen.tolist()), bool((scored.argmax(-1) == wanted).all())))
+        logits = self.model(tokens, attention_mask=mask, use_cache=False, logits_to_keep=keep).logits
+        scores = []
+        for row, of_row in zip(rows, logits, strict=True):
+            first = len(row.context) - 1 - (length - keep)
+            scored = of_row[first : first + len(row.continuation)].float()
+            wanted = torch.tensor(row.continuation, device=scored.device)
+            chosen = torch.log_softmax(scored, -1).gather(-1, wanted[:, None])[:, 0]
+            scores.append(Score(tuple(chosen.tolist()), bool((scored.argmax(-1) == wanted).all())))
         return scores
 
     def census(self) -> Census:
