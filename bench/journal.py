@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -85,15 +86,29 @@ def score(
     """Score rows chunk by chunk, those that the journal holds not again; `done` hears how many rows are finished."""
     scores: list[Score] = []
     for chunk in chunks(rows):
-        begun = len(scores)
+        scores += _score_chunk(engine, chunk, journal, partial(_advance, done, len(scores)))
+    return scores
 
-        def compute(chunk: Sequence[Row] = chunk, begun: int = begun) -> JsonValue:
-            found = engine.score(chunk, lambda finished: done(begun + finished))
-            return [[list(score.log_probs), score.greedy] for score in found]
 
-        question: JsonValue = ["score", [[list(row.context), list(row.continuation)] for row in chunk]]
-        scores += _scores(journal.remember(question, compute))
-        done(len(scores))
+def _advance(done: Callable[[int], None], before: int, finished: int) -> None:
+    done(before + finished)
+
+
+def _score_chunk(engine: Engine, rows: Sequence[Row], journal: Journal, done: Callable[[int], None]) -> list[Score]:
+    told = 0
+
+    def tell(finished: int) -> None:
+        nonlocal told
+        told = finished
+        done(finished)
+
+    def compute() -> JsonValue:
+        return [[list(score.log_probs), score.greedy] for score in engine.score(rows, tell)]
+
+    question: JsonValue = ["score", [[list(row.context), list(row.continuation)] for row in rows]]
+    scores = list(_scores(journal.remember(question, compute)))
+    if told < len(rows):  # the journal answered
+        done(len(rows))
     return scores
 
 

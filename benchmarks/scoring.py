@@ -122,7 +122,7 @@ TASKS = {
             "doc_to_target": "{{page}}",
             "metric_list": [{"metric": "word_perplexity"}],
         },
-        6, 3, 1.0, "rolling perplexity of whole articles, windows of 2,048 tokens",
+        6, 6, 1.0, "rolling perplexity of whole articles, windows of 2,048 tokens",
     ),
 }  # fmt: skip
 
