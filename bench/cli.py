@@ -65,6 +65,9 @@ Tasks = Annotated[list[str], typer.Option("--task", help="lm-eval tasks by name 
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
 ApiUrl = Annotated[str, typer.Option("--api-url", help="OpenAI-compatible server to ask for --model NAME (api).")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="Folder of the catalogue.", show_default=False)]
+PlainScoring = Annotated[
+    bool, typer.Option("--plain-scoring", help="Score every row by itself: slower, the same within rounding.")
+]
 MemoryLimit = Annotated[
     str, typer.Option("--memory-limit", help="Run under a hard limit: 12GB, 12GiB, or bytes.", show_default=False)
 ]
@@ -145,6 +148,7 @@ def plan(
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
     memory_limit: MemoryLimit = "",
+    plain_scoring: PlainScoring = False,
     format: FormatOption = Format.TABLE,
     folder: CatalogFolder = CATALOG,
     results: ResultsFolder = RESULTS,
@@ -154,8 +158,9 @@ def plan(
     from bench.units import human_bytes, human_seconds
 
     selection = _selection(
-        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit, api_url
-    )
+        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit, api_url,
+        plain_scoring=plain_scoring,
+    )  # fmt: skip
     selection = _with_base(selection, base, trust_remote_code)
     made, _, _ = _plan(selection, folder, results)
     rows: list[dict[str, Any]] = [
@@ -207,6 +212,7 @@ def run(
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
     memory_limit: MemoryLimit = "",
+    plain_scoring: PlainScoring = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="A new run even if the last one was interrupted.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds one load or cell may take.")] = None,
     threads: Threads = "",
@@ -225,8 +231,9 @@ def run(
     from bench.measure import continued, run_plan
 
     selection = _selection(
-        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit, api_url
-    )
+        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit, api_url,
+        plain_scoring=plain_scoring,
+    )  # fmt: skip
     selection = _with_base(selection, base, trust_remote_code)
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
@@ -463,7 +470,7 @@ def _split(values: Sequence[str]) -> list[str]:
 def _selection(
     model: list[str], precision: list[str], scheme: list[str], backend: list[str], suite: list[str], weights: str,
     profile: str, task: list[str], device: DeviceKind | None, missing: bool, force: bool,
-    memory_limit: str = "", api_url: str = "",
+    memory_limit: str = "", api_url: str = "", *, plain_scoring: bool = False,
 ) -> Any:  # fmt: skip
     from bench import limits
     from bench.machine import available, describe, device_kind
@@ -504,6 +511,7 @@ def _selection(
         missing=missing,
         force=force,
         memory_limit_bytes=limit,
+        plain_scoring=plain_scoring,
     )
 
 

@@ -66,6 +66,8 @@ class LoadRequest:
     """Folder or file of local weights, None unless `weights` is local."""
     threads: int | None = None
     """Threads to compute with, None for the engine's own choice."""
+    plain_scoring: bool = False
+    """Score every row by itself, even where the engine could compute once what rows share."""
     max_cost_usd: float | None = None
     """What all answers together may cost where answers cost money, None for no limit."""
     base: Model | None = None

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from lm_eval.api.model import LM, TemplateLM
 from lm_eval.tasks import TaskManager
 from pydantic import JsonValue
 
+from bench import journal as journals
 from bench.cell import Objective
-from bench.engine import Engine, Row, Unsupported
+from bench.engine import Engine, Row, Score, Unsupported
+from bench.journal import Journal
 from bench.prompts import template
 
 TASKS = Path(__file__).resolve().parent.parent / "suites" / "tasks"
@@ -56,11 +60,14 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     the same scores there and here; scores are float32 whatever the weights are.
     """
 
-    def __init__(self, engine: Engine, max_length: int, done: Progress, frame: Frame = PLAIN) -> None:
+    def __init__(
+        self, engine: Engine, max_length: int, done: Progress, frame: Frame = PLAIN, journal: Journal | None = None
+    ) -> None:
         super().__init__()
         self.engine = engine
         self.frame = frame
         self.backend = "seq2seq" if frame.objective is Objective.SEQ2SEQ else "causal"  # how lm-eval splits a pair
+        self.journal = journal or Journal()
         self.max_length = min(max_length, engine.context_length)
         self._prefix_text = engine.decode([engine.prefix_token]) or "\0"
         self.done = done
@@ -88,8 +95,11 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         self, requests: Sequence[tuple[object, list[int], list[int]]], **_: object
     ) -> list[tuple[float, bool]]:
         rows = [self._row(context, continuation) for _, context, continuation in requests]
-        scores = self.engine.score(rows, lambda finished: self.done(finished, len(rows)))
+        scores = self._score(rows)
         return [(score.total, score.greedy) for score in scores]
+
+    def _score(self, rows: Sequence[Row]) -> list[Score]:
+        return journals.score(self.engine, rows, self.journal, lambda finished: self.done(finished, len(rows)))
 
     def _row(self, context: list[int], continuation: list[int]) -> Row:
         """Cut from the left so that all but the last token fit; a context of at least one token stays.
@@ -120,7 +130,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
                 context, continuation = utils.make_disjoint_window(window)
                 owners.append(owner)
                 rows.append(Row(tuple(context), tuple(continuation)))
-        scores = self.engine.score(rows, lambda finished: self.done(finished, len(rows)))
+        scores = self._score(rows)
         totals = [0.0] * len(requests)
         for owner, score in zip(owners, scores, strict=True):
             totals[owner] += score.total
@@ -131,7 +141,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         answers = []
         for index, request in enumerate(requests):
             context, options = request.args
-            answers.append(self._generate(context, options))
+            question = ["generate", context, json.loads(json.dumps(options))]
+            answers.append(str(self.journal.remember(question, partial(self._generate, context, options))))
             self.done(index + 1, len(requests))
         return answers
 
@@ -213,6 +224,7 @@ def evaluate(
     done: Progress = lambda done, total: None,
     frame: Frame = PLAIN,
     left_out: Callable[[str, str], None] = lambda task, reason: None,
+    journal: Journal | None = None,
 ) -> list[TaskResult]:
     """Score `items` items of each task, the same ones whoever asks.
 
@@ -228,7 +240,7 @@ def evaluate(
             if not loaded:
                 raise Unsupported(reason)
     samples = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
-    return scored(EngineLM(engine, max_length, done, frame), manager, loaded, samples, frame)
+    return scored(EngineLM(engine, max_length, done, frame, journal), manager, loaded, samples, frame)
 
 
 def load_tasks(tasks: Sequence[str]) -> tuple[TaskManager, dict[str, Any]]:

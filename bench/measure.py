@@ -15,6 +15,7 @@ from bench.assemble import now
 from bench.call import Limits, Observer
 from bench.display import LiveDisplay
 from bench.engine import Backend, backend
+from bench.journal import forget
 from bench.locks import measuring
 from bench.plan import Plan, Planned, has_reference
 from bench.record import Condition, Machine, Record, Run
@@ -31,6 +32,9 @@ def continued(plan: Plan, selection: Selection, store: Store, *, fresh: bool) ->
     A run that turns out to have settled everything is finished here.
     """
     runs = Runs(store.root)
+    if fresh:
+        for planned in plan.cells:
+            forget(planned.cell.key)
     run = None if fresh else runs.unfinished(selection.key)
     if run is None:
         return plan, new_run_id(), 0

@@ -49,6 +49,8 @@ class Selection:
     """Only what no settled record of this device and these versions answers."""
     force: bool = False
     """Try cells that are predicted not to fit."""
+    plain_scoring: bool = False
+    """Score every row by itself, computing again what rows share."""
     memory_limit_bytes: int | None = None
     """Hard limit of every process, None for none."""
     tokens: int | None = None
@@ -147,6 +149,8 @@ def settings_of(
             settings["tasks"] = list(selection.tasks)
         if model.template:
             settings["template"] = model.template
+    if selection.plain_scoring and name == "quality":
+        settings["shared"] = False
     if selection.tokens and name == "memory":
         profile = f"tokens-{selection.tokens}"
         settings |= context(selection.tokens)

@@ -19,6 +19,7 @@ from bench.cell import Cell
 from bench.engine import Engine, TextEngine
 from bench.errors import UserError
 from bench.instruments import Instruments, Reading
+from bench.journal import Journal
 from bench.record import Caveat, How, Measurement, Text, Unit
 
 PROFILES = ("smoke", "standard", "full")
@@ -89,6 +90,8 @@ class SuiteRun(Answering):
     """File with the fp32 distributions that rows of every engine are compared with, None if the suite needs none."""
     is_anchor: bool = False
     """Whether this cell writes that file."""
+    journal: Journal = field(default_factory=Journal)
+    """What an interrupted attempt at this very cell has already scored."""
 
 
 @dataclass(kw_only=True)

@@ -27,8 +27,9 @@ from bench.cell import Cell, digest
 from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Stopped, TextEngine, Unsupported, backend
 from bench.errors import UserError
 from bench.instruments.neighbours import snapshot
+from bench.journal import Journal, journal_folder
 from bench.limits import charged_bytes
-from bench.machine import installed
+from bench.machine import installed, versions
 from bench.places import reference_folder
 from bench.record import Ending, Measurement, Outcome
 from bench.request import Asked, Request, reference_name
@@ -92,6 +93,7 @@ class Worker:
             device=request.machine.kind,
             path=request.path,
             threads=request.threads,
+            plain_scoring=any(asked.cell.settings.get("shared") is False for asked in request.cells),
             max_cost_usd=request.max_cost_usd,
             base=request.base,
             base_path=request.base_path,
@@ -158,6 +160,14 @@ class Worker:
                 threads=engine.threads,
             )
         )
+        if isinstance(run, SuiteRun) and outcome.ending.settled:
+            run.journal.remove()
+
+    def _journal(self, cell: Cell, engine: Engine) -> Journal:
+        """One journal for one cell, the very weights, and everything that can change a figure."""
+        computes = versions(cell.suite, [*self.backend.requires, *self.backend.versions]).model_dump(mode="json")
+        weights = engine.provenance.model_dump(mode="json")
+        return Journal(journal_folder() / f"{cell.key}-{digest([weights, computes, engine.threads])}")
 
     def _suite_run(
         self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading
@@ -181,6 +191,7 @@ class Worker:
             anchor=anchor_path(self.request.model, asked.cell) if reference else None,
             is_anchor=is_anchor(self.backend, asked.cell),
             spent=self.spent,
+            journal=self._journal(asked.cell, engine),
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
         )
 

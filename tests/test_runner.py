@@ -59,9 +59,9 @@ class Bench:
     def __init__(self, results, monkeypatch):
         self.results, self.monkeypatch = results, monkeypatch
 
-    def options(self, *extra, suite=QUICK, precision="fp16"):
+    def options(self, *extra, suite=QUICK, precision="fp16", profile="smoke"):
         """The command line after `bench`."""
-        chosen = ["--profile", "smoke", "--suite", suite, "--precision", precision, "--device", "cpu"]
+        chosen = ["--profile", profile, "--suite", suite, "--precision", precision, "--device", "cpu"]
         return ["run", "--backend", "fake", *chosen, "--results", str(self.results), *extra]
 
     def run(self, *extra, fault="", **chosen):
@@ -757,3 +757,38 @@ def test_a_model_without_linear_weights_contradicts_nothing():
     """Where there is nothing to quantize there is nothing to prove."""
     empty = Census(bytes_by_storage={}, linear_weights=0, linear_quantized=0, linear_bits=0.0, kernels={})
     assert empty.contradiction(fake.BACKEND.scheme("fake-int4")) is None
+
+
+# Resume inside a suite.
+
+
+def quality(bench):
+    """The newest quality record."""
+    return [record for record in bench.records() if record.cell.suite == "quality"][-1]
+
+
+def heard(monkeypatch):
+    """Progress of requests as the display hears it: (done, of how many), in order."""
+    phases = []
+    monkeypatch.setattr(
+        "bench.display.LiveDisplay.phase", lambda self, name, *counts: phases.append(counts) if counts[1] else None
+    )
+    return phases
+
+
+def test_an_interrupted_quality_cell_goes_on_from_what_it_scored(bench, tmp_path, monkeypatch):
+    """Killed in its third chunk: the next call scores the rest alone, and its record is that of one that never died."""
+    pytest.importorskip("lm_eval")
+    phases, journals = heard(monkeypatch), tmp_path / "cache" / "journal"
+    asked = {"suite": "quality", "profile": "standard"}
+    assert bench.run(fault="kill@score#3", **asked) == 1
+    scored = max(done for done, _ in phases)
+    assert len(list(journals.glob("*/*.json"))) == 2
+    phases.clear()
+    assert bench.run(fault="kill@score#2", **asked) == 0  # one chunk is left: a second would be the end
+    assert scored > 500 and phases[1] == (scored, 1080) and phases[-1] == (1080, 1080)
+    resumed = quality(bench)
+    assert not list(journals.iterdir())
+    assert bench.run("--fresh", **asked) == 0
+    assert quality(bench).id != resumed.id
+    assert quality(bench).measurements == resumed.measurements

@@ -3,8 +3,9 @@
 
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
 z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. Time is virtual
-and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme]` makes it misbehave, for tests of the runner: kind is
-crash, kill, hang, garbage, error, memory or unsupported; point is load, prefill, log_probs or score.
+and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
+tests of the runner: kind is crash, kill, hang, garbage, error, memory or unsupported; point is load, prefill,
+log_probs or score.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -112,6 +114,8 @@ class ArithmeticMemory:
 
 
 _CLOCK, _MEMORY = VirtualClock(), ArithmeticMemory()
+_REACHED: Counter[str] = Counter()
+"""How often this process has come to the point of a fault."""
 
 
 def instruments(device: str) -> Instruments:
@@ -225,7 +229,11 @@ class FakeEngine:
 
 def _misbehave(point: str, scheme: str) -> None:
     kind, _, where = os.environ.get("BENCH_FAKE_FAULT", "").partition("@")
+    where, _, nth = where.partition("#")
     if where not in {point, f"{point}:{scheme}"}:
+        return
+    _REACHED[where] += 1
+    if nth and _REACHED[where] != int(nth):
         return
     if kind == "crash":
         os.abort()
