@@ -273,6 +273,10 @@ def compare(
     backend: Backends = [],  # noqa: B006
     device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
     across: Annotated[str, typer.Option("--across", help="backend: the engines of a model side by side.")] = "",
+    per_byte: Annotated[bool, typer.Option("--per-byte", help="Models by size: score for each byte.")] = False,
+    margin: Annotated[
+        float, typer.Option("--margin", help="Share of the score above chance that may be lost.", min=0.0001, max=0.5)
+    ] = 0.01,
     format: FormatOption = Format.TABLE,
     results: ResultsFolder = RESULTS,
 ) -> None:
@@ -284,8 +288,12 @@ def compare(
         _print_across(_filter(_rows(store), model, precision, scheme, backend, device), format)
         _exit_for_unreadable(store)
         return
+    if per_byte:
+        _print_worth(_filter(_rows(store), model, precision, scheme, backend, device), format, margin)
+        _exit_for_unreadable(store)
+        return
     rows = _filter(_rows(store), model, [], [], backend, device)
-    _print_comparisons(rows, format, only=_filter(rows, [], precision, scheme, [], "*"))
+    _print_comparisons(rows, format, only=_filter(rows, [], precision, scheme, [], "*"), margin=margin)
     _exit_for_unreadable(store)
 
 
@@ -539,7 +547,8 @@ def _filter(
 
 
 def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
-    from bench.table import COLUMNS, VIEWS, footnotes, people
+    from bench.notes import footnotes
+    from bench.table import COLUMNS, VIEWS, people
 
     if columns != "all" and columns not in VIEWS:
         raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, 'all'])}")
@@ -559,32 +568,64 @@ def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
             )
 
 
-def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | None = None) -> None:
+def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | None = None, margin: float = 0.01) -> None:
     """Print rows against their references; with `only`, those rows alone."""
+    from bench import answers
     from bench.compare import compare as pair
-    from bench.compare import flat_comparisons, ratio_table, task_table
+    from bench.compare import flat_comparisons, footnotes, ratio_table, task_table
     from bench.table import to_csv, to_json
 
-    found, alone = pair(rows)
+    found, alone = pair(rows, margin)
     if only is not None:
         found = [item for item in found if any(item.row is row for row in only)]
     if format in {Format.CSV, Format.JSON}:
-        flats = flat_comparisons(found)
+        flats = [*flat_comparisons(found), *(flat for item in found for flat in answers.flat_drifts(item))]
         out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
         return
     if found:
-        out.print(
-            "\n[bold]against the model's own 16-bit row[/]"
-            if format is Format.TABLE
-            else "## against the model's own 16-bit row\n"
-        )
+        _print_title("against the model's own 16-bit row", format)
         _print_table(ratio_table(found), format)
         if any(item.tasks for item in found):
             _print_table(task_table(found), format)
+            _print_notes(footnotes(margin), format)
+        drifted = answers.drift_table(found)
+        if drifted.rows:
+            _print_title("generated answers", format)
+            _print_table(drifted, format)
+            _print_notes(answers.footnotes(), format)
     for line in alone:
         out.print(line, markup=False)
     if only is not None and not found and not alone:
         out.print("no records match; `bench run` makes some")
+
+
+def _print_worth(rows: list[Any], format: Format, margin: float) -> None:
+    from bench.table import to_csv, to_json
+    from bench.worth import flat_worth, footnotes, per_byte, worth_table
+
+    devices, alone = per_byte(rows, margin)
+    if format in {Format.CSV, Format.JSON}:
+        flats = [flat for _, ranked in devices for flat in flat_worth(ranked)]
+        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+        return
+    for device, ranked in devices:
+        _print_title(f"score per byte on {device}", format)
+        _print_table(worth_table(ranked), format)
+        _print_notes(footnotes(), format)
+    for line in alone:
+        out.print(f"left out: {line}", markup=False)
+    if not devices and not alone:
+        out.print("no records match; `bench run` makes some")
+
+
+def _print_title(title: str, format: Format) -> None:
+    out.print(f"\n[bold]{escape(title)}[/]" if format is Format.TABLE else f"## {title}\n")
+
+
+def _print_notes(lines: list[str], format: Format) -> None:
+    table = format is Format.TABLE
+    for line in lines:
+        out.print(line if table else f"- {line}", markup=False, style="dim" if table else None)
 
 
 def _print_across(rows: list[Any], format: Format) -> None:

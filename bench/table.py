@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import suites
 from bench.cell import REFERENCE, Precision, Weights
 from bench.figures import figures, reference_figures, wrote_anchor
 from bench.plan import ORDER
@@ -72,6 +71,8 @@ class Row:
     precision: str
     device: str
     records: dict[str, Record] = field(default_factory=dict)
+    history: dict[str, list[Record]] = field(default_factory=dict)
+    """Every record of each suite, the one that views use first: a comparison looks here for a pair."""
     limit: int | None = None
     """Bytes of the hard limit it ran under: rows under different limits are different rows."""
     fp32: Record | None = None
@@ -128,9 +129,11 @@ def newest(records: Iterable[Record]) -> list[Row]:
                 cell.model, cell.weights, cell.backend, cell.scheme, cell.precision, cell.device, limit=limit
             )
         row = rows[key]
-        held = row.records.get(cell.suite)
-        if held is None or _rank(record) > _rank(held):
-            row.records[cell.suite] = record
+        row.history.setdefault(cell.suite, []).append(record)
+    for row in rows.values():
+        for suite, found in row.history.items():
+            found.sort(key=_rank, reverse=True)
+            row.records[suite] = found[0]
     for row in rows.values():
         if row.precision == Precision.FP32 and "divergence" in row.records:
             for other in rows.values():
@@ -267,26 +270,6 @@ def written(estimate: Estimate, kind: str) -> str:
     return f"{significant(value)} ±{significant(half, 1)}"
 
 
-def footnotes(rows: Sequence[Row]) -> list[str]:
-    """Definitions of the columns, one sentence each, and the warnings of these rows."""
-    lines = [
-        "± is half of the 95 % interval. Memory is above the process before loading; peak is while generating.",
-        "prefill: prompt tokens / s to the first logits; decode: (tokens - 1) / s from first to last token; batch 1.",
-        "KL: mean KL(16-bit reference || this) per token, in nats, of this very model on this device.",
-        "KL to fp32: KL(fp32 || this), the fp32 row being the same for all engines: `bench compare --across backend`.",
-        "accuracy: mean over the tasks; the same items at every precision. Compare rows with `bench compare`.",
-    ]
-    seen: dict[str, list[str]] = {}
-    for row in rows:
-        for suite in suites.ORDER:
-            for caveat in row.records[suite].warnings if suite in row.records else ():
-                where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", [])
-                label = f"{row.name} {row.precision}"
-                if label not in where:
-                    where.append(label)
-    return lines + [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
-
-
 def markdown(table: Table) -> str:
     """A GitHub table, numbers right-aligned, with its footnotes."""
     text = sum(title in TEXT for title in table.titles)
@@ -313,6 +296,6 @@ def to_json(rows: Sequence[dict[str, Any]]) -> str:
 
 
 __all__ = [
-    "COLUMNS", "ORDER", "VIEWS", "Row", "Table", "flat", "footnotes", "markdown", "newest", "people", "to_csv",
+    "COLUMNS", "ORDER", "VIEWS", "Row", "Table", "flat", "markdown", "newest", "people", "to_csv",
     "to_json", "written",
 ]  # fmt: skip
