@@ -6,7 +6,7 @@ A quantized model that rambles is seen here before any score shows it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -14,20 +14,9 @@ from typing import Any
 from bench.compare import Comparison
 from bench.pairing import answered, pair
 from bench.record import Measurement, Record
+from bench.scored import LOOPING, NGRAM, SHORTEST, loop_share
 from bench.stats import Estimate, mean_estimate
 from bench.table import Table
-
-NGRAM = 4
-LOOPING = 0.5
-"""An answer loops when at least this share of its n-grams has come before in it."""
-SHORTEST = 16
-"""Answers of fewer tokens have no room to loop."""
-
-
-def loop_share(tokens: Sequence[Hashable], n: int = NGRAM) -> float:
-    """Share of the n-grams that have come before in the same sequence: 0 if none, near 1 if it only repeats itself."""
-    grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if len(tokens) >= SHORTEST else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,9 @@ from typing import Any
 from bench import architecture, predict
 from bench.cell import Claim, Model, Precision, Quantity
 from bench.engine import backend
+from bench.extras import context
 from bench.figures import figures
-from bench.plan import Selection, context
+from bench.plan import Selection
 from bench.record import Ending, Record
 from bench.suite import Work
 from bench.table import Table

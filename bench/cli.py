@@ -57,7 +57,13 @@ Backends = Annotated[list[str], typer.Option("--backend", help="Engine: transfor
 SuiteNames = Annotated[list[str], typer.Option("--suite", help="memory, throughput, divergence, quality.")]
 WeightsFrom = Annotated[str, typer.Option("--weights", help="hub, package or local=FOLDER; default by entry.")]
 Profile = Annotated[str, typer.Option("--profile", help="smoke, standard or full: items and repetitions.")]
-Tasks = Annotated[list[str], typer.Option("--task", help="lm-eval tasks by name instead of the offline ones.")]
+Tasks = Annotated[
+    list[str], typer.Option("--task", help="lm-eval tasks instead of the offline ones: names, YAML files.")
+]
+TaskFolder = Annotated[str, typer.Option("--task-folder", help="Folder of your own lm-eval task files.")]
+MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens a scored sequence may have.", min=0)]
+ChatTemplate = Annotated[bool, typer.Option("--chat-template", help="Ask in the tokenizer's chat template.")]
+TextFile = Annotated[str, typer.Option("--text", help="Divergence over this file, or wikitext2.")]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="Folder of the catalogue.", show_default=False)]
 MemoryLimit = Annotated[
@@ -130,6 +136,10 @@ def plan(
     weights: WeightsFrom = "",
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
+    task_folder: TaskFolder = "",
+    max_length: MaxLength = 0,
+    chat_template: ChatTemplate = False,
+    text: TextFile = "",
     device: Device = None,
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
@@ -143,8 +153,9 @@ def plan(
     from bench.units import human_bytes, human_seconds
 
     selection = _selection(
-        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit
+        model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit
     )
+    selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=False)
     made, _, _ = _plan(selection, folder, results)
     rows: list[dict[str, Any]] = [
         {
@@ -188,6 +199,10 @@ def run(
     weights: WeightsFrom = "",
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
+    task_folder: TaskFolder = "",
+    max_length: MaxLength = 0,
+    chat_template: ChatTemplate = False,
+    text: TextFile = "",
     device: Device = None,
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
@@ -205,8 +220,9 @@ def run(
     from bench.runner import Limits
 
     selection = _selection(
-        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit
+        model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit
     )
+    selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=True)
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
     made, run_id, resumed = continued(made, selection, store, fresh=fresh)
@@ -395,6 +411,27 @@ def publish(
 
 
 @app.command()
+def cache(
+    clear: Annotated[list[str], typer.Option("--clear", help="references, weights, texts, datasets or all.")] = [],  # noqa: B006
+) -> None:
+    """List what this machine's cache holds, or clear it: that costs time to make again, never a result."""
+    from bench import cached
+    from bench.places import cache_folder
+    from bench.reference import CACHE_LIMIT_BYTES
+    from bench.table import Table
+    from bench.units import human_bytes
+
+    if clear:
+        out.print(f"{human_bytes(cached.clear(_split(clear)))} freed")
+        return
+    table = Table(["name", "entries", "size", "kind"])
+    for item in cached.held():
+        table.rows.append([item.kind, str(item.entries), human_bytes(item.bytes), item.what])
+    _print_table(table, Format.TABLE)
+    out.print(f"{cache_folder()}; references are kept below {human_bytes(CACHE_LIMIT_BYTES)}, the oldest go first")
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine can run, which backends are installed, and the command that installs the rest."""
     from bench import machine
@@ -483,6 +520,28 @@ def _selection(
         force=force,
         memory_limit_bytes=limit,
     )
+
+
+def _with_extras(
+    selection: Any, task: list[str], folder: str, max_length: int, chat_template: bool, text: str, *, fetch: bool
+) -> Any:
+    """The selection with what it asks beyond the profile; `fetch` allows the network where a text needs it."""
+    from dataclasses import replace
+
+    from bench import extras
+
+    names, files, tasks_sha256 = extras.task_files(_split(task), folder)
+    name, path, sha256 = extras.text(text, fetch=fetch) if text else (None, None, None)
+    asked = extras.Extras(
+        text=name,
+        text_path=path,
+        text_sha256=sha256,
+        tasks=files,
+        tasks_sha256=tasks_sha256,
+        max_length=max_length or None,
+        chat_template=chat_template,
+    )
+    return replace(selection, tasks=tuple(names), extras=asked)
 
 
 def _plan(selection: Any, folder: Path, results: Path) -> tuple[Any, Any, Any]:

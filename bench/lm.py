@@ -5,22 +5,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-import yaml
 from lm_eval import simple_evaluate, utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
-from lm_eval.tasks import TaskManager
-from pydantic import JsonValue
 
-from bench.engine import Engine, Row, Unsupported
+from bench.engine import Chats, Engine, NotFinite, Row, Unsupported
+from bench.scored import Answer, TaskResult, loop_share, scored
+from bench.tasks import load_tasks
 
-TASKS = Path(__file__).resolve().parent.parent / "suites" / "tasks"
+SEEDS = {"random_seed": 0, "numpy_random_seed": 1234, "torch_random_seed": 1234, "fewshot_random_seed": 1234}
+"""lm-eval's own, written down: they draw the few-shot examples."""
 MAX_NEW_TOKENS = 256
 """Tokens a generated answer may have when its task does not say."""
 Progress = Callable[[int, int], None]
@@ -39,6 +39,10 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         self.max_length = min(max_length, engine.context_length)
         self._prefix_text = engine.decode([engine.prefix_token]) or "\0"
         self.done = done
+        self.truncated: set[tuple[str | None, int | None]] = set()
+        """Task and document of every item that was cut to fit."""
+        self.answers: dict[tuple[str | None, int | None], Answer] = {}
+        self._cuts: list[bool] = []
 
     @property
     def eot_token_id(self) -> int:
@@ -68,13 +72,17 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
 
     def _row(self, context: list[int], continuation: list[int]) -> Row:
         """Cut from the left so that all but the last token fit; a context of at least one token stays."""
+        self._cuts.append(len(context) + len(continuation) > self.max_length + 1)
         tokens = (context + continuation)[-(self.max_length + 1) :]
         cut = max(1, len(tokens) - len(continuation))
         return Row(tuple(tokens[:cut]), tuple(tokens[cut:]))
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Log-likelihood (nats) of each continuation, and whether greedy decoding would give it."""
+        self._cuts = []
         result: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        self.truncated |= {_item(r) for r, cut in zip(requests, self._cuts, strict=True) if cut}
+        _refuse_infinite(requests, [total for total, _ in result])
         return result
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
@@ -94,6 +102,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         totals = [0.0] * len(requests)
         for owner, score in zip(owners, scores, strict=True):
             totals[owner] += score.total
+        _refuse_infinite(requests, totals)
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
@@ -101,97 +110,109 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         answers = []
         for index, request in enumerate(requests):
             context, options = request.args
-            answers.append(self._generate(context, options))
+            text, self.answers[_item(request)] = self._generate(context, options)
+            if self._cuts.pop():
+                self.truncated.add(_item(request))
+            answers.append(text)
             self.done(index + 1, len(requests))
         return answers
 
-    def _generate(self, context: str, options: dict[str, Any]) -> str:
+    def _generate(self, context: str, options: dict[str, Any]) -> tuple[str, Answer]:
         if options.get("do_sample") and options.get("temperature", 1) != 0:
             raise Unsupported("this task samples its answers; only greedy generation is comparable")
         until = options.get("until") or []
         stops = [until] if isinstance(until, str) else [stop for stop in until if stop]
         limit = int(options.get("max_gen_toks") or options.get("max_new_tokens") or MAX_NEW_TOKENS)
-        prompt = self.tok_encode(context)[-max(1, self.max_length - limit) :]
+        whole = self.tok_encode(context)
+        prompt = whole[-max(1, self.max_length - limit) :]
+        self._cuts.append(len(prompt) < len(whole))
         generation = self.engine.prefill([prompt])
         tokens: list[int] = []
-        text = ""
+        text, ended = "", False
         try:
-            while len(tokens) < limit:
+            while len(tokens) < limit and not ended:
                 token = generation.step()[0]
                 if token in self.engine.end_tokens:
-                    break
-                tokens.append(token)
-                text = self.engine.decode(tokens)
-                if any(stop in text for stop in stops):
-                    break
+                    ended = True
+                else:
+                    tokens.append(token)
+                    text = self.engine.decode(tokens)
+                    ended = any(stop in text for stop in stops)
         finally:
             generation.close()
         for stop in stops:
             text = text.split(stop)[0]
-        return text
+        return text, Answer(tokens=len(tokens), empty=not text.strip(), loop=loop_share(tokens), cut=not ended)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Where the tokenizer comes from."""
+        return str(self.engine.provenance.source)
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The tokenizer's own template. Raises Unsupported if it has none."""
+        if not chat_template:
+            return None
+        if not isinstance(self.engine, Chats):
+            raise Unsupported("this engine applies no chat template: leave out --chat-template")
+        if self.engine.chat_template is None:
+            raise Unsupported("this model's tokenizer has no chat template: leave out --chat-template")
+        return self.engine.chat_template
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """A conversation as the tokenizer's template writes it."""
+        assert isinstance(self.engine, Chats)
+        return self.engine.chat(chat_history, answer=add_generation_prompt)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskResult:
-    """One task's results, item by item."""
-
-    task: str
-    version: JsonValue
-    chance: float | None
-    """Expected accuracy of a guess, None if the task does not say."""
-    digest: str
-    """Twelve hexadecimal digits over documents and prompts in order: equal only for the very same items."""
-    metrics: dict[str, list[float]]
-    """Values of each metric, one for each item."""
-    weights: list[float] | None = None
-    """Words or bytes of each item where a metric is a perplexity, None elsewhere."""
-
-    def labels(self) -> dict[str, JsonValue]:
-        """What a Measurement of these values says about them."""
-        labels: dict[str, JsonValue] = {"task": self.task, "version": self.version, "digest": self.digest}
-        if self.chance is not None:
-            labels["chance"] = self.chance
-        if self.weights is not None:
-            labels["item_weights"] = list(self.weights)
-        return labels
+def _item(request: Instance) -> tuple[str | None, int | None]:
+    return (request.task_name, request.doc_id)
 
 
-def offline_tasks(folder: Path = TASKS) -> dict[str, dict[str, Any]]:
-    """This project's task configurations by name, their data files made absolute."""
-    found = {}
-    for path in sorted(folder.glob("*.yaml")):
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        files = config["dataset_kwargs"]["data_files"]
-        config["dataset_kwargs"]["data_files"] = {split: str(path.parent / name) for split, name in files.items()}
-        found[str(config["task"])] = config
-    return found
+def _refuse_infinite(requests: Sequence[Instance], totals: Sequence[float]) -> None:
+    """Raise NotFinite for the first item without a number."""
+    wrong = [request for request, total in zip(requests, totals, strict=True) if not math.isfinite(total)]
+    if wrong:
+        task, item = _item(wrong[0])
+        raise NotFinite(
+            f"NaN or infinite logits: task {task}, item {item}, and {len(wrong)} of {len(requests)} requests"
+        )
 
 
 def evaluate(
-    engine: Engine, *, tasks: Sequence[str], items: int, max_length: int, done: Progress = lambda done, total: None
+    engine: Engine,
+    *,
+    tasks: Sequence[str],
+    items: int,
+    max_length: int,
+    done: Progress = lambda done, total: None,
+    files: Mapping[str, str] = MappingProxyType({}),
+    chat: bool = False,
 ) -> list[TaskResult]:
     """Score `items` items of each task, the same ones whoever asks.
 
-    Raises Unsupported when a task is unknown to lm-eval or cannot be had.
+    `files` are the caller's own task files by name; with `chat`, items are asked in the tokenizer's chat template.
+    Raises Unsupported when a task is unknown to lm-eval, UserError when its data cannot be had, NotFinite.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    offline = offline_tasks()
-    hub = [name for name in tasks if name not in offline]
-    manager = TaskManager(include_defaults=bool(hub))
-    unknown = [name for name in hub if name not in manager.all_tasks]
-    if unknown:
-        raise Unsupported(f"lm-eval has no task {unknown[0]!r}; own tasks: {', '.join(offline)}")
-    loaded = manager.load([offline.get(name, name) for name in tasks])["tasks"]
+    model = EngineLM(engine, max_length, done)
+    template = model.chat_template(chat)
+    loaded = load_tasks(tasks, files)
     samples = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
     evaluated = simple_evaluate(
-        model=EngineLM(engine, max_length, done),
+        model=model,
         tasks=list(loaded.values()),
         samples=samples,
-        task_manager=manager,
         bootstrap_iters=0,
         log_samples=True,
+        apply_chat_template=chat,
+        **SEEDS,
     )
-    return [_result(name, task, evaluated["samples"][name]) for name, task in loaded.items()]
+    told = hashlib.sha256(template.encode()).hexdigest()[:12] if template else None
+    return [
+        scored(name, task, evaluated["samples"][name], model.answers, model.truncated, told)
+        for name, task in loaded.items()
+    ]
 
 
 def chosen_items(task: str, available: int, wanted: int) -> list[int]:
@@ -199,25 +220,3 @@ def chosen_items(task: str, available: int, wanted: int) -> list[int]:
     indices = list(range(available))
     random.Random(task).shuffle(indices)  # noqa: S311 - repeatable, not secret
     return sorted(indices[:wanted])
-
-
-def _result(name: str, task: Any, samples: Iterable[dict[str, Any]]) -> TaskResult:
-    rows = sorted(samples, key=lambda sample: sample["doc_id"])
-    hashed = hashlib.sha256("".join(f"{row['doc_hash']}{row['prompt_hash']}" for row in rows).encode())
-    metrics: dict[str, list[float]] = {}
-    weights = None
-    for metric in rows[0]["metrics"]:
-        values = [row[metric] for row in rows]
-        if isinstance(values[0], tuple | list):
-            weights = [float(weight) for _, weight in values]
-            values = [value for value, _ in values]
-        metrics[metric] = [float(value) for value in values]
-    metadata = getattr(task.config, "metadata", None) or {}
-    return TaskResult(
-        task=name,
-        version=metadata.get("version"),
-        chance=metadata.get("chance"),
-        digest=hashed.hexdigest()[:12],
-        metrics=metrics,
-        weights=weights,
-    )

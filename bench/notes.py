@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import suites
+from bench.cell import REFERENCE
 from bench.table import Row
+from bench.units import significant
 
 
 def footnotes(rows: Sequence[Row]) -> list[str]:
@@ -18,6 +20,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         "KL to fp32: KL(fp32 || this), the fp32 row being the same for all engines: `bench compare --across backend`.",
         "accuracy: mean over the tasks; the same items at every precision. Compare rows with `bench compare`.",
     ]
+    lines += _floors(rows)
     seen: dict[str, list[str]] = {}
     for row in rows:
         for suite in suites.ORDER:
@@ -27,3 +30,19 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
                 if label not in where:
                     where.append(label)
     return lines + [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
+
+
+def _floors(rows: Sequence[Row]) -> list[str]:
+    """What no distance can be told from: the 16-bit row against itself in other batches, and how far fp32 is."""
+    lines = []
+    for row in rows:
+        found = row.figures() if row.precision == REFERENCE else {}
+        if "kld_floor" in found:
+            line = (
+                f"noise floor, {row.name} ({row.backend} {row.scheme}): KL {significant(found['kld_floor'].value, 2)}"
+            )
+            line += " against itself in batches of 4"
+            if "kld_fp32_mean" in found:
+                line += f", {significant(found['kld_fp32_mean'].value, 2)} from fp32"
+            lines.append(line)
+    return lines

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bench.cell import MEMORY_LIMIT
 from bench.figures import accuracies
+from bench.figures import clusters as subjects
 from bench.record import Ending, Measurement, Record
 from bench.table import Row
 
@@ -95,12 +96,12 @@ def _pair_items(this: Record, base: Record, task: str, *, weights: bool) -> Pair
         yours = [places[names[index]] for index in mine]
         if not mine:
             return _no_pair(ours, theirs)
-    chance, clusters = ours.labels.get("chance"), ours.labels.get("clusters")
+    chance, groups = ours.labels.get("chance"), subjects(ours)
     return PairedItems(
         these=tuple(ours.values[i] for i in mine),
         reference=tuple(theirs.values[i] for i in yours),
         chance=float(chance) if isinstance(chance, int | float) else 0.0,
-        clusters=tuple(int(str(clusters[i])) for i in mine) if isinstance(clusters, list) else None,
+        clusters=tuple(groups[i] for i in mine) if groups else None,
         this=this,
         base=base,
     )

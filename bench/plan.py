@@ -17,6 +17,7 @@ from bench import catalog, predict
 from bench.cell import MEMORY_LIMIT, REFERENCE, Cell, Kind, Model, Precision, Scheme, Weights, digest, slug
 from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
+from bench.extras import Extras, context
 from bench.machine import installed
 from bench.places import reference_folder
 from bench.record import Ending, Machine, Prediction, Record
@@ -28,9 +29,6 @@ ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4)
 """The reference first: the others are compared with what it leaves."""
 HEADROOM = 0.97
 """Share of the memory that a predicted peak may take before a cell is left out."""
-
-GENERATED = 32
-"""Tokens generated at a chosen context, the rest is prompt: the same cache at the end, and prefill needs more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +52,8 @@ class Selection:
     """Try cells that are predicted not to fit."""
     memory_limit_bytes: int | None = None
     """Hard limit of every process, None for none."""
+    extras: Extras = field(default_factory=Extras)
+    """What is asked of the suites beyond the profile."""
     tokens: int | None = None
     """Positions that the memory suite holds at its peak, None for the profile's own."""
 
@@ -73,6 +73,8 @@ class Planned:
     scheme: Scheme
     predicted: Prediction
     path: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    """Paths on this machine of what the settings name."""
     reference: Cell | None = None
     """The divergence cell this one is compared with; None for other suites."""
     why: str = ""
@@ -130,6 +132,7 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
     """Every cell the selection means, and what of it can never be."""
     cells: list[Planned] = []
     left_out: list[LeftOut] = []
+    names = [name for name in suites.ORDER if not selection.suites or name in selection.suites]
     backends = [backend(name) for name in selection.backends]
     chosen = chosen_models(selection, models)
     _refuse_unknown(selection, backends)
@@ -146,7 +149,7 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
                     why = f"{engine.name} has no {what} on {machine.kind}"
                     left_out.append(LeftOut(model=model.name, what=what, reason=why))
                 else:
-                    cells += [_planned(selection, model, engine, scheme, name, machine) for name in _suites(selection)]
+                    cells += [_planned(selection, model, engine, scheme, name, machine) for name in names]
     return cells, left_out
 
 
@@ -191,10 +194,6 @@ def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str
     return [(p.value, engine.default_scheme(p, kind)) for p in sorted(wanted, key=ORDER.index)]
 
 
-def _suites(selection: Selection) -> list[str]:
-    return [name for name in suites.ORDER if not selection.suites or name in selection.suites]
-
-
 def _planned(
     selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine
 ) -> Planned:
@@ -211,6 +210,7 @@ def _planned(
     settings: dict[str, JsonValue] = dict(found.PROFILES[selection.profile])
     if selection.tasks and "tasks" in settings:
         settings["tasks"] = list(selection.tasks)
+    settings |= selection.extras.settings(name)
     profile = selection.profile
     if selection.tokens and name == "memory":
         profile = f"tokens-{selection.tokens}"
@@ -231,16 +231,10 @@ def _planned(
         settings=settings,
         device=machine.device,
     )
-    stored = engine.adapt(scheme, machine)
-    predicted = predict.predict(model, stored, machine.kind, settings, found.work(settings))
+    predicted = predict.predict(model, engine.adapt(scheme, machine), machine.kind, settings, found.work(settings))
     reference = reference_cell(cell, machine.kind) if name == "divergence" else None
-    return Planned(cell=cell, model=model, scheme=scheme, predicted=predicted, path=selection.path, reference=reference)
-
-
-def context(tokens: int) -> dict[str, int]:
-    """The memory suite's settings that hold so many positions at the peak."""
-    generated = min(GENERATED, tokens - 1)
-    return {"prompt_tokens": tokens - generated, "decode_tokens": generated}
+    on_disk: dict[str, Any] = {"path": selection.path, "files": selection.extras.files}
+    return Planned(cell=cell, model=model, scheme=scheme, predicted=predicted, reference=reference, **on_disk)
 
 
 def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:

@@ -162,6 +162,7 @@ class Runner:
             model=first.model,
             weights=first.cell.weights,
             path=str(Path(first.path).resolve()) if first.path else None,
+            files=first.files,
             backend=first.cell.backend,
             scheme=first.scheme,
             threads=self.limits.threads,
@@ -187,9 +188,9 @@ class Runner:
         return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **own}
 
     def _hub_tasks(self, first: Planned) -> bool:
-        from suites.quality import OFFLINE
+        from suites.quality import OWN
 
-        return any(task not in OFFLINE for task in _tasks(first))
+        return any(task not in OWN for task in _tasks(first))
 
     def _wait(self, process: subprocess.Popen[bytes], events: int, flight: Flight) -> int:
         """Sleep until the worker says something, ends, or breaks its limit; returns its exit code."""

@@ -60,6 +60,8 @@ class SuiteRun:
     loading: Loading
     cache: Path
     """A folder of this machine for what can be computed again."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Paths on this machine of what the settings name by hash: `text`, `tasks`."""
     reference: Path | None = None
     """File with the reference's distributions for this cell, None if the suite needs none."""
     is_reference: bool = False

@@ -24,7 +24,7 @@ FIGURES = (
     "weights_bytes", "peak_bytes", "load_peak_bytes", "kv_bytes", "kv_bytes_per_token", "workspace_bytes",
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
     "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s",
-    "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32",
+    "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_floor", "true_token_mean", "true_token_rms", "kld_fp32_mean", "same_top1_fp32",
     "ln_ppl_ratio", "ppl", "acc", "items",
 )  # fmt: skip
 """Columns of every flat row, null where a record has no such figure."""
@@ -181,6 +181,8 @@ COLUMNS = {
     "kld_p99": Column(title="KL p99", figure="kld_p99", suite="divergence", kind="number"),
     "top1": Column(title="same top-1", figure="same_top1", suite="divergence", kind="percent"),
     "kld_fp32": Column(title="KL to fp32", figure="kld_fp32_mean", suite="divergence", kind="number"),
+    "true_token": Column(title="p(true) RMS", figure="true_token_rms", suite="divergence", kind="percent"),
+    "ppl_ratio": Column(title="ln PPL ratio", figure="ln_ppl_ratio", suite="divergence", kind="number"),
     "ppl": Column(title="perplexity", figure="ppl", suite="divergence", kind="number"),
     "acc": Column(title="accuracy", figure="acc", suite="quality", kind="percent"),
     "items": Column(title="items", figure="items", suite="quality", kind="number"),
@@ -189,7 +191,7 @@ VIEWS = {
     "default": ("weights", "peak", "prefill", "decode", "kld", "acc"),
     "memory": ("weights", "bits", "kv", "workspace", "unexplained", "peak", "slack", "load_peak", "load"),
     "speed": ("prefill", "ttft", "decode", "itl_p99", "load"),
-    "quality": ("kld", "kld_p99", "top1", "kld_fp32", "ppl", "acc", "items"),
+    "quality": ("kld", "kld_p99", "top1", "true_token", "ppl_ratio", "kld_fp32", "ppl", "acc", "items"),
     "predicted": ("weights", "predicted_weights", "peak", "predicted_peak"),
 }
 PREDICTED = {

@@ -21,7 +21,7 @@ from bench import instruments as inst
 from bench.anchor import anchor_path, is_anchor
 from bench.assemble import Assembler, now, out_of_memory
 from bench.cell import Cell, digest
-from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Unsupported, backend
+from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, Unsupported, backend
 from bench.errors import UserError
 from bench.limits import charged_bytes
 from bench.machine import installed
@@ -112,6 +112,7 @@ class Worker:
             instruments=tools,
             loading=loading,
             cache=self.request.cache,
+            files=self.request.files,
             reference=self._reference_path(reference, engine) if reference else None,
             is_reference=reference is not None and reference.key == cell.unlimited.key,
             anchor=anchor_path(self.request.model, cell) if reference else None,
@@ -169,7 +170,7 @@ def ending(error: Exception) -> Outcome:
         return out_of_memory(DoesNotFit("Python"))
     if isinstance(error, Unsupported):
         return Outcome(ending=Ending.UNSUPPORTED, reason=str(error))
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | NotFinite):
         return Outcome(ending=Ending.FAILED, reason=str(error))
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return Outcome(ending=Ending.FAILED, reason=reason[:300], detail=traceback.format_exc())

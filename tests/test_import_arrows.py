@@ -80,8 +80,8 @@ def test_the_runner_never_imports_the_worker() -> None:
 
 
 PUBLIC_TO_SUITES = {
-    "bench.anchor", "bench.engine", "bench.instruments", "bench.lm", "bench.record", "bench.reference", "bench.suite",
-    "suites.probe",
+    "bench.anchor", "bench.engine", "bench.errors", "bench.instruments", "bench.lm", "bench.record",
+    "bench.reference", "bench.scored", "bench.suite", "suites.floor", "suites.probe",
 }  # fmt: skip
 
 

@@ -20,7 +20,8 @@ from lm_eval.api.instance import Instance  # noqa: E402
 from bench.backends import fake  # noqa: E402
 from bench.cell import Weights  # noqa: E402
 from bench.engine import LoadRequest, Unsupported  # noqa: E402
-from bench.lm import TASKS, EngineLM, chosen_items, evaluate, offline_tasks  # noqa: E402
+from bench.lm import EngineLM, chosen_items, evaluate  # noqa: E402
+from bench.tasks import TASKS, offline_tasks  # noqa: E402
 from suites.quality import OFFLINE  # noqa: E402
 
 Z = -(37 * np.arange(257) % 251) / 40

@@ -7,7 +7,7 @@ import gc
 import importlib
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pickle import UnpicklingError
 from typing import Any
@@ -238,6 +238,34 @@ class TorchEngine:
             logits = self.model(self._tensor([tokens[:-1]]), use_cache=False).logits[0]
             result: NDArray[np.float32] = torch.log_softmax(logits.float(), -1).cpu().numpy()
         return result[:, : self.vocabulary]
+
+    def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+        """As `log_probs`, of equally long sequences in one batch; one sequence's float32 values at a time."""
+        check_context(len(rows[0]) - 1, self.context_length)
+        with torch.inference_mode(), fits("score"):
+            logits = self.model(self._tensor([row[:-1] for row in rows]), use_cache=False).logits
+        for of_row in logits:
+            with torch.inference_mode(), fits("score"):
+                result: NDArray[np.float32] = torch.log_softmax(of_row.float(), -1).cpu().numpy()
+            yield result[:, : self.vocabulary]
+
+    @property
+    def chat_template(self) -> str | None:
+        """The tokenizer's own, None if it has none."""
+        template = getattr(self.tokenizer, "chat_template", None)
+        if isinstance(template, dict):
+            template = template.get("default")
+        return template if isinstance(template, str) else None
+
+    def chat(self, messages: Sequence[Mapping[str, str]], *, answer: bool) -> str:
+        """A conversation as the tokenizer's template writes it."""
+        text: str = self.tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            tokenize=False,
+            add_generation_prompt=answer,
+            continue_final_message=not answer,
+        )
+        return text
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
         """Score rows in batches of similar length."""
