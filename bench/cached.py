@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.places import cache_folder
+from bench.reference import being_written
 
 KINDS = {
     "references": ("reference", "distributions of 16-bit and fp32 rows, to measure distances from"),
@@ -62,7 +63,7 @@ def size(path: Path) -> int:
 
 
 def clear(kinds: Sequence[str]) -> int:
-    """Delete these kinds (`all`: every one); returns the bytes freed. Raises UserError for an unknown one."""
+    """Delete these kinds (`all`: every one) but what a run is writing; returns the bytes freed. Raises UserError."""
     wanted = list(KINDS) if "all" in kinds else list(kinds)
     for kind in wanted:
         if kind not in KINDS:
@@ -70,6 +71,11 @@ def clear(kinds: Sequence[str]) -> int:
     freed = 0
     for kind in wanted:
         folder = cache_folder() / KINDS[kind][0]
-        freed += size(folder) if folder.is_dir() else 0
-        shutil.rmtree(folder, ignore_errors=True)
+        before = size(folder) if folder.is_dir() else 0
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.is_dir() and not being_written(path):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_file():
+                path.unlink(missing_ok=True)
+        freed += before - (size(folder) if folder.is_dir() else 0)
     return freed

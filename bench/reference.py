@@ -187,7 +187,7 @@ def prune(folder: Path, *keep: Path, limit_bytes: int = CACHE_LIMIT_BYTES) -> No
 
     Anchors go last because another engine's session, hours later, has nothing else to be compared with.
     """
-    sizes = {p: _size(p) for p in folder.iterdir() if p.is_dir() and not _being_written(p)}
+    sizes = {p: _size(p) for p in folder.iterdir() if p.is_dir() and not being_written(p)}
     for path in sorted(sizes, key=lambda p: (p.name.startswith("anchor-"), p.stat().st_mtime)):
         if sum(sizes.values()) > limit_bytes and path not in keep:
             remove(path)
@@ -198,7 +198,7 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
-def _being_written(path: Path) -> bool:
+def being_written(path: Path) -> bool:
     """Whether this is the unfinished folder of a process that still runs."""
     name, _, pid = path.name.rpartition(".part")
     return bool(name) and pid.isdigit() and psutil.pid_exists(int(pid))

@@ -24,8 +24,8 @@ FIGURES = (
     "weights_bytes", "peak_bytes", "load_peak_bytes", "kv_bytes", "kv_bytes_per_token", "workspace_bytes",
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
     "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s",
-    "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_floor", "true_token_mean", "true_token_rms", "kld_fp32_mean", "same_top1_fp32",
-    "ln_ppl_ratio", "ppl", "acc", "items",
+    "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32",
+    "kld_floor", "true_token_mean", "true_token_rms", "ln_ppl_ratio", "ppl", "acc", "items",
 )  # fmt: skip
 """Columns of every flat row, null where a record has no such figure."""
 

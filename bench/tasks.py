@@ -54,7 +54,7 @@ def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Any]
     manager = TaskManager(include_defaults=bool(hub))
     unknown = [name for name in hub if name not in manager.all_tasks]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], [*offline, *manager.all_tasks], n=1)
+        near = difflib.get_close_matches(unknown[0], [*offline, *manager.all_tasks], n=1, cutoff=0.8)
         meant = f" (did you mean {near[0]}?)" if near else ""
         raise Unsupported(f"lm-eval has no task {unknown[0]!r}{meant}; own tasks: {', '.join(offline)}")
     found: dict[str, Any] = {}

@@ -22,7 +22,7 @@ from bench.cell import Weights  # noqa: E402
 from bench.engine import LoadRequest, Unsupported  # noqa: E402
 from bench.lm import EngineLM, chosen_items, evaluate  # noqa: E402
 from bench.tasks import TASKS, offline_tasks  # noqa: E402
-from suites.quality import OFFLINE  # noqa: E402
+from suites.quality import OFFLINE, OWN  # noqa: E402
 
 Z = -(37 * np.arange(257) % 251) / 40
 LOG_PROBS = Z - np.log(np.exp(Z).sum())
@@ -262,7 +262,7 @@ def test_chance_is_what_the_choices_make_it(task):
 
 def test_offline_tasks_are_the_quality_suites():
     """Every task file is measured by default, and every default has a file."""
-    assert sorted(offline_tasks()) == sorted(OFFLINE)
+    assert sorted(offline_tasks()) == sorted(OWN)
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,9 @@ def test_an_offline_task_loads_through_lm_eval(results, task):
     assert set(found.metrics["acc"]) <= {0.0, 1.0}
     assert (found.version, found.chance) == (1, offline_tasks()[task]["metadata"]["chance"])
     assert len(found.digest) == 12
-    assert found.labels() == {"task": task, "version": 1, "digest": found.digest, "chance": found.chance}
+    labels = {"task": task, "version": 1, "digest": found.digest, "chance": found.chance}
+    assert found.labels() == labels | {"item_hashes": found.hashes, "documents": found.documents}
+    assert len(found.hashes) == 12 * 10
 
 
 def test_the_digest_tells_other_items_apart(results):
@@ -299,7 +301,7 @@ def test_an_unknown_task_is_told_the_own_ones():
     """A name that lm-eval does not know is unsupported, with the tasks that need no network."""
     with pytest.raises(Unsupported) as caught:
         evaluate(load(), tasks=["no_such_task"], items=1, max_length=64)
-    assert str(caught.value) == f"lm-eval has no task 'no_such_task'; own tasks: {', '.join(sorted(OFFLINE))}"
+    assert str(caught.value) == f"lm-eval has no task 'no_such_task'; own tasks: {', '.join(sorted(OWN))}"
 
 
 # Beside lm-eval's own Hugging Face model, on the same weights.

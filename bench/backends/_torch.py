@@ -252,20 +252,13 @@ class TorchEngine:
     @property
     def chat_template(self) -> str | None:
         """The tokenizer's own, None if it has none."""
-        template = getattr(self.tokenizer, "chat_template", None)
-        if isinstance(template, dict):
-            template = template.get("default")
-        return template if isinstance(template, str) else None
+        template: str | None = self.tokenizer.chat_template
+        return template
 
     def chat(self, messages: Sequence[Mapping[str, str]], *, answer: bool) -> str:
         """A conversation as the tokenizer's template writes it."""
-        text: str = self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            tokenize=False,
-            add_generation_prompt=answer,
-            continue_final_message=not answer,
-        )
-        return text
+        options = {"add_generation_prompt": answer, "continue_final_message": not answer}
+        return str(self.tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, **options))
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
         """Score rows in batches of similar length."""
