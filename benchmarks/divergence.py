@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is the divergence suite's ruler straight? fp32 against itself, then int8, nf4 and a bad 3-bit rounding, in order.
 
-`python -m benchmarks.divergence [--report FILE] [--tokens 4000]` loads the default model (or `--folder`, a checkpoint in
-Hub layout) once at each precision, reads the same windows of the probe text and compares each token's full-vocabulary
-distribution with float32's: exact arrays, no store in between. The 3-bit rows are float32 weights rounded to the nearest
-of 8 levels, one scale for each output row, which nobody should do to a model of this size. Exit 1 unless fp32 is
+`python -m benchmarks.divergence [--report FILE] [--tokens 4000]` loads the default model (or `--folder`, a checkpoint
+in Hub layout) once at each precision, reads the same windows of the probe text and compares each token's
+full-vocabulary distribution with float32's: exact arrays, no store in between. The 3-bit rows are float32 weights
+rounded to the nearest of 8 levels, one scale for each output row, which nobody should do to a model of this size. Exit 1 unless fp32 is
 exactly 0 from itself and int8 < nf4 < 3-bit, each step larger than the sum of the two 95 % half-widths.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -81,7 +82,7 @@ def wrong(rows: dict[str, Estimate]) -> list[str]:
     """What is not as it must be."""
     found = [] if rows["fp32 again"].value == 0.0 else ["fp32 differs from itself"]
     order = ["int8", "nf4", "3-bit round to nearest"]
-    for less, more in zip(order, order[1:], strict=False):
+    for less, more in pairwise(order):
         apart = rows[more].value - rows[less].value
         error = (rows[more].half_width or 0.0) + (rows[less].half_width or 0.0)
         if apart <= error:
