@@ -4,8 +4,9 @@
 `python -m benchmarks.divergence [--report FILE] [--tokens 4000]` loads the default model (or `--folder`, a checkpoint
 in Hub layout) once at each precision, reads the same windows of the probe text and compares each token's
 full-vocabulary distribution with float32's: exact arrays, no store in between. The 3-bit rows are float32 weights
-rounded to the nearest of 8 levels, one scale for each output row, which nobody should do to a model of this size. Exit 1 unless fp32 is
-exactly 0 from itself and int8 < nf4 < 3-bit, each step larger than the sum of the two 95 % half-widths.
+rounded to the nearest of 8 levels, one scale for each output row, which nobody should do to a model of this size.
+Exit 1 unless fp32 is exactly 0 from itself and int8 < nf4 < 3-bit, each step larger than the sum of the two 95 %
+half-widths.
 """
 
 from __future__ import annotations
