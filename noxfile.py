@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sessions people run. What follows `--` goes to the command."""
 
+import os
+import shutil
+
 import nox
 
 nox.options.sessions = ["bench"]
@@ -18,6 +21,15 @@ def install(session: nox.Session, *extras: str, group: str | None = None) -> Non
         session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), group))
 
 
+def require_compiler(session: nox.Session) -> None:
+    """Stop with the remedy where llama-cpp-python cannot be built: cmake and ninja come from PyPI, a compiler not."""
+    if not os.environ.get("CXX") and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        session.error(
+            "llama-cpp-python is built from source and no C++ compiler is here: apt install g++, dnf install gcc-c++, "
+            "or xcode-select --install; then run this again (about ten minutes, once)"
+        )
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure (no arguments: the default model at four precisions), show the figures, annotate the catalogue."""
@@ -25,11 +37,37 @@ def bench(session: nox.Session) -> None:
     session.run("bench", "run", "--publish", *session.posargs)
 
 
+@nox.session(name="bench-llamacpp")
+def bench_llamacpp(session: nox.Session) -> None:
+    """Measure with llama.cpp (no arguments: the default model at f16, q8_0 and q4_k_m), into the same tables."""
+    require_compiler(session)
+    install(session, "llamacpp")
+    chosen = session.posargs or ["--precision", "fp16,int8,int4"]
+    session.run("bench", "run", "--backend", "llamacpp", "--publish", *chosen)
+
+
+@nox.session(name="bench-api")
+def bench_api(session: nox.Session) -> None:
+    """Ask served models: `-- --model NAME [--api-url ADDRESS] [--max-cost USD]`, the key in its own variable."""
+    session.install("-e", ".[api]")
+    session.run("bench", "run", "--backend", "api", *session.posargs)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test, on real models too."""
     install(session, "transformers", group="tests")
     session.run("pytest", *session.posargs)
+
+
+@nox.session(name="tests-llamacpp")
+def tests_llamacpp(session: nox.Session) -> None:
+    """Run the tests that need llama.cpp: its backend, what every backend must pass, and a real server of its own."""
+    require_compiler(session)
+    install(session, "llamacpp", group="tests")
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "server"))
+    files = session.posargs or [f"tests/test_{name}.py" for name in ("llamacpp", "gguf", "backends", "api")]
+    session.run("pytest", *files)
 
 
 @nox.session

@@ -56,6 +56,11 @@ class UnknownArchitecture(ValueError):
     """The config's model_type is not in FAMILIES, so nothing can be predicted from it."""
 
 
+def is_known(config: Mapping[str, Any] | None) -> bool:
+    """Whether everything can be predicted of it."""
+    return config is not None and config.get("model_type") in FAMILIES
+
+
 def weights(config: Mapping[str, Any]) -> tuple[Weight, ...]:
     """Every tensor of the language model, tied ones once. Raises UnknownArchitecture."""
     s = _settings(config)
@@ -84,6 +89,11 @@ def context_length(config: Mapping[str, Any]) -> int | None:
     """Positions the config allows, None without a limit: BLOOM's ALiBi, T5's biases. Raises UnknownArchitecture."""
     s = _settings(config)
     return None if s["model_type"] in {"bloom", "t5"} else int(s["max_position_embeddings"])
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config under the common key names, every default filled in. Raises UnknownArchitecture."""
+    return _settings(config)
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

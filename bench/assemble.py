@@ -74,7 +74,9 @@ class Assembler:
             machine=self.machine,
             before=self.before,
             after=after,
-            versions=machine.versions(cell.suite, [*self.backend.requires, *self.backend.versions]),
+            versions=machine.versions(
+                cell.suite, [*self.backend.requires, *self.backend.versions], served=self.backend.remote
+            ),
         )
 
 

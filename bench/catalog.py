@@ -5,16 +5,22 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bench.cell import Kind, Model, Slug, Value, slug
+from bench.cell import Kind, Model, Slug, Value
 from bench.document import read_yaml, validate
 from bench.errors import UserError
 from bench.places import CATALOG
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+class Head(Value):
+    """What the entries of a file share."""
+
+    family: Slug
+    organisation: str | None = None
 
 
 def read_catalog(folder: Path = CATALOG) -> tuple[Model, ...]:
@@ -37,13 +43,6 @@ def read_catalog(folder: Path = CATALOG) -> tuple[Model, ...]:
                 where = f"{_at(path, index, *place)}: entry {model.name!r} field {_field(place)!r}"
                 raise UserError(f"{where}: no entry {name!r} in the catalogue", expected)
     return tuple(model for _, _, model in placed)
-
-
-class Head(Value):
-    """What the entries of one file share."""
-
-    family: Slug
-    organisation: str | None = None
 
 
 def _references(model: Model) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -121,8 +120,13 @@ def select(models: Sequence[Model], patterns: Iterable[str]) -> list[Model]:
     return [model for model in models if model.name in chosen]
 
 
-def unmeasurable(model: Model) -> str | None:
-    """The reason this entry can never be measured as it stands, None if it can be."""
+def unmeasurable(model: Model, *, served: bool = False) -> str | None:
+    """The reason this entry can never be measured as it stands, None if it can be.
+
+    Loaded here, that is, or with `served` asked over the network.
+    """
+    if served:
+        return None if model.remote else f"{model.kind}: the catalogue names no API that serves it"
     if model.reason:
         return f"{model.kind}: {model.reason}"
     if model.kind in {Kind.API, Kind.NEVER_RELEASED, Kind.NOT_A_MODEL}:
@@ -130,20 +134,3 @@ def unmeasurable(model: Model) -> str | None:
     if model.repo is None and model.package is None:
         return f"{model.kind}: no repository is known"
     return None
-
-
-def own_model(folder: Path) -> Model:
-    """A model that no catalogue names, described by its own config.json."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is no model folder ({error})", "give a folder in Hub layout") from None
-    return Model(
-        name=slug(folder.name),
-        display=folder.name,
-        family="own",
-        organisation="-",
-        kind=Kind.OPEN,
-        repo=f"local/{folder.name}",
-        architecture=config,
-    )

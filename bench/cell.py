@@ -33,8 +33,12 @@ class Precision(StrEnum):
     FP16 = "fp16"
     INT8 = "int8"
     INT4 = "int4"
+    SERVED = "served"
+    """As whoever serves the model chose: unknown, so it is compared with nothing."""
 
 
+COMPARED = (Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT4)
+"""The precisions a model that is loaded here can have, widest first: the order of tables."""
 REFERENCE = Precision.FP16
 """Every 8- and 4-bit row is compared with this precision of the same model on the same device."""
 
@@ -46,8 +50,8 @@ class Scheme(Value):
     """`bf16`, `bnb-nf4`, `gguf-q8_0` …"""
     precision: Precision
     """The precision a reader compares it under."""
-    bits: float = Field(gt=0)
-    """Bits of one quantized linear weight, metadata left out."""
+    bits: float | None = Field(gt=0)
+    """Bits of one quantized linear weight, metadata left out; None if unknown: a served model's."""
     group: int | None = Field(default=None, gt=0)
     """Weights that share one scale, None if scales belong to rows or there are none."""
     group_bytes: float = 0
@@ -58,6 +62,8 @@ class Scheme(Value):
     """Bytes of metadata for each linear layer, whatever its size."""
     other_bytes: int = 2
     """Bytes of one parameter that is not a quantized linear weight (embeddings, norms, the head)."""
+    kept_bytes: int = 4
+    """Bytes of one element of a weight that its architecture keeps from quantizing and from float16: T5's `wo`."""
     bias_bytes: int | None = None
     """Bytes of one element of a quantized layer's bias, None if as other parameters."""
     method: str
@@ -65,6 +71,7 @@ class Scheme(Value):
 
     def linear_bytes(self, rows: int, columns: int) -> int:
         """Bytes of one linear layer's weight of shape (rows, columns), its quantization metadata included."""
+        assert self.bits is not None, "nobody knows how a served model is stored"
         count = rows * columns
         groups = -(-count // self.group) if self.group else 0
         return int(-(-count * self.bits // 8) + groups * self.group_bytes + rows * self.row_bytes + self.layer_bytes)
@@ -72,7 +79,7 @@ class Scheme(Value):
     @property
     def quantizes(self) -> bool:
         """Whether linear weights take fewer than 16 bits."""
-        return self.bits < 16
+        return self.bits is not None and self.bits < 16
 
 
 class Weights(StrEnum):
@@ -83,9 +90,11 @@ class Weights(StrEnum):
     HUB = "hub"
     """A repository of the Hugging Face Hub."""
     LOCAL = "local"
-    """A folder in Hub layout on this machine."""
+    """A folder in Hub layout, or a GGUF file, on this machine."""
     RANDOM = "random"
     """True architecture, random values: honest for memory and speed, never for quality."""
+    REMOTE = "remote"
+    """With whoever serves the model: never on this machine."""
 
 
 class Kind(StrEnum):
@@ -223,6 +232,10 @@ class Model(Value):
     """Python package that ships the weights, None for most."""
     package_file: str | None = None
     """File inside that package."""
+    gguf_repo: str | None = None
+    """Hub repository that holds it as GGUF for llama.cpp, None if there is none."""
+    gguf_file: str | None = None
+    """File in that repository; `{type}` in its name stands for each published type (`F16`, `Q8_0`, `Q4_K_M`)."""
     stored_bytes: int | None = Field(default=None, gt=0)
     """Bytes of the repository's weight files, None if unknown."""
     base: str | None = None
@@ -271,7 +284,7 @@ class Cell(Value):
     model: Slug
     weights: Weights
     source: str
-    """The package, the Hub repository, the local folder's name or `random`: never a path of this machine."""
+    """The package, Hub repository, local folder's name, `random`, or served name and host: no path of this machine."""
     revision: str | None = None
     """Revision asked for; the one found is in the record's provenance."""
     backend: Slug
@@ -283,7 +296,7 @@ class Cell(Value):
     settings: dict[str, JsonValue]
     """The suite's flat settings for this profile: items, repetitions, token counts, tasks."""
     device: Slug
-    """The device's slug, as in `results/<device>/`."""
+    """The device's slug, as in `results/<device>/`; for a served model, where it was asked from."""
 
     @property
     def key(self) -> str:

@@ -53,9 +53,13 @@ class DeviceKind(StrEnum):
 Models = Annotated[list[str], typer.Option("--model", help="Name or glob; a Hub repository; comma or repeat.")]
 Precisions = Annotated[list[str], typer.Option("--precision", help="fp32, fp16, int8, int4; comma or repeat.")]
 Schemes = Annotated[list[str], typer.Option("--scheme", help="Exact schemes instead of a precision's default.")]
-Backends = Annotated[list[str], typer.Option("--backend", help="Engine: transformers, fake …")]
+Backends = Annotated[list[str], typer.Option("--backend", help="Engine: transformers, llamacpp, fake …")]
 SuiteNames = Annotated[list[str], typer.Option("--suite", help="memory, throughput, divergence, quality.")]
-WeightsFrom = Annotated[str, typer.Option("--weights", help="hub, package or local=FOLDER; default by entry.")]
+WeightsFrom = Annotated[
+    str, typer.Option("--weights", help="hub, package, random or local=PATH[,NEXT]; default by entry.")
+]
+BaseFolder = Annotated[str, typer.Option("--base", help="Folder of the base of an adapter or a difference.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run a repository's code if its entry allows it.")]
 Profile = Annotated[str, typer.Option("--profile", help="smoke, standard or full: items and repetitions.")]
 Tasks = Annotated[
     list[str], typer.Option("--task", help="lm-eval tasks instead of the offline ones: names, YAML files.")
@@ -65,6 +69,7 @@ MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens a scored se
 ChatTemplate = Annotated[bool, typer.Option("--chat-template", help="Ask in the tokenizer's chat template.")]
 TextFile = Annotated[str, typer.Option("--text", help="Divergence over this file, or wikitext2.")]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
+ApiUrl = Annotated[str, typer.Option("--api-url", help="OpenAI-compatible server to ask for --model NAME (api).")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="Folder of the catalogue.", show_default=False)]
 MemoryLimit = Annotated[
     str, typer.Option("--memory-limit", help="Run under a hard limit: 12GB, 12GiB, or bytes.", show_default=False)
@@ -134,6 +139,8 @@ def plan(
     backend: Backends = ["transformers"],  # noqa: B006
     suite: SuiteNames = [],  # noqa: B006
     weights: WeightsFrom = "",
+    base: BaseFolder = "",
+    trust_remote_code: Trust = False,
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
     task_folder: TaskFolder = "",
@@ -141,6 +148,7 @@ def plan(
     chat_template: ChatTemplate = False,
     text: TextFile = "",
     device: Device = None,
+    api_url: ApiUrl = "",
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
     memory_limit: MemoryLimit = "",
@@ -153,8 +161,9 @@ def plan(
     from bench.units import human_bytes, human_seconds
 
     selection = _selection(
-        model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit
+        model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url
     )
+    selection = _with_base(selection, base, trust_remote_code)
     selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=False)
     made, _, _ = _plan(selection, folder, results)
     rows: list[dict[str, Any]] = [
@@ -197,6 +206,8 @@ def run(
     backend: Backends = ["transformers"],  # noqa: B006
     suite: SuiteNames = [],  # noqa: B006
     weights: WeightsFrom = "",
+    base: BaseFolder = "",
+    trust_remote_code: Trust = False,
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
     task_folder: TaskFolder = "",
@@ -204,12 +215,16 @@ def run(
     chat_template: ChatTemplate = False,
     text: TextFile = "",
     device: Device = None,
+    api_url: ApiUrl = "",
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
     memory_limit: MemoryLimit = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="A new run even if the last one was interrupted.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds one load or cell may take.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option("--max-cost", min=0, metavar="USD", help="What paid APIs may cost in this call.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     publish_after: Annotated[bool, typer.Option("--publish", help="Annotate the catalogue afterwards.")] = False,
     folder: CatalogFolder = CATALOG,
@@ -220,8 +235,9 @@ def run(
     from bench.runner import Limits
 
     selection = _selection(
-        model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit
+        model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url
     )
+    selection = _with_base(selection, base, trust_remote_code)
     selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=True)
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
@@ -233,9 +249,9 @@ def run(
     if not made.cells and not any(left.planned for left in made.left_out):
         out.print(f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run")
         raise typer.Exit(0)
-    records = run_plan(
-        made, selection, store, described, run_id, Limits(timeout_s=timeout, threads=threads), err, quiet=quiet
-    )
+    _require_keys(made, max_cost)
+    limits = Limits(timeout_s=timeout, threads=threads, max_cost_usd=max_cost)
+    records = run_plan(made, selection, store, described, run_id, limits, err, quiet=quiet)
     shown = {(r.cell.model, r.cell.backend) for r in records}
     rows = [row for row in _rows(store) if row.device == described.device and (row.model, row.backend) in shown]
     _print_rows(rows, "default", Format.TABLE)
@@ -258,7 +274,7 @@ def show(
     suite: SuiteNames = [],  # noqa: B006
     device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
     columns: Annotated[
-        str, typer.Option("--columns", help="default, memory, speed, quality, predicted, all.")
+        str, typer.Option("--columns", help="default, memory, speed, quality, served, predicted, all.")
     ] = "default",
     format: FormatOption = Format.TABLE,
     results: ResultsFolder = RESULTS,
@@ -482,11 +498,11 @@ def _split(values: Sequence[str]) -> list[str]:
 def _selection(
     model: list[str], precision: list[str], scheme: list[str], backend: list[str], suite: list[str], weights: str,
     profile: str, task: list[str], device: DeviceKind | None, missing: bool, force: bool,
-    memory_limit: str = "",
+    memory_limit: str = "", api_url: str = "",
 ) -> Any:  # fmt: skip
     from bench import limits
     from bench.machine import available, describe, device_kind
-    from bench.plan import Selection
+    from bench.selection import Selection
 
     known = [p.value for p in Precision]
     for name in _split(precision):
@@ -497,10 +513,13 @@ def _selection(
             f"this machine has no {device.value} device", f"leave --device out, or --device {device_kind()}"
         )
     kind, _, path = weights.partition("=")
-    if kind not in {"", "hub", "package", "local"} or (kind == "local") != bool(path):
-        raise UserError(f"no weights {weights!r}", "hub, package or local=FOLDER")
-    if path and not Path(path).exists():
-        raise UserError(f"no folder {path}", "give an existing folder in Hub layout")
+    if kind not in {"", "hub", "package", "random", "local"} or (kind == "local") != bool(path):
+        raise UserError(f"no weights {weights!r}", "hub, package, random or local=PATH")
+    if api_url and _split(backend) != ["api"]:
+        raise UserError("--api-url is for backend api alone", "add --backend api")
+    for folder in path.split(",") if path else ():
+        if not Path(folder).exists():
+            raise UserError(f"no folder or file {folder}", "give an existing folder in Hub layout, or a GGUF file")
     device_name = device.value if device else device_kind()
     limit = limits.parse_bytes(memory_limit) if memory_limit else None
     if limit:
@@ -513,6 +532,7 @@ def _selection(
         suites=tuple(_split(suite)),
         weights=Weights(kind) if kind else None,
         path=path or None,
+        api_url=api_url or None,
         profile=profile,
         tasks=tuple(_split(task)),
         device=device_name,
@@ -520,6 +540,14 @@ def _selection(
         force=force,
         memory_limit_bytes=limit,
     )
+
+
+def _with_base(selection: Any, base: str, trust_remote_code: bool) -> Any:
+    from dataclasses import replace
+
+    if base and not Path(base).is_dir():
+        raise UserError(f"no folder {base}", "give the base's folder in Hub layout")
+    return replace(selection, base=base or None, trust_remote_code=trust_remote_code)
 
 
 def _with_extras(
@@ -570,6 +598,17 @@ def _require_backends(names: Sequence[str]) -> None:
         engine = backend(name)
         if engine.missing():
             raise UserError(f"backend {name} lacks {', '.join(engine.missing())}", engine.install)
+
+
+def _require_keys(made: Any, max_cost: float | None) -> None:
+    """Before anything is asked of a server: its key is there, and a spending limit has prices to count with."""
+    from bench import remote
+
+    asked = [planned.model for planned in made.cells if planned.cell.weights is Weights.REMOTE]
+    for model in {model.name: model for model in asked}.values():
+        remote.key(model.remote)
+        if max_cost is not None:
+            remote.require_prices(model)
 
 
 def _rows(store: Any) -> list[Any]:

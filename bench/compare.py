@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.cell import REFERENCE
+from bench.cell import REFERENCE, Precision
 from bench.engine import backend, backend_names
 from bench.figures import decode_rates, figures, prefill_rates
 from bench.pairing import PairedItems, pair, pair_task, tasks_of
@@ -41,7 +41,8 @@ class Comparison:
 def compare(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Comparison], list[str]]:
     """Every row that has a 16-bit row beside it, and one line for each that has none.
 
-    `margin` is the share of the reference's score above chance that may be lost and still count as equivalent.
+    `margin` is the share of the reference's score above chance that may be lost and still count as equivalent. Served
+    models stand alone: nobody knows at which precision.
     """
     references: dict[tuple[str | int | None, ...], Row] = {}
     for row in rows:
@@ -50,6 +51,8 @@ def compare(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Compariso
             references[key] = row
     found, alone = [], []
     for row in rows:
+        if row.precision == Precision.SERVED:
+            continue
         reference = references.get((row.device, row.model, row.weights, row.backend, row.limit))
         if reference is None:
             alone.append(
@@ -84,9 +87,8 @@ def _ratios(row: Row, reference: Row) -> dict[str, Estimate]:
             ("decode_tokens_per_s", "itl_s", decode_rates),
         ):
             this, other = (record.measurement(source) for record in speed)
-            assert this is not None
-            assert other is not None
-            ratios[name] = ratio_of_medians(rates(this), rates(other))
+            if this is not None and other is not None:  # a masked model has no gaps between tokens
+                ratios[name] = ratio_of_medians(rates(this), rates(other))
     return ratios
 
 
@@ -125,7 +127,8 @@ def ratio_table(comparisons: Sequence[Comparison]) -> Table:
             _ratio(item, name)
             for name in ("weights_bytes", "peak_bytes", "prefill_tokens_per_s", "decode_tokens_per_s")
         ]
-        missing = item.row.reason("divergence") or "n/a"
+        reason = item.row.reason("divergence")
+        missing = "n/a" if reason.startswith("n/a") else reason or "n/a"
         cells.append(written(found["kld_mean"], "number") if "kld_mean" in found else missing)
         cells.append(written(found["same_top1"], "percent") if "same_top1" in found else missing)
         table.rows.append(cells)
@@ -135,7 +138,8 @@ def ratio_table(comparisons: Sequence[Comparison]) -> Table:
 def _ratio(item: Comparison, name: str) -> str:
     if name not in item.ratios:
         suite = "memory" if name.endswith("bytes") else "throughput"
-        return item.row.reason(suite) or item.reference.reason(suite) or "settings differ"
+        unknown = "settings differ" if name in item.row.figures() else "n/a"
+        return item.row.reason(suite) or item.reference.reason(suite) or unknown
     ratio = item.ratios[name]
     return f"{ratio.value:.2f}x" + (f" ±{ratio.half_width:.2f}" if ratio.half_width is not None else "")
 

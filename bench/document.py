@@ -71,7 +71,9 @@ def validate(kind: type[T], data: Any, document: Document, at: tuple[str | int, 
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        found = error.errors()
+        # A misspelt key is both unknown and missing under its right name: the former says what to correct.
+        first = next((item for item in found if item["type"] == "extra_forbidden"), found[0])
         where = tuple(first["loc"])
         line = document.line((*at, *where))
         entry = data.get("name") or data.get("id") if isinstance(data, Mapping) else None

@@ -9,12 +9,13 @@ import importlib.util
 import pkgutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bench.cell import Model, Precision, Scheme, Weights
+from bench.census import Census
 from bench.errors import UserError
 from bench.instruments import Instruments
-from bench.record import Caveat, Machine, Provenance
+from bench.record import Caveat, Machine, Measurement, Provenance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +34,14 @@ class DoesNotFit(Exception):
 
 class Unsupported(Exception):
     """This backend, device or architecture cannot do it at all; the message is the reason a table prints."""
+
+
+class Stopped(Exception):
+    """A limit ended the work early; the message is the reason a table prints, `kept` what was measured until then."""
+
+    def __init__(self, reason: str, kept: Sequence[Measurement] = ()) -> None:
+        super().__init__(reason)
+        self.kept = tuple(kept)
 
 
 def check_context(tokens: int, context_length: int) -> None:
@@ -61,46 +70,25 @@ class LoadRequest:
     """Folder or file of local weights, None unless `weights` is local."""
     threads: int | None = None
     """Threads to compute with, None for the engine's own choice."""
+    max_cost_usd: float | None = None
+    """What all answers together may cost where answers cost money, None for no limit."""
+    base: Model | None = None
+    """The entry that adapters or a difference are added to, None if the model stands alone."""
+    base_path: str | None = None
+    """Folder of that base, None to take the entry's own weights."""
+    trust_remote_code: bool = False
+    """Whether the user lets the repository's own code run where its entry allows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Census:
-    """Every parameter of a loaded model counted, quantization metadata included, shared tensors once."""
+class Footprint:
+    """Bytes that an engine with a layout of its own will need for one cell."""
 
-    bytes_by_storage: dict[str, int]
-    """Bytes by storage type: `bfloat16`, `nf4`, `int8`, `nf4 metadata` …"""
-    linear_weights: int
-    """Elements of the linear layers' weights, the output head left out."""
-    linear_quantized: int
-    """Of those, elements stored in fewer than 16 bits."""
-    linear_bits: float
-    """Bits one linear weight takes on average, its metadata included."""
-    kernels: dict[str, int]
-    """Linear layers by class: what really computes."""
-    left_out: tuple[str, ...] = ()
-    """Linear modules that a quantizing scheme left at 16 or 32 bits, the output head included."""
-    grid_share: float | None = None
-    """Share of sampled blocks of 32 weights with at most 16 distinct values; None if not looked at."""
-
-    @property
-    def total_bytes(self) -> int:
-        """Bytes of all parameters and their metadata."""
-        return sum(self.bytes_by_storage.values())
-
-    def contradiction(self, scheme: Scheme) -> str | None:
-        """Why these bytes are not that scheme, with both figures; None if they are.
-
-        A quantizing scheme must hold at least 95 % of the linear weights (the output head apart) in fewer
-        than 16 bits, and every scheme must come within one bit of its nominal width plus metadata.
-        """
-        if not self.linear_weights:
-            return None
-        share = self.linear_quantized / self.linear_weights
-        if scheme.quantizes and share < 0.95:
-            return f"{scheme.name} asks for quantized linear weights, {share:.0%} are"
-        if abs(self.linear_bits - scheme.bits) > 1.0:
-            return f"{scheme.name} asks for {scheme.bits:g} bits a linear weight, found {self.linear_bits:.2f}"
-        return None
+    weights_bytes: int
+    kv_bytes: int
+    """Of the positions held."""
+    peak_bytes: int
+    """Everything at once, what is reserved and not used included."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +196,58 @@ class Chats(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One generated answer, as it arrived."""
+
+    text: str
+    arrivals_s: tuple[float, ...]
+    """Seconds from sending the request to each piece of text. A piece may hold any number of tokens."""
+    input_tokens: int | None
+    """Prompt tokens by the server's own count, None if it gives none."""
+    output_tokens: int | None
+    """Generated tokens it counts (and charges), hidden ones included; None if it gives none."""
+    hidden_tokens: int = 0
+    """Of those, tokens never shown (reasoning)."""
+    cost_usd: float | None
+    """What it cost by the entry's prices, broken attempts included; None without prices."""
+    cost_is_bound: bool = False
+    """Whether some token count was missing and the cost is an upper bound."""
+    finish: str | None = None
+    """Why it ended, in the server's words."""
+    attempts: int = 1
+    """Requests it took."""
+
+
+@runtime_checkable
+class TextEngine(Protocol):
+    """A model that someone else serves: text goes in and text comes out, neither tokens nor weights are seen."""
+
+    threads: int | None
+
+    @property
+    def provenance(self) -> Provenance:
+        """Who serves it; `revision` is the version the server names once it has answered."""
+
+    @property
+    def caveats(self) -> tuple[Caveat, ...]:
+        """What a reader must know of its answers."""
+
+    @property
+    def spent_usd(self) -> float:
+        """What it has cost so far, by the entry's prices; 0 without prices."""
+
+    def reply(self, prompt: str, *, max_tokens: int, stops: Sequence[str] = ()) -> Reply:
+        """The greedy answer to one user message, streamed, cut before the first of `stops`.
+
+        Raises Stopped at the spending limit or when the server does not answer any more, UserError when it refuses
+        the key, the model or the request.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backend:
     """An engine family. Declared at the top of its module, without importing its library."""
 
@@ -220,20 +260,31 @@ class Backend:
     """Distributions it needs, as installed."""
     install: str
     """The command that installs them."""
-    load: Callable[[LoadRequest], Engine]
+    load: Callable[[LoadRequest], Engine | TextEngine]
     """Load a model from what `prepare` made ready. Raises DoesNotFit, Unsupported, UserError."""
     instruments: Callable[[str], Instruments]
     """Clock and memory counters for a device kind, ready before anything is loaded."""
     prepare: Callable[[LoadRequest], None] = lambda request: None
     """Download or convert weights and import libraries: all that is not loading, untimed. Raises as `load`."""
+    footprint: Callable[[Mapping[str, Any], Scheme, int, int], Footprint] | None = None
+    """Bytes for a config, a scheme, prompt and decoded tokens, where weights are not laid out as `Scheme` can say.
+
+    Raises UnknownArchitecture. None: `bench.predict` counts from the scheme alone.
+    """
+    refuses: Callable[[Model, Weights], str | None] = lambda model, weights: None
+    """Why this backend can never load that model from there, None if it may; asked before anything is loaded."""
     adapt: Callable[[Scheme, Machine], Scheme] = lambda scheme, machine: scheme
     """The scheme as a given machine stores it, where its kernels repack weights."""
     versions: tuple[str, ...] = ()
     """Further distributions whose versions belong in a record."""
     anchor: bool = False
     """Whether its fp32 row is the one that rows of every engine are compared with (`bench.anchor`)."""
+    builds_random: bool = False
+    """Whether it can build a model of true size from its architecture, without weights."""
     needs_repository: bool = field(default=True)
     """Whether a model must have weights to load; the fake backend does not."""
+    remote: bool = False
+    """Whether it asks a server by an entry's `remote` instead of loading anything."""
 
     def missing(self) -> list[str]:
         """Required distributions that are not installed."""

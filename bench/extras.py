@@ -11,7 +11,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,15 +23,6 @@ from bench.places import ROOT, cache_folder
 
 WIKITEXT = "wikitext2"
 """The name of the test part of WikiText-2 (raw), fetched from the Hub once."""
-
-GENERATED = 32
-"""Tokens generated at a chosen context, the rest is prompt: the same cache at the end, and prefill needs more."""
-
-
-def context(tokens: int) -> dict[str, int]:
-    """The memory suite's settings that hold so many positions at the peak."""
-    generated = min(GENERATED, tokens - 1)
-    return {"prompt_tokens": tokens - generated, "decode_tokens": generated}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +41,17 @@ class Extras:
     """Tokens a scored sequence may have, None for the profile's."""
     chat_template: bool = False
 
-    def settings(self, suite: str) -> dict[str, JsonValue]:
-        """What these add to a suite's settings."""
+    def settings(self, settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+        """What these add to the settings of a suite: only what the suite has a use for."""
         found: dict[str, JsonValue] = {}
-        if suite == "divergence" and self.text:
+        if "text" in settings and self.text:
             found |= {"text": self.text, "text_sha256": self.text_sha256}
-        if suite == "quality":
-            if self.tasks_sha256:
-                found["tasks_sha256"] = self.tasks_sha256
-            if self.max_length:
-                found["max_length"] = self.max_length
-            if self.chat_template:
-                found["chat_template"] = True
+        if "tasks" in settings and self.tasks_sha256:
+            found["tasks_sha256"] = self.tasks_sha256
+        if "max_length" in settings and self.max_length:
+            found["max_length"] = self.max_length
+        if "max_length" in settings and self.chat_template:
+            found["chat_template"] = True
         return found
 
     @property

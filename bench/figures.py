@@ -17,7 +17,7 @@ ACCURACY = ("acc", "exact_match", "em")
 def figures(record: Record) -> dict[str, Estimate]:
     """Every figure that this record's measurements give, in base units."""
     found = {m.name: m for m in record.measurements if "part" not in m.labels and "storage" not in m.labels}
-    return {**_memory(found), **_speed(found), **_divergence(found), **_quality(record)}
+    return {**_memory(found), **_speed(found), **_served(record, found), **_divergence(found), **_quality(record)}
 
 
 def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
@@ -33,7 +33,7 @@ def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
     plain = {
         "weights_bytes": weights,
         "kv_bytes": kv,
-        "kv_bytes_per_token": kv / _number(found["kv_bytes"], "tokens"),
+        "kv_bytes_per_token": kv / max(1.0, _number(found["kv_bytes"], "tokens")),  # no token where there is no cache
         "peak_bytes": value("peak_bytes") - baseline,
         "load_peak_bytes": value("load_peak_bytes") - baseline,
         "workspace_bytes": value("peak_bytes") - loaded - kv,
@@ -70,13 +70,44 @@ def _number(measurement: Measurement, label: str) -> float:
 def _speed(found: dict[str, Measurement]) -> dict[str, Estimate]:
     if "prefill_s" not in found:
         return {}
-    return {
-        "prefill_tokens_per_s": median_estimate(prefill_rates(found["prefill_s"])),
+    rates = {"prefill_tokens_per_s": median_estimate(prefill_rates(found["prefill_s"]))}
+    if "itl_s" not in found:  # a masked model: it reads and does not generate
+        return rates
+    return rates | {
         "ttft_s": median_estimate(found["ttft_s"].values),
         "decode_tokens_per_s": median_estimate(decode_rates(found["itl_s"])),
         "itl_s": median_estimate(found["itl_s"].values),
         "itl_p99_s": Estimate(quantile(found["itl_s"].values, 0.99)),
     }
+
+
+def served_rates(found: dict[str, Measurement]) -> list[float]:
+    """Tokens per second of each streamed answer, by the server's count of tokens where it gives one.
+
+    The first of m pieces holds about n/m of n tokens, so n (1 - 1/m) came between the first and the last: n - 1 where
+    each token is a piece of its own. Answers in one piece have no rate.
+    """
+    columns = (found[name].values for name in ("text_tokens", "pieces", "decode_s"))
+    return [n * (1 - 1 / m) / seconds for n, m, seconds in zip(*columns, strict=True) if m > 1 and seconds > 0]
+
+
+def _served(record: Record, found: dict[str, Measurement]) -> dict[str, Estimate]:
+    """Figures of a model behind an API."""
+    result: dict[str, Estimate] = {}
+    if "decode_s" in found:
+        result["ttft_s"] = median_estimate(found["ttft_s"].values)
+        rates = served_rates(found)
+        if rates:
+            result["decode_tokens_per_s"] = median_estimate(rates)
+            result["itl_s"] = median_estimate([1 / rate for rate in rates])
+    for name in ("input_tokens", "output_tokens", "cost_usd"):
+        values = [value for m in record.measurements if m.name == name for value in m.values]
+        if values:
+            result[name] = Estimate(sum(values))
+    per_item = [value for m in record.measurements if m.name == "cost_usd" and "task" in m.labels for value in m.values]
+    if per_item:
+        result["cost_usd_per_item"] = Estimate(mean(per_item))
+    return result
 
 
 def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:

@@ -11,9 +11,10 @@ The first mechanism that this machine allows is taken, and the record names it, 
   too.
 - `systemd scope`: the same cgroup v2, made by the user's own service manager where this process may not. Taken only
   if a trial shows that the limit is really set and that file descriptors reach the child.
-- `RLIMIT_DATA`: the crude one, for each process alone. Counts private writable memory, touched or not, and no mapped
-  files. An address-space limit (`RLIMIT_AS`) would be cruder still: it counts every library and every mapped weight
-  file, gigabytes with torch alone, and refuses what fits.
+- `RLIMIT_DATA`: the crude one, for each process alone. Counts private writable memory, touched or not: thread stacks,
+  and weight files that torch maps privately, in full, so it refuses what would fit; files mapped for reading alone
+  escape it. Neither outcome proves anything to a claim. An address-space limit (`RLIMIT_AS`) would be cruder still:
+  it counts every library and every mapping, gigabytes with torch alone.
 - `CUDA allocator`: on a GPU, the share of the card that the framework's allocator may take, its context subtracted.
 """
 
@@ -43,6 +44,8 @@ UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40
 }  # fmt: skip
 CUDA = "CUDA allocator"
+CRUDE = "RLIMIT_DATA"
+"""The mechanism whose outcome proves nothing: see above."""
 
 
 def parse_bytes(text: str) -> int:
@@ -232,4 +235,4 @@ def _scope(limit_bytes: int) -> Confinement | None:
 
 def _resource_limit(limit_bytes: int) -> Confinement:
     prefix = ("sh", "-c", 'ulimit -d "$0" && exec "$@"', str(limit_bytes // 1024))
-    return Confinement(limit_bytes=limit_bytes, enforced_by="RLIMIT_DATA", prefix=prefix)
+    return Confinement(limit_bytes=limit_bytes, enforced_by=CRUDE, prefix=prefix)

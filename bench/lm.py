@@ -8,15 +8,18 @@ import logging
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from lm_eval import simple_evaluate, utils
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
+from lm_eval.api.model import LM, TemplateLM
 
+from bench.cell import Objective
 from bench.engine import Chats, Engine, NotFinite, Row, Unsupported
-from bench.scored import Answer, TaskResult, loop_share, scored
+from bench.prompts import template
+from bench.scored import Answer, Item, TaskResult, loop_share, task_result
 from bench.tasks import load_tasks
 
 SEEDS = {"random_seed": 0, "numpy_random_seed": 1234, "torch_random_seed": 1234, "fewshot_random_seed": 1234}
@@ -26,6 +29,27 @@ MAX_NEW_TOKENS = 256
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What a model is, as far as asking it goes."""
+
+    objective: Objective = Objective.CAUSAL
+    template: str | None = None
+    """Name of the prompt template around generated tasks, None for plain text."""
+
+
+PLAIN = Frame()
+INAPPLICABLE = {
+    Objective.CAUSAL: {},
+    Objective.SEQ2SEQ: {"loglikelihood_rolling": "an encoder reads the text that rolling perplexity would predict"},
+    Objective.MASKED: {
+        "loglikelihood_rolling": "pseudo-log-likelihoods make no perplexity",
+        "generate_until": "masked models fill blanks, they do not generate",
+    },
+}
+"""By objective, the output types of tasks that mean nothing for it, and why."""
+
+
 class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     """lm-eval's requests answered by an Engine.
 
@@ -33,15 +57,19 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     the same scores there and here; scores are float32 whatever the weights are.
     """
 
-    def __init__(self, engine: Engine, max_length: int, done: Progress) -> None:
+    def __init__(self, engine: Engine, max_length: int, done: Progress, frame: Frame = PLAIN) -> None:
         super().__init__()
         self.engine = engine
+        self.frame = frame
+        self.backend = "seq2seq" if frame.objective is Objective.SEQ2SEQ else "causal"  # how lm-eval splits a pair
         self.max_length = min(max_length, engine.context_length)
         self._prefix_text = engine.decode([engine.prefix_token]) or "\0"
         self.done = done
-        self.truncated: set[tuple[str | None, int | None]] = set()
+        self.truncated: set[Item] = set()
         """Task and document of every item that was cut to fit."""
-        self.answers: dict[tuple[str | None, int | None], Answer] = {}
+        self.answers: dict[Item, Answer] = {}
+        self.items: dict[str, list[int]] = {}
+        """By task, the items that are asked: lm-eval counts requests, not documents."""
         self._cuts: list[bool] = []
 
     @property
@@ -71,18 +99,29 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         return [(score.total, score.greedy) for score in scores]
 
     def _row(self, context: list[int], continuation: list[int]) -> Row:
-        """Cut from the left so that all but the last token fit; a context of at least one token stays."""
+        """Cut from the left so that all but the last token fit; a context of at least one token stays.
+
+        An encoder and a decoder each have room of their own, as in lm-eval.
+        """
+        if self.frame.objective is Objective.SEQ2SEQ:
+            self._cuts.append(max(len(context), len(continuation)) > self.max_length)
+            return Row(tuple(context[-self.max_length :]), tuple(continuation[-self.max_length :]))
         self._cuts.append(len(context) + len(continuation) > self.max_length + 1)
         tokens = (context + continuation)[-(self.max_length + 1) :]
         cut = max(1, len(tokens) - len(continuation))
         return Row(tuple(tokens[:cut]), tuple(tokens[cut:]))
 
+    def _item(self, request: Instance) -> Item:
+        """Task and document of a request."""
+        place, chosen = request.doc_id, self.items.get(str(request.task_name))
+        return (request.task_name, place if chosen is None or place is None else chosen[place])
+
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Log-likelihood (nats) of each continuation, and whether greedy decoding would give it."""
         self._cuts = []
         result: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
-        self.truncated |= {_item(r) for r, cut in zip(requests, self._cuts, strict=True) if cut}
-        _refuse_infinite(requests, [total for total, _ in result])
+        self.truncated |= {self._item(r) for r, cut in zip(requests, self._cuts, strict=True) if cut}
+        _refuse_infinite([self._item(r) for r in requests], [total for total, _ in result])
         return result
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
@@ -102,7 +141,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         totals = [0.0] * len(requests)
         for owner, score in zip(owners, scores, strict=True):
             totals[owner] += score.total
-        _refuse_infinite(requests, totals)
+        _refuse_infinite([self._item(r) for r in requests], totals)
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
@@ -110,9 +149,9 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         answers = []
         for index, request in enumerate(requests):
             context, options = request.args
-            text, self.answers[_item(request)] = self._generate(context, options)
+            text, self.answers[self._item(request)] = self._generate(context, options)
             if self._cuts.pop():
-                self.truncated.add(_item(request))
+                self.truncated.add(self._item(request))
             answers.append(text)
             self.done(index + 1, len(requests))
         return answers
@@ -122,6 +161,9 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
             raise Unsupported("this task samples its answers; only greedy generation is comparable")
         until = options.get("until") or []
         stops = [until] if isinstance(until, str) else [stop for stop in until if stop]
+        if self.frame.template:
+            asked = template(self.frame.template)
+            context, stops = asked.render(context), [*stops, *asked.stop]
         limit = int(options.get("max_gen_toks") or options.get("max_new_tokens") or MAX_NEW_TOKENS)
         whole = self.tok_encode(context)
         prompt = whole[-max(1, self.max_length - limit) :]
@@ -165,17 +207,13 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         return self.engine.chat(chat_history, answer=add_generation_prompt)
 
 
-def _item(request: Instance) -> tuple[str | None, int | None]:
-    return (request.task_name, request.doc_id)
-
-
-def _refuse_infinite(requests: Sequence[Instance], totals: Sequence[float]) -> None:
+def _refuse_infinite(items: Sequence[Item], totals: Sequence[float]) -> None:
     """Raise NotFinite for the first item without a number."""
-    wrong = [request for request, total in zip(requests, totals, strict=True) if not math.isfinite(total)]
+    wrong = [item for item, total in zip(items, totals, strict=True) if not math.isfinite(total)]
     if wrong:
-        task, item = _item(wrong[0])
+        task, number = wrong[0]
         raise NotFinite(
-            f"NaN or infinite logits: task {task}, item {item}, and {len(wrong)} of {len(requests)} requests"
+            f"NaN or infinite logits: task {task}, item {number}, and {len(wrong)} of {len(items)} requests"
         )
 
 
@@ -188,29 +226,53 @@ def evaluate(
     done: Progress = lambda done, total: None,
     files: Mapping[str, str] = MappingProxyType({}),
     chat: bool = False,
+    frame: Frame = PLAIN,
+    left_out: Callable[[str, str], None] = lambda task, reason: None,
 ) -> list[TaskResult]:
     """Score `items` items of each task, the same ones whoever asks.
 
     `files` are the caller's own task files by name; with `chat`, items are asked in the tokenizer's chat template.
-    Raises Unsupported when a task is unknown to lm-eval, UserError when its data cannot be had, NotFinite.
+    `left_out` hears of each task that means nothing for the model's objective, and why. Raises Unsupported when a task
+    is unknown to lm-eval or none is left, UserError when a task's data cannot be had, NotFinite.
     """
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    model = EngineLM(engine, max_length, done)
-    template = model.chat_template(chat)
+    lm = EngineLM(engine, max_length, done, frame)
+    lm.chat_template(chat)
     loaded = load_tasks(tasks, files)
-    samples = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
+    for name, task in list(loaded.items()):
+        reason = INAPPLICABLE[frame.objective].get(str(task.config.output_type))
+        if reason:
+            left_out(name, reason)
+            del loaded[name]
+            if not loaded:
+                raise Unsupported(reason)
+    lm.items = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
+    return scored(lm, loaded, lm.items, frame, chat=chat)
+
+
+def scored(
+    lm: LM,
+    loaded: Mapping[str, Any],
+    samples: Mapping[str, list[int]],
+    frame: Frame = PLAIN,
+    *,
+    chat: bool = False,
+) -> list[TaskResult]:
+    """The items `samples` of each loaded task answered by an lm-eval model."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     evaluated = simple_evaluate(
-        model=model,
+        model=lm,
         tasks=list(loaded.values()),
-        samples=samples,
+        samples=dict(samples),
         bootstrap_iters=0,
         log_samples=True,
         apply_chat_template=chat,
         **SEEDS,
     )
-    told = hashlib.sha256(template.encode()).hexdigest()[:12] if template else None
+    told = hashlib.sha256(str(lm.chat_template(chat)).encode()).hexdigest()[:12] if chat else None
+    answers: dict[Item, Answer] = getattr(lm, "answers", {})
+    cut: set[Item] = getattr(lm, "truncated", set())
     return [
-        scored(name, task, evaluated["samples"][name], model.answers, model.truncated, told)
+        task_result(name, task, evaluated["samples"][name], answers, cut, told, frame.template)
         for name, task in loaded.items()
     ]
 

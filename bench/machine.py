@@ -159,12 +159,12 @@ def condition() -> Condition:
     )
 
 
-def versions(suite: str, packages: Iterable[str]) -> Versions:
+def versions(suite: str, packages: Iterable[str], *, served: bool = False) -> Versions:
     """Versions of this project, of the suite's method and of the packages that can change a figure."""
     return Versions(
         bench=importlib.metadata.version("bench") if _installed("bench") else bench.__name__,
         git=revision(),
-        suite_sha256=suite_sha256(suite),
+        suite_sha256=suite_sha256(suite, served=served),
         packages=installed([*packages, *PACKAGES]),
     )
 

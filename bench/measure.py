@@ -10,9 +10,10 @@ from rich.console import Console
 
 from bench import machine
 from bench.display import LiveDisplay
-from bench.plan import Plan, Selection, has_reference
+from bench.plan import Plan, has_reference
 from bench.record import Machine, Record
 from bench.runner import Limits, Runner, new_run_id
+from bench.selection import Selection
 from bench.store import Runs, Store
 
 

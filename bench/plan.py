@@ -3,65 +3,34 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
-
-from pydantic import JsonValue
 
 import suites
-from bench import catalog, predict
-from bench.cell import MEMORY_LIMIT, REFERENCE, Cell, Kind, Model, Precision, Scheme, Weights, digest, slug
+from bench import predict, remote
+from bench.cell import COMPARED, REFERENCE, Cell, Model, Precision, Scheme, Weights
 from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
-from bench.extras import Extras, context
 from bench.machine import installed
 from bench.places import reference_folder
 from bench.record import Ending, Machine, Prediction, Record
 from bench.request import reference_name
-from bench.suite import PROFILES, suite
+from bench.selection import (
+    RANDOM_SAYS_NOTHING,
+    Selection,
+    chosen_models,
+    never,
+    settings_of,
+    source_of,
+    telling_suites,
+)
+from bench.suite import PROFILES, suite, text_suite
 from bench.units import human_bytes
 
-ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4)
+ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4, Precision.SERVED)
 """The reference first: the others are compared with what it leaves."""
 HEADROOM = 0.97
 """Share of the memory that a predicted peak may take before a cell is left out."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """What the caller asked for; empty means the default."""
-
-    models: tuple[str, ...] = ()
-    precisions: tuple[Precision, ...] = ()
-    schemes: tuple[str, ...] = ()
-    backends: tuple[str, ...] = ("transformers",)
-    suites: tuple[str, ...] = ()
-    weights: Weights | None = None
-    path: str | None = None
-    """Folder of local weights."""
-    profile: str = "standard"
-    tasks: tuple[str, ...] = ()
-    device: str = "cpu"
-    missing: bool = False
-    """Only what no settled record of this device and these versions answers."""
-    force: bool = False
-    """Try cells that are predicted not to fit."""
-    memory_limit_bytes: int | None = None
-    """Hard limit of every process, None for none."""
-    extras: Extras = field(default_factory=Extras)
-    """What is asked of the suites beyond the profile."""
-    tokens: int | None = None
-    """Positions that the memory suite holds at its peak, None for the profile's own."""
-
-    @property
-    def key(self) -> str:
-        """Identifies the same call made again."""
-        data = vars(self) | {"path": Path(self.path).resolve().name if self.path else None}
-        return digest(json.loads(json.dumps(data, default=str)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +42,10 @@ class Planned:
     scheme: Scheme
     predicted: Prediction
     path: str | None = None
+    base: Model | None = None
+    """The entry that this model is added to, None if it stands alone."""
+    base_path: str | None = None
+    trust_remote_code: bool = False
     files: dict[str, str] = field(default_factory=dict)
     """Paths on this machine of what the settings name."""
     reference: Cell | None = None
@@ -124,7 +97,11 @@ def make_plan(
         cells=tuple(fitting),
         left_out=(*left_out, *too_large),
         settled=settled,
-        seconds=_expected_seconds(fitting, existing, machine.kind),
+        seconds=predict.all_seconds(
+            ((p.cell, p.predicted) for p in fitting),
+            {r.cell.key: r.seconds for r in existing if r.outcome.ending is Ending.OK},
+            machine.kind,
+        ),
     )
 
 
@@ -132,25 +109,25 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
     """Every cell the selection means, and what of it can never be."""
     cells: list[Planned] = []
     left_out: list[LeftOut] = []
-    names = [name for name in suites.ORDER if not selection.suites or name in selection.suites]
     backends = [backend(name) for name in selection.backends]
     chosen = chosen_models(selection, models)
     _refuse_unknown(selection, backends)
     for model in chosen:
-        reason = None if selection.path else catalog.unmeasurable(model)
-        if selection.weights is Weights.PACKAGE and model.package is None:
-            reason = reason or "no package ships its weights"
-        if reason:
-            left_out.append(LeftOut(model=model.name, what="*", reason=reason))
-            continue
+        base = next((other for other in models if other.name == model.base_model), None)
         for engine in backends:
+            reason = never(selection, model, engine)
+            if reason:
+                left_out.append(LeftOut(model=model.name, what="*", reason=reason))
+                continue
+            names, silent = telling_suites(selection, engine)
+            left_out += [LeftOut(model=model.name, what=name, reason=RANDOM_SAYS_NOTHING) for name in silent]
             for what, scheme in _schemes(selection, engine, machine.kind):
                 if scheme is None:
                     why = f"{engine.name} has no {what} on {machine.kind}"
                     left_out.append(LeftOut(model=model.name, what=what, reason=why))
                 else:
-                    cells += [_planned(selection, model, engine, scheme, name, machine) for name in names]
-    return cells, left_out
+                    cells += [_planned(selection, model, engine, scheme, name, machine, base) for name in names]
+    return cells, list(dict.fromkeys(left_out))
 
 
 def _refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
@@ -165,58 +142,27 @@ def _refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
         raise UserError(f"no profile {selection.profile!r}", f"one of: {', '.join(PROFILES)}")
 
 
-def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
-    """The models a selection names: catalogue entries, else a Hub repository, else the local folder itself."""
-    patterns = list(selection.models)
-    if selection.path and not patterns:
-        return [catalog.own_model(Path(selection.path).resolve())]
-    if not patterns:
-        return [model for model in models if model.name == catalog.DEFAULT_MODEL]
-    known, unknown = [], []
-    for pattern in patterns:
-        try:
-            known += catalog.select(models, [pattern])
-        except UserError:
-            if not re.fullmatch(r"[\w.-]+/[\w.-]+", pattern):
-                raise
-            unknown.append(pattern)
-    own = [Model(name=slug(p), display=p, family="own", organisation="-", kind=Kind.OPEN, repo=p) for p in unknown]
-    found = list({model.name: model for model in [*known, *own]}.values())
-    if selection.path and len(found) > 1:
-        raise UserError(f"--weights local=FOLDER is one model, {len(found)} are selected", "name one with --model")
-    return found
-
-
 def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str, Scheme | None]]:
     if selection.schemes:
         return [(name, engine.scheme(name)) for name in selection.schemes if engine.scheme(name)]
-    wanted = selection.precisions or (tuple(Precision) if not selection.models else tuple(Precision)[1:])
+    several = COMPARED if not selection.models else COMPARED[1:]
+    wanted = selection.precisions or ((Precision.SERVED,) if engine.remote else several)
     return [(p.value, engine.default_scheme(p, kind)) for p in sorted(wanted, key=ORDER.index)]
 
 
 def _planned(
-    selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine
+    selection: Selection,
+    model: Model,
+    engine: Backend,
+    scheme: Scheme,
+    name: str,
+    machine: Machine,
+    base: Model | None,
 ) -> Planned:
-    weights = selection.weights or model.default_weights
-    if not engine.needs_repository:
-        weights, source = Weights.RANDOM, engine.name
-    elif weights is Weights.PACKAGE:
-        source = model.package or ""
-    elif weights is Weights.LOCAL:
-        source = Path(str(selection.path)).resolve().name
-    else:
-        source = model.repo or ""
-    found = suite(name)
-    settings: dict[str, JsonValue] = dict(found.PROFILES[selection.profile])
-    if selection.tasks and "tasks" in settings:
-        settings["tasks"] = list(selection.tasks)
-    settings |= selection.extras.settings(name)
-    profile = selection.profile
-    if selection.tokens and name == "memory":
-        profile = f"tokens-{selection.tokens}"
-        settings |= context(selection.tokens)
-    if selection.memory_limit_bytes:
-        settings[MEMORY_LIMIT] = selection.memory_limit_bytes
+    model = remote.addressed(model) if engine.remote else model
+    weights, source = source_of(selection, model, engine)
+    found = text_suite(name) if engine.remote else suite(name)
+    profile, settings = settings_of(selection, model, name, found.PROFILES)
     cell = Cell(
         model=model.name,
         weights=weights,
@@ -231,10 +177,19 @@ def _planned(
         settings=settings,
         device=machine.device,
     )
-    predicted = predict.predict(model, engine.adapt(scheme, machine), machine.kind, settings, found.work(settings))
-    reference = reference_cell(cell, machine.kind) if name == "divergence" else None
-    on_disk: dict[str, Any] = {"path": selection.path, "files": selection.extras.files}
-    return Planned(cell=cell, model=model, scheme=scheme, predicted=predicted, reference=reference, **on_disk)
+    stored = engine.adapt(scheme, machine)
+    return Planned(
+        cell=cell,
+        model=model,
+        scheme=scheme,
+        predicted=predict.predict(model, stored, machine.kind, settings, found.work(settings), engine.footprint),
+        path=selection.path,
+        base=base,
+        base_path=selection.base,
+        trust_remote_code=selection.trust_remote_code,
+        files=selection.extras.files,
+        reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
+    )
 
 
 def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
@@ -258,7 +213,7 @@ def _with_references(cells: list[Planned], selection: Selection, machine: Machin
         engine = backend(cell.backend)
         scheme = engine.scheme(cell.scheme)
         assert scheme is not None
-        extra = _planned(selection, planned.model, engine, scheme, "divergence", machine)
+        extra = _planned(selection, planned.model, engine, scheme, "divergence", machine, planned.base)
         added.append(replace(extra, why="reference"))
     return sorted([*added, *cells], key=_position)
 
@@ -299,16 +254,3 @@ def _by_size(cells: list[Planned], free_bytes: int, force: bool) -> tuple[list[P
         what = f"{planned.cell.precision} {planned.cell.suite}"
         too_large.append(LeftOut(model=planned.cell.model, what=what, reason=reason, planned=planned))
     return fitting, too_large
-
-
-def _expected_seconds(cells: Sequence[Planned], records: Iterable[Record], kind: str) -> float:
-    """This device's own newest time for the same question where it has one, else the rough prediction."""
-    own = {r.cell.key: r.seconds for r in records if r.outcome.ending is Ending.OK}
-    total = 0.0
-    loads: set[Any] = set()
-    for planned in cells:
-        total += own.get(planned.cell.key, planned.predicted.seconds or 0.0)
-        if planned.cell.load_key not in loads:
-            loads.add(planned.cell.load_key)
-            total += predict.load_seconds(planned.predicted, kind)
-    return total

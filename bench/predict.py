@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bench import architecture
 from bench.architecture import Role
-from bench.cell import Model, Scheme
+from bench.cell import Cell, Model, Scheme
+from bench.engine import Footprint
 from bench.record import Prediction
 from bench.suite import Work
 
@@ -37,6 +38,10 @@ RATES = {
 }
 
 
+SERVED_PREFILL_TOKENS_PER_S, SERVED_DECODE_TOKENS_PER_S = 500, 30
+"""Rough speeds of a served model, the way to it included."""
+
+
 def weights_bytes(config: Mapping[str, Any], scheme: Scheme) -> int:
     """Bytes of the census of a model loaded in a scheme.
 
@@ -46,8 +51,8 @@ def weights_bytes(config: Mapping[str, Any], scheme: Scheme) -> int:
     every = architecture.weights(config)
     linear_biases = {f"{weight.name}.bias" for weight in every if weight.role is Role.LINEAR}
     for weight in every:
-        if weight.keep_fp32 and scheme.name != "bf16":
-            total += weight.parameters * 4
+        if weight.keep_fp32:
+            total += weight.parameters * scheme.kept_bytes
         elif weight.role is Role.LINEAR:
             total += weight.count * scheme.linear_bytes(weight.rows, weight.columns)
         elif weight.name in linear_biases and scheme.bias_bytes is not None:
@@ -69,25 +74,51 @@ def workspace_bytes(config: Mapping[str, Any], tokens: int) -> int:
     return 4 * (tokens * hidden * PREFILL_WORKSPACE_ROWS + 2 * vocabulary)
 
 
-def predict(model: Model, scheme: Scheme, device: str, settings: Mapping[str, Any], work: Work) -> Prediction:
-    """What one cell will need; fields stay None where the architecture is unknown."""
+def predict(
+    model: Model,
+    scheme: Scheme,
+    device: str,
+    settings: Mapping[str, Any],
+    work: Work,
+    footprint: Callable[[Mapping[str, Any], Scheme, int, int], Footprint] | None = None,
+) -> Prediction:
+    """What one cell will need, by the backend's own `footprint` where it has one.
+
+    Fields stay None where the architecture is unknown.
+    """
+    if scheme.bits is None:
+        return predict_served(work)
     config = model.architecture
     if config is None:
         return Prediction()
+    tokens = int(settings.get("prompt_tokens") or settings.get("window_tokens") or 512)
     try:
-        weights = weights_bytes(config, scheme)
-        tokens = int(settings.get("prompt_tokens") or settings.get("window_tokens") or 512)
-        held = tokens + int(settings.get("decode_tokens") or 0)
-        kv = cache_bytes(config, scheme, held)
+        needs = (footprint or _footprint(device))(config, scheme, tokens, int(settings.get("decode_tokens") or 0))
     except architecture.UnknownArchitecture:
         return Prediction()
-    peak = weights + kv + workspace_bytes(config, tokens) + RUNTIME_BYTES[device]
     return Prediction(
-        weights_bytes=weights,
-        kv_bytes=kv,
-        peak_bytes=peak,
-        seconds=round(work_seconds(model, weights, RATES[device], work), 1),
+        weights_bytes=needs.weights_bytes,
+        kv_bytes=needs.kv_bytes,
+        peak_bytes=needs.peak_bytes,
+        seconds=round(work_seconds(model, needs.weights_bytes, RATES[device], work), 1),
     )
+
+
+def _footprint(device: str) -> Callable[[Mapping[str, Any], Scheme, int, int], Footprint]:
+    """What the scheme says, with this module's allowances for what computes."""
+
+    def of(config: Mapping[str, Any], scheme: Scheme, prompt: int, decode: int) -> Footprint:
+        weights, kv = weights_bytes(config, scheme), cache_bytes(config, scheme, prompt + decode)
+        peak = weights + kv + workspace_bytes(config, prompt) + RUNTIME_BYTES[device]
+        return Footprint(weights_bytes=weights, kv_bytes=kv, peak_bytes=peak)
+
+    return of
+
+
+def predict_served(work: Work) -> Prediction:
+    """Rough seconds of answers from a server, for expected times and time limits; its bytes are its own."""
+    seconds = work.prefill_tokens / SERVED_PREFILL_TOKENS_PER_S + work.decode_tokens / SERVED_DECODE_TOKENS_PER_S
+    return Prediction(seconds=round(seconds, 1))
 
 
 def work_seconds(model: Model, weights: int, rates: Rates, work: Work) -> float:
@@ -102,3 +133,15 @@ def load_seconds(prediction: Prediction, device: str) -> float:
     """Rough seconds from starting a worker to a model ready."""
     rates = RATES[device]
     return rates.load_s + (prediction.weights_bytes or 0) / rates.load_bytes_per_s
+
+
+def all_seconds(asked: Iterable[tuple[Cell, Prediction]], own: Mapping[str, float], device: str) -> float:
+    """Seconds of all cells and their loads: by key this device's own newest time, else the rough prediction."""
+    total = 0.0
+    loads: set[tuple[str | int | None, ...]] = set()
+    for cell, predicted in asked:
+        total += own.get(cell.key, predicted.seconds or 0.0)
+        if cell.load_key not in loads:
+            loads.add(cell.load_key)
+            total += load_seconds(predicted, device)
+    return total

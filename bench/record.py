@@ -26,6 +26,7 @@ class Unit(StrEnum):
     BIT = "bit"
     COUNT = "count"
     JOULE = "joule"
+    USD = "usd"
 
 
 class How(StrEnum):
@@ -68,6 +69,8 @@ class Ending(StrEnum):
     UNSUPPORTED = "unsupported"
     TIMED_OUT = "timed_out"
     KILLED = "killed"
+    STOPPED = "stopped"
+    """A limit of the caller's or of a server ended it early; what was done until then is kept."""
     FAILED = "failed"
 
     @property
@@ -174,6 +177,7 @@ class MemoryLimit(Value):
     """A hard limit that a process ran under."""
 
     bytes: int
+    """What the process, or on a CPU the process tree, could have at most."""
     enforced_by: str
     """`cgroup v2`, `cgroup v1`, `systemd scope`, `RLIMIT_DATA`, `CUDA allocator`: they count differently."""
     highest_bytes: int | None = None

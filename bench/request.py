@@ -32,9 +32,14 @@ class Request(Value):
     model: Model
     weights: Weights
     path: str | None
+    base: Model | None = None
+    base_path: str | None = None
+    trust_remote_code: bool = False
     backend: str
     scheme: Scheme
     threads: int | None
+    max_cost_usd: float | None = None
+    """What is left of the spending limit, None for no limit."""
     machine: Machine
     before: Condition
     files: dict[str, str] = Field(default_factory=dict)

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -23,14 +23,14 @@ from typing import Any, Protocol
 from bench.assemble import Assembler, now
 from bench.engine import backend
 from bench.errors import UserError
-from bench.instruments.memory import oom_kills
+from bench.flight import Flight, death
+from bench.instruments import memory
 from bench.limits import Confinement, confined
 from bench.places import ROOT, cache_folder
 from bench.plan import Plan, Planned
 from bench.record import Condition, Ending, Machine, Outcome, Record
 from bench.request import Asked, Request
 from bench.store import Store, read_record
-from bench.units import human_bytes
 
 LEAST_LIMIT_S = 900.0
 LIMIT_FACTOR = 30
@@ -62,22 +62,8 @@ class Limits:
     timeout_s: float | None = None
     """Seconds one load or one cell may take, None for a generous multiple of its prediction."""
     threads: int | None = None
-
-
-@dataclass
-class Flight:
-    """One worker in the air."""
-
-    cells: list[Planned]
-    current: Planned | None = None
-    """The cell being answered, None while loading."""
-    began: float = field(default_factory=time.monotonic)
-    started: datetime = field(default_factory=now)
-    refused: UserError | None = None
-    timed_out: float | None = None
-    """The limit it broke, None if it did not."""
-    confinement: Confinement | None = None
-    """The memory limit it flies under, None without one."""
+    max_cost_usd: float | None = None
+    """What the answers of paid APIs may cost in this call, None for no limit."""
 
 
 class Runner:
@@ -89,6 +75,7 @@ class Runner:
         self.run_id, self.store, self.machine, self.before = run, store, described, before
         self.observer, self.limits = observer, limits
         self.records: list[Record] = []
+        self.spent_usd = 0.0
 
     def run(self, plan: Plan) -> list[Record]:
         """Answer every cell of the plan; returns the records, one for each.
@@ -114,7 +101,7 @@ class Runner:
 
     def _fly(self, flight: Flight) -> set[str]:
         """The same, within its memory limit."""
-        kills, confinement = oom_kills(), flight.confinement
+        kills, confinement = memory.oom_kills(), flight.confinement
         command = [sys.executable, "-m", "bench.worker"]
         known = len(self.records)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -136,6 +123,7 @@ class Runner:
             finally:
                 stop_group(process)
                 os.close(read)
+            self.spent_usd += flight.spent_usd
             answered = {record.cell.key for record in self.records[known:]}
             unanswered = [planned for planned in flight.cells if planned.cell.key not in answered]
             if flight.refused is not None:
@@ -153,7 +141,7 @@ class Runner:
         return {record.cell.key for record in self.records[known:]}
 
     def _request(self, flight: Flight, events: int) -> Request:
-        first = flight.cells[0]
+        first, limit = flight.cells[0], self.limits.max_cost_usd
         return Request(
             run=self.run_id,
             results=self.store.root.resolve(),
@@ -161,11 +149,15 @@ class Runner:
             events=events,
             model=first.model,
             weights=first.cell.weights,
-            path=str(Path(first.path).resolve()) if first.path else None,
+            path=_resolved(first.path),
+            base=first.base,
+            base_path=_resolved(first.base_path),
+            trust_remote_code=first.trust_remote_code,
             files=first.files,
             backend=first.cell.backend,
             scheme=first.scheme,
             threads=self.limits.threads,
+            max_cost_usd=None if limit is None else max(0.0, limit - self.spent_usd),
             machine=self.machine,
             before=self.before,
             memory_limit=flight.confinement.stated() if flight.confinement else None,
@@ -182,15 +174,16 @@ class Runner:
             own["CUDA_VISIBLE_DEVICES"] = ""
         if self.limits.threads:
             own["OMP_NUM_THREADS"] = str(self.limits.threads)
-        if first.cell.weights != "hub" and not self._hub_tasks(first):
+        needs_hub = first.cell.weights == "hub" or (first.cell.weights == "local" and first.base is not None)
+        if not needs_hub and not self._hub_tasks(first):
             own |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         paths = [str(ROOT), os.environ.get("PYTHONPATH")]
         return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **own}
 
     def _hub_tasks(self, first: Planned) -> bool:
-        from suites.quality import OWN
+        from bench.tasks import offline_names
 
-        return any(task not in OWN for task in _tasks(first))
+        return any(task not in offline_names() for task in _tasks(first))
 
     def _wait(self, process: subprocess.Popen[bytes], events: int, flight: Flight) -> int:
         """Sleep until the worker says something, ends, or breaks its limit; returns its exit code."""
@@ -237,6 +230,7 @@ class Runner:
     def _hear(self, event: dict[str, Any], flight: Flight) -> None:
         kind = event["event"]
         if kind == "phase":
+            flight.spent_usd = event.get("spent_usd", flight.spent_usd)
             self.observer.phase(event["name"], event["done"], event["total"])
         elif kind == "cell":
             flight.current = next(p for p in flight.cells if p.cell.key == event["key"])
@@ -266,6 +260,10 @@ class Runner:
             self.observer.record(record)
 
 
+def _resolved(paths: str | None) -> str | None:
+    return ",".join(str(Path(path).resolve()) for path in paths.split(",")) if paths else None
+
+
 def _tasks(planned: Planned) -> Iterator[str]:
     tasks = planned.cell.settings.get("tasks")
     if isinstance(tasks, list):
@@ -289,30 +287,6 @@ def _group_alive(group: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
-
-
-def death(code: int, flight: Flight, log: str, kills_before: int | None) -> Outcome:
-    """What a worker's death means: a limit broken, out of memory, killed by someone, or a crash of its own."""
-    phase = f"in {flight.current.cell.suite}" if flight.current else "while loading"
-    if flight.timed_out is not None:
-        reason = f"stopped {phase} after {flight.timed_out:.0f} s without an answer"
-        return Outcome(ending=Ending.TIMED_OUT, reason=reason, detail=log)
-    confinement = flight.confinement
-    if confinement and code and confinement.kills():
-        limit = human_bytes(confinement.limit_bytes)
-        reason = f"needs more than its limit of {limit} ({confinement.enforced_by}): killed by the kernel {phase}"
-        return Outcome(ending=Ending.DOES_NOT_FIT, reason=reason, detail=log)
-    if code == -signal.SIGKILL:
-        kills = oom_kills()
-        if kills is not None and kills_before is not None and kills > kills_before:
-            return Outcome(ending=Ending.DOES_NOT_FIT, reason=f"the kernel ran out of memory {phase}", detail=log)
-        reason = f"killed by signal 9 {phase}: by the kernel for lack of memory, or by someone"
-        return Outcome(ending=Ending.KILLED, reason=reason, detail=log)
-    if code < 0:
-        name = signal.Signals(-code).name
-        return Outcome(ending=Ending.KILLED, reason=f"the worker died of {name} {phase}", detail=log)
-    last = next((line for line in reversed(log.splitlines()) if line.strip()), "no output")
-    return Outcome(ending=Ending.FAILED, reason=f"the worker exited {code} {phase}: {last[:200]}", detail=log)
 
 
 def new_run_id() -> str:

@@ -51,6 +51,8 @@ class TaskResult:
     """Twelve hexadecimal digits over documents and prompts in order: equal only for the very same items."""
     metrics: dict[str, list[float]]
     """Values of each metric, one for each item."""
+    template: str | None = None
+    """Prompt template around the item, None for plain text."""
     hashes: str = ""
     """Ten hexadecimal digits for each item, over its place, document and prompt: what pairs are made by."""
     documents: str = ""
@@ -71,6 +73,7 @@ class TaskResult:
         labels: dict[str, JsonValue] = {"task": self.task, "version": self.version, "digest": self.digest}
         more: dict[str, JsonValue] = {
             "chance": self.chance,
+            "template": self.template,
             "item_hashes": self.hashes or None,
             "documents": self.documents or None,
             "clusters": list(self.clusters) if self.clusters else None,
@@ -81,16 +84,21 @@ class TaskResult:
         return labels | {name: value for name, value in more.items() if value is not None}
 
 
-def scored(
+def task_result(
     name: str,
     task: Any,
     samples: Iterable[dict[str, Any]],
     generated: Mapping[Item, Answer],
     truncated: Collection[Item],
     chat: str | None,
+    template: str | None,
 ) -> TaskResult:
-    """One task's result from lm-eval's samples; `generated` and `truncated` are of all tasks."""
+    """One task's result from lm-eval's samples; `generated` and `truncated` are of all tasks.
+
+    A prompt `template` is put around generated tasks after lm-eval hashed the prompts, so it goes into the hashes.
+    """
     rows = sorted(samples, key=lambda sample: sample["doc_id"])
+    framed = template if str(task.config.output_type) == "generate_until" else None
     asked = [f"{row['doc_hash']}{row['prompt_hash']}" for row in rows]
     metrics: dict[str, list[float]] = {}
     weights = None
@@ -106,14 +114,13 @@ def scored(
         task=name,
         version=metadata.get("version"),
         chance=metadata.get("chance"),
-        digest=_digest(asked),
+        digest=_digest([*asked, framed or ""]),
         metrics=metrics,
-        hashes="".join(
-            hashlib.sha256(f"{r['doc_id']}{a}".encode()).hexdigest()[:10] for r, a in zip(rows, asked, strict=True)
-        ),
+        hashes="".join(_hash(f"{row['doc_id']}{a}{framed or ''}", 10) for row, a in zip(rows, asked, strict=True)),
         documents=_digest([row["doc_hash"] for row in rows]),
         clusters=_clusters([row["doc"] for row in rows], metadata.get("cluster", SUBJECT)),
         truncated=len({row["doc_id"] for row in rows if (name, row["doc_id"]) in truncated}),
+        template=framed,
         chat=chat,
         answers=answers if len(answers) == len(rows) else None,
         weights=weights,

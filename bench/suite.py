@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 import suites
 from bench.cell import Cell
-from bench.engine import Engine
+from bench.engine import Engine, TextEngine
 from bench.errors import UserError
 from bench.instruments import Instruments, Reading
 from bench.record import Caveat, How, Measurement, Text, Unit
@@ -51,25 +51,12 @@ class Loading:
 
 
 @dataclass(kw_only=True)
-class SuiteRun:
-    """One cell being answered: what a suite may use, and where it leaves what is not a measurement."""
+class Answering:
+    """One cell being answered: what every suite may use, and where it leaves what is not a measurement."""
 
     cell: Cell
-    engine: Engine
-    instruments: Instruments
-    loading: Loading
-    cache: Path
-    """A folder of this machine for what can be computed again."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Paths on this machine of what the settings name by hash: `text`, `tasks`."""
-    reference: Path | None = None
-    """File with the reference's distributions for this cell, None if the suite needs none."""
-    is_reference: bool = False
-    """Whether this cell is the one others are compared with."""
-    anchor: Path | None = None
-    """File with the fp32 distributions that rows of every engine are compared with, None if the suite needs none."""
-    is_anchor: bool = False
-    """Whether this cell writes that file."""
+    """Paths on this machine of what the settings name by hash: `text`, `task:NAME`."""
     phase: Callable[[str, int, int], None] = lambda name, done, total: None
     """Tell the person waiting: what, how many done, of how many."""
     caveats: list[Caveat] = field(default_factory=list)
@@ -80,9 +67,40 @@ class SuiteRun:
         """The suite's flat settings for this profile."""
         return self.cell.settings
 
+    @property
+    def task_files(self) -> dict[str, str]:
+        """Files of the caller's own tasks, by name."""
+        return {name.removeprefix("task:"): path for name, path in self.files.items() if name.startswith("task:")}
+
     def keep_text(self, name: str, text: str, tokens: int) -> None:
         """Store a text the model produced, with its hash."""
         self.texts.append(Text(name=name, text=text, sha256=hashlib.sha256(text.encode()).hexdigest(), tokens=tokens))
+
+
+@dataclass(kw_only=True)
+class SuiteRun(Answering):
+    """A cell answered by a model that is loaded here."""
+
+    engine: Engine
+    instruments: Instruments
+    loading: Loading
+    cache: Path
+    """A folder of this machine for what can be computed again."""
+    reference: Path | None = None
+    """File with the reference's distributions for this cell, None if the suite needs none."""
+    is_reference: bool = False
+    """Whether this cell is the one others are compared with."""
+    anchor: Path | None = None
+    """File with the fp32 distributions that rows of every engine are compared with, None if the suite needs none."""
+    is_anchor: bool = False
+    """Whether this cell writes that file."""
+
+
+@dataclass(kw_only=True)
+class TextRun(Answering):
+    """A cell answered by a model that someone else serves."""
+
+    engine: TextEngine
 
 
 class Suite(Protocol):
@@ -100,16 +118,39 @@ class Suite(Protocol):
         """Measure. Raises DoesNotFit, Unsupported."""
 
 
+class TextSuite(Protocol):
+    """A module of `suites/served/`: the suite of the same name for a model that someone else serves."""
+
+    VERSION: int
+    PROFILES: dict[str, dict[str, JsonValue]]
+    __doc__: str
+
+    def work(self, settings: Mapping[str, Any]) -> Work:
+        """Tokens these settings need."""
+
+    def measure(self, run: TextRun) -> list[Measurement]:
+        """Measure. Raises Stopped, Unsupported, UserError."""
+
+
 def suite(name: str) -> Suite:
     """The suite of that name. Raises UserError if there is none."""
+    return cast(Suite, _module(name, "suites"))
+
+
+def text_suite(name: str) -> TextSuite:
+    """The suite of that name for served models. Raises UserError if there is none."""
+    return cast(TextSuite, _module(name, "suites.served"))
+
+
+def _module(name: str, package: str) -> ModuleType:
     if name not in suites.ORDER:
         raise UserError(f"no suite {name!r}", f"one of: {', '.join(suites.ORDER)}")
-    return cast(Suite, importlib.import_module(f"suites.{name}"))
+    return importlib.import_module(f"{package}.{name}")
 
 
-def suite_sha256(name: str) -> str:
+def suite_sha256(name: str, *, served: bool = False) -> str:
     """First 12 hexadecimal digits of the hash of the suite's file."""
-    module = cast(ModuleType, suite(name))
+    module = _module(name, "suites.served" if served else "suites")
     return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()[:12]
 
 

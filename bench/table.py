@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from bench.cell import REFERENCE, Precision, Weights
+from bench.cell import COMPARED, REFERENCE, Precision, Weights
 from bench.figures import figures, reference_figures, wrote_anchor
 from bench.plan import ORDER
 from bench.record import Ending, Record
+from bench.selection import QUALITY, RANDOM_SAYS_NOTHING
 from bench.stats import Estimate
 from bench.suite import PROFILES
 from bench.units import human_bytes, human_seconds, significant
@@ -25,7 +26,8 @@ FIGURES = (
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
     "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s",
     "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32",
-    "kld_floor", "true_token_mean", "true_token_rms", "ln_ppl_ratio", "ppl", "acc", "items",
+    "kld_floor", "true_token_mean", "true_token_rms", "ln_ppl_ratio", "ppl", "acc", "items", "input_tokens",
+    "output_tokens", "cost_usd", "cost_usd_per_item",
 )  # fmt: skip
 """Columns of every flat row, null where a record has no such figure."""
 
@@ -109,7 +111,8 @@ class Row:
         """Why this suite has no figures here, empty if it has."""
         record = self.records.get(suite)
         if record is None:
-            return "not measured"
+            built = suite in QUALITY and any(other.cell.source == "random" for other in self.records.values())
+            return f"n/a: {RANDOM_SAYS_NOTHING}" if built else "not measured"
         ending = record.outcome.ending
         return "" if ending is Ending.OK else f"{ending.replace('_', ' ')}: {record.outcome.reason}"
 
@@ -148,8 +151,8 @@ def _rank(record: Record) -> tuple[int, bool, int, str]:
 
 
 def _reading_order(row: Row) -> tuple[str, str, int, str, str, int, str]:
-    shown = ("fp32", "fp16", "int8", "int4")
-    return (row.device, row.model, row.limit or 0, row.weights, row.backend, shown.index(row.precision), row.scheme)
+    precision = (*COMPARED, Precision.SERVED).index(Precision(row.precision))
+    return (row.device, row.model, row.limit or 0, row.weights, row.backend, precision, row.scheme)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,12 +189,16 @@ COLUMNS = {
     "ppl": Column(title="perplexity", figure="ppl", suite="divergence", kind="number"),
     "acc": Column(title="accuracy", figure="acc", suite="quality", kind="percent"),
     "items": Column(title="items", figure="items", suite="quality", kind="number"),
+    "item_cost": Column(title="cost/item", figure="cost_usd_per_item", suite="quality", kind="usd"),
 }
+GENERATED = {"ttft_s", "decode_tokens_per_s", "itl_p99_s"}
+"""Figures of models that generate."""
 VIEWS = {
     "default": ("weights", "peak", "prefill", "decode", "kld", "acc"),
     "memory": ("weights", "bits", "kv", "workspace", "unexplained", "peak", "slack", "load_peak", "load"),
     "speed": ("prefill", "ttft", "decode", "itl_p99", "load"),
     "quality": ("kld", "kld_p99", "top1", "true_token", "ppl_ratio", "kld_fp32", "ppl", "acc", "items"),
+    "served": ("ttft", "decode", "acc", "items", "item_cost"),
     "predicted": ("weights", "predicted_weights", "peak", "predicted_peak"),
 }
 PREDICTED = {
@@ -237,6 +244,8 @@ def _cell(table: Table, row: Row, found: dict[str, Estimate], column: Column) ->
         short = reason.split(":")[0]
         return short if short == reason else f"{short} {table.note(reason)}"
     if column.figure not in found:
+        if column.figure in GENERATED and row.records[column.suite].cell.settings.get("objective") == "masked":
+            return f"n/a {table.note('masked models fill blanks, they do not generate')}"
         from_fp32 = column.figure == "kld_fp32_mean"
         is_reference = wrote_anchor(row.records["divergence"]) if from_fp32 else row.precision == REFERENCE
         return "reference" if column.suite == "divergence" and is_reference else "-" if from_fp32 else "n/a"
@@ -258,8 +267,8 @@ def _predicted(row: Row, found: dict[str, Estimate], name: str) -> str:
 def written(estimate: Estimate, kind: str) -> str:
     """A value and half its interval, as people write them."""
     value, half = estimate.value, estimate.half_width
-    if kind == "bytes":
-        return human_bytes(value)
+    if kind in {"bytes", "usd"}:
+        return human_bytes(value) if kind == "bytes" else f"${value:.3g}"
     if kind == "seconds":
         return human_seconds(value) if value >= 1 else f"{value * 1000:.3g} ms"
     if kind == "percent":

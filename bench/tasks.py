@@ -25,6 +25,11 @@ def offline_tasks(folder: Path = TASKS) -> dict[str, dict[str, Any]]:
     return found
 
 
+def offline_names() -> list[str]:
+    """Tasks that need no network."""
+    return list(offline_tasks())
+
+
 def _absolute(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The configuration with its data files found beside it, where they lie there."""
     options = config.get("dataset_kwargs") or {}

@@ -8,12 +8,15 @@ whatever a library prints goes to the log. Records go straight to `results/`, so
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +24,15 @@ from bench import instruments as inst
 from bench.anchor import anchor_path, is_anchor
 from bench.assemble import Assembler, now, out_of_memory
 from bench.cell import Cell, digest
-from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, Unsupported, backend
+from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, Stopped, TextEngine, Unsupported, backend
 from bench.errors import UserError
 from bench.limits import charged_bytes
 from bench.machine import installed
 from bench.places import reference_folder
-from bench.record import Ending, Outcome
+from bench.record import Ending, Measurement, Outcome
 from bench.request import Asked, Request, reference_name
 from bench.store import Store
-from bench.suite import Loading, SuiteRun, suite
+from bench.suite import Loading, SuiteRun, TextRun, suite, text_suite
 from bench.units import human_bytes
 
 
@@ -57,7 +60,7 @@ class Worker:
         try:
             engine, tools, loading = self._load()
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
-            outcome = self._ending(error)
+            outcome = self._ending(error, "load")
             for asked in self.request.cells:
                 seconds = time.monotonic() - clock
                 self._write(
@@ -71,7 +74,7 @@ class Worker:
             self._answer(asked, engine, tools, loading)
         engine.close()
 
-    def _load(self) -> tuple[Engine, inst.Instruments, Loading]:
+    def _load(self) -> tuple[Engine | TextEngine, inst.Instruments, Loading]:
         request = self.request
         asked = LoadRequest(
             model=request.model,
@@ -80,15 +83,28 @@ class Worker:
             device=request.machine.kind,
             path=request.path,
             threads=request.threads,
+            max_cost_usd=request.max_cost_usd,
+            base=request.base,
+            base_path=request.base_path,
+            trust_remote_code=request.trust_remote_code,
         )
         tools = self.backend.instruments(request.machine.kind)
         self.tell("phase", name="prepare weights", done=0, total=0)
-        self.backend.prepare(asked)
+        try:
+            self.backend.prepare(asked)
+        except subprocess.CalledProcessError as error:
+            if request.memory_limit is None:
+                raise
+            what = "its weights could not be made ready under the memory limit"
+            raise UserError(what, "run once without --memory-limit, which keeps them in the cache") from error
         self.tell("phase", name="load", done=0, total=0)
         tools.memory.trim()
         baseline = tools.memory.read()
         if request.memory_limit and request.machine.kind == "cuda":
-            tools.memory.limit(request.memory_limit.bytes)
+            try:
+                tools.memory.limit(request.memory_limit.bytes)
+            except MemoryError as error:
+                raise Unsupported(str(error)) from None
         tools.memory.reset_peak()
         start = tools.clock.now()
         engine = self.backend.load(asked)
@@ -96,35 +112,28 @@ class Worker:
         peak, ready = tools.memory.peak(), tools.memory.read()
         tools.memory.trim()
         loaded = tools.memory.read()
-        wrong = engine.census().contradiction(request.scheme)
+        wrong = None if isinstance(engine, TextEngine) else engine.census().contradiction(request.scheme)
         if wrong:
             raise UnprovenPrecision(wrong)
         return engine, tools, Loading(seconds=seconds, baseline=baseline, peak=peak, ready=ready, loaded=loaded)
 
-    def _answer(self, asked: Asked, engine: Engine, tools: inst.Instruments, loading: Loading) -> None:
+    def _answer(self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading) -> None:
         """Run one suite and write its record, however it ends."""
         cell = asked.cell
         self.tell("cell", key=cell.key)
-        reference = asked.reference
-        run = SuiteRun(
-            cell=cell,
-            engine=engine,
-            instruments=tools,
-            loading=loading,
-            cache=self.request.cache,
-            files=self.request.files,
-            reference=self._reference_path(reference, engine) if reference else None,
-            is_reference=reference is not None and reference.key == cell.unlimited.key,
-            anchor=anchor_path(self.request.model, cell) if reference else None,
-            is_anchor=is_anchor(self.backend, cell),
-            phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
-        )
+        run = self._suite_run(asked, engine, tools, loading)
         started, clock = now(), time.monotonic()
+        measurements: Sequence[Measurement] = ()
         try:
-            measurements = suite(cell.suite).measure(run)
+            if isinstance(run, TextRun):
+                measurements = text_suite(cell.suite).measure(run)
+            else:
+                measurements = suite(cell.suite).measure(run)
             outcome = Outcome(ending=Ending.OK)
+        except Stopped as error:
+            measurements, outcome = error.kept, ending(error)
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
-            measurements, outcome = [], self._ending(error)
+            outcome = self._ending(error, cell.suite)
         self._write(
             self.assembler.record(
                 cell,
@@ -140,9 +149,34 @@ class Worker:
             )
         )
 
-    def _ending(self, error: Exception) -> Outcome:
+    def _suite_run(
+        self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading
+    ) -> SuiteRun | TextRun:
+        """What the suite is given."""
+        if isinstance(engine, TextEngine):
+
+            def tell(name: str, done: int, total: int) -> None:
+                self.tell("phase", name=name, done=done, total=total, spent_usd=engine.spent_usd)
+
+            return TextRun(cell=asked.cell, engine=engine, phase=tell, files=self.request.files)
+        reference = asked.reference
+        return SuiteRun(
+            cell=asked.cell,
+            files=self.request.files,
+            engine=engine,
+            instruments=tools,
+            loading=loading,
+            cache=self.request.cache,
+            reference=self._reference_path(reference, engine) if reference else None,
+            is_reference=reference is not None and reference.key == asked.cell.unlimited.key,
+            anchor=anchor_path(self.request.model, asked.cell) if reference else None,
+            is_anchor=is_anchor(self.backend, asked.cell),
+            phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
+        )
+
+    def _ending(self, error: Exception, during: str) -> Outcome:
         """How an exception ends a cell, the memory limit named where that is what it met."""
-        outcome, limit = ending(error), self.request.memory_limit
+        outcome, limit = ending(error, during), self.request.memory_limit
         if limit is None or outcome.ending is not Ending.DOES_NOT_FIT:
             return outcome
         named = f"{outcome.reason}, under a limit of {human_bytes(limit.bytes)} ({limit.enforced_by})"
@@ -162,12 +196,14 @@ class UnprovenPrecision(Exception):
     """The census contradicts the precision that was asked for."""
 
 
-def ending(error: Exception) -> Outcome:
+def ending(error: Exception, during: str = "work") -> Outcome:
     """How an exception ends a cell. A finding has a reason; an error of ours keeps its traceback too."""
     if isinstance(error, DoesNotFit):
         return out_of_memory(error)
-    if isinstance(error, MemoryError):
-        return out_of_memory(DoesNotFit("Python"))
+    if isinstance(error, Stopped):
+        return Outcome(ending=Ending.STOPPED, reason=str(error))
+    if isinstance(error, MemoryError) or os.strerror(errno.ENOMEM) in str(error):
+        return out_of_memory(DoesNotFit(during))
     if isinstance(error, Unsupported):
         return Outcome(ending=Ending.UNSUPPORTED, reason=str(error))
     if isinstance(error, UserError | NotFinite):

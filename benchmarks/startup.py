@@ -9,7 +9,14 @@ import sys
 import time
 from statistics import median
 
-COMMANDS = (["--help"], ["plan"], ["plan", "--model", "*"], ["catalog"], ["show"])
+COMMANDS = (
+    ["--help"],
+    ["plan"],
+    ["plan", "--model", "*", "--precision", "fp16,int8,int4"],
+    ["catalog"],
+    ["claims"],
+    ["show"],
+)
 ROUNDS = 10
 
 

@@ -19,6 +19,9 @@ other cell that finds them for the very same tokens stores its distance from the
 anchor is written, so the fp32 cell computes that row's distance from its stored distributions
 (`anchor_reference_kld_nat`; the share of the same top-1 is its own `same_top1`, which is symmetric).
 
+A masked model is compared where tokens are blanked, each token but a window's first once, every eighth at a time; a
+sequence-to-sequence model on the second half of each window, its encoder given the first.
+
 The cache holds 16-bit codes of p^(1/4), see `bench.reference`; what that costs is measured where the reference is
 written, as `store_error_nat`: the KL between the exact distributions and the stored ones. A distance of less than a
 hundred times that gets a warning. Logits that are not finite end the cell.
@@ -71,14 +74,21 @@ def measure(run: SuiteRun) -> list[Measurement]:
     assert run.reference is not None
     length = run.settings["window_tokens"]
     windows = _windows(run)
+    run.caveats += probe.tokenizer_caveats(run)
+    predicted = length // 2 if run.settings.get("objective") == "seq2seq" else length - 1
     labels = {
-        "window_tokens": length - 1,
+        "window_tokens": predicted,
         "registers": [register for register, _ in windows],
         "text_sha256": run.settings["text_sha256"],
         "reference": run.reference.name,
     }
     tokens = [window for _, window in windows]
     return _write(run, tokens, labels) if run.is_reference else _compare(run, tokens, labels)
+
+
+def _targets(windows: list[list[int]], labels: dict[str, Any]) -> list[list[int]]:
+    """Of each window the tokens that are predicted, and the one before them."""
+    return [window[-labels["window_tokens"] - 1 :] for window in windows]
 
 
 def _windows(run: SuiteRun) -> list[tuple[str, list[int]]]:
@@ -144,15 +154,16 @@ def _write(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> l
     from bench.reference import Writer, negative_log_likelihood
 
     assert run.reference is not None
-    anchor = _anchor(run, windows)
+    targets = _targets(windows, labels)
+    anchor = _anchor(run, targets)
     nll = []
     keep = [run.anchor] if run.anchor else []
-    with Writer(run.reference, windows, run.engine.vocabulary, keep=keep) as writer:
+    with Writer(run.reference, targets, run.engine.vocabulary, keep=keep) as writer:
         for index, window in enumerate(windows):
             run.phase("window", index, len(windows))
             exact = _log_probs(run, index, window)
             writer.add(exact)
-            nll.append(float(negative_log_likelihood(exact, window).mean()))
+            nll.append(float(negative_log_likelihood(exact, targets[index]).mean()))
             if anchor:
                 anchor.add(index, exact)
     return [
@@ -171,16 +182,17 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
     assert run.reference is not None
     if not run.reference.exists():
         raise MissingReference("the 16-bit reference of this model has not been measured on this machine")
-    own, anchor = Distances(Reader(run.reference, windows)), _anchor(run, windows)
+    targets = _targets(windows, labels)
+    own, anchor = Distances(Reader(run.reference, targets)), _anchor(run, targets)
     nll, reference_nll = [], []
     back: list[float] = []
     change: list[float] = []
-    with _anchor_writer(run, windows) as writer:
+    with _anchor_writer(run, targets) as writer:
         for index, window in enumerate(windows):
             run.phase("window", index, len(windows))
             log_probs = _log_probs(run, index, window)
             own.add(index, log_probs)
-            this, theirs = negative_log_likelihood(log_probs, window), own.reader.nll(index)
+            this, theirs = negative_log_likelihood(log_probs, targets[index]), own.reader.nll(index)
             nll.append(float(this.mean()))
             reference_nll.append(float(theirs.mean()))
             change += (np.exp(-this) - np.exp(-theirs)).tolist()

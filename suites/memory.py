@@ -8,12 +8,16 @@ sample per storage type in the label). Then the high-water mark is reset, a prom
 and the peak is read (`peak_bytes`). All process figures are absolute; baseline is the process with its libraries
 imported and nothing loaded. What loading freed but the C library or the GPU allocator still held when the model was
 ready (`ready_bytes`) goes back to the system before anything is run, because it belongs to the loader and not to the
-model: for a 4-bit model on a CPU it can be four times the weights. On reading, then,
+model: for a 4-bit model on a CPU it can be four times the weights. A masked model reads the prompt and has no cache. A
+model with fewer positions than prompt and answer need gets a shorter prompt, with a warning. On reading, then,
 
     peak above baseline = weights + kv + workspace + unexplained
     unexplained = loaded - baseline - weights     (what loading left behind that is no parameter)
     workspace   = peak - loaded - kv              (activations and temporary buffers)
     slack       = ready - loaded                  (freed by the loader, held by the allocator)
+
+An engine that reserves more cache than it fills (llama.cpp) has the difference in its workspace; what it reserved is
+in the label of `kv_bytes`. Weights mapped from a file are in the `file` part of the readings, the rest is anonymous.
 
 Counters: on a CPU the kernel's resident set of the whole process tree, with the peak from the resettable VmHWM; on
 a GPU the driver's figure for the process, the allocator's own marks beside it.
@@ -47,13 +51,16 @@ def work(settings: Mapping[str, Any]) -> Work:
 def measure(run: SuiteRun) -> list[Measurement]:
     """Load, weights, KV cache and peak of this model."""
     loading, memory = run.loading, run.instruments.memory
-    prompt = probe.prompt(run.engine.encode, run.settings["prompt_tokens"])
+    generates = run.settings.get("objective") != "masked"
+    decode_tokens = run.settings["decode_tokens"] if generates else 0
+    prompt = probe.prompt(run.engine.encode, probe.room(run, decode_tokens))
     run.phase("generate", 0, 1)
     memory.reset_peak()
     generation = run.engine.prefill([prompt], suppress=run.engine.end_tokens)
-    for _ in range(run.settings["decode_tokens"]):
+    for _ in range(decode_tokens):
         generation.step()
     kv_bytes, kv_tokens = generation.cache_bytes, generation.cache_tokens
+    reserved = getattr(generation, "reserved_bytes", None)  # engines that make room for more than they hold
     peak = memory.peak()
     generation.close()
     run.phase("generate", 1, 1)
@@ -71,7 +78,8 @@ def measure(run: SuiteRun) -> list[Measurement]:
     found += _readings("loaded", loading.loaded, memory.name)
     found += _readings("peak", peak, memory.name)
     found.append(measured("load_s", Unit.SECOND, loading.seconds, counter=run.instruments.clock.name))
-    found.append(measured("kv_bytes", Unit.BYTE, kv_bytes, counter="cache tensors", labels={"tokens": kv_tokens}))
+    labels = {"tokens": kv_tokens} | ({} if reserved is None else {"reserved_bytes": reserved})
+    found.append(measured("kv_bytes", Unit.BYTE, kv_bytes, counter="cache tensors", labels=labels))
     return found + _census(run)
 
 

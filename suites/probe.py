@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.cell import Weights
 from bench.errors import UserError
+from bench.record import Caveat
+from bench.suite import SuiteRun
 
 MIN_WINDOWS = 2
 """Fewer have no interval."""
@@ -59,6 +64,54 @@ def file_windows(
     return found
 
 
+def tokenizer_caveats(run: SuiteRun) -> list[Caveat]:
+    """A caveat for each other engine that splits this text differently for the same model.
+
+    An engine's counts and digests stay in this machine's cache, where the next one finds them: sessions of different
+    engines need not share an environment. Random weights have no tokenizer of the model's, and are not compared.
+    """
+    if run.cell.weights is Weights.RANDOM:
+        return []
+    own: dict[str, tuple[int, str]] = {}
+    for register in REGISTERS:
+        tokens = run.engine.encode(text(register))
+        own[register] = (len(tokens), hashlib.sha256(json.dumps(tokens).encode()).hexdigest()[:12])
+    folder = run.cache / "tokens" / f"{run.cell.model}-{text_sha256()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        other = {name: tuple(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+        differing = [name for name in REGISTERS if other.get(name) != own[name]]
+        if path.stem != run.cell.backend and differing:
+            counts = ", ".join(f"{name}: {own[name][0]} tokens against {other[name][0]}" for name in differing)
+            found.append(
+                Caveat(
+                    kind="tokenizer_mismatch",
+                    text=f"this engine splits the probe text otherwise than {path.stem} ({counts})",
+                    advice="figures per token of the two engines do not compare; check the file's tokenizer",
+                )
+            )
+    part = folder / f"{run.cell.backend}.part{os.getpid()}"
+    part.write_text(json.dumps(own), encoding="utf-8")
+    part.replace(folder / f"{run.cell.backend}.json")
+    return found
+
+
 def prompt(encode: Callable[[str], list[int]], length: int) -> list[int]:
     """The first `length` tokens of the encyclopaedic register."""
     return encode(text("encyclopaedic")[: length * 16])[:length]
+
+
+def room(run: SuiteRun, decode_tokens: int) -> int:
+    """Tokens of the prompt that leave room for as many generated ones; fewer than asked for is a warning."""
+    wanted = int(run.settings["prompt_tokens"])
+    there = run.engine.context_length - decode_tokens
+    if there < wanted:
+        run.caveats.append(
+            Caveat(
+                kind="short_prompt",
+                text=f"the model has {run.engine.context_length} positions: the prompt is {there} tokens, not {wanted}",
+                advice="compare it with other models at the same length only",
+            )
+        )
+    return min(wanted, there)

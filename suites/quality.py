@@ -10,6 +10,11 @@ no cache is used, seeds are fixed. What is stored is each item's value of each m
 average; where documents have a subject (a field `subject`, or the one a task's metadata names as `cluster`) also
 that, and errors are then clustered by it. Of generated answers the length, emptiness, repetition and whether they
 ran into their limit are stored too: a model that rambles is seen before its score shows it.
+
+Generated answers are asked for in the model's own prompt template where its entry names one (`template`). A sequence-
+to-sequence model (`objective`) reads the context with its encoder and is scored on the decoder's target; a masked one
+is scored by pseudo-log-likelihood, each token blanked in turn. Tasks that mean nothing for an objective are left out
+with a warning that says why.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bench.cell import Objective
 from bench.engine import NotFinite
 from bench.record import Caveat, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
@@ -55,10 +61,9 @@ def work(settings: Mapping[str, Any]) -> Work:
 
 def measure(run: SuiteRun) -> list[Measurement]:
     """Score every task and keep every item's result."""
-    from bench.lm import evaluate
+    from bench.lm import Frame, evaluate
 
     settings = run.settings
-    own = {name.removeprefix("task:"): path for name, path in run.files.items() if name.startswith("task:")}
     try:
         results = evaluate(
             run.engine,
@@ -66,8 +71,12 @@ def measure(run: SuiteRun) -> list[Measurement]:
             items=settings["items"],
             max_length=settings["max_length"],
             done=lambda done, total: run.phase("request", done, total),
-            files=own,
+            files=run.task_files,
             chat=settings.get("chat_template", False),
+            frame=Frame(Objective(settings.get("objective", "causal")), settings.get("template")),
+            left_out=lambda task, reason: run.caveats.append(
+                Caveat(kind="task_not_applicable", text=f"{task} is left out: {reason}")
+            ),
         )
     except NotFinite as error:
         raise NotFinite(f"{error}, at {run.cell.precision} ({run.cell.scheme})") from error

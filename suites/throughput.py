@@ -11,7 +11,8 @@ Warm-up rounds come first, at least `warmup_min` and at most `warmup_max`: a rou
 warm-up ends when two rounds in a row differ by less than 5 % both in prefill and in the median gap; its samples are
 kept apart. The garbage collector is off while a repeat runs, as in timeit. The text of the first repeat is kept and
 checked: no text, or fewer tokens than asked for, and the cell has failed; a repeat that generates something else is
-a caveat.
+a caveat. A masked model has no tokens to generate: its repeats are forward passes, prefill alone. A model with fewer
+positions than prompt and answer need gets a shorter prompt, with a warning.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ def work(settings: Mapping[str, Any]) -> Work:
 def measure(run: SuiteRun) -> list[Measurement]:
     """Warm up until steady, then time the repeats."""
     settings, clock = run.settings, run.instruments.clock
-    prompt = probe.prompt(run.engine.encode, settings["prompt_tokens"])
+    generates = settings.get("objective") != "masked"
+    prompt = probe.prompt(run.engine.encode, probe.room(run, settings["decode_tokens"] if generates else 0))
+    if not generates:
+        return _forward_passes(run, prompt)
     rounds = _warm_up(run, prompt)
     repeats: list[Repeat] = []
     for index in range(settings["repeats"]):
@@ -89,6 +93,25 @@ def measure(run: SuiteRun) -> list[Measurement]:
         measured("itl_s", Unit.SECOND, gaps, digits=6, counter=clock.name, labels={**labels, "per_repeat": per_repeat}),
         measured("warmup_prefill_s", Unit.SECOND, [r.prefill_s for r in rounds], counter=clock.name, labels=labels),
         measured("warmup_itl_s", Unit.SECOND, [median(r.gaps_s) for r in rounds], counter=clock.name, labels=labels),
+    ]
+
+
+def _forward_passes(run: SuiteRun, prompt: list[int]) -> list[Measurement]:
+    """Prefill alone, its warm-up rounds first, for a model that does not generate."""
+    settings, clock = run.settings, run.instruments.clock
+    seconds: list[float] = []
+    for index in range(settings["warmup_max"] + settings["repeats"]):
+        run.phase("repeat", index, settings["warmup_max"] + settings["repeats"])
+        start = clock.now()
+        run.engine.prefill([prompt]).close()
+        seconds.append(clock.now() - start)
+    labels: dict[str, JsonValue] = {"prompt_tokens": len(prompt), "batch": settings["batch"]}
+    return [
+        measured(name, Unit.SECOND, values, counter=clock.name, labels=labels)
+        for name, values in (
+            ("prefill_s", seconds[settings["warmup_max"] :]),
+            ("warmup_prefill_s", seconds[: settings["warmup_max"]]),
+        )
     ]
 
 

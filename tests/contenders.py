@@ -110,12 +110,12 @@ def _torch_bytes(path: Path, scheme: Scheme) -> int:
 
 def _torch_starves(request: LoadRequest, patch: Patch) -> None:
     """The CPU allocator's own words, at the call that would have said them."""
-    from bench.backends import _torch
+    from transformers import PreTrainedModel
 
     def refuse(*args: Any, **options: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 123456 bytes.")
 
-    patch.setattr(_torch.AutoModelForCausalLM, "from_pretrained", refuse)
+    patch.setattr(PreTrainedModel, "from_pretrained", refuse)
 
 
 def _copied(request: LoadRequest, folder: Path) -> Path:

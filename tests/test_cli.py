@@ -47,7 +47,11 @@ models:
     kind: api only
 """
 README = "\n".join(
-    ["# Catalogue", *(marker(name, end) for name in ("measured", "catalogue") for end in ("begin", "end")), "the end\n"]
+    [
+        "# Catalogue",
+        *(marker(name, end) for name in ("bases", "projects", "measured", "claims") for end in ("begin", "end")),
+        "the end\n",
+    ]
 )
 
 
@@ -120,13 +124,16 @@ RUN = ("run", "--backend", "fake", "--profile", "smoke", "--device", "cpu")
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--precision", "int3"], "bench: no precision 'int3'; one of: fp32, fp16, int8, int4"),
+        (["--precision", "int3"], "bench: no precision 'int3'; one of: fp32, fp16, int8, int4, served"),
         (["--scheme", "q4"], "bench: no scheme 'q4'; one of: fake-fp16, fake-fp32, fake-int4, fake-int8"),
         (["--suite", "speed"], "bench: no suite 'speed'; one of: memory, throughput, divergence, quality"),
         (["--profile", "huge"], "bench: no profile 'huge'; one of: smoke, standard, full"),
-        (["--weights", "disk"], "bench: no weights 'disk'; hub, package or local=FOLDER"),
-        (["--weights", "local"], "bench: no weights 'local'; hub, package or local=FOLDER"),
-        (["--weights", "local=/no/such"], "bench: no folder /no/such; give an existing folder in Hub layout"),
+        (["--weights", "disk"], "bench: no weights 'disk'; hub, package, random or local=PATH"),
+        (["--weights", "local"], "bench: no weights 'local'; hub, package, random or local=PATH"),
+        (
+            ["--weights", "local=/no/such"],
+            "bench: no folder or file /no/such; give an existing folder in Hub layout, or a GGUF file",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["plan", "run"])
@@ -336,7 +343,8 @@ def test_the_catalogue_lists_every_entry_with_its_repository_or_reason(bench, ow
     """JSON has one row for each entry."""
     code, out, _ = bench("catalog", "--catalog", own_catalog, "--format", "json")
     assert code == 0
-    assert json.loads(out) == [
+    rows = json.loads(out)
+    expected = [
         {
             "name": "tiny", "organisation": "Tests", "kind": "open weights", "parameters": 2_000_000, "base": None,
             "repo": "tests/tiny", "not_measurable": None,
@@ -346,17 +354,18 @@ def test_the_catalogue_lists_every_entry_with_its_repository_or_reason(bench, ow
             "repo": None, "not_measurable": "api only",
         },
     ]  # fmt: skip
+    assert [{name: row[name] for name in expected[0]} for row in rows] == expected
 
 
 def test_the_catalogue_reads_as_a_table(bench, own_catalog):
-    """Text and Markdown show parameters in millions and the reason instead of a repository."""
+    """Text and Markdown show parameters in millions, needs by precision, and a reason instead of figures."""
     _, text, _ = bench("catalog", "--catalog", own_catalog)
     assert [line.split() for line in text.splitlines() if "tiny" in line] == [
-        ["tiny", "Tests", "2", "M", "open", "weights", "tests/tiny"]
+        ["tiny", "open", "weights", "2", "M", "unknown", "unknown", "unknown"]
     ]
     _, markdown, _ = bench("catalog", "--catalog", own_catalog, "--format", "md")
-    assert "| tiny | Tests | 2 M | open weights | tests/tiny |" in markdown
-    assert "| closed | Tests |  | api only | api only |" in markdown
+    assert "| tiny | open weights | 2 M | unknown | unknown | unknown |  |" in markdown
+    assert "| closed | api only |  | - | - | - | api only |" in markdown
 
 
 def test_the_catalogue_is_chosen_by_glob(bench, own_catalog):
@@ -368,7 +377,8 @@ def test_the_catalogue_is_chosen_by_glob(bench, own_catalog):
 @pytest.mark.parametrize("kind", ["json", "csv", "md"])
 def test_data_is_written_as_it_is(bench, own_catalog, kind):
     """No text between colons becomes a picture, no bracket a colour."""
-    (own_catalog / "test.yaml").write_text(FAMILY.replace("Tests", '"[red] :rocket: [/] 100"'))
+    told = FAMILY.replace("kind: api only", 'kind: api only\n    reason: "[red] :rocket: [/] 100"')
+    (own_catalog / "test.yaml").write_text(told)
     assert "[red] :rocket: [/] 100" in bench("catalog", "--catalog", own_catalog, "--format", kind)[1]
 
 
@@ -448,7 +458,10 @@ def test_show_is_narrowed_by_the_selection(bench, results):
 def test_unknown_columns_are_refused(bench, results):
     """The views there are stand in the complaint."""
     code, _, err = bench("show", "--columns", "size", "--results", results)
-    assert (code, err) == (2, "bench: no columns 'size'; one of: default, memory, speed, quality, predicted, all\n")
+    assert (code, err) == (
+        2,
+        "bench: no columns 'size'; one of: default, memory, speed, quality, served, predicted, all\n",
+    )
 
 
 def test_nothing_to_show_says_how_to_get_some(bench, tmp_path):
@@ -549,14 +562,16 @@ def test_publish_is_idempotent_and_check_agrees(bench, own_catalog, results):
 def test_published_text_stands_between_the_markers(bench, own_catalog, results):
     """What people wrote stays; figures, ratios and the annotated entries stand in their blocks."""
     bench("publish", "--catalog", own_catalog, "--results", results)
-    head, rest = (own_catalog / "README.md").read_text().split(marker("measured", "begin"))
-    measured, rest = rest.split(marker("measured", "end"))
-    entries, tail = rest.split(marker("catalogue", "end"))
+    text = (own_catalog / "README.md").read_text()
+    head, rest = text.split(marker("bases", "begin"))
+    entries, rest = rest.split(marker("bases", "end"))
+    measured = rest.split(marker("measured", "end"))[0]
+    tail = rest.split(marker("claims", "end"))[1]
     assert (head, tail) == ("# Catalogue\n", "\nthe end\n")
     assert "| tiny (random weights) | fp16 | fake-fp16 | 500 B |" in measured
     assert "### Test CPU, cpu, 2 CPUs, 8 GiB" in measured
-    assert "| tiny | Tests | 2 M |" in entries
-    assert "| closed | Tests |" in entries
+    assert "| Tiny (`tiny`) | 2 M |" in entries
+    assert "| Closed (`closed`) |" in entries
 
 
 def test_publish_without_markers_is_one_line(bench, own_catalog, results):
@@ -565,7 +580,7 @@ def test_publish_without_markers_is_one_line(bench, own_catalog, results):
     path.write_text("# Catalogue\n")
     code, _, err = bench("publish", "--catalog", own_catalog, "--results", results)
     assert code == 2
-    assert err.startswith(f"bench: {path} has no <!-- bench:measured:begin -->")
+    assert err.startswith(f"bench: {path} has no <!-- bench:bases:begin -->")
     assert path.read_text() == "# Catalogue\n"
 
 
@@ -659,5 +674,5 @@ def test_help_names_every_command(bench):
     """`bench --help` is the table of contents."""
     code, out, _ = bench("--help")
     assert code == 0
-    for command in ("catalog", "plan", "run", "show", "compare", "publish", "doctor"):
+    for command in ("catalog", "claims", "plan", "run", "show", "compare", "publish", "doctor"):
         assert f"\n  {command} " in out

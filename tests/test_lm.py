@@ -23,6 +23,7 @@ from bench.engine import LoadRequest, Unsupported  # noqa: E402
 from bench.lm import EngineLM, chosen_items, evaluate  # noqa: E402
 from bench.tasks import TASKS, offline_tasks  # noqa: E402
 from suites.quality import OFFLINE, OWN  # noqa: E402
+from suites.served.quality import GENERATED  # noqa: E402
 
 Z = -(37 * np.arange(257) % 251) / 40
 LOG_PROBS = Z - np.log(np.exp(Z).sum())
@@ -261,8 +262,8 @@ def test_chance_is_what_the_choices_make_it(task):
 
 
 def test_offline_tasks_are_the_quality_suites():
-    """Every task file is measured by default, and every default has a file."""
-    assert sorted(offline_tasks()) == sorted(OWN)
+    """Every task file is measured by default, here or of a served model, and every default has a file."""
+    assert sorted(offline_tasks()) == sorted([*OWN, *GENERATED])
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +302,7 @@ def test_an_unknown_task_is_told_the_own_ones():
     """A name that lm-eval does not know is unsupported, with the tasks that need no network."""
     with pytest.raises(Unsupported) as caught:
         evaluate(load(), tasks=["no_such_task"], items=1, max_length=64)
-    assert str(caught.value) == f"lm-eval has no task 'no_such_task'; own tasks: {', '.join(sorted(OWN))}"
+    assert str(caught.value) == f"lm-eval has no task 'no_such_task'; own tasks: {', '.join(offline_tasks())}"
 
 
 # Beside lm-eval's own Hugging Face model, on the same weights.

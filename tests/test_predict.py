@@ -11,6 +11,7 @@ from builders import make_model, make_scheme
 from bench.backends.transformers import BACKEND
 from bench.catalog import DEFAULT_MODEL, read_catalog
 from bench.cell import Model, Scheme
+from bench.machine import describe
 from bench.predict import RATES, RUNTIME_BYTES, cache_bytes, load_seconds, predict, weights_bytes, work_seconds
 from bench.record import Prediction
 from bench.suite import Work
@@ -64,12 +65,17 @@ def test_every_scheme_of_the_transformers_backend_is_tested_above() -> None:
 def test_t5_keeps_its_wo_in_fp32_unless_it_is_loaded_in_bfloat16(name: str, wo_bytes: int) -> None:
     """Twelve layers of 512 x 2048: 12,582,912 weights that float16 would overflow and that nothing quantizes."""
     config = architecture(CATALOGUE["t5-small"])
-    wo = 12 * 512 * 2048
-    chosen = scheme(name)
-    everything = weights_bytes(config, chosen)
-    without = weights_bytes(config, chosen.model_copy(update={"name": "bf16"}))
-    quantized_wo = 12 * chosen.linear_bytes(512, 2048)
-    assert everything - without == (wo * 4 - quantized_wo if wo_bytes == 4 else 0)
+    kept = scheme(name)
+    assert weights_bytes(config, kept) - weights_bytes(config, kept.model_copy(update={"kept_bytes": 0})) == (
+        12 * 512 * 2048 * wo_bytes
+    )
+
+
+def test_on_a_cpu_what_is_not_quantized_is_bfloat16_and_so_is_t5_s_wo() -> None:
+    """The rest of an int8 or 4-bit model is bfloat16 there, which needs no fp32."""
+    here = describe("cpu")
+    adapted = {name: BACKEND.adapt(scheme(name), here).kept_bytes for name in ("fp32", "fp16", "bnb-int8", "bnb-nf4")}
+    assert adapted == {"fp32": 4, "fp16": 4, "bnb-int8": 2, "bnb-nf4": 2}
 
 
 def test_t5_small_in_fp16_has_the_bytes_of_the_real_class() -> None:

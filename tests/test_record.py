@@ -23,6 +23,7 @@ from bench.record import Caveat, Ending, Measurement, Outcome, Record, Unit
         ("unsupported", True),
         ("timed_out", False),
         ("killed", False),
+        ("stopped", False),
         ("failed", False),
     ],
 )
@@ -34,7 +35,7 @@ def test_what_asking_again_would_answer_alike_is_settled(ending: str, settled: b
 def test_every_ending_is_tested_above() -> None:
     """A new ending must be decided upon here."""
     assert {str(ending) for ending in Ending} == {
-        "ok", "does_not_fit", "unsupported", "timed_out", "killed", "failed",
+        "ok", "does_not_fit", "unsupported", "timed_out", "killed", "stopped", "failed",
     }  # fmt: skip
 
 

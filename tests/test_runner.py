@@ -24,12 +24,16 @@ from bench import machine, places, runner
 from bench.backends import fake
 from bench.catalog import read_catalog
 from bench.cell import Precision
+from bench.census import Census
 from bench.cli import app, guarded
-from bench.engine import Census, DoesNotFit, Unsupported
+from bench.engine import DoesNotFit, Unsupported
 from bench.errors import UserError
-from bench.plan import LeftOut, Plan, Selection, make_plan
+from bench.flight import Flight, death
+from bench.instruments import memory
+from bench.plan import LeftOut, Plan, make_plan
 from bench.record import Condition, Ending, Outcome
-from bench.runner import Flight, Limits, Runner, death, new_run_id, stop_group
+from bench.runner import Limits, Runner, new_run_id, stop_group
+from bench.selection import Selection
 from bench.store import Runs, Store
 from bench.worker import UnprovenPrecision, ending
 
@@ -173,7 +177,7 @@ def test_a_crash_while_loading_ends_every_cell_of_that_load_alone(bench, workers
 
 def test_signal_nine_names_both_possibilities(bench, monkeypatch):
     """Without a word from the kernel a SIGKILL may have been its memory killer or a person."""
-    monkeypatch.setattr(runner, "oom_kills", lambda: None)
+    monkeypatch.setattr(memory, "oom_kills", lambda: None)
     assert bench.run(fault="kill@log_probs") == 1
     assert bench.outcomes() == {"fp16 memory": "ok", "fp16 throughput": "ok", "fp16 divergence": "killed"}
     reason = bench.outcome("divergence").reason
@@ -183,7 +187,7 @@ def test_signal_nine_names_both_possibilities(bench, monkeypatch):
 def test_signal_nine_with_a_counted_memory_kill_does_not_fit(bench, monkeypatch):
     """If the cgroup counted a memory kill meanwhile, it is a finding, and settled."""
     counts = iter(range(100))
-    monkeypatch.setattr(runner, "oom_kills", lambda: next(counts))
+    monkeypatch.setattr(memory, "oom_kills", lambda: next(counts))
     assert bench.run(fault="kill@log_probs", suite="divergence") == 0
     assert bench.outcome("divergence").ending is Ending.DOES_NOT_FIT
     assert bench.outcome("divergence").reason == "the kernel ran out of memory in divergence"
@@ -619,7 +623,7 @@ def flight(suite=None, timed_out=None):
 )  # fmt: skip
 def test_a_death_has_one_meaning(monkeypatch, code, suite, timed_out, kills, ended, reason):
     """Exit code, limit and the kernel's count of memory kills decide the ending; the log is kept beside it."""
-    monkeypatch.setattr(runner, "oom_kills", lambda: kills[1])
+    monkeypatch.setattr(memory, "oom_kills", lambda: kills[1])
     found = death(code, flight(suite, timed_out), "first\nlast words\n\n", kills[0])
     assert found == Outcome(ending=Ending(ended), reason=reason, detail="first\nlast words\n\n")
 

@@ -28,8 +28,9 @@ from bench.errors import UserError
 from bench.figures import accuracies, anchor_of, figures, reference_figures
 from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
-from bench.plan import Selection, make_plan
+from bench.plan import make_plan
 from bench.record import Ending, Unit
+from bench.selection import Selection
 from bench.store import Store
 from bench.suite import Loading, SuiteRun, measured, suite
 from bench.worker import ending

@@ -268,3 +268,20 @@ def test_of_failures_the_latest_is_shown() -> None:
         make_cell(), outcome=Outcome(ending=Ending.KILLED, reason="second"), started="2026-01-02T00:00:00Z"
     )
     assert only(newest([second, first])).reason("memory") == "killed: second"
+
+
+def test_a_row_of_random_weights_says_why_it_has_no_quality() -> None:
+    """Built from its architecture, its empty cells point to the reason; a masked model's decode to another."""
+    cell = make_cell("memory").model_copy(update={"source": "random", "weights": Weights.RANDOM})
+    speed = make_cell("throughput").model_copy(
+        update={"source": "random", "weights": Weights.RANDOM, "settings": {"objective": "masked"}}
+    )
+    timed = sample("prefill_s", [1.0, 2.0], Unit.SECOND, prompt_tokens=100, batch=1)
+    rows = newest([make_record(cell, measurements=memory_samples()), make_record(speed, measurements=(timed,))])
+    table = people(rows, ("prefill", "decode", "kld", "acc"))
+    assert table.rows[0][3:][0].startswith("75")
+    assert table.rows[0][4:] == ["n/a [1]", "n/a [2]", "n/a [2]"]
+    assert table.notes == [
+        "masked models fill blanks, they do not generate",
+        "n/a: random weights say nothing about quality",
+    ]

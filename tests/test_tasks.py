@@ -12,6 +12,7 @@ for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"
     os.environ.setdefault(variable, "1")
 pytest.importorskip("lm_eval")
 
+import numpy as np  # noqa: E402
 import yaml  # noqa: E402
 from builders import make_cell, make_model  # noqa: E402
 
@@ -20,7 +21,7 @@ from bench.cell import Weights  # noqa: E402
 from bench.engine import LoadRequest, NotFinite, Unsupported  # noqa: E402
 from bench.errors import UserError  # noqa: E402
 from bench.extras import Extras, task_files, text  # noqa: E402
-from bench.lm import evaluate  # noqa: E402
+from bench.lm import chosen_items, evaluate  # noqa: E402
 from bench.scored import loop_share  # noqa: E402
 from suites import quality  # noqa: E402
 
@@ -120,6 +121,18 @@ def test_generated_answers_leave_what_they_are_like(folder):
     assert answers[0].loop == pytest.approx(16 / 17)
 
 
+def test_a_part_of_the_items_keeps_its_answers_and_its_names(folder):
+    """lm-eval counts requests, not documents: with one item of three its answer is found and its number is its own."""
+    chosen = evaluate(load(), tasks=["own_answer"], items=1, max_length=2048, files=task_files([], str(folder))[1])
+    (found,) = chosen
+    assert found.answers is not None and len(found.answers) == 1
+    assert found.hashes in ask(folder, "own_answer").hashes
+    assert chosen_items("own_choice", 3, 1) != [0]
+    engine = load(unigram=np.full(257, np.nan, dtype=np.float32))
+    with pytest.raises(NotFinite, match=rf"task own_choice, item {chosen_items('own_choice', 3, 1)[0]}, and 2 of 2"):
+        ask(folder, "own_choice", engine, items=1)
+
+
 @pytest.mark.parametrize(
     ("tokens", "share"),
     [([1, 2, 3, 4] * 8, 1 - 4 / 29), (list(range(32)), 0.0), ([7] * 40, 1 - 1 / 37), ([7] * 15, 0.0)],
@@ -138,7 +151,7 @@ def test_items_longer_than_the_context_are_cut_and_counted(folder):
     cell = make_cell("quality", settings={"tasks": names, "items": 9, "max_length": 64})
     run = SimpleNamespace(
         cell=cell, engine=load(), settings=cell.settings, caveats=[], phase=lambda *_: None,
-        files={f"task:{name}": path for name, path in files.items()},
+        task_files=files,
     )  # fmt: skip
     (acc,) = quality.measure(run)
     assert acc.labels["truncated"] == 1
@@ -156,7 +169,7 @@ def test_logits_that_are_not_finite_name_the_item_and_the_precision(folder, name
     engine.unigram[ord("v")] = math.nan  # "vier", a choice of the third item
     run = SimpleNamespace(
         cell=cell, engine=engine, settings=cell.settings, caveats=[], phase=lambda *_: None,
-        files={f"task:{name}": path for name, path in files.items()},
+        task_files=files,
     )  # fmt: skip
     with pytest.raises(NotFinite, match=rf"logits: task {name}, item 2, and 1 of \d requests, at int8 \(fake-int8\)"):
         quality.measure(run)
@@ -270,9 +283,9 @@ def test_a_text_has_a_name_and_a_hash_and_its_path_stays_here(tmp_path, monkeypa
     name, path, sha256 = text(str(tmp_path / "my.txt"), fetch=False)
     assert (name, path, sha256) == ("my.txt", str(tmp_path / "my.txt"), "ba7816bf8f01")
     asked = Extras(text=name, text_path=path, text_sha256=sha256, max_length=512, chat_template=True)
-    assert asked.settings("divergence") == {"text": "my.txt", "text_sha256": "ba7816bf8f01"}
-    assert asked.settings("quality") == {"max_length": 512, "chat_template": True}
-    assert asked.settings("memory") == {}
+    assert asked.settings({"text": "probe"}) == {"text": "my.txt", "text_sha256": "ba7816bf8f01"}
+    assert asked.settings({"tasks": [], "max_length": 2048}) == {"max_length": 512, "chat_template": True}
+    assert asked.settings({"prompt_tokens": 1}) == {}
     assert asked.files == {"text": path}
     assert text("wikitext2", fetch=False) == ("wikitext2", None, None)
     (tmp_path / "bad.txt").write_bytes(b"a\xff")

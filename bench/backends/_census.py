@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.engine import Census
+from bench.census import Census
 
 GRID_BLOCK = 32
 GRID_VALUES = 16
@@ -19,7 +19,11 @@ GRID_BLOCKS = 256
 
 
 def count(model: Any) -> Census:
-    """The census of a loaded model. Tensors that share memory are counted once."""
+    """The census of a loaded model. Tensors that share memory are counted once.
+
+    Linear weights that the architecture itself keeps from every scheme (T5's `wo`) are left out of the shares, as the
+    output head is: their bytes count, and a quantizing scheme names them among what it left out.
+    """
     seen: set[int] = set()
     storage: Counter[str] = Counter()
     kernels: Counter[str] = Counter()
@@ -27,6 +31,7 @@ def count(model: Any) -> Census:
     linear = quantized = linear_bytes = 0
     left_out: list[str] = []
     dense: list[torch.Tensor] = []
+    kept = getattr(model, "_keep_in_fp32_modules", None) or ()
     quantizing = any(_is_quantized(module) for module in model.modules())
     for name, module in model.named_modules():
         is_linear = _is_linear(module)
@@ -38,7 +43,8 @@ def count(model: Any) -> Census:
             parts = [(label, part) for label, part in _parts(module, parameter, tensor) if _new(part, seen)]
             for label, part in parts:
                 storage[label] += part.numel() * part.element_size()
-            if is_linear and parameter == "weight" and module is not head and parts:
+            is_kept = any(part in name.split(".") for part in kept)
+            if is_linear and parameter == "weight" and module is not head and not is_kept and parts:
                 elements = _elements(module, tensor)
                 linear += elements
                 linear_bytes += sum(part.numel() * part.element_size() for _, part in parts)

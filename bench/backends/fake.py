@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.cell import Precision, Scheme
-from bench.engine import Backend, Census, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
+from bench.census import Census
+from bench.engine import Backend, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
 from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
 from bench.record import Caveat, Provenance
@@ -64,7 +65,7 @@ _DEFAULTS = {scheme.precision: scheme.name for scheme in SCHEMES}
 
 def weights_bytes(scheme: Scheme) -> int:
     """Bytes the census must find."""
-    return round(LINEAR_WEIGHTS * scheme.bits / 8) + OTHER_BYTES
+    return round(LINEAR_WEIGHTS * (scheme.bits or 0) / 8) + OTHER_BYTES
 
 
 class ArithmeticMemory:
@@ -209,7 +210,7 @@ class FakeEngine:
             bytes_by_storage={self.scheme.name: weights_bytes(self.scheme) - OTHER_BYTES, "other": OTHER_BYTES},
             linear_weights=LINEAR_WEIGHTS,
             linear_quantized=quantized,
-            linear_bits=self.scheme.bits,
+            linear_bits=self.scheme.bits or 0.0,
             kernels={"FakeLinear": 1},
         )
 

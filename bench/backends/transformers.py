@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench.cell import Precision, Scheme
+from bench.cell import Objective, Precision, Scheme
 from bench.engine import Backend, Engine, LoadRequest
 from bench.instruments import Instruments
 from bench.record import Machine
@@ -11,7 +11,7 @@ from bench.record import Machine
 NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
 SCHEMES = (
     Scheme(name="fp32", precision=Precision.FP32, bits=32, other_bytes=4, method="float32"),
-    Scheme(name="bf16", precision=Precision.FP16, bits=16, method="bfloat16"),
+    Scheme(name="bf16", precision=Precision.FP16, bits=16, kept_bytes=2, method="bfloat16"),
     Scheme(name="fp16", precision=Precision.FP16, bits=16, method="float16"),
     Scheme(
         name="native16",
@@ -31,28 +31,46 @@ SCHEMES = (
 
 
 def adapt(scheme: Scheme, machine: Machine) -> Scheme:
-    """NF4 as bitsandbytes leaves it on a CPU after the first forward pass.
+    """Scheme as bitsandbytes stores it on a CPU.
 
-    Biases are cast to the compute type, float32 here; CPUs with AVX-512 BF16 get bfloat16 scales.
+    What is not quantized is bfloat16, T5's `wo` too. For NF4, the first forward pass casts biases to the compute type,
+    float32 here, and scales to bfloat16 on CPUs with AVX-512 BF16.
     """
-    if scheme.name != "bnb-nf4" or machine.kind != "cpu":
+    if machine.kind != "cpu" or not scheme.quantizes:
         return scheme
-    scales = 2 if "avx512_bf16" in machine.cpu_flags else 4
-    return scheme.model_copy(update={"group_bytes": scales, "bias_bytes": 4})
+    changes: dict[str, float] = {"kept_bytes": 2}
+    if scheme.name == "bnb-nf4":
+        changes |= {"group_bytes": 2 if "avx512_bf16" in machine.cpu_flags else 4, "bias_bytes": 4}
+    return scheme.model_copy(update=changes)
 
 
 def load(request: LoadRequest) -> Engine:
     """Load with transformers."""
-    from bench.backends._torch import TorchEngine
+    import torch
 
-    return TorchEngine(request)
+    from bench.backends import _load, _torch, _weights
+    from bench.backends._causal import CausalEngine
+    from bench.backends._masked import MaskedEngine
+    from bench.backends._seq2seq import Seq2SeqEngine
+
+    _load.quiet()
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    located = _weights.locate(request)
+    with _torch.fits("load"):
+        loaded = _load.load(located, request)
+    if request.model.objective is Objective.SEQ2SEQ:
+        return Seq2SeqEngine(request, loaded)
+    return (
+        MaskedEngine(request, loaded) if request.model.objective is Objective.MASKED else CausalEngine(request, loaded)
+    )
 
 
 def prepare(request: LoadRequest) -> None:
-    """Download or convert the weights and import everything loading will need."""
-    from bench.backends import _torch, _weights
+    """Download, convert or merge the weights and import everything loading will need."""
+    from bench.backends import _load, _weights
 
-    _torch.warm_imports(_weights.locate(request), request)
+    _load.warm_imports(_weights.locate(request), request)
 
 
 def instruments(device: str) -> Instruments:
@@ -82,11 +100,12 @@ BACKEND = Backend(
         "mps": {Precision.FP32: "fp32", Precision.FP16: "native16"},
     },
     requires=("torch", "transformers", "bitsandbytes", "accelerate", "lm_eval", "gguf"),
-    versions=("tokenizers", "safetensors", "numpy", "datasets"),
+    versions=("peft", "tokenizers", "safetensors", "numpy", "datasets"),
     install='pip install -e ".[transformers]"',
     load=load,
     prepare=prepare,
     adapt=adapt,
     instruments=instruments,
     anchor=True,
+    builds_random=True,
 )

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a loaded model really holds, and whether that is the precision that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.cell import Scheme
+
+
+@dataclass(frozen=True, kw_only=True)
+class Census:
+    """Every parameter of a loaded model counted, quantization metadata included, shared tensors once."""
+
+    bytes_by_storage: dict[str, int]
+    """Bytes by storage type: `bfloat16`, `nf4`, `int8`, `nf4 metadata` …"""
+    linear_weights: int
+    """Elements of the linear layers' weights; the output head and T5's `wo`, which no scheme touches, left out."""
+    linear_quantized: int
+    """Of those, elements stored in fewer than 16 bits."""
+    linear_bits: float
+    """Bits one linear weight takes on average, its metadata included."""
+    kernels: dict[str, int]
+    """Linear layers by class: what really computes."""
+    left_out: tuple[str, ...] = ()
+    """Linear modules that a quantizing scheme left at 16 or 32 bits, the output head included."""
+    grid_share: float | None = None
+    """Share of sampled blocks of 32 weights with at most 16 distinct values; None if not looked at."""
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all parameters and their metadata."""
+        return sum(self.bytes_by_storage.values())
+
+    def contradiction(self, scheme: Scheme) -> str | None:
+        """Why these bytes are not that scheme, with both figures; None if they are.
+
+        A quantizing scheme must hold at least 95 % of the linear weights (the output head apart) in fewer
+        than 16 bits, and every scheme must come within one bit of its nominal width plus metadata.
+        """
+        if not self.linear_weights:
+            return None
+        assert scheme.bits is not None
+        share = self.linear_quantized / self.linear_weights
+        if scheme.quantizes and share < 0.95:
+            return f"{scheme.name} asks for quantized linear weights, {share:.0%} are"
+        if abs(self.linear_bits - scheme.bits) > 1.0:
+            return f"{scheme.name} asks for {scheme.bits:g} bits a linear weight, found {self.linear_bits:.2f}"
+        return None

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the harness adds to llama.cpp: prefill 512 and decode 128 by a bare loop and by the throughput suite.
+
+Both run in one process on one loaded file with the same threads, taking turns, the order swapped every round. The bare
+loop is the shortest that llama-cpp-python allows: `llama_decode` the prompt, take the arg max of the last logits,
+`llama_decode` one token, and so on, in a context of its own with the library's defaults; its only timestamps are at the
+start, after the prompt and at the first and the last token. Prints a Markdown report, or writes it to a path too.
+
+    python benchmarks/llamacpp.py [ROUNDS [REPORT.md]]
+"""
+
+import gc
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import llama_cpp
+import numpy as np
+
+from bench import machine
+from bench.catalog import DEFAULT_MODEL, read_catalog, select
+from bench.cell import Weights
+from bench.engine import LoadRequest, backend
+from bench.instruments.clock import HostClock
+from bench.stats import ratio_of_medians
+from suites import probe
+from suites.throughput import one_repeat
+
+PROMPT, TOKENS = 512, 128
+SCHEMES = ("gguf-q8_0", "gguf-q4_k_m")
+
+
+class Bare:
+    """A context of the library's own making, and a loop over it."""
+
+    def __init__(self, model: object, vocabulary: int, threads: int) -> None:
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_batch = 1024, 512
+        params.n_threads = params.n_threads_batch = threads
+        self.context, self.vocabulary = llama_cpp.llama_init_from_model(model, params), vocabulary
+
+    def run(self, prompt: list[int], ends: list[int]) -> tuple[float, float]:
+        """Seconds of the prompt, and from the first to the last of TOKENS tokens."""
+        gc.collect()
+        gc.disable()
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), False)  # noqa: FBT003
+        tokens = (llama_cpp.llama_token * len(prompt))(*prompt)
+        one = (llama_cpp.llama_token * 1)()
+        first = 0.0
+        start = time.perf_counter()
+        llama_cpp.llama_decode(self.context, llama_cpp.llama_batch_get_one(tokens, len(prompt)))
+        llama_cpp.llama_synchronize(self.context)
+        read = time.perf_counter()
+        for index in range(TOKENS):
+            logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self.context, -1), (self.vocabulary,))
+            logits[ends] = -np.inf
+            one[0] = int(logits.argmax())
+            if index == 0:
+                first = time.perf_counter()
+            if index < TOKENS - 1:
+                llama_cpp.llama_decode(self.context, llama_cpp.llama_batch_get_one(one, 1))
+        end = time.perf_counter()
+        gc.enable()
+        return read - start, end - first
+
+
+def compare(scheme_name: str, rounds: int) -> list[str]:
+    """Rows of the report for one scheme."""
+    engines = backend("llamacpp")
+    scheme = engines.scheme(scheme_name)
+    entry = select(read_catalog(), [DEFAULT_MODEL])[0]
+    request = LoadRequest(model=entry, weights=Weights.PACKAGE, scheme=scheme, device="cpu")
+    engines.prepare(request)
+    engine = engines.load(request)
+    prompt, ends = probe.prompt(engine.encode, PROMPT), sorted(engine.end_tokens)
+    plain = Bare(engine.model, engine.vocabulary, engine.threads)
+
+    def suite() -> tuple[float, float]:
+        repeat = one_repeat(engine, HostClock(), prompt, TOKENS)
+        return repeat.prefill_s, sum(repeat.gaps_s)
+
+    timers = {"bare": lambda: plain.run(prompt, ends), "suite": suite}
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for index in range(rounds + 1):
+        for name in sorted(timers, reverse=bool(index % 2)):
+            taken = timers[name]()
+            if index:  # the first round warms up
+                for phase, value in zip(("prefill", "decode"), taken, strict=True):
+                    seconds.setdefault((phase, name), []).append(value)
+    llama_cpp.llama_free(plain.context)
+    engine.close()
+    rows = []
+    for phase, count in (("prefill", PROMPT), ("decode", TOKENS - 1)):
+        own, other = seconds[phase, "suite"], seconds[phase, "bare"]
+        ratio = ratio_of_medians(own, other)
+        rows.append(
+            f"| {scheme_name} | {phase} | {count / median(other):.1f} | {count / median(own):.1f} "
+            f"| {ratio.value:.4f} ({ratio.low:.4f} to {ratio.high:.4f}) | {len(own)} |"
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure and report."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    described = machine.describe("cpu")
+    about = (
+        f"{described.name}, {described.logical_cpus} CPUs, llama-cpp-python {llama_cpp.__version__}, default model. "
+        f"Written by `python benchmarks/llamacpp.py {rounds}`: prompt {PROMPT}, {TOKENS} tokens, turns taken in one "
+        "process, medians; the ratio is seconds of the suite over seconds of the bare loop with its 95 % interval."
+    )
+    lines = [
+        "# The harness beside a bare llama-cpp-python loop",
+        "",
+        about,
+        "",
+        "| scheme | phase | bare, tokens/s | suite, tokens/s | suite / bare, seconds | n |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for scheme in SCHEMES:
+        lines += compare(scheme, rounds)
+    report = "\n".join(lines) + "\n"
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(report, encoding="utf-8")
+    print(report, end="")
+
+
+if __name__ == "__main__":
+    main()

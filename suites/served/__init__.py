@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The suites for models that someone else serves: the same names, other methods, for there is text alone to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from pydantic import JsonValue
+
+from bench.engine import Reply
+from bench.record import How, Measurement, Unit
+from bench.suite import measured
+
+
+def ledger(replies: Sequence[Reply], labels: Mapping[str, JsonValue] = MappingProxyType({})) -> list[Measurement]:
+    """Tokens, attempts and cost of each reply, in order. A figure that one of them lacks is left out."""
+    found = [measured("attempts", Unit.COUNT, [r.attempts for r in replies], labels=labels)]
+    for name in ("input_tokens", "output_tokens"):
+        counts = [count for r in replies if (count := getattr(r, name)) is not None]
+        if len(counts) == len(replies):
+            found.append(measured(name, Unit.TOKEN, counts, counter="the server's usage", labels=labels))
+    costs = [r.cost_usd for r in replies if r.cost_usd is not None]
+    if len(costs) == len(replies):
+        bound = any(r.cost_is_bound for r in replies)
+        counter = "upper bounds where usage is missing, x prices" if bound else "the server's usage x prices"
+        found.append(measured("cost_usd", Unit.USD, costs, how=How.COMPUTED, counter=counter, labels=labels))
+    return found
