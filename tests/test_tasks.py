@@ -64,7 +64,7 @@ def folder(tmp_path_factory):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
     shared = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "items.jsonl"}}, "test_split": "test"}
-    for name, kind in KINDS.items():
+    for name, kind in {**KINDS, "own_answer_3": KINDS["own_answer"]}.items():
         config = {"task": name, **shared, "doc_to_text": "{{q}}", **kind, "metadata": {"version": 1}}
         (tmp_path / "own" / f"{name}.yaml").write_text(yaml.safe_dump(config))
     yield tmp_path / "own"
@@ -123,14 +123,13 @@ def test_generated_answers_leave_what_they_are_like(folder):
 
 def test_a_part_of_the_items_keeps_its_answers_and_its_names(folder):
     """lm-eval counts requests, not documents: with one item of three its answer is found and its number is its own."""
-    chosen = evaluate(load(), tasks=["own_answer"], items=1, max_length=2048, files=task_files([], str(folder))[1])
-    (found,) = chosen
+    assert chosen_items("own_answer_3", 3, 1) == chosen_items("own_likelihood", 3, 1) == [2]
+    found = ask(folder, "own_answer_3", items=1)
     assert found.answers is not None and len(found.answers) == 1
-    assert found.hashes in ask(folder, "own_answer").hashes
-    assert chosen_items("own_choice", 3, 1) != [0]
+    assert found.hashes == ask(folder, "own_answer_3").hashes[20:]
     engine = load(unigram=np.full(257, np.nan, dtype=np.float32))
-    with pytest.raises(NotFinite, match=rf"task own_choice, item {chosen_items('own_choice', 3, 1)[0]}, and 2 of 2"):
-        ask(folder, "own_choice", engine, items=1)
+    with pytest.raises(NotFinite, match="task own_likelihood, item 2, and 1 of 1"):
+        ask(folder, "own_likelihood", engine, items=1)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +234,7 @@ def test_a_name_nearly_right_is_guessed():
 def test_task_files_are_found_by_folder_by_file_and_by_name(folder):
     """A folder alone means all its tasks; names choose from it; a file is named by its path."""
     names, files, sha256 = task_files([], str(folder))
-    assert sorted(names) == sorted(files) == sorted(KINDS)
+    assert sorted(names) == sorted(files) == sorted([*KINDS, "own_answer_3"])
     assert sha256 is not None and len(sha256) == 12
     path = str(folder / "own_choice.yaml")
     assert task_files([path, "piqa"], "")[:2] == (["own_choice", "piqa"], {"own_choice": path})
