@@ -48,6 +48,8 @@ COLUMNS = {
     "kld_p99": Column(title="KL p99", figure="kld_p99", suite="divergence", kind="number"),
     "top1": Column(title="same top-1", figure="same_top1", suite="divergence", kind="percent"),
     "kld_fp32": Column(title="KL to fp32", figure="kld_fp32_mean", suite="divergence", kind="number"),
+    "true_token": Column(title="p(true) RMS", figure="true_token_rms", suite="divergence", kind="percent"),
+    "ppl_ratio": Column(title="ln PPL ratio", figure="ln_ppl_ratio", suite="divergence", kind="number"),
     "ppl": Column(title="perplexity", figure="ppl", suite="divergence", kind="number"),
     "acc": Column(title="accuracy", figure="acc", suite="quality", kind="percent"),
     "items": Column(title="items", figure="items", suite="quality", kind="number"),
@@ -72,7 +74,7 @@ VIEWS = {
     "counters": ("peak", "anonymous", "file", "pss", "allocated", "reserved", "slack", "kv"),
     "speed": ("prefill", "prefill_share", "ttft", "decode", "decode_share", "itl_p99", "load"),
     "energy": ("prefill", "prefill_j", "decode", "decode_j", "idle_w"),
-    "quality": ("kld", "kld_p99", "top1", "kld_fp32", "ppl", "acc", "items"),
+    "quality": ("kld", "kld_p99", "top1", "true_token", "ppl_ratio", "kld_fp32", "ppl", "acc", "items"),
     "served": ("ttft", "decode", "acc", "items", "item_cost"),
     "predicted": (
         "weights",

@@ -7,7 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -51,6 +51,10 @@ def check_context(tokens: int, context_length: int) -> None:
     """
     if tokens > context_length:
         raise Unsupported(f"{tokens} tokens are more than this model's context of {context_length}")
+
+
+class NotFinite(Exception):
+    """The model gives logits that are NaN or infinite: nothing it says can be scored. The message names the item."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +178,25 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+@runtime_checkable
+class ScoresTogether(Protocol):
+    """An engine that can also score several sequences in one forward pass."""
+
+    def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+        """As `log_probs` of each of several equally long sequences, all read in one batch."""
+
+
+@runtime_checkable
+class Chats(Protocol):
+    """An engine whose tokenizer may have a chat template."""
+
+    chat_template: str | None
+    """The template itself, None if the tokenizer has none."""
+
+    def chat(self, messages: Sequence[Mapping[str, str]], *, answer: bool) -> str:
+        """The text of a conversation; with `answer`, up to where the model's next answer begins."""
 
 
 @dataclass(frozen=True, kw_only=True)

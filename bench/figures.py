@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from statistics import mean, median
 
 from bench.record import Measurement, Record, Roof
-from bench.stats import Estimate, clustered_mean, mean_estimate, median_estimate, proportion, quantile
+from bench.stats import Estimate, clustered_mean, design_effect, mean_estimate, median_estimate, proportion, quantile
 
 ACCURACY = ("acc", "exact_match", "em")
 """Metrics that are a share of right items; the first one a task has stands for it in a table."""
@@ -178,6 +178,8 @@ def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
         return {}
     nll = found["nll_nat"].values
     result = {"ppl": _exponential(mean_estimate(nll))}
+    if "floor_nat" in found:
+        result["kld_floor"] = Estimate(max(0.0, mean(found["floor_nat"].values)))
     if "kld_nat" in found:
         kld = found["kld_nat"]
         differences = [a - b for a, b in zip(nll, found["reference_nll_nat"].values, strict=True)]
@@ -190,9 +192,22 @@ def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
             "same_top1": mean_estimate(found["same_top1"].values),
             "ln_ppl_ratio": mean_estimate(differences),
         }
+    if "true_token_change" in found:  # records from before this was kept have none
+        result |= _true_token(found["true_token_change"])
     if "anchor_kld_nat" in found:
         result |= _from_fp32(found["anchor_kld_nat"], found["anchor_same_top1"])
     return result
+
+
+def _true_token(change: Measurement) -> dict[str, Estimate]:
+    """Mean and root mean square of the change, their intervals from the windows."""
+    window = int(_number(change, "window_tokens"))
+    square = clustered_mean([value * value for value in change.values], window)
+    root = [None if bound is None else math.sqrt(max(0.0, bound)) for bound in (square.low, square.high)]
+    return {
+        "true_token_mean": clustered_mean(change.values, window),
+        "true_token_rms": Estimate(math.sqrt(square.value), *root),
+    }
 
 
 def _from_fp32(kld: Measurement, top1: Measurement) -> dict[str, Estimate]:
@@ -245,17 +260,24 @@ def accuracies(record: Record) -> dict[str, Measurement]:
 
 def _quality(record: Record) -> dict[str, Estimate]:
     tasks = accuracies(record)
-    result = {f"acc:{task}": proportion(m.values) for task, m in tasks.items()}
+    result = {f"acc:{task}": proportion(m.values, clusters(m)) for task, m in tasks.items()}
     if tasks:
-        result["acc"] = _mean_of_tasks([m.values for m in tasks.values()])
+        result["acc"] = _mean_of_tasks(list(tasks.values()))
         result["items"] = Estimate(float(sum(len(m.values) for m in tasks.values())))
     return result
 
 
-def _mean_of_tasks(samples: Sequence[Sequence[float]]) -> Estimate:
-    """Unweighted mean over tasks; the errors of independent tasks add in squares."""
-    parts = [mean_estimate(values) for values in samples]
+def clusters(measurement: Measurement) -> list[int] | None:
+    """Subject of each item by number, None where the task has no subjects."""
+    found = measurement.labels.get("clusters")
+    return [int(str(number)) for number in found] if isinstance(found, list) else None
+
+
+def _mean_of_tasks(tasks: Sequence[Measurement]) -> Estimate:
+    """Unweighted mean over tasks; the errors of independent tasks add in squares, clustered by subject within one."""
+    parts = [mean_estimate(task.values) for task in tasks]
     value = mean(part.value for part in parts)
-    halves = [part.half_width or 0.0 for part in parts]
+    wider = [math.sqrt(design_effect(task.values, clusters(task))) for task in tasks]
+    halves = [(part.half_width or 0.0) * factor for part, factor in zip(parts, wider, strict=True)]
     half = math.sqrt(sum(h * h for h in halves)) / len(parts)
     return Estimate(value, value - half, value + half)

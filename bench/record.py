@@ -20,7 +20,7 @@ class Unit(StrEnum):
     SECOND = "second"
     TOKEN = "token"  # noqa: S105 - a unit
     FRACTION = "fraction"
-    """Between 0 and 1; a right or wrong item is 1.0 or 0.0."""
+    """Between 0 and 1; a right or wrong item is 1.0 or 0.0. A change of a fraction may be negative."""
     NAT = "nat"
     """Natural-log units: log-likelihoods and KL divergence."""
     BIT = "bit"

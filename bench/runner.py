@@ -136,6 +136,7 @@ class Runner:
             base=first.base,
             base_path=_resolved(first.base_path),
             trust_remote_code=first.trust_remote_code,
+            files=first.files,
             backend=first.cell.backend,
             scheme=first.scheme,
             threads=self.limits.threads_of(first.cell),
@@ -164,10 +165,9 @@ class Runner:
         return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **own}
 
     def _hub_tasks(self, first: Planned) -> bool:
-        from suites.quality import OFFLINE
-        from suites.served.quality import GENERATED
+        from bench.tasks import offline_names
 
-        return any(task not in {*OFFLINE, *GENERATED} for task in _tasks(first))
+        return any(task not in offline_names() for task in _tasks(first))
 
     def _wait(self, process: subprocess.Popen[bytes], events: int, flight: Flight) -> int:
         """Sleep until the worker says something, ends, or breaks its limit; returns its exit code."""

@@ -56,6 +56,8 @@ class Answering:
     """One cell being answered: what every suite may use, and where it leaves what is not a measurement."""
 
     cell: Cell
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Paths on this machine of what the settings name by hash: `text`, `task:NAME`."""
     phase: Callable[[str, int, int], None] = lambda name, done, total: None
     """Tell the person waiting: what, how many done, of how many."""
     spent: Callable[[], bool] = lambda: False
@@ -67,6 +69,11 @@ class Answering:
     def settings(self) -> Mapping[str, Any]:
         """The suite's flat settings for this profile."""
         return self.cell.settings
+
+    @property
+    def task_files(self) -> dict[str, str]:
+        """Files of the caller's own tasks, by name."""
+        return {name.removeprefix("task:"): path for name, path in self.files.items() if name.startswith("task:")}
 
     def keep_text(self, name: str, text: str, tokens: int) -> None:
         """Store a text the model produced, with its hash."""

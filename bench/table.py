@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import suites
 from bench import formats
 from bench.cell import COMPARED, REFERENCE, Precision, Weights
 from bench.columns import COLUMNS, ENERGY, GENERATED, PREDICTED, VIEWS, Column
@@ -30,7 +29,8 @@ FIGURES = (
     "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "decode_bandwidth_share",
     "prefill_matrix_share", "prefill_j_per_token", "decode_j_per_token", "idle_w",
     "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32",
-    "ln_ppl_ratio", "ppl", "acc", "items", "input_tokens", "output_tokens", "cost_usd", "cost_usd_per_item",
+    "kld_floor", "true_token_mean", "true_token_rms", "ln_ppl_ratio", "ppl", "acc", "items", "input_tokens",
+    "output_tokens", "cost_usd", "cost_usd_per_item",
 )  # fmt: skip
 """Columns of every flat row, null where a record has no such figure."""
 
@@ -76,6 +76,8 @@ class Row:
     precision: str
     device: str
     records: dict[str, Record] = field(default_factory=dict)
+    history: dict[str, list[Record]] = field(default_factory=dict)
+    """Every record of each suite, the one that views use first: a comparison looks here for a pair."""
     limit: int | None = None
     """Bytes of the hard limit it ran under: rows under different limits are different rows."""
     fp32: Record | None = None
@@ -133,9 +135,11 @@ def newest(records: Iterable[Record]) -> list[Row]:
                 cell.model, cell.weights, cell.backend, cell.scheme, cell.precision, cell.device, limit=limit
             )
         row = rows[key]
-        held = row.records.get(cell.suite)
-        if held is None or _rank(record) > _rank(held):
-            row.records[cell.suite] = record
+        row.history.setdefault(cell.suite, []).append(record)
+    for row in rows.values():
+        for suite, found in row.history.items():
+            found.sort(key=_rank, reverse=True)
+            row.records[suite] = found[0]
     for row in rows.values():
         if row.precision == Precision.FP32 and "divergence" in row.records:
             for other in rows.values():
@@ -213,33 +217,12 @@ def written(estimate: Estimate, kind: str) -> str:
     return f"{significant(value)} ±{significant(half, 1)}"
 
 
-def footnotes(rows: Sequence[Row]) -> list[str]:
-    """Definitions of the columns, one sentence each, and the warnings of these rows."""
-    lines = [
-        "± is half of the 95 % interval. Memory is above the process before loading; peak is while generating.",
-        "peak memory = weights, metadata among them, + KV + workspace + runtime + unexplained; peak in load is apart.",
-        "prefill: prompt tokens / s to the first logits; decode: (tokens - 1) / s from first to last token; batch 1.",
-        "KL: mean KL(16-bit reference || this) per token, in nats, of this very model on this device.",
-        "KL to fp32: KL(fp32 || this), the fp32 row being the same for all engines: `bench compare --across backend`.",
-        "accuracy: mean over the tasks; the same items at every precision. Compare rows with `bench compare`.",
-    ]
-    seen: dict[str, list[str]] = {}
-    for row in rows:
-        for suite in suites.ORDER:
-            for caveat in row.records[suite].warnings if suite in row.records else ():
-                where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", [])
-                label = f"{row.name} {row.precision}"
-                if label not in where:
-                    where.append(label)
-    return lines + [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
-
-
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     """Flat rows as CSV, empty where null; the usual titles where there is no row."""
     return formats.to_csv(rows, (*IDENTITY, *FIGURES))
 
 
 __all__ = [
-    "COLUMNS", "ORDER", "VIEWS", "Row", "Table", "flat", "footnotes", "markdown", "newest", "people", "to_csv",
+    "COLUMNS", "ORDER", "VIEWS", "Row", "Table", "flat", "markdown", "newest", "people", "to_csv",
     "to_json", "written",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ from bench import instruments as inst
 from bench.anchor import anchor_path, is_anchor
 from bench.assemble import Assembler, now, out_of_memory
 from bench.cell import Cell, digest
-from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, Stopped, TextEngine, Unsupported, backend
+from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, Stopped, TextEngine, Unsupported, backend
 from bench.errors import UserError
 from bench.instruments.neighbours import snapshot
 from bench.journal import Journal, journal_folder
@@ -178,10 +178,11 @@ class Worker:
             def tell(name: str, done: int, total: int) -> None:
                 self.tell("phase", name=name, done=done, total=total, spent_usd=engine.spent_usd)
 
-            return TextRun(cell=asked.cell, engine=engine, phase=tell, spent=self.spent)
+            return TextRun(cell=asked.cell, engine=engine, phase=tell, spent=self.spent, files=self.request.files)
         reference = asked.reference
         return SuiteRun(
             cell=asked.cell,
+            files=self.request.files,
             engine=engine,
             instruments=tools,
             loading=loading,
@@ -227,7 +228,7 @@ def ending(error: Exception, during: str = "work") -> Outcome:
         return out_of_memory(DoesNotFit(during))
     if isinstance(error, Unsupported):
         return Outcome(ending=Ending.UNSUPPORTED, reason=str(error))
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | NotFinite):
         return Outcome(ending=Ending.FAILED, reason=str(error))
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return Outcome(ending=Ending.FAILED, reason=reason[:300], detail=traceback.format_exc())

@@ -518,7 +518,7 @@ def test_compare_reads_as_tables(bench, results):
     for kind in ("table", "md"):
         out = bench("compare", "--format", kind, "--results", results)[1]
         assert "0.40x" in out
-        assert "McNemar p" in out
+        assert "Holm p" in out
 
 
 def test_compare_keeps_the_reference_whatever_is_chosen(bench, results):

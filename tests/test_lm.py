@@ -20,8 +20,9 @@ from lm_eval.api.instance import Instance  # noqa: E402
 from bench.backends import fake  # noqa: E402
 from bench.cell import Weights  # noqa: E402
 from bench.engine import LoadRequest, Unsupported  # noqa: E402
-from bench.lm import TASKS, EngineLM, chosen_items, evaluate, offline_tasks  # noqa: E402
-from suites.quality import OFFLINE  # noqa: E402
+from bench.lm import EngineLM, chosen_items, evaluate  # noqa: E402
+from bench.tasks import TASKS, offline_tasks  # noqa: E402
+from suites.quality import OFFLINE, OWN  # noqa: E402
 from suites.served.quality import GENERATED  # noqa: E402
 
 Z = -(37 * np.arange(257) % 251) / 40
@@ -262,7 +263,7 @@ def test_chance_is_what_the_choices_make_it(task):
 
 def test_offline_tasks_are_the_quality_suites():
     """Every task file is measured by default, here or of a served model, and every default has a file."""
-    assert sorted(offline_tasks()) == sorted([*OFFLINE, *GENERATED])
+    assert sorted(offline_tasks()) == sorted([*OWN, *GENERATED])
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +285,9 @@ def test_an_offline_task_loads_through_lm_eval(results, task):
     assert set(found.metrics["acc"]) <= {0.0, 1.0}
     assert (found.version, found.chance) == (1, offline_tasks()[task]["metadata"]["chance"])
     assert len(found.digest) == 12
-    assert found.labels() == {"task": task, "version": 1, "digest": found.digest, "chance": found.chance}
+    labels = {"task": task, "version": 1, "digest": found.digest, "chance": found.chance}
+    assert found.labels() == labels | {"item_hashes": found.hashes, "documents": found.documents}
+    assert len(found.hashes) == 12 * 10
 
 
 def test_the_digest_tells_other_items_apart(results):

@@ -21,6 +21,7 @@ from builders import (
 )
 
 from bench.cell import Weights
+from bench.notes import footnotes
 from bench.record import Caveat, Ending, Outcome, Prediction, Record, Unit
 from bench.stats import Estimate
 from bench.table import (
@@ -32,7 +33,6 @@ from bench.table import (
     Row,
     Table,
     flat,
-    footnotes,
     markdown,
     newest,
     people,

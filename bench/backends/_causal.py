@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,16 @@ class CausalEngine(TorchEngine):
             logits = self.model(self.tensor([tokens[:-1]]), use_cache=False).logits[0]
             result: NDArray[np.float32] = distributions(logits, self.vocabulary)
         return result
+
+    def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+        """As `log_probs`, of equally long sequences in one batch; one sequence's float32 values at a time."""
+        check_context(len(rows[0]) - 1, self.context_length)
+        with torch.inference_mode(), fits("score"):
+            logits = self.model(self.tensor([row[:-1] for row in rows]), use_cache=False).logits
+        for of_row in logits:
+            with torch.inference_mode(), fits("score"):
+                result: NDArray[np.float32] = distributions(of_row, self.vocabulary)
+            yield result
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
         """Score rows in packs that share what they begin with; in plain batches of similar length where that cannot be.

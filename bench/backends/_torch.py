@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -110,6 +110,17 @@ class TorchEngine:
     def tensor(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """Token ids of equally long rows on the model's device."""
         return torch.tensor([list(row) for row in rows], dtype=torch.long, device=self.model.device)
+
+    @property
+    def chat_template(self) -> str | None:
+        """The tokenizer's own, None if it has none."""
+        template: str | None = self.tokenizer.chat_template
+        return template
+
+    def chat(self, messages: Sequence[Mapping[str, str]], *, answer: bool) -> str:
+        """A conversation as the tokenizer's template writes it."""
+        options = {"add_generation_prompt": answer, "continue_final_message": not answer}
+        return str(self.tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, **options))
 
     def padded(self, rows: Sequence[Sequence[int]], length: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows filled up on the right, and the mask that tells tokens from filling."""

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -196,6 +196,11 @@ class FakeEngine:
         _misbehave("log_probs", self.scheme.name)
         check_context(len(tokens) - 1, self.context_length)
         return np.tile(self.unigram, (len(tokens) - 1, 1))
+
+    def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+        """As `log_probs`: this distribution knows no batch."""
+        for row in rows:
+            yield self.log_probs(row)
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
         """Sums of the known distribution."""
