@@ -26,6 +26,7 @@ def figures(record: Record) -> dict[str, Estimate]:
         **_served(record, found),
         **shares,
         **_energy(found),
+        **_points(record),
         **_divergence(found),
         **_quality(record),
     }
@@ -138,6 +139,15 @@ def _served(record: Record, found: dict[str, Measurement]) -> dict[str, Estimate
     if per_item:
         result["cost_usd_per_item"] = Estimate(mean(per_item))
     return result
+
+
+def _points(record: Record) -> dict[str, Estimate]:
+    """Figures of the further points, `decode_tokens_per_s:4x512` at batch 4 and prompt 512: rates are aggregate."""
+    points: dict[str, dict[str, Measurement]] = {}
+    for m in record.measurements:
+        if "point" in m.labels:
+            points.setdefault(f"{m.labels['batch']}x{m.labels['prompt_tokens']}", {})[m.name] = m
+    return {f"{name}:{at}": value for at, found in points.items() for name, value in _speed(found).items()}
 
 
 def _shares(found: dict[str, Measurement], roof: Roof | None) -> dict[str, Estimate]:

@@ -56,7 +56,7 @@ def flat(record: Record, more: Mapping[str, Estimate] = MappingProxyType({})) ->
         row[name] = found[name].value if name in found else None
     for name in ("prefill_tokens_per_s", "decode_tokens_per_s", "kld_mean", "kld_fp32_mean", "acc"):
         row[f"{name}_low"], row[f"{name}_high"] = (found[name].low, found[name].high) if name in found else (None, None)
-    row |= {name.replace(":", "_"): value.value for name, value in found.items() if name.startswith("acc:")}
+    row |= {name.replace(":", "_"): value.value for name, value in found.items() if ":" in name}
     row["predicted_weights_bytes"] = record.predicted.weights_bytes
     row["predicted_peak_bytes"] = record.predicted.peak_bytes
     row["memory_limit_bytes"] = cell.memory_limit_bytes

@@ -77,12 +77,12 @@ def test_known_joules_come_back_per_token(engine, tmp_path, monkeypatch, device)
 
 def test_decoding_ends_where_the_context_does(engine, tmp_path, monkeypatch):  # noqa: F811
     """And the short window has a reason, no number."""
-    monkeypatch.setattr(type(engine), "context_length", 138)
+    monkeypatch.setattr(type(engine), "context_length", 137)
     meter = instrument.Meter(Monitor([0], []), "cuda")
     found = energy.measure(run_of(engine, tmp_path, monkeypatch, meter), list(range(128)))
     decode = next(m for m in found if m.name == "decode_j")
-    assert (decode.values, decode.labels["tokens"]) == ((), 9)
-    assert decode.labels["reason"] == "the window of 0.22 s is shorter than counters can tell"
+    assert (decode.values, decode.labels["tokens"]) == ((), 8)
+    assert decode.labels["reason"] == "the window of 0.20 s is shorter than counters can tell"
 
 
 @pytest.mark.parametrize(

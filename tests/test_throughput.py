@@ -60,6 +60,20 @@ def test_every_point_brings_the_known_rates_back(engine, tmp_path):  # noqa: F81
     assert kinds(run) == []
 
 
+def test_rates_of_a_point_are_aggregate_and_named_by_it(engine, tmp_path):  # noqa: F811
+    """Four sequences at 40 steps a second make 160 tokens a second, 40 each; the main rates stay the main ones."""
+    from builders import make_cell, make_record
+
+    from bench.table import flat
+
+    run = run_of(engine, tmp_path, points=[[4, 128]], **POINTS)
+    record = make_record(make_cell("throughput"), measurements=tuple(throughput.measure(run)))
+    row = flat(record)
+    assert row["decode_tokens_per_s_4x128"] == pytest.approx(160)
+    assert row["prefill_tokens_per_s_4x128"] == pytest.approx(2000)
+    assert row["decode_tokens_per_s"] == pytest.approx(40)
+
+
 def test_bytes_read_grow_with_the_batch_s_cache(engine, tmp_path):  # noqa: F811
     """The weights once, the cache of every sequence: 17.5 MB and 4 x 132 positions of 1000 bytes."""
     found = throughput.measure(run_of(engine, tmp_path, points=[[4, 128]], **POINTS))
