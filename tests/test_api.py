@@ -399,6 +399,7 @@ def test_a_run_through_messages_stores_speed_scores_tokens_and_cost(tmp_path: Pa
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = records(tmp_path / "results")
+    assert {record.before.roof for record in found.values()} == {None}  # this machine's roofs hold nothing up there
     assert {suite: r.outcome.ending for suite, r in found.items()} == {
         "memory": Ending.UNSUPPORTED, "throughput": Ending.OK, "divergence": Ending.UNSUPPORTED, "quality": Ending.OK,
     }  # fmt: skip

@@ -261,4 +261,23 @@ def test_the_fewest_threads_win_a_tie_and_failures_are_left_out():
     assert threads.request_seconds(answered(planned("throughput"), None, None)) is None
     assert threads.request_seconds(answered(planned("throughput"), 512.0, 64.0)) == pytest.approx(1 + 2)
     assert threads.candidates(1, None) == [1]
+
+
+def test_a_masked_model_is_swept_by_its_forward_passes():
+    """It generates nothing, and its sweep asks with its own objective."""
+    from bench import threads
+
+    item = planned("memory")
+    item = replace(item, cell=item.cell.model_copy(update={"settings": {**item.cell.settings, "objective": "masked"}}))
+    question = threads._question(item)
+    assert question.cell.settings["objective"] == "masked"
+    record = answered(question, 512.0, 64.0)
+    reading = tuple(m for m in record.measurements if m.name == "prefill_s")
+    assert threads.request_seconds(record.model_copy(update={"measurements": reading})) == pytest.approx(1)
+
+
+def test_candidates_are_few_and_begin_with_one():
+    """Powers of two between one thread and all CPUs."""
+    from bench import threads
+
     assert threads.candidates(16, 8) == [1, 2, 4, 8, 16]
