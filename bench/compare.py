@@ -9,9 +9,10 @@ from typing import Any
 
 from bench.cell import REFERENCE, Precision
 from bench.engine import backend, backend_names
-from bench.figures import accuracies, decode_rates, prefill_rates
-from bench.record import Ending, Record
-from bench.stats import Estimate, Paired, paired, ratio_of_medians
+from bench.figures import decode_rates, figures, prefill_rates
+from bench.pairing import PairedItems, pair, pair_task, tasks_of
+from bench.pairs import Answers, Recovery, recovery, together
+from bench.stats import MARGIN, Estimate, Paired, Verdict, paired, ratio_of_medians
 from bench.table import Row, Table, written
 
 
@@ -33,12 +34,15 @@ class Comparison:
     ratios: dict[str, Estimate]
     """weights, peak, prefill and decode: this divided by the reference."""
     tasks: tuple[TaskComparison, ...]
+    recovery: Recovery | None = None
+    """What is left of the reference's score above chance over all tasks that could be paired, None without one."""
 
 
-def compare(rows: Sequence[Row]) -> tuple[list[Comparison], list[str]]:
+def compare(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Comparison], list[str]]:
     """Every row that has a 16-bit row beside it, and one line for each that has none.
 
-    Served models stand alone: nobody knows at which precision.
+    `margin` is the share of the reference's score above chance that may be lost and still count as equivalent. Served
+    models stand alone: nobody knows at which precision.
     """
     references: dict[tuple[str | int | None, ...], Row] = {}
     for row in rows:
@@ -55,8 +59,9 @@ def compare(rows: Sequence[Row]) -> tuple[list[Comparison], list[str]]:
                 f"{row.name} {row.precision} ({row.backend}, {row.device}): no {REFERENCE} row to compare with"
             )
         elif reference is not row:
+            tasks, left = _tasks(row, reference, margin)
             found.append(
-                Comparison(row=row, reference=reference, ratios=_ratios(row, reference), tasks=_tasks(row, reference))
+                Comparison(row=row, reference=reference, ratios=_ratios(row, reference), tasks=tasks, recovery=left)
             )
     return found, alone
 
@@ -68,32 +73,14 @@ def _reference_scheme(row: Row) -> str | None:
     return scheme.name if scheme else None
 
 
-def _same_weights(this: Record, base: Record) -> bool:
-    """Whether both loaded the very same files; unknown counts as same."""
-    if this.provenance is None or base.provenance is None:
-        return True
-    return this.provenance.files == base.provenance.files
-
-
-def _pair(row: Row, reference: Row, suite: str) -> tuple[Record, Record] | None:
-    """Both rows' records of a suite, None unless both are ok and asked the same."""
-    this, base = row.records.get(suite), reference.records.get(suite)
-    if not this or not base or {this.outcome.ending, base.outcome.ending} != {Ending.OK}:
-        return None
-    if this.cell.settings != base.cell.settings or this.cell.suite_version != base.cell.suite_version:
-        return None
-    if not _same_weights(this, base):
-        return None
-    return this, base
-
-
 def _ratios(row: Row, reference: Row) -> dict[str, Estimate]:
     ratios: dict[str, Estimate] = {}
-    these, base = row.figures(), reference.figures()
-    if _pair(row, reference, "memory"):
+    memory = pair(row, reference, "memory")
+    if memory:
+        these, base = (figures(record) for record in memory)
         for name in ("weights_bytes", "peak_bytes"):
             ratios[name] = Estimate(these[name].value / base[name].value)
-    speed = _pair(row, reference, "throughput")
+    speed = pair(row, reference, "throughput")
     if speed:
         for name, source, rates in (
             ("prefill_tokens_per_s", "prefill_s", prefill_rates),
@@ -105,28 +92,27 @@ def _ratios(row: Row, reference: Row) -> dict[str, Estimate]:
     return ratios
 
 
-def _tasks(row: Row, reference: Row) -> tuple[TaskComparison, ...]:
-    this, base = row.records.get("quality"), reference.records.get("quality")
-    if this is None or base is None:
-        return ()
-    theirs = accuracies(base)
-    found = []
-    for task, measurement in accuracies(this).items():
-        other = theirs.get(task)
-        result, reason = None, ""
-        if other is None:
-            reason = "the reference did not answer this task"
-        elif measurement.labels.get("digest") != other.labels.get("digest"):
-            reason = "different items or prompts: measure both with the same profile"
-        elif not _same_weights(this, base):
-            reason = "different weights: measure both from the same files"
-        elif this.versions.packages.get("lm_eval") != base.versions.packages.get("lm_eval"):
-            reason = "different lm-eval versions"
-        else:
-            chance = measurement.labels.get("chance")
-            result = paired(measurement.values, other.values, float(chance) if isinstance(chance, int | float) else 0.0)
-        found.append(TaskComparison(task=task, result=result, reason=reason))
-    return tuple(found)
+def _tasks(row: Row, reference: Row, margin: float) -> tuple[tuple[TaskComparison, ...], Recovery | None]:
+    """Task by task, and over all of them together."""
+    found = {task: pair_task(row, reference, task) for task in tasks_of(row)}
+    if not tasks_of(reference):
+        return (), None
+    pairs = {task: items for task, items in found.items() if isinstance(items, PairedItems)}
+    judged = dict(zip(pairs, together([_paired(items, margin) for items in pairs.values()]), strict=True))
+    tasks = tuple(
+        TaskComparison(task=task, result=judged.get(task), reason=items if isinstance(items, str) else "")
+        for task, items in found.items()
+    )
+    return tasks, recovery([answers(items) for items in pairs.values()], margin)
+
+
+def _paired(items: PairedItems, margin: float) -> Paired:
+    return paired(items.these, items.reference, items.chance, margin=margin, clusters=items.clusters)
+
+
+def answers(items: PairedItems) -> Answers:
+    """One task's pairs as the recovery takes them."""
+    return Answers(these=items.these, reference=items.reference, chance=items.chance, clusters=items.clusters)
 
 
 def ratio_table(comparisons: Sequence[Comparison]) -> Table:
@@ -159,31 +145,46 @@ def _ratio(item: Comparison, name: str) -> str:
 
 
 def task_table(comparisons: Sequence[Comparison]) -> Table:
-    """What each precision answers differently, task by task."""
-    table = Table(["model", "precision", "task", "verdict", "difference", "lost", "gained", "items", "McNemar p"])
+    """What each precision answers differently, task by task, within 120 columns."""
+    table = Table(["model", "precision", "task", "verdict", "points", "lost", "gained", "items", "Holm p"])
     for item in comparisons:
+        head = [item.row.name, item.row.precision]
         for task in item.tasks:
-            head = [item.row.name, item.row.precision, task.task]
             if task.result is None:
-                table.rows.append([*head, task.reason, "", "", "", "", ""])
-                continue
-            found = task.result
-            more = f" (about {found.more_items:,} more items)" if found.more_items else ""
-            half = found.difference.half_width or 0.0
-            count = len(accuracies(item.row.records["quality"])[task.task].values)
-            difference = f"{found.difference.value * 100:+.1f} ±{half * 100:.1f} points"
-            table.rows.append(
-                [
-                    *head,
-                    f"{found.verdict}{more}",
-                    difference,
-                    str(found.lost),
-                    str(found.gained),
-                    str(count),
-                    f"{found.p_value:.2g}",
-                ]
-            )
+                table.rows.append([*head, task.task, task.reason, "", "", "", "", ""])
+            else:
+                table.rows.append([*head, task.task, *_task_cells(task.result)])
+        if item.recovery is not None and len(item.tasks) > 1:
+            table.rows.append([*head, "all tasks", *_recovery_cells(item)])
     return table
+
+
+def _task_cells(found: Paired) -> list[str]:
+    more = f" (+{found.more_items:,} items)" if found.more_items else ""
+    half = found.difference.half_width or 0.0
+    difference = f"{found.difference.value * 100:+.1f} ±{half * 100:.1f}"
+    p_value = "-" if found.holm_p is None else f"{found.holm_p:.2g}"
+    return [f"{found.verdict}{more}", difference, str(found.lost), str(found.gained), str(found.items), p_value]
+
+
+def _recovery_cells(item: Comparison) -> list[str]:
+    assert item.recovery is not None
+    results = [task.result for task in item.tasks if task.result]
+    counts = [str(sum(getattr(result, name) for result in results)) for name in ("lost", "gained", "items")]
+    measurable = item.recovery.verdict is not Verdict.NOT_MEASURABLE
+    share = written(item.recovery.share, "percent") if measurable else "-"
+    return [str(item.recovery.verdict), share, *counts, "-"]
+
+
+def footnotes(margin: float) -> list[str]:
+    """What the columns of the task table mean."""
+    within = f"equivalent: the interval lies within {margin:.1%} of what the reference scores above chance; "
+    return [
+        "points: this minus the reference, half of its 95 % interval; (+n items): about how many more would decide.",
+        within + "worse, better: it lies on one side of zero, and Holm's p is at most 0.05.",
+        "lost, gained: items right to wrong and wrong to right. Holm p: exact McNemar test (mid-p) over these tasks.",
+        "all tasks: share of the reference's score above chance that is left, mean over the tasks.",
+    ]
 
 
 def flat_comparisons(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
@@ -199,7 +200,14 @@ def flat_comparisons(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
         ratios |= {
             name: found[name].value if name in found else None for name in ("kld_mean", "same_top1", "ln_ppl_ratio")
         }
-        rows.append({**head, "task": None, **ratios})
+        left = item.recovery if item.recovery and item.recovery.verdict is not Verdict.NOT_MEASURABLE else None
+        whole = {
+            "verdict": str(item.recovery.verdict) if item.recovery else None,
+            "recovery": left.share.value if left else None,
+            "recovery_low": left.share.low if left else None,
+            "recovery_high": left.share.high if left else None,
+        }
+        rows.append({**head, "task": None, **ratios, **whole})
         for task in item.tasks:
             result = task.result
             rows.append(
@@ -213,7 +221,10 @@ def flat_comparisons(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
                     "difference_high": result.difference.high if result else None,
                     "lost": result.lost if result else None,
                     "gained": result.gained if result else None,
+                    "items": result.items if result else None,
                     "mcnemar_p": result.p_value if result else None,
+                    "holm_p": result.holm_p if result else None,
+                    "margin": result.margin if result else None,
                     "more_items": result.more_items if result else None,
                 }
             )

@@ -7,7 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -15,7 +15,7 @@ from bench.cell import Model, Precision, Scheme, Weights
 from bench.census import Census
 from bench.errors import UserError
 from bench.instruments import Instruments
-from bench.record import Caveat, Machine, Measurement, Provenance
+from bench.record import Caveat, Machine, Measurement, Provenance, Roof
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +53,10 @@ def check_context(tokens: int, context_length: int) -> None:
         raise Unsupported(f"{tokens} tokens are more than this model's context of {context_length}")
 
 
+class NotFinite(Exception):
+    """The model gives logits that are NaN or infinite: nothing it says can be scored. The message names the item."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadRequest:
     """What to load, all that a backend is told."""
@@ -66,6 +70,8 @@ class LoadRequest:
     """Folder or file of local weights, None unless `weights` is local."""
     threads: int | None = None
     """Threads to compute with, None for the engine's own choice."""
+    plain_scoring: bool = False
+    """Score every row by itself, even where the engine could compute once what rows share."""
     max_cost_usd: float | None = None
     """What all answers together may cost where answers cost money, None for no limit."""
     base: Model | None = None
@@ -83,6 +89,8 @@ class Footprint:
     weights_bytes: int
     kv_bytes: int
     """Of the positions held."""
+    workspace_bytes: int
+    """Temporary buffers while the prompt is read, and cache reserved beyond the positions held."""
     peak_bytes: int
     """Everything at once, what is reserved and not used included."""
 
@@ -172,6 +180,25 @@ class Engine(Protocol):
         """Free the model."""
 
 
+@runtime_checkable
+class ScoresTogether(Protocol):
+    """An engine that can also score several sequences in one forward pass."""
+
+    def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+        """As `log_probs` of each of several equally long sequences, all read in one batch."""
+
+
+@runtime_checkable
+class Chats(Protocol):
+    """An engine whose tokenizer may have a chat template."""
+
+    chat_template: str | None
+    """The template itself, None if the tokenizer has none."""
+
+    def chat(self, messages: Sequence[Mapping[str, str]], *, answer: bool) -> str:
+        """The text of a conversation; with `answer`, up to where the model's next answer begins."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """One generated answer, as it arrived."""
@@ -258,6 +285,8 @@ class Backend:
     """Whether its fp32 row is the one that rows of every engine are compared with (`bench.anchor`)."""
     builds_random: bool = False
     """Whether it can build a model of true size from its architecture, without weights."""
+    roof: Callable[[], Roof] | None = None
+    """The known roof of a virtual device, None where a real one is to be measured."""
     needs_repository: bool = field(default=True)
     """Whether a model must have weights to load; the fake backend does not."""
     remote: bool = False

@@ -4,25 +4,31 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import partial
+from types import MappingProxyType
+from typing import Any, cast
 
-import yaml
 from lm_eval import simple_evaluate, utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, TemplateLM
-from lm_eval.tasks import TaskManager
 from pydantic import JsonValue
 
+from bench import journal as journals
 from bench.cell import Objective
-from bench.engine import Engine, Row, Unsupported
+from bench.engine import Chats, Engine, NotFinite, Row, Score, Unsupported
+from bench.journal import Journal
 from bench.prompts import template
+from bench.scored import Answer, Item, TaskResult, loop_share, task_result
+from bench.tasks import load_tasks
 
-TASKS = Path(__file__).resolve().parent.parent / "suites" / "tasks"
+SEEDS = {"random_seed": 0, "numpy_random_seed": 1234, "torch_random_seed": 1234, "fewshot_random_seed": 1234}
+"""lm-eval's own, written down: they draw the few-shot examples."""
 MAX_NEW_TOKENS = 256
 """Tokens a generated answer may have when its task does not say."""
 Progress = Callable[[int, int], None]
@@ -56,14 +62,23 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     the same scores there and here; scores are float32 whatever the weights are.
     """
 
-    def __init__(self, engine: Engine, max_length: int, done: Progress, frame: Frame = PLAIN) -> None:
+    def __init__(
+        self, engine: Engine, max_length: int, done: Progress, frame: Frame = PLAIN, journal: Journal | None = None
+    ) -> None:
         super().__init__()
         self.engine = engine
         self.frame = frame
         self.backend = "seq2seq" if frame.objective is Objective.SEQ2SEQ else "causal"  # how lm-eval splits a pair
+        self.journal = journal or Journal()
         self.max_length = min(max_length, engine.context_length)
         self._prefix_text = engine.decode([engine.prefix_token]) or "\0"
         self.done = done
+        self.truncated: set[Item] = set()
+        """Task and document of every item that was cut to fit."""
+        self.answers: dict[Item, Answer] = {}
+        self.items: dict[str, list[int]] = {}
+        """By task, the items that are asked: lm-eval counts requests, not documents."""
+        self._cuts: list[bool] = []
 
     @property
     def eot_token_id(self) -> int:
@@ -88,8 +103,11 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         self, requests: Sequence[tuple[object, list[int], list[int]]], **_: object
     ) -> list[tuple[float, bool]]:
         rows = [self._row(context, continuation) for _, context, continuation in requests]
-        scores = self.engine.score(rows, lambda finished: self.done(finished, len(rows)))
+        scores = self._score(rows)
         return [(score.total, score.greedy) for score in scores]
+
+    def _score(self, rows: Sequence[Row]) -> list[Score]:
+        return journals.score(self.engine, rows, self.journal, lambda finished: self.done(finished, len(rows)))
 
     def _row(self, context: list[int], continuation: list[int]) -> Row:
         """Cut from the left so that all but the last token fit; a context of at least one token stays.
@@ -97,14 +115,24 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         An encoder and a decoder each have room of their own, as in lm-eval.
         """
         if self.frame.objective is Objective.SEQ2SEQ:
+            self._cuts.append(max(len(context), len(continuation)) > self.max_length)
             return Row(tuple(context[-self.max_length :]), tuple(continuation[-self.max_length :]))
+        self._cuts.append(len(context) + len(continuation) > self.max_length + 1)
         tokens = (context + continuation)[-(self.max_length + 1) :]
         cut = max(1, len(tokens) - len(continuation))
         return Row(tuple(tokens[:cut]), tuple(tokens[cut:]))
 
+    def _item(self, request: Instance) -> Item:
+        """Task and document of a request."""
+        place, chosen = request.doc_id, self.items.get(str(request.task_name))
+        return (request.task_name, place if chosen is None or place is None else chosen[place])
+
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Log-likelihood (nats) of each continuation, and whether greedy decoding would give it."""
+        self._cuts = []
         result: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        self.truncated |= {self._item(r) for r, cut in zip(requests, self._cuts, strict=True) if cut}
+        _refuse_infinite([self._item(r) for r in requests], [total for total, _ in result])
         return result
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
@@ -120,10 +148,11 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
                 context, continuation = utils.make_disjoint_window(window)
                 owners.append(owner)
                 rows.append(Row(tuple(context), tuple(continuation)))
-        scores = self.engine.score(rows, lambda finished: self.done(finished, len(rows)))
+        scores = self._score(rows)
         totals = [0.0] * len(requests)
         for owner, score in zip(owners, scores, strict=True):
             totals[owner] += score.total
+        _refuse_infinite([self._item(r) for r in requests], totals)
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
@@ -131,11 +160,29 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         answers = []
         for index, request in enumerate(requests):
             context, options = request.args
-            answers.append(self._generate(context, options))
+            question: JsonValue = ["generate", context, json.loads(json.dumps(options))]
+            text, answer, cut = self._remembered(question, partial(self._generate, context, options))
+            self.answers[self._item(request)] = answer
+            if cut:
+                self.truncated.add(self._item(request))
+            answers.append(text)
             self.done(index + 1, len(requests))
         return answers
 
-    def _generate(self, context: str, options: dict[str, Any]) -> str:
+    def _remembered(
+        self, question: JsonValue, generate: Callable[[], tuple[str, Answer, bool]]
+    ) -> tuple[str, Answer, bool]:
+        """A generated answer by the journal, or made now and written there."""
+
+        def compute() -> JsonValue:
+            text, answer, cut = generate()
+            return [text, vars(answer), cut]
+
+        text, answer, cut = cast(tuple[str, dict[str, Any], bool], self.journal.remember(question, compute))
+        return text, Answer(**answer), cut
+
+    def _generate(self, context: str, options: dict[str, Any]) -> tuple[str, Answer, bool]:
+        """The text, what is kept of it, and whether its prompt was cut to fit."""
         if options.get("do_sample") and options.get("temperature", 1) != 0:
             raise Unsupported("this task samples its answers; only greedy generation is comparable")
         until = options.get("until") or []
@@ -144,64 +191,56 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
             asked = template(self.frame.template)
             context, stops = asked.render(context), [*stops, *asked.stop]
         limit = int(options.get("max_gen_toks") or options.get("max_new_tokens") or MAX_NEW_TOKENS)
-        prompt = self.tok_encode(context)[-max(1, self.max_length - limit) :]
+        whole = self.tok_encode(context)
+        prompt = whole[-max(1, self.max_length - limit) :]
         generation = self.engine.prefill([prompt])
         tokens: list[int] = []
-        text = ""
+        text, ended = "", False
         try:
-            while len(tokens) < limit:
+            while len(tokens) < limit and not ended:
                 token = generation.step()[0]
                 if token in self.engine.end_tokens:
-                    break
-                tokens.append(token)
-                text = self.engine.decode(tokens)
-                if any(stop in text for stop in stops):
-                    break
+                    ended = True
+                else:
+                    tokens.append(token)
+                    text = self.engine.decode(tokens)
+                    ended = any(stop in text for stop in stops)
         finally:
             generation.close()
         for stop in stops:
             text = text.split(stop)[0]
-        return text
+        answer = Answer(tokens=len(tokens), empty=not text.strip(), loop=loop_share(tokens), cut=not ended)
+        return text, answer, len(prompt) < len(whole)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Where the tokenizer comes from."""
+        return str(self.engine.provenance.source)
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The tokenizer's own template. Raises Unsupported if it has none."""
+        if not chat_template:
+            return None
+        if not isinstance(self.engine, Chats):
+            raise Unsupported("this engine applies no chat template: leave out --chat-template")
+        if self.engine.chat_template is None:
+            raise Unsupported("this model's tokenizer has no chat template: leave out --chat-template")
+        return self.engine.chat_template
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """A conversation as the tokenizer's template writes it."""
+        assert isinstance(self.engine, Chats)
+        return self.engine.chat(chat_history, answer=add_generation_prompt)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskResult:
-    """One task's results, item by item."""
-
-    task: str
-    version: JsonValue
-    chance: float | None
-    """Expected accuracy of a guess, None if the task does not say."""
-    digest: str
-    """Twelve hexadecimal digits over documents and prompts in order: equal only for the very same items."""
-    metrics: dict[str, list[float]]
-    """Values of each metric, one for each item."""
-    template: str | None = None
-    """Prompt template around the item, None for plain text."""
-    weights: list[float] | None = None
-    """Words or bytes of each item where a metric is a perplexity, None elsewhere."""
-
-    def labels(self) -> dict[str, JsonValue]:
-        """What a Measurement of these values says about them."""
-        labels: dict[str, JsonValue] = {"task": self.task, "version": self.version, "digest": self.digest}
-        if self.chance is not None:
-            labels["chance"] = self.chance
-        if self.template is not None:
-            labels["template"] = self.template
-        if self.weights is not None:
-            labels["item_weights"] = list(self.weights)
-        return labels
-
-
-def offline_tasks(folder: Path = TASKS) -> dict[str, dict[str, Any]]:
-    """This project's task configurations by name, their data files made absolute."""
-    found = {}
-    for path in sorted(folder.glob("*.yaml")):
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        files = config["dataset_kwargs"]["data_files"]
-        config["dataset_kwargs"]["data_files"] = {split: str(path.parent / name) for split, name in files.items()}
-        found[str(config["task"])] = config
-    return found
+def _refuse_infinite(items: Sequence[Item], totals: Sequence[float]) -> None:
+    """Raise NotFinite for the first item without a number."""
+    wrong = [item for item, total in zip(items, totals, strict=True) if not math.isfinite(total)]
+    if wrong:
+        task, number = wrong[0]
+        raise NotFinite(
+            f"NaN or infinite logits: task {task}, item {number}, and {len(wrong)} of {len(items)} requests"
+        )
 
 
 def evaluate(
@@ -211,15 +250,21 @@ def evaluate(
     items: int,
     max_length: int,
     done: Progress = lambda done, total: None,
+    files: Mapping[str, str] = MappingProxyType({}),
+    chat: bool = False,
     frame: Frame = PLAIN,
     left_out: Callable[[str, str], None] = lambda task, reason: None,
+    journal: Journal | None = None,
 ) -> list[TaskResult]:
     """Score `items` items of each task, the same ones whoever asks.
 
-    `left_out` hears of each task that means nothing for the model's objective, and why. Raises Unsupported when a
-    task is unknown to lm-eval or cannot be had, or when none is left.
+    `files` are the caller's own task files by name; with `chat`, items are asked in the tokenizer's chat template.
+    `left_out` hears of each task that means nothing for the model's objective, and why. Raises Unsupported when a task
+    is unknown to lm-eval or none is left, UserError when a task's data cannot be had, NotFinite.
     """
-    manager, loaded = load_tasks(tasks)
+    lm = EngineLM(engine, max_length, done, frame, journal)
+    lm.chat_template(chat)
+    loaded = load_tasks(tasks, files)
     for name, task in list(loaded.items()):
         reason = INAPPLICABLE[frame.objective].get(str(task.config.output_type))
         if reason:
@@ -227,35 +272,36 @@ def evaluate(
             del loaded[name]
             if not loaded:
                 raise Unsupported(reason)
-    samples = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
-    return scored(EngineLM(engine, max_length, done, frame), manager, loaded, samples, frame)
-
-
-def load_tasks(tasks: Sequence[str]) -> tuple[TaskManager, dict[str, Any]]:
-    """lm-eval's manager and its tasks of those names. Raises Unsupported when one is unknown or cannot be had."""
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    offline = offline_tasks()
-    hub = [name for name in tasks if name not in offline]
-    manager = TaskManager(include_defaults=bool(hub))
-    unknown = [name for name in hub if name not in manager.all_tasks]
-    if unknown:
-        raise Unsupported(f"lm-eval has no task {unknown[0]!r}; own tasks: {', '.join(offline)}")
-    return manager, manager.load([offline.get(name, name) for name in tasks])["tasks"]
+    lm.items = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
+    return scored(lm, loaded, lm.items, frame, chat=chat)
 
 
 def scored(
-    lm: LM, manager: TaskManager, loaded: Mapping[str, Any], samples: Mapping[str, list[int]], frame: Frame = PLAIN
+    lm: LM,
+    loaded: Mapping[str, Any],
+    samples: Mapping[str, list[int]],
+    frame: Frame = PLAIN,
+    *,
+    chat: bool = False,
 ) -> list[TaskResult]:
     """The items `samples` of each loaded task answered by an lm-eval model."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     evaluated = simple_evaluate(
         model=lm,
         tasks=list(loaded.values()),
         samples=dict(samples),
-        task_manager=manager,
         bootstrap_iters=0,
         log_samples=True,
+        apply_chat_template=chat,
+        **SEEDS,
     )
-    return [_result(name, task, evaluated["samples"][name], frame) for name, task in loaded.items()]
+    told = hashlib.sha256(str(lm.chat_template(chat)).encode()).hexdigest()[:12] if chat else None
+    answers: dict[Item, Answer] = getattr(lm, "answers", {})
+    cut: set[Item] = getattr(lm, "truncated", set())
+    return [
+        task_result(name, task, evaluated["samples"][name], answers, cut, told, frame.template)
+        for name, task in loaded.items()
+    ]
 
 
 def chosen_items(task: str, available: int, wanted: int) -> list[int]:
@@ -263,28 +309,3 @@ def chosen_items(task: str, available: int, wanted: int) -> list[int]:
     indices = list(range(available))
     random.Random(task).shuffle(indices)  # noqa: S311 - repeatable, not secret
     return sorted(indices[:wanted])
-
-
-def _result(name: str, task: Any, samples: Iterable[dict[str, Any]], frame: Frame) -> TaskResult:
-    rows = sorted(samples, key=lambda sample: sample["doc_id"])
-    framed = frame.template if str(task.config.output_type) == "generate_until" else None
-    hashed = hashlib.sha256("".join(f"{row['doc_hash']}{row['prompt_hash']}" for row in rows).encode())
-    hashed.update((framed or "").encode())
-    metrics: dict[str, list[float]] = {}
-    weights = None
-    for metric in rows[0]["metrics"]:
-        values = [row[metric] for row in rows]
-        if isinstance(values[0], tuple | list):
-            weights = [float(weight) for _, weight in values]
-            values = [value for value, _ in values]
-        metrics[metric] = [float(value) for value in values]
-    metadata = getattr(task.config, "metadata", None) or {}
-    return TaskResult(
-        task=name,
-        version=metadata.get("version"),
-        chance=metadata.get("chance"),
-        digest=hashed.hexdigest()[:12],
-        metrics=metrics,
-        template=framed,
-        weights=weights,
-    )

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from bench.engine import Reply, Stopped, TextEngine, Unsupported
-from bench.lm import MAX_NEW_TOKENS, Progress, TaskResult, chosen_items, load_tasks, scored
+from bench.lm import MAX_NEW_TOKENS, Progress, chosen_items, scored
+from bench.scored import TaskResult
+from bench.tasks import load_tasks
 
 NO_LIKELIHOODS = "needs the likelihoods of given texts, which a served model does not show"
 
@@ -75,13 +78,18 @@ class Evaluation:
 
 
 def evaluate_text(
-    engine: TextEngine, *, tasks: Sequence[str], items: int, done: Callable[[int, int], None] = lambda done, total: None
+    engine: TextEngine,
+    *,
+    tasks: Sequence[str],
+    items: int,
+    done: Callable[[int, int], None] = lambda done, total: None,
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> Evaluation:
     """Ask `items` items of each task whose answers are generated, the same ones whoever asks.
 
     A stop keeps what is answered. Raises Unsupported when a task is unknown or cannot be had.
     """
-    manager, loaded = load_tasks(tasks)
+    loaded = load_tasks(tasks, files)
     found = Evaluation()
     for name, task in loaded.items():
         if task.OUTPUT_TYPE != "generate_until":
@@ -91,13 +99,13 @@ def evaluate_text(
         lm.items = chosen_items(name, len(task.eval_docs), items)
         asked = len(lm.items)
         try:
-            (result,) = scored(lm, manager, {name: task}, {name: list(lm.items)})
+            (result,) = scored(lm, {name: task}, {name: list(lm.items)})
         except Stopped as error:
             found.stopped = f"{error} ({len(lm.replies)} of {asked} items of {name} answered)"
             if not lm.replies:
                 return found
             lm.items = sorted(lm.replies)
-            (result,) = scored(lm, manager, load_tasks([name])[1], {name: list(lm.items)})
+            (result,) = scored(lm, load_tasks([name], files), {name: list(lm.items)})
         found.answered.append(Answered(result=result, replies=tuple(lm.replies[item] for item in lm.items)))
         if found.stopped:
             return found

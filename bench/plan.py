@@ -46,6 +46,8 @@ class Planned:
     """The entry that this model is added to, None if it stands alone."""
     base_path: str | None = None
     trust_remote_code: bool = False
+    files: dict[str, str] = field(default_factory=dict)
+    """Paths on this machine of what the settings name."""
     reference: Cell | None = None
     """The divergence cell this one is compared with; None for other suites."""
     why: str = ""
@@ -185,6 +187,7 @@ def _planned(
         base=base,
         base_path=selection.base,
         trust_remote_code=selection.trust_remote_code,
+        files=selection.extras.files,
         reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
     )
 

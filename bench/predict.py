@@ -99,6 +99,7 @@ def predict(
     return Prediction(
         weights_bytes=needs.weights_bytes,
         kv_bytes=needs.kv_bytes,
+        workspace_bytes=needs.workspace_bytes,
         peak_bytes=needs.peak_bytes,
         seconds=round(work_seconds(model, needs.weights_bytes, RATES[device], work), 1),
     )
@@ -109,8 +110,9 @@ def _footprint(device: str) -> Callable[[Mapping[str, Any], Scheme, int, int], F
 
     def of(config: Mapping[str, Any], scheme: Scheme, prompt: int, decode: int) -> Footprint:
         weights, kv = weights_bytes(config, scheme), cache_bytes(config, scheme, prompt + decode)
-        peak = weights + kv + workspace_bytes(config, prompt) + RUNTIME_BYTES[device]
-        return Footprint(weights_bytes=weights, kv_bytes=kv, peak_bytes=peak)
+        workspace = workspace_bytes(config, prompt)
+        peak = weights + kv + workspace + RUNTIME_BYTES[device]
+        return Footprint(weights_bytes=weights, kv_bytes=kv, workspace_bytes=workspace, peak_bytes=peak)
 
     return of
 

@@ -13,10 +13,11 @@ from bench.claims import COMPUTED_ON, COMPUTED_WITH, Judged, Verdict, counts, ju
 from bench.compare import compare, ratio_table, task_table
 from bench.engine import backend
 from bench.errors import UserError
+from bench.notes import footnotes
 from bench.overview import measured as with_figures
 from bench.overview import size
 from bench.record import Record
-from bench.table import VIEWS, Row, footnotes, markdown, newest, people
+from bench.table import VIEWS, Row, markdown, newest, people
 
 SEED = "seed table"
 """The source that marks an entry of a family in the seed's table of projects."""

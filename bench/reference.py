@@ -83,6 +83,8 @@ class Writer:
         self.row = 0
         self.top1: list[NDArray[np.int64]] = []
         self.nll: list[Floats] = []
+        self.error: list[float] = []
+        """Mean |KL(exact || stored)| of each window, nats: what storing costs."""
 
     def __enter__(self) -> Self:
         return self
@@ -95,14 +97,17 @@ class Writer:
         self.row += len(codes)
         self.top1.append(log_probs.argmax(axis=-1))
         self.nll.append(negative_log_likelihood(log_probs, window))
-        return decode(codes)
+        stored = decode(codes)
+        self.error.append(float(abs(kl_divergence(log_probs, stored)).mean()))
+        return stored
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
             self.codes.flush()
-            np.savez(self.part / "exact.npz", top1=np.concatenate(self.top1), nll=np.concatenate(self.nll))
+            top1, nll = np.concatenate(self.top1), np.concatenate(self.nll)
+            np.savez(self.part / "exact.npz", top1=top1, nll=nll, error=np.array(self.error))
             (self.part / "tokens.json").write_text(json.dumps([list(w) for w in self.windows]))
             (self.part / "about.json").write_text(json.dumps(dict(self.about)))
             remove(self.path)
@@ -121,10 +126,12 @@ class Reader:
     def __init__(self, path: Path, windows: Sequence[Sequence[int]]) -> None:
         if json.loads((path / "tokens.json").read_text()) != [list(w) for w in windows]:
             raise ValueError(f"reference {path.name} was written for other tokens")
-        self.path = path
+        self.path, self.windows = path, windows
         self.codes: Any = np.load(path / "codes.npy", mmap_mode="r")
         exact = np.load(path / "exact.npz")
         self._top1, self._nll = exact["top1"], exact["nll"]
+        self.error_nat = float(exact["error"].mean())
+        """Mean |KL(exact || stored)| over the windows: distances of less than a hundred times that are blurred."""
         self.ends = np.cumsum([0, *(len(window) - 1 for window in windows)])
 
     @property
@@ -139,6 +146,15 @@ class Reader:
     def log_probs(self, index: int) -> Floats:
         """Log-probabilities of window `index`, shape (tokens - 1, vocabulary)."""
         return decode(np.asarray(self.codes[self._rows(index)]))
+
+    def kl_divergence(self, index: int, log_probs: Floats) -> Floats:
+        """KL(stored || log_probs) of window `index` in nats; exactly 0 where these would be stored the same."""
+        rows, window = self._rows(index), self.windows[index]
+        if np.array_equal(negative_log_likelihood(log_probs, window), self._nll[rows]) and np.array_equal(
+            encode(log_probs), self.codes[rows]
+        ):
+            return np.zeros(len(log_probs), dtype=np.float32)
+        return kl_divergence(self.log_probs(index), log_probs)
 
     def top1(self, index: int) -> NDArray[np.int64]:
         """Most probable token at each position of window `index`."""
@@ -171,7 +187,7 @@ def prune(folder: Path, *keep: Path, limit_bytes: int = CACHE_LIMIT_BYTES) -> No
 
     Anchors go last because another engine's session, hours later, has nothing else to be compared with.
     """
-    sizes = {p: _size(p) for p in folder.iterdir() if p.is_dir() and not _being_written(p)}
+    sizes = {p: _size(p) for p in folder.iterdir() if p.is_dir() and not being_written(p)}
     for path in sorted(sizes, key=lambda p: (p.name.startswith("anchor-"), p.stat().st_mtime)):
         if sum(sizes.values()) > limit_bytes and path not in keep:
             remove(path)
@@ -182,7 +198,7 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
-def _being_written(path: Path) -> bool:
+def being_written(path: Path) -> bool:
     """Whether this is the unfinished folder of a process that still runs."""
     name, _, pid = path.name.rpartition(".part")
     return bool(name) and pid.isdigit() and psutil.pid_exists(int(pid))

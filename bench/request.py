@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import Field
+
 from bench.cell import Cell, Model, Scheme, Value, Weights, digest
 from bench.record import Condition, Machine, MemoryLimit, Prediction
 
@@ -40,8 +42,12 @@ class Request(Value):
     """What is left of the spending limit, None for no limit."""
     machine: Machine
     before: Condition
+    files: dict[str, str] = Field(default_factory=dict)
+    """Paths on this machine of what the settings name: `text`, `tasks`."""
     memory_limit: MemoryLimit | None = None
     """The limit it runs under; on a GPU the worker itself sets it."""
+    budget_s: float | None = None
+    """Seconds that the call's budget still holds as the worker starts, None without one."""
     cells: tuple[Asked, ...]
 
 

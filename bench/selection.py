@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -16,6 +16,7 @@ from bench import architecture, catalog, remote
 from bench.cell import MEMORY_LIMIT, Kind, Model, Objective, Precision, Weights, digest, slug
 from bench.engine import Backend
 from bench.errors import UserError
+from bench.extras import Extras
 from bench.own_model import own_model
 
 QUALITY = ("divergence", "quality")
@@ -49,8 +50,12 @@ class Selection:
     """Only what no settled record of this device and these versions answers."""
     force: bool = False
     """Try cells that are predicted not to fit."""
+    plain_scoring: bool = False
+    """Score every row by itself, computing again what rows share."""
     memory_limit_bytes: int | None = None
     """Hard limit of every process, None for none."""
+    extras: Extras = field(default_factory=Extras)
+    """What is asked of the suites beyond the profile."""
     tokens: int | None = None
     """Positions that the memory suite holds at its peak, None for the profile's own."""
 
@@ -147,6 +152,9 @@ def settings_of(
             settings["tasks"] = list(selection.tasks)
         if model.template:
             settings["template"] = model.template
+    if selection.plain_scoring and name == "quality":
+        settings["shared"] = False
+    settings |= selection.extras.settings(settings)
     if selection.tokens and name == "memory":
         profile = f"tokens-{selection.tokens}"
         settings |= context(selection.tokens)

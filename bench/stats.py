@@ -32,6 +32,11 @@ class Estimate:
         """Half the interval, for `value ± half`."""
         return (self.high - self.low) / 2 if self.low is not None and self.high is not None else None
 
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit: value and interval times a positive factor."""
+        low, high = self.low, self.high
+        return Estimate(self.value * factor, low and low * factor, high and high * factor)
+
 
 def median_estimate(samples: Sequence[float]) -> Estimate:
     """Median with the order-statistic interval of at least 95 % coverage.
@@ -39,14 +44,21 @@ def median_estimate(samples: Sequence[float]) -> Estimate:
     With fewer than six samples no pair of order statistics covers 95 %; then the whole range stands for it, and with
     one sample there is no interval. See Conover, Practical Nonparametric Statistics, 3.2.
     """
-    from scipy.stats import binom
-
     ordered = sorted(samples)
     n = len(ordered)
     if n == 1:
         return Estimate(ordered[0])
-    low = max(0, int(binom.ppf((1 - CONFIDENCE) / 2, n, 0.5)) - 1)
+    low = max(0, _binomial_quantile((1 - CONFIDENCE) / 2, n) - 1)
     return Estimate(median(ordered), ordered[low], ordered[n - 1 - low])
+
+
+def _binomial_quantile(share: float, n: int) -> int:
+    """The smallest k with P(X <= k) >= share for n fair coins; exact, and without SciPy, for workers time with it."""
+    k, below = 0, 1
+    while below < share * 2**n:
+        k += 1
+        below += math.comb(n, k)
+    return k
 
 
 def mean_estimate(samples: Sequence[float]) -> Estimate:
@@ -69,6 +81,37 @@ def clustered_mean(samples: Sequence[float], cluster: int) -> Estimate:
     return mean_estimate(means)
 
 
+def clustered_error(samples: Sequence[float], clusters: Sequence[int]) -> float:
+    """Standard error of a mean whose samples come in clusters: sqrt(G / (G - 1) sum_g (sum of residuals)^2) / n.
+
+    Infinite with one cluster. Liang and Zeger, Biometrika 73 (1986), with the usual correction for few clusters.
+    """
+    middle = mean(samples)
+    sums: dict[int, float] = {}
+    for sample, cluster in zip(samples, clusters, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + sample - middle
+    count = len(sums)
+    return math.sqrt(sum(s * s for s in sums.values()) * count / (count - 1)) / len(samples) if count > 1 else math.inf
+
+
+def design_effect(samples: Sequence[float], clusters: Sequence[int] | None) -> float:
+    """By how much clustering widens the squared interval of a mean: n / this is the effective number of samples.
+
+    Student's quantile for few clusters included; never below 1, and 1 without clusters or without any spread.
+    """
+    n = len(samples)
+    spread = stdev(samples) / math.sqrt(n) if n > 1 else 0.0
+    if not clusters or not spread:
+        return 1.0
+    from scipy.stats import t
+
+    count = len(set(clusters))
+    if count < 2:
+        return float(n)
+    wider = clustered_error(samples, clusters) / spread * float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) / Z
+    return min(float(n), max(1.0, wider**2))
+
+
 def quantile(samples: Sequence[float], share: float) -> float:
     """The sample quantile, linear between order statistics."""
     ordered = sorted(samples)
@@ -78,13 +121,16 @@ def quantile(samples: Sequence[float], share: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-def proportion(right: Sequence[float]) -> Estimate:
-    """Share of right items with the Wilson 95 % interval, honest at 0 and 1 too."""
-    from scipy.stats import binomtest
+def proportion(right: Sequence[float], clusters: Sequence[int] | None = None) -> Estimate:
+    """Share of right items with the Wilson 95 % interval, honest at 0 and 1 too.
 
-    successes, n = round(sum(right)), len(right)
-    interval = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
-    return Estimate(successes / n, float(interval.low), float(interval.high))
+    With clusters (subjects), the interval of as many independent items as these are worth.
+    """
+    share = mean(right)
+    n = len(right) / design_effect(right, clusters)
+    middle, below = share + Z * Z / (2 * n), 1 + Z * Z / n
+    half = Z * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n)) / below
+    return Estimate(share, max(0.0, middle / below - half), min(1.0, middle / below + half))
 
 
 def ratio_of_medians(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
@@ -121,6 +167,8 @@ class Paired:
     """Items right with the reference and wrong with this."""
     gained: int
     """Items wrong with the reference and right with this."""
+    items: int
+    """Pairs."""
     p_value: float
     """Exact McNemar test, mid-p; 1 where no item flipped."""
     verdict: Verdict
@@ -128,32 +176,51 @@ class Paired:
     """About how many more items would decide, None if decided or unknowable."""
     margin: float
     """The difference that still counts as equivalent."""
+    design: float = 1.0
+    """How many of these items are worth one independent item: above 1 where items come in clusters."""
+    holm_p: float | None = None
+    """The McNemar test's p after Holm over the tasks compared, None if it stands alone."""
 
 
-def paired(these: Sequence[float], reference: Sequence[float], chance: float) -> Paired:
+def paired(
+    these: Sequence[float],
+    reference: Sequence[float],
+    chance: float,
+    *,
+    margin: float = MARGIN,
+    clusters: Sequence[int] | None = None,
+) -> Paired:
     """Compare two models item by item.
 
-    Equivalent means that the 95 % interval of the difference lies within ± the margin, 1 % of what the reference
-    scores above chance; worse and better mean that it lies below or above zero and reaches beyond the margin. With
-    the reference within two standard errors of chance nothing can be lost, so nothing is measurable.
+    Equivalent means that the 95 % interval of the difference lies within ± the margin, that share of what the
+    reference scores above chance; worse and better mean that it lies below or above zero and reaches beyond the
+    margin. With the reference within two standard errors of chance nothing can be lost, so nothing is measurable.
+    Items of one cluster (a subject, a passage) are not independent: then the intervals are those of as many
+    independent items as these are worth. Raises ValueError where there is no pair.
     """
-    n = len(these)
     pairs = list(zip(these, reference, strict=True))
+    if not pairs:
+        raise ValueError("no item was answered by both")
+    n = len(pairs)
     lost = sum(new < old for new, old in pairs)
     gained = sum(new > old for new, old in pairs)
     share = mean(reference)
-    margin = MARGIN * (share - chance)
-    error = math.sqrt(max(share * (1 - share), 1e-12) / n)
-    estimate = paired_difference(lost, gained, n)
-    verdict = Verdict.NOT_MEASURABLE if share - chance < 2 * error else _verdict(estimate, margin)
+    width = margin * (share - chance)
+    worth = n / design_effect(reference, clusters)
+    error = math.sqrt(max(share * (1 - share), 1e-12) / worth)
+    design = design_effect([new - old for new, old in pairs], clusters)
+    estimate = paired_difference(lost / design, gained / design, n / design)
+    verdict = Verdict.NOT_MEASURABLE if share - chance < 2 * error else _verdict(estimate, width)
     return Paired(
         difference=estimate,
         lost=lost,
         gained=gained,
+        items=n,
         p_value=mcnemar(lost, gained),
         verdict=verdict,
-        more_items=_more_items(lost, gained, n, margin) if verdict is Verdict.UNDECIDED else None,
-        margin=margin,
+        more_items=more_items(lost, gained, n, width, design=design) if verdict is Verdict.UNDECIDED else None,
+        margin=width,
+        design=design,
     )
 
 
@@ -169,11 +236,18 @@ def _verdict(estimate: Estimate, margin: float) -> Verdict:
     return Verdict.UNDECIDED
 
 
-def _more_items(lost: int, gained: int, n: int, margin: float) -> int | None:
-    """About how many more items at the same rates would decide; None if a thousand times as many would not."""
+def more_items(lost: int, gained: int, n: int, margin: float, *, design: float = 1.0, family: int = 1) -> int | None:
+    """About how many more items at the same rates would decide; None if a thousand times as many would not.
+
+    In a family of several tasks a difference is decided when its McNemar p, times their number, is at most 5 %.
+    """
 
     def decided(times: float) -> bool:
-        return _verdict(paired_difference(lost * times, gained * times, n * times), margin) is not Verdict.UNDECIDED
+        share = times / design
+        verdict = _verdict(paired_difference(lost * share, gained * share, n * share), margin)
+        if verdict in {Verdict.WORSE, Verdict.BETTER}:
+            return family == 1 or mcnemar(round(lost * times), round(gained * times)) * family <= 1 - CONFIDENCE
+        return verdict is Verdict.EQUIVALENT
 
     enough = 2.0
     while not decided(enough):

@@ -19,6 +19,7 @@ from bench.cell import Cell
 from bench.engine import Engine, TextEngine
 from bench.errors import UserError
 from bench.instruments import Instruments, Reading
+from bench.journal import Journal
 from bench.record import Caveat, How, Measurement, Text, Unit
 
 PROFILES = ("smoke", "standard", "full")
@@ -55,8 +56,12 @@ class Answering:
     """One cell being answered: what every suite may use, and where it leaves what is not a measurement."""
 
     cell: Cell
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Paths on this machine of what the settings name by hash: `text`, `task:NAME`."""
     phase: Callable[[str, int, int], None] = lambda name, done, total: None
     """Tell the person waiting: what, how many done, of how many."""
+    spent: Callable[[], bool] = lambda: False
+    """Whether the budget of the call is spent: then nothing more is begun that the answer can do without."""
     caveats: list[Caveat] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
 
@@ -64,6 +69,11 @@ class Answering:
     def settings(self) -> Mapping[str, Any]:
         """The suite's flat settings for this profile."""
         return self.cell.settings
+
+    @property
+    def task_files(self) -> dict[str, str]:
+        """Files of the caller's own tasks, by name."""
+        return {name.removeprefix("task:"): path for name, path in self.files.items() if name.startswith("task:")}
 
     def keep_text(self, name: str, text: str, tokens: int) -> None:
         """Store a text the model produced, with its hash."""
@@ -87,6 +97,8 @@ class SuiteRun(Answering):
     """File with the fp32 distributions that rows of every engine are compared with, None if the suite needs none."""
     is_anchor: bool = False
     """Whether this cell writes that file."""
+    journal: Journal = field(default_factory=Journal)
+    """What an interrupted attempt at this very cell has already scored."""
 
 
 @dataclass(kw_only=True)

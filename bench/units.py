@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def human_bytes(count: float) -> str:
     """`1.5 GiB`: three significant digits in the largest binary unit that is at least one."""
@@ -23,6 +25,15 @@ def human_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def parse_seconds(text: str) -> float:
+    """`20min`, `90s`, `1.5h` or bare seconds. Raises ValueError."""
+    units = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if not found or found[2] not in units or float(found[1]) <= 0:
+        raise ValueError(text)
+    return float(found[1]) * units[found[2]]
 
 
 def significant(value: float, digits: int = 3) -> str:

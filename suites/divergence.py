@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far quantization moved the output distribution, against this model's own 16-bit row on this device.
 
-`windows` windows of `window_tokens` tokens of the project's probe text, taken from its registers in turn, are scored
-token by token in float32. The reference (same model, weights, backend and device at the reference scheme) leaves its
-full-vocabulary distributions in a cache of this machine; every other scheme is compared with them over the same
-tokens: KL(reference || this) in nats for each predicted token (`kld_nat`), whether the most probable token is the
-same (`same_top1`, per window), and the negative log-likelihood of the text under both (`nll_nat`,
-`reference_nll_nat`, per window), from which the ln perplexity ratio with its paired error comes on reading.
+`windows` windows of `window_tokens` tokens of the project's probe text, taken from its registers in turn (or of a text
+of the caller's, one after the other), are scored token by token in float32. The reference (same model, weights,
+backend and device at the reference scheme) leaves its full-vocabulary distributions in a cache of this machine; every
+other scheme is compared with them over the same tokens: KL(reference || this) in nats for each predicted token
+(`kld_nat`), by how much the probability of the true token changed (`true_token_change`, per token), whether the most
+probable token is the same (`same_top1`, per window), and the negative log-likelihood of the text under both
+(`nll_nat`, `reference_nll_nat`, per window), from which the ln perplexity ratio with its paired error comes on reading.
+
+The noise floor is measured where the reference is: its first windows are read again four at a time, and
+KL(one by one || together) is stored for each of them (`floor_nat`, mean over its tokens). A distance of that size is
+what another batch size does.
 
 One fp32 row of the model is the anchor of all engines (`bench.anchor`). It leaves its distributions too, and every
 other cell that finds them for the very same tokens stores its distance from them: KL(fp32 || this) for each token
@@ -18,19 +23,25 @@ A masked model is compared where tokens are blanked, each token but a window's f
 sequence-to-sequence model on the second half of each window, its encoder given the first.
 
 The cache holds 16-bit codes of p^(1/4), see `bench.reference`; what that costs is measured where the reference is
-written, as `store_error_nat`: the KL between the exact distributions and the stored ones.
+written, as `store_error_nat`: the KL between the exact distributions and the stored ones. A distance of less than a
+hundred times that gets a warning. Logits that are not finite end the cell.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from pydantic import JsonValue
+
 from bench.anchor import NotPaired, about, label, open_anchor
+from bench.engine import NotFinite
 from bench.record import Caveat, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
-from suites import probe
+from suites import floor, probe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,12 +49,15 @@ if TYPE_CHECKING:
 
     from bench.reference import Reader, Writer
 
-VERSION = 1
-PROFILES = {
-    "smoke": {"windows": 6, "window_tokens": 64},
-    "standard": {"windows": 18, "window_tokens": 256},
-    "full": {"windows": 96, "window_tokens": 256},
+VERSION = 2
+TEXT: dict[str, JsonValue] = {"text": "probe", "text_sha256": probe.text_sha256()}
+PROFILES: dict[str, dict[str, JsonValue]] = {
+    "smoke": {"windows": 6, "window_tokens": 64, **TEXT},
+    "standard": {"windows": 18, "window_tokens": 256, **TEXT},
+    "full": {"windows": 96, "window_tokens": 256, **TEXT},
 }
+STORE_SHARE = 0.01
+"""A distance of which the store's own error is more than this share is marked."""
 
 
 class MissingReference(Exception):
@@ -58,14 +72,14 @@ def work(settings: Mapping[str, Any]) -> Work:
 def measure(run: SuiteRun) -> list[Measurement]:
     """Write the reference if this is it, else compare with it."""
     assert run.reference is not None
-    engine, length = run.engine, run.settings["window_tokens"]
-    windows = probe.windows(engine.encode, run.settings["windows"], length)
+    length = run.settings["window_tokens"]
+    windows = _windows(run)
     run.caveats += probe.tokenizer_caveats(run)
     predicted = length // 2 if run.settings.get("objective") == "seq2seq" else length - 1
     labels = {
         "window_tokens": predicted,
         "registers": [register for register, _ in windows],
-        "text_sha256": probe.text_sha256(),
+        "text_sha256": run.settings["text_sha256"],
         "reference": run.reference.name,
     }
     tokens = [window for _, window in windows]
@@ -75,6 +89,30 @@ def measure(run: SuiteRun) -> list[Measurement]:
 def _targets(windows: list[list[int]], labels: dict[str, Any]) -> list[list[int]]:
     """Of each window the tokens that are predicted, and the one before them."""
     return [window[-labels["window_tokens"] - 1 :] for window in windows]
+
+
+def _windows(run: SuiteRun) -> list[tuple[str, list[int]]]:
+    count, length = run.settings["windows"], run.settings["window_tokens"]
+    if run.settings["text"] == "probe":
+        return probe.windows(run.engine.encode, count, length)
+    return probe.file_windows(
+        Path(run.files["text"]), run.settings["text_sha256"], run.engine.encode, count=count, length=length
+    )
+
+
+def _log_probs(run: SuiteRun, index: int, window: list[int]) -> NDArray[np.float32]:
+    """Of one window. Raises NotFinite."""
+    import numpy as np
+
+    found = run.engine.log_probs(window)
+    wrong = np.flatnonzero(~np.isfinite(found).all(axis=-1))
+    if len(wrong):
+        cell = run.cell
+        raise NotFinite(
+            f"NaN or infinite logits at {cell.precision} ({cell.scheme}): window {index + 1}, token {wrong[0] + 1},"
+            f" and {len(wrong)} of its {len(found)} positions"
+        )
+    return found
 
 
 class Distances:
@@ -87,14 +125,22 @@ class Distances:
         self.top1: list[float] = []
         """Share of the same most probable token, of each window."""
 
-    def add(self, index: int, log_probs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compare the distributions of window `index`; returns the stored ones."""
-        from bench.reference import kl_divergence
-
-        stored = self.reader.log_probs(index)
-        self.kld += kl_divergence(stored, log_probs).tolist()
+    def add(self, index: int, log_probs: NDArray[np.float32]) -> None:
+        """Compare the distributions of window `index`."""
+        self.kld += self.reader.kl_divergence(index, log_probs).tolist()
         self.top1.append(float((log_probs.argmax(axis=-1) == self.reader.top1(index)).mean()))
-        return stored
+
+    def warn(self, run: SuiteRun, of: str) -> None:
+        """Mark a distance that the stored reference is too coarse for."""
+        distance, error = abs(mean(self.kld)), self.reader.error_nat
+        if distance and error > STORE_SHARE * distance:
+            run.caveats.append(
+                Caveat(
+                    kind="store_error",
+                    text=f"KL from the {of} is {distance:.2g} nats, what storing that row costs {error:.2g}",
+                    advice="read it as an upper bound: it is within a hundred times the stored reference's own error",
+                )
+            )
 
     def measurements(self, prefix: str, method: str, labels: dict[str, Any]) -> list[Measurement]:
         """Both, as stored."""
@@ -105,30 +151,32 @@ class Distances:
 
 
 def _write(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> list[Measurement]:
-    from bench.reference import Writer, kl_divergence, negative_log_likelihood
+    from bench.reference import Writer, negative_log_likelihood
 
     assert run.reference is not None
     targets = _targets(windows, labels)
     anchor = _anchor(run, targets)
-    nll, error = [], []
+    nll = []
     keep = [run.anchor] if run.anchor else []
     with Writer(run.reference, targets, run.engine.vocabulary, keep=keep) as writer:
         for index, window in enumerate(windows):
             run.phase("window", index, len(windows))
-            exact = run.engine.log_probs(window)
-            stored = writer.add(exact)
+            exact = _log_probs(run, index, window)
+            writer.add(exact)
             nll.append(float(negative_log_likelihood(exact, targets[index]).mean()))
-            error.append(float(abs(kl_divergence(exact, stored)).mean()))
             if anchor:
                 anchor.add(index, exact)
     return [
         measured("nll_nat", Unit.NAT, nll, counter="float32 log-softmax", labels=labels),
-        measured("store_error_nat", Unit.NAT, error, digits=4, counter="KL(exact || stored)", labels=labels),
-        *_from_anchor(anchor, labels),
+        measured("store_error_nat", Unit.NAT, writer.error, digits=4, counter="KL(exact || stored)", labels=labels),
+        *floor.measure(run, windows, labels),
+        *_from_anchor(run, anchor, labels),
     ]
 
 
 def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> list[Measurement]:
+    import numpy as np
+
     from bench.reference import Reader, kl_divergence, negative_log_likelihood
 
     assert run.reference is not None
@@ -138,20 +186,26 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
     own, anchor = Distances(Reader(run.reference, targets)), _anchor(run, targets)
     nll, reference_nll = [], []
     back: list[float] = []
+    change: list[float] = []
     with _anchor_writer(run, targets) as writer:
         for index, window in enumerate(windows):
             run.phase("window", index, len(windows))
-            log_probs = run.engine.log_probs(window)
-            stored = own.add(index, log_probs)
-            nll.append(float(negative_log_likelihood(log_probs, targets[index]).mean()))
-            reference_nll.append(float(own.reader.nll(index).mean()))
+            log_probs = _log_probs(run, index, window)
+            own.add(index, log_probs)
+            this, theirs = negative_log_likelihood(log_probs, targets[index]), own.reader.nll(index)
+            nll.append(float(this.mean()))
+            reference_nll.append(float(theirs.mean()))
+            change += (np.exp(-this) - np.exp(-theirs)).tolist()
             if anchor:
                 anchor.add(index, log_probs)
             if writer:
                 writer.add(log_probs)
-                back += kl_divergence(log_probs, stored).tolist()
+                back += kl_divergence(log_probs, own.reader.log_probs(index)).tolist()
+    own.warn(run, "16-bit row")
     found = own.measurements("", "KL(reference || this), full vocabulary, float32", labels)
+    method = "p(this) - p(reference) of the text's next token"
     found += [
+        measured("true_token_change", Unit.FRACTION, change, digits=4, counter=method, labels=labels),
         measured("nll_nat", Unit.NAT, nll, counter="float32 log-softmax", labels=labels),
         measured("reference_nll_nat", Unit.NAT, reference_nll, counter="float32 log-softmax", labels=labels),
     ]
@@ -159,7 +213,7 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
         named = {**labels, "anchor": label(about(run.cell, run.engine.provenance))}
         method = "KL(this || reference), full vocabulary, float32"
         found.append(measured("anchor_reference_kld_nat", Unit.NAT, back, digits=4, counter=method, labels=named))
-    return found + _from_anchor(anchor, labels)
+    return found + _from_anchor(run, anchor, labels)
 
 
 def _anchor(run: SuiteRun, windows: list[list[int]]) -> Distances | None:
@@ -194,8 +248,9 @@ def _anchor_writer(run: SuiteRun, windows: list[list[int]]) -> Iterator[Writer |
         yield writer
 
 
-def _from_anchor(anchor: Distances | None, labels: dict[str, Any]) -> list[Measurement]:
+def _from_anchor(run: SuiteRun, anchor: Distances | None, labels: dict[str, Any]) -> list[Measurement]:
     if anchor is None:
         return []
+    anchor.warn(run, "fp32 row")
     named = {**labels, "anchor": label(anchor.reader.about)}
     return anchor.measurements("anchor_", "KL(fp32 || this), full vocabulary, float32", named)

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.cell import Weights
+from bench.errors import UserError
 from bench.record import Caveat
 from bench.suite import SuiteRun
 
+MIN_WINDOWS = 2
+"""Fewer have no interval."""
 FOLDER = Path(__file__).parent / "data" / "probe"
 REGISTERS = ("encyclopaedic", "dialogue", "instructions", "code", "arithmetic", "chinese")
 
@@ -39,6 +42,25 @@ def windows(encode: Callable[[str], list[int]], count: int, length: int) -> list
             window = tokens[register][start : start + length]
             if len(window) == length and len(found) < count:
                 found.append((register, window))
+    return found
+
+
+def file_windows(
+    path: Path, sha256: str, encode: Callable[[str], list[int]], *, count: int, length: int
+) -> list[tuple[str, list[int]]]:
+    """`count` windows of `length` tokens of a text file, one after the other, as (`text`, tokens).
+
+    Raises UserError when the file is no longer the text of that hash, or gives fewer than two windows.
+    """
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest()[:12] != sha256:
+        raise UserError(f"{path.name} has changed since the run was planned", "start the run again")
+    tokens = encode(data.decode("utf-8")[: count * length * 32])
+    found = [("text", tokens[start : start + length]) for start in range(0, len(tokens) - length + 1, length)][:count]
+    if len(found) < MIN_WINDOWS:
+        raise UserError(
+            f"{path.name} gives {len(found)} windows of {length} tokens", f"give at least {MIN_WINDOWS * length} tokens"
+        )
     return found
 
 

@@ -20,8 +20,10 @@ from lm_eval.api.instance import Instance  # noqa: E402
 from bench.backends import fake  # noqa: E402
 from bench.cell import Weights  # noqa: E402
 from bench.engine import LoadRequest, Unsupported  # noqa: E402
-from bench.lm import TASKS, EngineLM, chosen_items, evaluate, offline_tasks  # noqa: E402
-from suites.quality import OFFLINE  # noqa: E402
+from bench.journal import Journal  # noqa: E402
+from bench.lm import EngineLM, chosen_items, evaluate  # noqa: E402
+from bench.tasks import TASKS, offline_tasks  # noqa: E402
+from suites.quality import OFFLINE, OWN  # noqa: E402
 from suites.served.quality import GENERATED  # noqa: E402
 
 Z = -(37 * np.arange(257) % 251) / 40
@@ -194,6 +196,21 @@ def test_generation_has_a_limit_of_its_own():
     assert len(generated("x" * 999, {})[0]) == 256
 
 
+def test_a_journal_gives_back_the_answer_and_what_is_known_of_it(tmp_path):
+    """A cell taken up again has the text, its tokens and that its prompt was cut, and asks the engine for nothing."""
+
+    def ask_again(answer):
+        engine = load(Scripted)
+        engine.answer = answer
+        made = EngineLM(engine, 10, lambda finished, total: None, journal=Journal(tmp_path / "cell"))
+        request = ask("generate_until", "abcdefghijklmnop", {"max_gen_toks": 4})
+        return made.generate_until([request]), made.answers, made.truncated
+
+    first = ask_again(b"yes")
+    assert first[0] == ["yes"] and len(first[1]) == len(first[2]) == 1
+    assert ask_again(b"never asked for") == first
+
+
 def test_the_prompt_leaves_room_for_the_answer():
     """A long prompt is cut from the left so that prompt and answer fit together."""
     _, engine = generated("x", {"max_gen_toks": 4}, context="abcdefghijklmnop", max_length=10)
@@ -262,7 +279,7 @@ def test_chance_is_what_the_choices_make_it(task):
 
 def test_offline_tasks_are_the_quality_suites():
     """Every task file is measured by default, here or of a served model, and every default has a file."""
-    assert sorted(offline_tasks()) == sorted([*OFFLINE, *GENERATED])
+    assert sorted(offline_tasks()) == sorted([*OWN, *GENERATED])
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +301,9 @@ def test_an_offline_task_loads_through_lm_eval(results, task):
     assert set(found.metrics["acc"]) <= {0.0, 1.0}
     assert (found.version, found.chance) == (1, offline_tasks()[task]["metadata"]["chance"])
     assert len(found.digest) == 12
-    assert found.labels() == {"task": task, "version": 1, "digest": found.digest, "chance": found.chance}
+    labels = {"task": task, "version": 1, "digest": found.digest, "chance": found.chance}
+    assert found.labels() == labels | {"item_hashes": found.hashes, "documents": found.documents}
+    assert len(found.hashes) == 12 * 10
 
 
 def test_the_digest_tells_other_items_apart(results):

@@ -55,6 +55,14 @@ def settled_by(cell: Cell, ending: Ending = Ending.OK, **versions: str) -> Recor
     return make_record(cell, versions=found) if ending is Ending.OK else failed(cell, ending, versions=found)
 
 
+def test_plain_scoring_is_another_question_of_the_quality_suite_alone() -> None:
+    """Its cells say so and have keys of their own; other suites score nothing and stay what they are."""
+    shared, apart = plan().cells, plan(plain_scoring=True).cells
+    changed = [(old, new) for old, new in zip(shared, apart, strict=True) if old.cell.key != new.cell.key]
+    assert {new.cell.suite for _, new in changed} == {"quality"} and len(changed) == 3
+    assert all(new.cell.settings == {**old.cell.settings, "shared": False} for old, new in changed)
+
+
 def test_without_arguments_the_default_model_is_asked_everything() -> None:
     """Four precisions times four suites, the reference precision first, each load's suites in their order."""
     made = make_plan(Selection(), read_catalog(), MACHINE)

@@ -60,7 +60,29 @@ def count(model: Any) -> Census:
         kernels=dict(kernels),
         left_out=tuple(left_out),
         grid_share=None if quantizing else grid_share(dense),
+        embedding_bytes=_looked_up(model, head),
+        compute=_compute(model, head),
     )
+
+
+def _looked_up(model: Any, head: nn.Module | None) -> int:
+    """Bytes of the embedding tables that no head shares."""
+    tables = {m.weight.data_ptr(): m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
+    if head is not None:
+        tables.pop(head.weight.data_ptr(), None)
+    return sum(table.numel() * table.element_size() for table in tables.values())
+
+
+def _compute(model: Any, head: nn.Module | None) -> str | None:
+    """The type most linear layers multiply in: what bitsandbytes was told, or the weight's own."""
+    kinds: Counter[str] = Counter()
+    for module in model.modules():
+        if not _is_linear(module) or module is head:
+            continue
+        told = getattr(module, "compute_dtype", None)
+        kinds["int8" if type(module).__name__ == "Linear8bitLt" else _dtype_name(told or module.weight.dtype)] += 1
+    name = kinds.most_common(1)[0][0] if kinds else ""
+    return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "int8": "int8"}.get(name)
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -104,7 +126,11 @@ def _parts(module: nn.Module, name: str, tensor: torch.Tensor) -> Iterator[tuple
 
 
 def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+    return _dtype_name(tensor.dtype)
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _new(tensor: torch.Tensor, seen: set[int]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,6 +68,7 @@ class TorchEngine:
     def __init__(self, request: LoadRequest, loaded: Loaded) -> None:
         self.device = request.device
         self.model, self.tokenizer, self.provenance = loaded.model, loaded.tokenizer, loaded.provenance
+        self.plain_scoring = request.plain_scoring
         config = self.model.config.get_text_config()
         self.vocabulary = int(config.vocab_size)
         self.context_length = int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
@@ -110,6 +111,17 @@ class TorchEngine:
         """Token ids of equally long rows on the model's device."""
         return torch.tensor([list(row) for row in rows], dtype=torch.long, device=self.model.device)
 
+    @property
+    def chat_template(self) -> str | None:
+        """The tokenizer's own, None if it has none."""
+        template: str | None = self.tokenizer.chat_template
+        return template
+
+    def chat(self, messages: Sequence[Mapping[str, str]], *, answer: bool) -> str:
+        """A conversation as the tokenizer's template writes it."""
+        options = {"add_generation_prompt": answer, "continue_final_message": not answer}
+        return str(self.tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, **options))
+
     def padded(self, rows: Sequence[Sequence[int]], length: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows filled up on the right, and the mask that tells tokens from filling."""
         length = max(map(len, rows)) if length is None else length
@@ -151,7 +163,7 @@ def log_likelihood(logits: torch.Tensor, wanted: Sequence[int]) -> tuple[list[fl
     """Log-probability (nats, float32) of each wanted token under its row of logits, and whether all were likeliest."""
     logits = logits.float()
     tokens = torch.tensor(wanted, device=logits.device)
-    chosen: list[float] = (logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
+    chosen: list[float] = torch.log_softmax(logits, -1).gather(-1, tokens[:, None])[:, 0].tolist()
     return chosen, bool((logits.argmax(-1) == tokens).all())
 
 

@@ -48,6 +48,7 @@ def measure(run: TextRun) -> list[Measurement]:
         tasks=run.settings["tasks"],
         items=run.settings["items"],
         done=lambda done, total: run.phase("request", done, total),
+        files=run.task_files,
     )
     for task, reason in found.not_applicable.items():
         run.caveats.append(Caveat(kind="not_applicable", text=f"{task}: {reason}", advice="name a generated task"))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the generated task sets: grammar, arithmetic and reading.
+"""Write the generated task sets: grammar, arithmetic, reading and answers.
 
-Why a script: these three sets must be original and their answers certain, so
+Why a script: these sets must be original and their answers certain, so
 each item is put together from hand-written word lists and rules instead of
 being collected. The seeds are fixed and nothing but the standard library is
 used, so every run writes the same bytes. The facts and the Chinese cloze items
@@ -18,7 +18,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from suites.tasks import make_arithmetic, make_grammar, make_reading
+from suites.tasks import make_answers, make_arithmetic, make_grammar, make_reading
 
 Item = tuple[str, str, list[str]]
 """Group, context, and the choices with the right one first."""
@@ -57,7 +57,11 @@ def rows(prefix: str, items: list[Item], rng: random.Random) -> list[dict[str, o
 def write(name: str, prefix: str, build: Callable[[random.Random], list[Item]], seed: int) -> int:
     """Build one set and write it as JSON lines; returns the number of items."""
     rng = random.Random(seed)
-    made = rows(prefix, build(rng), rng)
+    return save(name, rows(prefix, build(rng), rng))
+
+
+def save(name: str, made: list[dict[str, object]]) -> int:
+    """Write items as JSON lines; returns their number."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made)
     DATA.mkdir(exist_ok=True)
     (DATA / f"{name}.jsonl").write_bytes(text.encode("utf-8"))
@@ -72,6 +76,8 @@ def main() -> None:
         ("bench_reading_en", "reading", make_reading.build, 20250103),
     ):
         print(f"{name}: {write(name, prefix, build, seed)} items")
+    answers = make_answers.build(random.Random(20250104))
+    print(f"bench_answers_en: {save('bench_answers_en', answers)} items")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands under a table of rows: the columns' definitions, the noise floors, the warnings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import suites
+from bench.cell import REFERENCE
+from bench.table import Row
+from bench.units import significant
+
+
+def footnotes(rows: Sequence[Row]) -> list[str]:
+    """Definitions of the columns, one sentence each, and the warnings of these rows."""
+    lines = [
+        "± is half of the 95 % interval. Memory is above the process before loading; peak is while generating.",
+        "peak memory = weights, metadata among them, + KV + workspace + runtime + unexplained; peak in load is apart.",
+        "prefill: prompt tokens / s to the first logits; decode: (tokens - 1) / s from first to last token; batch 1.",
+        "KL: mean KL(16-bit reference || this) per token, in nats, of this very model on this device.",
+        "KL to fp32: KL(fp32 || this), the fp32 row being the same for all engines: `bench compare --across backend`.",
+        "accuracy: mean over the tasks; the same items at every precision. Compare rows with `bench compare`.",
+    ]
+    lines += _floors(rows)
+    seen: dict[str, list[str]] = {}
+    for row in rows:
+        for suite in suites.ORDER:
+            for caveat in row.records[suite].warnings if suite in row.records else ():
+                where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", [])
+                label = f"{row.name} {row.precision}"
+                if label not in where:
+                    where.append(label)
+    return lines + [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
+
+
+def _floors(rows: Sequence[Row]) -> list[str]:
+    """What no distance can be told from: the 16-bit row against itself in other batches, and how far fp32 is."""
+    lines = []
+    for row in rows:
+        found = row.figures() if row.precision == REFERENCE else {}
+        if "kld_floor" in found:
+            line = (
+                f"noise floor, {row.name} ({row.backend} {row.scheme}): KL {significant(found['kld_floor'].value, 2)}"
+            )
+            line += " against itself in batches of 4"
+            if "kld_fp32_mean" in found:
+                line += f", {significant(found['kld_fp32_mean'].value, 2)} from fp32"
+            lines.append(line)
+    return lines

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which records of two rows are compared: pairs are looked for, refused with a reason, and made item by item."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from builders import make_cell, make_record, memory_samples, quality_samples, sample, speed_samples
+
+from bench.answers import drift_table, drifts
+from bench.cell import Weights
+from bench.compare import compare, task_table
+from bench.record import Record, Text, Unit
+from bench.stats import Verdict
+from bench.table import newest
+from bench.worth import flat_worth, per_byte, worth_table
+
+
+def hashed(items: range) -> str:
+    return "".join(f"{item:010x}" for item in items)
+
+
+def quality(precision: str, items: range, right: int, profile: str, **labels: Any) -> Record:
+    """The first `right` of these items right; hashes by item."""
+    values = [1.0 if item < right else 0.0 for item in items]
+    told = {"task": "t", "digest": f"{items}", "chance": 0.25, "item_hashes": hashed(items), **labels}
+    cell = make_cell("quality", precision, profile=profile)
+    settings = {**cell.settings, "items": len(items)}
+    return make_record(
+        cell.model_copy(update={"settings": settings}), measurements=(sample("acc", values, Unit.FRACTION, **told),)
+    )
+
+
+def only(records: list[Record]) -> Any:
+    found, alone = compare(newest(records))
+    assert alone == []
+    (one,) = found
+    return one
+
+
+def test_records_of_different_sizes_are_paired_by_the_items_they_share() -> None:
+    """300 items of one and 100 of the other are 100 pairs, in the right order."""
+    found = only([quality("fp16", range(300), 200, "full"), quality("int8", range(0, 300, 3), 150, "standard")])
+    (task,) = found.tasks
+    assert task.reason == ""
+    assert (task.result.items, task.result.lost, task.result.gained) == (100, 17, 0)  # items 150, 153 … 198
+
+
+def test_an_older_record_is_taken_where_it_has_more_pairs() -> None:
+    """The largest profile of one row answers few of the other's items; an older record of it answers all."""
+    records = [
+        quality("fp16", range(1000, 1300), 0, "full"),
+        quality("fp16", range(100), 80, "smoke"),
+        quality("int8", range(100), 60, "smoke"),
+    ]
+    (task,) = only(records).tasks
+    assert (task.result.items, task.result.lost) == (100, 20)
+
+
+def test_no_item_in_common_is_a_reason() -> None:
+    """Neither a verdict nor an error: which question each answered is said."""
+    (task,) = only([quality("fp16", range(100), 80, "full"), quality("int8", range(200, 300), 60, "full")]).tasks
+    assert task.result is None
+    assert task.reason.startswith("different items or prompts, none in common")
+
+
+def test_other_prompts_over_the_same_documents_are_told_from_other_items() -> None:
+    """What differs is named."""
+    base = quality("fp16", range(100), 80, "full", documents="d", digest="a")
+    this = quality("int8", range(100), 80, "full", documents="d", digest="b", item_hashes=hashed(range(100, 200)))
+    assert only([base, this]).tasks[0].reason.startswith("different prompts over the same items")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"max_length": 512}, "different max_length: 512 against 2048"),
+        ({"chat_template": True}, "different chat_template"),
+    ],
+)
+def test_settings_that_change_the_question_forbid_pairs(setting: dict[str, Any], words: str) -> None:
+    """How much is asked may differ, how it is asked may not."""
+    this = quality("int8", range(100), 80, "full")
+    cell = this.cell.model_copy(update={"settings": {**this.cell.settings, **setting}})
+    found = only([quality("fp16", range(100), 80, "full"), this.model_copy(update={"cell": cell})])
+    assert found.tasks[0].reason.startswith(words)
+
+
+def test_all_tasks_together_are_one_line_and_the_margin_can_be_set() -> None:
+    """Recovery over both tasks; at a margin of half the score nothing is worse, at 1 % it is."""
+    answers = {"a": [1.0] * 160 + [0.0] * 40, "b": [1.0] * 180 + [0.0] * 20}
+    lost = {"a": [0.0] * 20 + [1.0] * 140 + [0.0] * 40, "b": [0.0] * 18 + [1.0] * 162 + [0.0] * 20}
+    records = [
+        make_record(make_cell("quality", p), measurements=quality_samples(a))
+        for p, a in (("fp16", answers), ("int8", lost))
+    ]
+    strict, _ = compare(newest(records))
+    loose, _ = compare(newest(records), margin=0.5)
+    assert strict[0].recovery is not None and loose[0].recovery is not None
+    assert strict[0].recovery.share.value == pytest.approx(1 - (0.1 + 0.09) / (0.3 + 0.4))
+    assert (strict[0].recovery.verdict, loose[0].recovery.verdict) == (Verdict.WORSE, Verdict.EQUIVALENT)
+    assert {task.result.verdict for task in loose[0].tasks if task.result} == {Verdict.EQUIVALENT}
+    last = task_table(strict).rows[-1]
+    assert last[2:4] == ["all tasks", "worse"]
+    assert last[4].startswith("72.9% ±")
+    assert last[5:8] == ["38", "0", "400"]
+
+
+def generated(precision: str, tokens: list[float], empty: list[float], loop: list[float], text: str) -> list[Record]:
+    told = {"task": "g", "digest": "d"}
+    measurements = (
+        sample("exact_match", [1.0] * len(tokens), Unit.FRACTION, chance=0.0, **told),
+        sample("answer_tokens", tokens, Unit.TOKEN, **told),
+        sample("answer_empty", empty, Unit.FRACTION, **told),
+        sample("answer_loop", loop, Unit.FRACTION, **told),
+        sample("answer_cut", [0.0] * len(tokens), Unit.FRACTION, **told),
+    )
+    kept = Text(name="generated", text=text, sha256="0", tokens=32)
+    return [
+        make_record(make_cell("quality", precision), measurements=measurements),
+        make_record(make_cell("throughput", precision), measurements=speed_samples(), texts=(kept,)),
+    ]
+
+
+def test_a_model_that_rambles_is_seen() -> None:
+    """Longer, empty and looping answers stand beside the reference's, and the text of the throughput suite."""
+    base = generated("fp16", [4.0, 6.0], [0.0, 0.0], [0.0, 0.0], " ".join(map(str, range(32))))
+    this = generated("int8", [24.0, 0.0], [0.0, 1.0], [0.9, 0.0], "the same " * 16)
+    found, _ = compare(newest([*base, *this]))
+    task, text = drifts(found[0])
+    assert task.length is not None and task.length.value == 7.0
+    assert (task.reference_tokens, task.empty, task.looping) == (5.0, (1, 0), (1, 0))
+    assert (text.task, text.length, text.looping) == ("throughput text", None, (1, 0))
+    assert [row[2:5] for row in drift_table(found).rows] == [["g", "2", "5.0"], ["throughput text", "1", "32.0"]]
+
+
+def test_a_larger_model_at_four_bits_stands_beside_a_smaller_one_at_sixteen() -> None:
+    """By bytes, each row against the best that needs no more, over the same items."""
+
+    def row(model: str, precision: str, weights: int, right: int) -> list[Record]:
+        cell = {"model": model}
+        return [
+            make_record(make_cell("memory", precision, **cell), measurements=memory_samples(weights=weights)),
+            make_record(
+                make_cell("quality", precision, **cell),
+                measurements=quality_samples({"t": [1.0] * right + [0.0] * (400 - right)}, chance=0.25),
+            ),
+        ]
+
+    records = [
+        *row("small", "fp16", 2**30, 200),
+        *row("large", "int4", 2**30 + 1, 300),
+        *row("large", "fp16", 2**32, 301),
+    ]
+    lonely = make_record(make_cell("memory", "fp16", model="lonely"), measurements=memory_samples())
+    ((device, ranked),), alone = per_byte(newest([*records, lonely]), margin=0.05)
+    assert device == "cpu-test"
+    assert [(item.row.model, item.row.precision) for item in ranked] == [
+        ("small", "fp16"), ("large", "int4"), ("large", "fp16"),
+    ]  # fmt: skip
+    assert ranked[0].score == pytest.approx((0.5 - 0.25) / 0.75)
+    assert ranked[0].per_gib == pytest.approx(ranked[0].score)
+    second, third = ranked[1].share, ranked[2].share
+    assert second is not None and second.share.value == pytest.approx(2.0) and second.verdict is Verdict.BETTER
+    assert third is not None and third.verdict is Verdict.EQUIVALENT
+    assert ranked[2].against is ranked[1].row
+    assert alone == ["lonely fp16: no quality record"]
+    assert worth_table(ranked).rows[1][5].startswith("small fp16: 200.0% ±")
+    assert [flat["verdict"] for flat in flat_worth(ranked)] == [None, "better", "equivalent"]
+
+
+def test_random_weights_have_no_score() -> None:
+    """Whatever their records say."""
+    where = {"backend": "transformers", "weights": Weights.RANDOM}
+    records = [make_record(make_cell(suite, **where)) for suite in ("memory", "quality")]
+    assert per_byte(newest(records)) == ([], ["tiny fp16: random weights have no score"])
