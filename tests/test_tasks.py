@@ -150,7 +150,7 @@ def test_items_longer_than_the_context_are_cut_and_counted(folder):
     cell = make_cell("quality", settings={"tasks": names, "items": 9, "max_length": 64})
     run = SimpleNamespace(
         cell=cell, engine=load(), settings=cell.settings, caveats=[], phase=lambda *_: None,
-        task_files=files,
+        task_files=files, journal=None,
     )  # fmt: skip
     (acc,) = quality.measure(run)
     assert acc.labels["truncated"] == 1
@@ -168,7 +168,7 @@ def test_logits_that_are_not_finite_name_the_item_and_the_precision(folder, name
     engine.unigram[ord("v")] = math.nan  # "vier", a choice of the third item
     run = SimpleNamespace(
         cell=cell, engine=engine, settings=cell.settings, caveats=[], phase=lambda *_: None,
-        task_files=files,
+        task_files=files, journal=None,
     )  # fmt: skip
     with pytest.raises(NotFinite, match=rf"logits: task {name}, item 2, and 1 of \d requests, at int8 \(fake-int8\)"):
         quality.measure(run)
