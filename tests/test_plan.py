@@ -14,13 +14,14 @@ from builders import failed, make_cell, make_machine, make_model, make_record, m
 
 from bench.backends import transformers
 from bench.catalog import DEFAULT_MODEL, read_catalog
-from bench.cell import Cell, Kind, Precision, Weights, slug
+from bench.cell import Cell, Kind, Precision, Weights
 from bench.engine import backend
 from bench.errors import UserError
 from bench.machine import installed
 from bench.plan import Plan, has_reference, make_plan
 from bench.record import Ending, Provenance, Record
 from bench.selection import Selection, chosen_models
+from bench.units import slug
 from bench.worker import Worker
 
 MACHINE = make_machine()
