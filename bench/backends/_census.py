@@ -68,19 +68,21 @@ def count(model: Any) -> Census:
 def _looked_up(model: Any, head: nn.Module | None) -> int:
     """Bytes of the embedding tables that no head shares."""
     tables = {m.weight.data_ptr(): m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
-    if head is not None:
-        tables.pop(head.weight.data_ptr(), None)
+    weight = getattr(head, "weight", None)
+    if weight is not None:
+        tables.pop(weight.data_ptr(), None)
     return sum(table.numel() * table.element_size() for table in tables.values())
 
 
 def _compute(model: Any, head: nn.Module | None) -> str | None:
-    """The type most linear layers multiply in: what bitsandbytes was told, or the weight's own."""
+    """The type most linear layers multiply in: what bitsandbytes was told, the weight's own, or its scales'."""
     kinds: Counter[str] = Counter()
     for module in model.modules():
         if not _is_linear(module) or module is head:
             continue
         told = getattr(module, "compute_dtype", None)
-        kinds["int8" if type(module).__name__ == "Linear8bitLt" else _dtype_name(told or module.weight.dtype)] += 1
+        own = module.scales if _packed.is_packed(module) else module.weight  # packed integers unpack into the scales'
+        kinds["int8" if type(module).__name__ == "Linear8bitLt" else _dtype_name(told or own.dtype)] += 1
     name = kinds.most_common(1)[0][0] if kinds else ""
     return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "int8": "int8"}.get(name)
 
