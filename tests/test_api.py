@@ -530,7 +530,7 @@ def test_a_real_server_is_measured(llama_server: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = records(tmp_path / "results")
     speed = found["throughput"]
-    assert {w.kind for w in speed.warnings} - {"busy_machine"} == {"tokens_not_counted"}
+    assert {w.kind for w in speed.warnings} - {"busy_machine", "other_processes"} == {"tokens_not_counted"}
     gaps, pieces = speed.measurement("piece_gap_s"), speed.measurement("pieces")
     assert gaps is not None and pieces is not None
     assert pieces.values == (16, 16) and len(gaps.values) == 30

@@ -174,7 +174,8 @@ def test_a_masked_model_s_distributions_blank_every_eighth_token(folders):
 
 def run_of(engine, suite, objective, tmp_path, **settings):
     """One cell of a tiny engine, to be answered by a real suite."""
-    cell = make_cell(suite).model_copy(update={"settings": settings | {"objective": objective}})
+    cell = make_cell(suite)
+    cell = cell.model_copy(update={"settings": {**cell.settings, **settings, "objective": objective}})
     zero = Reading(total_bytes=0)
     loading = Loading(seconds=1.0, baseline=zero, peak=zero, ready=zero, loaded=zero)
     return SuiteRun(
@@ -235,12 +236,12 @@ def test_tasks_that_mean_nothing_for_an_objective_are_left_out_with_the_reason(
     folders, monkeypatch, kind, output_type, reason
 ):
     """A task of another kind is left out; alone, it is the reason why the cell is unsupported."""
-    import bench.lm
+    import bench.tasks
 
-    offline = bench.lm.offline_tasks()
+    offline = bench.tasks.offline_tasks()
     other = {**offline["bench_facts_en"], "task": "other", "output_type": output_type}
     other = {key: value for key, value in other.items() if key not in {"doc_to_choice", "metric_list"}}
-    monkeypatch.setattr(bench.lm, "offline_tasks", lambda: {**offline, "other": other})
+    monkeypatch.setattr(bench.tasks, "offline_tasks", lambda: {**offline, "other": other})
     engine = BACKEND.load(asked(kind, "fp32", folders(kind)))
     frame = Frame(OBJECTIVES[kind])
     with pytest.raises(Unsupported, match=reason):

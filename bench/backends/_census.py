@@ -80,6 +80,8 @@ def _compute(model: Any, head: nn.Module | None) -> str | None:
     for module in model.modules():
         if not _is_linear(module) or module is head:
             continue
+        if _packed.is_packed(module):
+            continue  # its kernel's choice, which it does not tell
         told = getattr(module, "compute_dtype", None)
         own = module.scales if _packed.is_packed(module) else module.weight  # packed integers unpack into the scales'
         kinds["int8" if type(module).__name__ == "Linear8bitLt" else _dtype_name(told or own.dtype)] += 1
