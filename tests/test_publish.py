@@ -166,7 +166,7 @@ def test_verdicts_are_published_where_there_are_items() -> None:
     """The table of tasks follows the ratios."""
     answers = {"task": [1.0] * 8 + [0.0] * 2}
     rows = newest(make_record(make_cell("quality", p), measurements=quality_samples(answers)) for p in ("fp16", "int8"))
-    assert "| tiny | int8 | task | undecided (about " in measured(rows)
+    assert "| tiny | int8 | task | undecided (+" in measured(rows)
     assert "| model | precision | task |" not in measured(ROWS)
 
 

@@ -75,7 +75,7 @@ def _looked_up(model: Any, head: nn.Module | None) -> int:
 
 
 def _compute(model: Any, head: nn.Module | None) -> str | None:
-    """The type most linear layers multiply in: what bitsandbytes was told, the weight's own, or its scales'."""
+    """The type most linear layers multiply in: what bitsandbytes was told, or the weight's own."""
     kinds: Counter[str] = Counter()
     for module in model.modules():
         if not _is_linear(module) or module is head:
@@ -83,8 +83,7 @@ def _compute(model: Any, head: nn.Module | None) -> str | None:
         if _packed.is_packed(module):
             continue  # its kernel's choice, which it does not tell
         told = getattr(module, "compute_dtype", None)
-        own = module.scales if _packed.is_packed(module) else module.weight  # packed integers unpack into the scales'
-        kinds["int8" if type(module).__name__ == "Linear8bitLt" else _dtype_name(told or own.dtype)] += 1
+        kinds["int8" if type(module).__name__ == "Linear8bitLt" else _dtype_name(told or module.weight.dtype)] += 1
     name = kinds.most_common(1)[0][0] if kinds else ""
     return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "int8": "int8"}.get(name)
 
