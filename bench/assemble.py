@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 
 from bench import machine
 from bench.cell import Cell
+from bench.disturbance import caveats
 from bench.engine import Backend, DoesNotFit
+from bench.instruments.neighbours import Snapshot
 from bench.record import (
     Caveat,
     Condition,
@@ -40,6 +42,8 @@ class Assembler:
     before: Condition
     memory_limit: Callable[[], MemoryLimit | None] = lambda: None
     """The limit these records' process ran under, as its counters stand now."""
+    since: Snapshot | None = None
+    """Every process as the current cell began, None where nobody looked."""
 
     def record(
         self,
@@ -56,7 +60,7 @@ class Assembler:
         threads: int | None = None,
     ) -> Record:
         """The answer to `cell`; the state of the machine is read now for `after`."""
-        after = machine.condition()
+        after = machine.condition(self.machine.kind, self.since)
         return Record(
             id=new_id(),
             run=self.run,
@@ -66,7 +70,7 @@ class Assembler:
             seconds=round(seconds, 3),
             measurements=tuple(measurements),
             texts=tuple(texts),
-            warnings=(*busy(self.before, self.machine), *warnings),
+            warnings=(*busy(self.before, self.machine), *caveats(self.before, after, self.machine), *warnings),
             predicted=predicted,
             memory_limit=self.memory_limit(),
             provenance=provenance,

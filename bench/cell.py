@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -13,11 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 """A name that is also a folder of `results/`: lower case, no spaces."""
-
-
-def slug(name: str) -> str:
-    """A name that can be a folder of `results/`."""
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
 
 
 class Value(BaseModel):
@@ -54,10 +48,14 @@ class Scheme(Value):
     """Bits of one quantized linear weight, metadata left out; None if unknown: a served model's."""
     group: int | None = Field(default=None, gt=0)
     """Weights that share one scale, None if scales belong to rows or there are none."""
+    group_else: int | None = Field(default=None, gt=0)
+    """The group of a model where `group` does not divide every layer's inputs, None if that is no matter."""
     group_bytes: float = 0
     """Bytes of metadata for each group."""
     row_bytes: float = 0
     """Bytes of metadata for each output row."""
+    column_bytes: float = 0
+    """Bytes of metadata for each input column."""
     layer_bytes: int = 0
     """Bytes of metadata for each linear layer, whatever its size."""
     other_bytes: int = 2
@@ -74,7 +72,8 @@ class Scheme(Value):
         assert self.bits is not None, "nobody knows how a served model is stored"
         count = rows * columns
         groups = -(-count // self.group) if self.group else 0
-        return int(-(-count * self.bits // 8) + groups * self.group_bytes + rows * self.row_bytes + self.layer_bytes)
+        metadata = groups * self.group_bytes + rows * self.row_bytes + columns * self.column_bytes + self.layer_bytes
+        return int(-(-count * self.bits // 8) + metadata)
 
     @property
     def quantizes(self) -> bool:

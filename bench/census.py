@@ -26,6 +26,10 @@ class Census:
     """Linear modules that a quantizing scheme left at 16 or 32 bits, the output head included."""
     grid_share: float | None = None
     """Share of sampled blocks of 32 weights with at most 16 distinct values; None if not looked at."""
+    embedding_bytes: int = 0
+    """Bytes of embedding tables that are looked up a row at a time; one that is the head too is read whole."""
+    compute: str | None = None
+    """Type that the linear layers' products run in (fp32, bf16, fp16, int8), None if not known."""
 
     @property
     def total_bytes(self) -> int:

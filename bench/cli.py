@@ -71,10 +71,16 @@ TextFile = Annotated[str, typer.Option("--text", help="Divergence over this file
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
 ApiUrl = Annotated[str, typer.Option("--api-url", help="OpenAI-compatible server to ask for --model NAME (api).")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="Folder of the catalogue.", show_default=False)]
+PlainScoring = Annotated[
+    bool, typer.Option("--plain-scoring", help="Score every row by itself: slower, the same within rounding.")
+]
 MemoryLimit = Annotated[
     str, typer.Option("--memory-limit", help="Run under a hard limit: 12GB, 12GiB, or bytes.", show_default=False)
 ]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="Folder of the records.", show_default=False)]
+Threads = Annotated[
+    str, typer.Option("--threads", help="CPU threads, or auto: swept once. Default: the engine's own choice.")
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.")]
 
 
@@ -152,6 +158,7 @@ def plan(
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
     memory_limit: MemoryLimit = "",
+    plain_scoring: PlainScoring = False,
     format: FormatOption = Format.TABLE,
     folder: CatalogFolder = CATALOG,
     results: ResultsFolder = RESULTS,
@@ -161,8 +168,9 @@ def plan(
     from bench.units import human_bytes, human_seconds
 
     selection = _selection(
-        model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url
-    )
+        model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url,
+        plain_scoring=plain_scoring,
+    )  # fmt: skip
     selection = _with_base(selection, base, trust_remote_code)
     selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=False)
     made, _, _ = _plan(selection, folder, results)
@@ -219,9 +227,12 @@ def run(
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False,
     memory_limit: MemoryLimit = "",
+    plain_scoring: PlainScoring = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="A new run even if the last one was interrupted.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds one load or cell may take.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.")] = None,
+    threads: Threads = "",
+    budget: Annotated[str, typer.Option("--budget", help="Begin nothing after 20min or 2h.", show_default=False)] = "",
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Refuse while another bench measures here.")] = False,
     max_cost: Annotated[
         float | None, typer.Option("--max-cost", min=0, metavar="USD", help="What paid APIs may cost in this call.")
     ] = None,
@@ -231,16 +242,18 @@ def run(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Measure, one process for each loaded model, one record on disk for each suite; then show the figures."""
+    from bench.call import Limits
     from bench.measure import continued, run_plan
-    from bench.runner import Limits
 
     selection = _selection(
-        model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url
-    )
+        model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url,
+        plain_scoring=plain_scoring,
+    )  # fmt: skip
     selection = _with_base(selection, base, trust_remote_code)
     selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=True)
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
+    count, budget_s = _threads(threads), _budget(budget)
     made, run_id, resumed = continued(made, selection, store, fresh=fresh)
     if resumed and not quiet:
         err.print(f"continuing run {run_id}: {resumed} cells are settled already")
@@ -250,8 +263,11 @@ def run(
         out.print(f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run")
         raise typer.Exit(0)
     _require_keys(made, max_cost)
-    limits = Limits(timeout_s=timeout, threads=threads, max_cost_usd=max_cost)
-    records = run_plan(made, selection, store, described, run_id, limits, err, quiet=quiet)
+    limits = Limits(timeout_s=timeout, threads=count, budget_s=budget_s, max_cost_usd=max_cost)
+    records = run_plan(
+        made, selection, store, described, run_id, limits, err,
+        quiet=quiet, sweep=threads == "auto", wait=not no_wait,
+    )  # fmt: skip
     shown = {(r.cell.model, r.cell.backend) for r in records}
     rows = [row for row in _rows(store) if row.device == described.device and (row.model, row.backend) in shown]
     _print_rows(rows, "default", Format.TABLE)
@@ -274,7 +290,8 @@ def show(
     suite: SuiteNames = [],  # noqa: B006
     device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
     columns: Annotated[
-        str, typer.Option("--columns", help="default, memory, speed, quality, served, predicted, all.")
+        str,
+        typer.Option("--columns", help="default, memory, counters, speed, energy, quality, served, predicted, all."),
     ] = "default",
     format: FormatOption = Format.TABLE,
     results: ResultsFolder = RESULTS,
@@ -378,11 +395,11 @@ def _run_claims(
     """Measure what can decide these claims; returns whether a cell failed."""
     from dataclasses import replace
 
+    from bench.call import Limits
     from bench.claims import selections
     from bench.limits import capacity_bytes
     from bench.machine import describe
     from bench.measure import continued, run_plan, together
-    from bench.runner import Limits
 
     _require_backends(selection.backends)
     described = describe(selection.device)
@@ -498,7 +515,7 @@ def _split(values: Sequence[str]) -> list[str]:
 def _selection(
     model: list[str], precision: list[str], scheme: list[str], backend: list[str], suite: list[str], weights: str,
     profile: str, task: list[str], device: DeviceKind | None, missing: bool, force: bool,
-    memory_limit: str = "", api_url: str = "",
+    memory_limit: str = "", api_url: str = "", *, plain_scoring: bool = False,
 ) -> Any:  # fmt: skip
     from bench import limits
     from bench.machine import available, describe, device_kind
@@ -539,6 +556,7 @@ def _selection(
         missing=missing,
         force=force,
         memory_limit_bytes=limit,
+        plain_scoring=plain_scoring,
     )
 
 
@@ -548,6 +566,23 @@ def _with_base(selection: Any, base: str, trust_remote_code: bool) -> Any:
     if base and not Path(base).is_dir():
         raise UserError(f"no folder {base}", "give the base's folder in Hub layout")
     return replace(selection, base=base or None, trust_remote_code=trust_remote_code)
+
+
+def _threads(text: str) -> int | None:
+    if text in {"", "auto"}:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"no threads {text!r}", "a number from 1, or auto")
+    return int(text)
+
+
+def _budget(text: str) -> float | None:
+    from bench.units import parse_seconds
+
+    try:
+        return parse_seconds(text) if text else None
+    except ValueError:
+        raise UserError(f"no budget {text!r}", "20min, 90s or 2h") from None
 
 
 def _with_extras(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -78,6 +79,14 @@ class LiveDisplay:
             count = f" {done}/{total}" if total > 1 else ""
             head = self.label.removesuffix(": start")
             self.progress.update(self.now, description=f"{head}, {name}{count}", total=total or None, completed=done)
+
+    def undecided(self, cells: Sequence[Planned]) -> None:
+        """Said even to those who want no progress: a budget must not look like an answer."""
+        named = ", ".join(str(planned.cell) for planned in cells)
+        self.console.print(
+            f"budget spent, {len(cells)} cells stay undecided: {named}; the same command goes on from here",
+            highlight=False, markup=False,
+        )  # fmt: skip
 
     def record(self, record: Record) -> None:
         """One line for what is now on disk."""

@@ -15,7 +15,7 @@ from bench.cell import Model, Precision, Scheme, Weights
 from bench.census import Census
 from bench.errors import UserError
 from bench.instruments import Instruments
-from bench.record import Caveat, Machine, Measurement, Provenance
+from bench.record import Caveat, Machine, Measurement, Provenance, Roof
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +70,8 @@ class LoadRequest:
     """Folder or file of local weights, None unless `weights` is local."""
     threads: int | None = None
     """Threads to compute with, None for the engine's own choice."""
+    plain_scoring: bool = False
+    """Score every row by itself, even where the engine could compute once what rows share."""
     max_cost_usd: float | None = None
     """What all answers together may cost where answers cost money, None for no limit."""
     base: Model | None = None
@@ -87,6 +89,8 @@ class Footprint:
     weights_bytes: int
     kv_bytes: int
     """Of the positions held."""
+    workspace_bytes: int
+    """Temporary buffers while the prompt is read, and cache reserved beyond the positions held."""
     peak_bytes: int
     """Everything at once, what is reserved and not used included."""
 
@@ -281,6 +285,8 @@ class Backend:
     """Whether its fp32 row is the one that rows of every engine are compared with (`bench.anchor`)."""
     builds_random: bool = False
     """Whether it can build a model of true size from its architecture, without weights."""
+    roof: Callable[[], Roof] | None = None
+    """The known roof of a virtual device, None where a real one is to be measured."""
     needs_repository: bool = field(default=True)
     """Whether a model must have weights to load; the fake backend does not."""
     remote: bool = False

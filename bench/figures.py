@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from statistics import mean, median
 
-from bench.record import Measurement, Record
+from bench.record import Measurement, Record, Roof
 from bench.stats import Estimate, clustered_mean, design_effect, mean_estimate, median_estimate, proportion, quantile
 
 ACCURACY = ("acc", "exact_match", "em")
@@ -16,8 +16,20 @@ ACCURACY = ("acc", "exact_match", "em")
 
 def figures(record: Record) -> dict[str, Estimate]:
     """Every figure that this record's measurements give, in base units."""
-    found = {m.name: m for m in record.measurements if "part" not in m.labels and "storage" not in m.labels}
-    return {**_memory(found), **_speed(found), **_served(record, found), **_divergence(found), **_quality(record)}
+    apart = {"part", "storage", "point"}
+    found = {m.name: m for m in record.measurements if not apart & m.labels.keys()}
+    shares = _shares(found, record.before.roof)
+    return {
+        **_memory(found),
+        **_parts(record),
+        **_speed(found),
+        **_served(record, found),
+        **shares,
+        **_energy(found),
+        **_points(record),
+        **_divergence(found),
+        **_quality(record),
+    }
 
 
 def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
@@ -30,21 +42,40 @@ def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
     loaded = value("loaded_bytes")
 
     baseline, weights, kv = value("baseline_bytes"), value("weights_bytes"), value("kv_bytes")
+    settled = value("settled_bytes") if "settled_bytes" in found else loaded  # records of version 1 lack it
     plain = {
         "weights_bytes": weights,
         "kv_bytes": kv,
         "kv_bytes_per_token": kv / max(1.0, _number(found["kv_bytes"], "tokens")),  # no token where there is no cache
         "peak_bytes": value("peak_bytes") - baseline,
         "load_peak_bytes": value("load_peak_bytes") - baseline,
-        "workspace_bytes": value("peak_bytes") - loaded - kv,
+        "workspace_bytes": value("peak_bytes") - settled - kv,
         "unexplained_bytes": loaded - baseline - weights,
         "baseline_bytes": baseline,
         "load_s": value("load_s"),
         "linear_bits": value("linear_bits"),
         "linear_quantized": value("linear_quantized"),
     }
+    if "settled_bytes" in found:
+        plain["runtime_bytes"] = settled - loaded
     if "ready_bytes" in found:  # records from before this was counted
         plain["slack_bytes"] = value("ready_bytes") - loaded
+    return {name: Estimate(number) for name, number in plain.items()}
+
+
+def _parts(record: Record) -> dict[str, Estimate]:
+    """What the weights' metadata take of them, and which kinds of memory the process held."""
+    plain: dict[str, float] = {}
+    for measurement in record.measurements:
+        if measurement.name == "weights_part_bytes":
+            metadata = "metadata" in str(measurement.labels["storage"])
+            plain["metadata_bytes"] = plain.get("metadata_bytes", 0.0) + metadata * measurement.values[0]
+        elif measurement.name in {"sampled_peak_anonymous_bytes", "sampled_peak_file_bytes"}:
+            plain[measurement.name.removeprefix("sampled_")] = measurement.values[0]
+        elif measurement.name == "loaded_proportional_bytes":
+            plain["loaded_pss_bytes"] = measurement.values[0]
+        elif measurement.name in {"peak_allocated_bytes", "peak_reserved_bytes"}:
+            plain[measurement.name] = measurement.values[0]
     return {name: Estimate(number) for name, number in plain.items()}
 
 
@@ -108,6 +139,48 @@ def _served(record: Record, found: dict[str, Measurement]) -> dict[str, Estimate
     if per_item:
         result["cost_usd_per_item"] = Estimate(mean(per_item))
     return result
+
+
+def _points(record: Record) -> dict[str, Estimate]:
+    """Figures of the further points, `decode_tokens_per_s:4x512` at batch 4 and prompt 512: rates are aggregate."""
+    points: dict[str, dict[str, Measurement]] = {}
+    for m in record.measurements:
+        if "point" in m.labels:
+            points.setdefault(f"{m.labels['batch']}x{m.labels['prompt_tokens']}", {})[m.name] = m
+    return {f"{name}:{at}": value for at, found in points.items() for name, value in _speed(found).items()}
+
+
+def _shares(found: dict[str, Measurement], roof: Roof | None) -> dict[str, Estimate]:
+    """Decode as a share of the copy bandwidth, prefill as a share of the matrix rate of the type it computes in."""
+    shares: dict[str, Estimate] = {}
+    if roof is None or "read_bytes_per_step" not in found:
+        return shares
+    if roof.copy_bytes_per_s:
+        steps = median_estimate(decode_rates(found["itl_s"])).scaled(1 / _number(found["itl_s"], "batch"))
+        per_step = found["read_bytes_per_step"].values[0]
+        shares["decode_bandwidth_share"] = steps.scaled(per_step / median(roof.copy_bytes_per_s))
+    operations = found["operations_per_token"]
+    if rate := roof.matrix_per_s.get(str(operations.labels["compute"])):
+        prefill = median_estimate(prefill_rates(found["prefill_s"]))
+        shares["prefill_matrix_share"] = prefill.scaled(operations.values[0] / median(rate))
+    return shares
+
+
+def _energy(found: dict[str, Measurement]) -> dict[str, Estimate]:
+    """Joules a token, idling included, and the watts of idling; none of a window that has no figure."""
+    figures = {}
+    for name in ("prefill_j", "decode_j"):
+        if name in found and found[name].values and _number(found[name], "tokens"):
+            figures[f"{name}_per_token"] = Estimate(found[name].values[0] / _number(found[name], "tokens"))
+    if "idle_j" in found and found["idle_j"].values:
+        figures["idle_w"] = Estimate(found["idle_j"].values[0] / _number(found["idle_j"], "seconds"))
+    return figures
+
+
+def no_energy(record: Record) -> str:
+    """Why this record has no joules, empty if it has or nobody looked."""
+    reasons = [str(m.labels.get("reason", "")) for m in record.measurements if m.name in {"prefill_j", "decode_j"}]
+    return next((reason for reason in reasons if reason), "")
 
 
 def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:

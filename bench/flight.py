@@ -27,6 +27,8 @@ class Flight:
     began: float = field(default_factory=time.monotonic)
     started: datetime = field(default_factory=now)
     refused: UserError | None = None
+    spent: bool = False
+    """Whether it stopped because the call's time budget was spent."""
     timed_out: float | None = None
     """The limit it broke, None if it did not."""
     spent_usd: float = 0.0

@@ -4,21 +4,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from lm_eval import simple_evaluate, utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, TemplateLM
 from lm_eval.tasks import TaskManager
+from pydantic import JsonValue
 
+from bench import journal as journals
 from bench.cell import Objective
-from bench.engine import Chats, Engine, NotFinite, Row, Unsupported
+from bench.engine import Chats, Engine, NotFinite, Row, Score, Unsupported
+from bench.journal import Journal
 from bench.prompts import template
 from bench.scored import Answer, Item, TaskResult, loop_share, task_result
 from bench.tasks import load_tasks
@@ -58,11 +63,14 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     the same scores there and here; scores are float32 whatever the weights are.
     """
 
-    def __init__(self, engine: Engine, max_length: int, done: Progress, frame: Frame = PLAIN) -> None:
+    def __init__(
+        self, engine: Engine, max_length: int, done: Progress, frame: Frame = PLAIN, journal: Journal | None = None
+    ) -> None:
         super().__init__()
         self.engine = engine
         self.frame = frame
         self.backend = "seq2seq" if frame.objective is Objective.SEQ2SEQ else "causal"  # how lm-eval splits a pair
+        self.journal = journal or Journal()
         self.max_length = min(max_length, engine.context_length)
         self._prefix_text = engine.decode([engine.prefix_token]) or "\0"
         self.done = done
@@ -96,8 +104,11 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         self, requests: Sequence[tuple[object, list[int], list[int]]], **_: object
     ) -> list[tuple[float, bool]]:
         rows = [self._row(context, continuation) for _, context, continuation in requests]
-        scores = self.engine.score(rows, lambda finished: self.done(finished, len(rows)))
+        scores = self._score(rows)
         return [(score.total, score.greedy) for score in scores]
+
+    def _score(self, rows: Sequence[Row]) -> list[Score]:
+        return journals.score(self.engine, rows, self.journal, lambda finished: self.done(finished, len(rows)))
 
     def _row(self, context: list[int], continuation: list[int]) -> Row:
         """Cut from the left so that all but the last token fit; a context of at least one token stays.
@@ -138,7 +149,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
                 context, continuation = utils.make_disjoint_window(window)
                 owners.append(owner)
                 rows.append(Row(tuple(context), tuple(continuation)))
-        scores = self.engine.score(rows, lambda finished: self.done(finished, len(rows)))
+        scores = self._score(rows)
         totals = [0.0] * len(requests)
         for owner, score in zip(owners, scores, strict=True):
             totals[owner] += score.total
@@ -150,14 +161,29 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         answers = []
         for index, request in enumerate(requests):
             context, options = request.args
-            text, self.answers[self._item(request)] = self._generate(context, options)
-            if self._cuts.pop():
+            question: JsonValue = ["generate", context, json.loads(json.dumps(options))]
+            text, answer, cut = self._remembered(question, partial(self._generate, context, options))
+            self.answers[self._item(request)] = answer
+            if cut:
                 self.truncated.add(self._item(request))
             answers.append(text)
             self.done(index + 1, len(requests))
         return answers
 
-    def _generate(self, context: str, options: dict[str, Any]) -> tuple[str, Answer]:
+    def _remembered(
+        self, question: JsonValue, generate: Callable[[], tuple[str, Answer, bool]]
+    ) -> tuple[str, Answer, bool]:
+        """A generated answer by the journal, or made now and written there."""
+
+        def compute() -> JsonValue:
+            text, answer, cut = generate()
+            return [text, vars(answer), cut]
+
+        text, answer, cut = cast(tuple[str, dict[str, Any], bool], self.journal.remember(question, compute))
+        return text, Answer(**answer), cut
+
+    def _generate(self, context: str, options: dict[str, Any]) -> tuple[str, Answer, bool]:
+        """The text, what is kept of it, and whether its prompt was cut to fit."""
         if options.get("do_sample") and options.get("temperature", 1) != 0:
             raise Unsupported("this task samples its answers; only greedy generation is comparable")
         until = options.get("until") or []
@@ -168,7 +194,6 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         limit = int(options.get("max_gen_toks") or options.get("max_new_tokens") or MAX_NEW_TOKENS)
         whole = self.tok_encode(context)
         prompt = whole[-max(1, self.max_length - limit) :]
-        self._cuts.append(len(prompt) < len(whole))
         generation = self.engine.prefill([prompt])
         tokens: list[int] = []
         text, ended = "", False
@@ -185,7 +210,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
             generation.close()
         for stop in stops:
             text = text.split(stop)[0]
-        return text, Answer(tokens=len(tokens), empty=not text.strip(), loop=loop_share(tokens), cut=not ended)
+        answer = Answer(tokens=len(tokens), empty=not text.strip(), loop=loop_share(tokens), cut=not ended)
+        return text, answer, len(prompt) < len(whole)
 
     @property
     def tokenizer_name(self) -> str:
@@ -229,6 +255,7 @@ def evaluate(
     chat: bool = False,
     frame: Frame = PLAIN,
     left_out: Callable[[str, str], None] = lambda task, reason: None,
+    journal: Journal | None = None,
 ) -> list[TaskResult]:
     """Score `items` items of each task, the same ones whoever asks.
 
@@ -236,7 +263,7 @@ def evaluate(
     `left_out` hears of each task that means nothing for the model's objective, and why. Raises Unsupported when a task
     is unknown to lm-eval or none is left, UserError when a task's data cannot be had, NotFinite.
     """
-    lm = EngineLM(engine, max_length, done, frame)
+    lm = EngineLM(engine, max_length, done, frame, journal)
     lm.chat_template(chat)
     loaded = load_tasks(tasks, files)
     for name, task in list(loaded.items()):

@@ -17,9 +17,10 @@ from typing import Any
 import psutil
 
 import bench
+from bench.instruments import neighbours
 from bench.instruments.memory import container_limit_bytes
 from bench.places import ROOT
-from bench.record import Condition, Machine, Versions
+from bench.record import Condition, GpuCondition, Machine, Versions
 from bench.suite import suite_sha256
 
 FLAGS = {
@@ -65,6 +66,7 @@ def gpu() -> dict[str, Any] | None:
         cuda = pynvml.nvmlSystemGetCudaDriverVersion()
         return {
             "name": _text(pynvml.nvmlDeviceGetName(handle)),
+            "uuid": _text(pynvml.nvmlDeviceGetUUID(handle)),
             "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
             "driver": _text(pynvml.nvmlSystemGetDriverVersion()),
             "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
@@ -102,6 +104,12 @@ def describe(kind: str) -> Machine:
         driver=found["driver"] if found else None,
         cuda=found["cuda"] if found else None,
     )
+
+
+def lock_name(described: Machine) -> str:
+    """What one harness at a time may measure on: the very GPU, else the machine's device."""
+    found = gpu() if described.kind == "cuda" else None
+    return f"{described.device}-{found['uuid'].lower()}" if found and found.get("uuid") else described.device
 
 
 def _distribution() -> str:
@@ -142,8 +150,8 @@ def free_bytes(kind: str) -> int:
     return min(available, limit) if limit else available
 
 
-def condition() -> Condition:
-    """The machine's state now."""
+def condition(kind: str = "cpu", since: neighbours.Snapshot | None = None) -> Condition:
+    """The machine's state now: with `since`, other processes' use of the CPUs from then on, else over 0.2 s."""
     try:
         load: float | None = os.getloadavg()[0]
     except OSError:
@@ -156,7 +164,25 @@ def condition() -> Condition:
         load_1min=round(load, 2) if load is not None else None,
         available_bytes=psutil.virtual_memory().available,
         cpu_mhz=round(frequency.current) if frequency else None,
+        **_surroundings(kind, since),
     )
+
+
+def _surroundings(kind: str, since: neighbours.Snapshot | None) -> dict[str, Any]:
+    """Fields of a Condition that tell what else runs and what holds the machine back."""
+    start, end = (since, neighbours.snapshot()) if since else neighbours.interval()
+    mine = neighbours.own()
+    used, busiest = neighbours.others(start, end, mine)
+    found = {**neighbours.host(), "others_cpu": used, "others": busiest}
+    if kind == "cuda" and (here := gpu()):
+        import pynvml
+
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(here["uuid"])
+            found["gpu"] = GpuCondition(**neighbours.gpu(pynvml, handle, mine))
+        except pynvml.NVMLError:
+            found["gpu"] = None
+    return found
 
 
 def versions(suite: str, packages: Iterable[str], *, served: bool = False) -> Versions:

@@ -3,16 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
-from bench import machine
+from bench import machine, threads
+from bench.assemble import now
+from bench.call import Limits, Observer
 from bench.display import LiveDisplay
-from bench.plan import Plan, has_reference
-from bench.record import Machine, Record
-from bench.runner import Limits, Runner, new_run_id
+from bench.engine import Backend, backend
+from bench.journal import forget
+from bench.locks import measuring
+from bench.plan import Plan, Planned, has_reference
+from bench.record import Condition, Machine, Record, Run
+from bench.roof import measure_roof
+from bench.runner import Runner, new_run_id
 from bench.selection import Selection
 from bench.store import Runs, Store
 
@@ -24,6 +32,9 @@ def continued(plan: Plan, selection: Selection, store: Store, *, fresh: bool) ->
     A run that turns out to have settled everything is finished here.
     """
     runs = Runs(store.root)
+    if fresh:
+        for planned in plan.cells:
+            forget(planned.cell.key)
     run = None if fresh else runs.unfinished(selection.key)
     if run is None:
         return plan, new_run_id(), 0
@@ -59,16 +70,61 @@ def run_plan(
     console: Console,
     *,
     quiet: bool,
+    sweep: bool = False,
+    wait: bool = True,
 ) -> list[Record]:
-    """Measure every cell. The run stays unfinished until every cell is settled, so that the same call completes it."""
+    """Measure every cell. The run stays unfinished until every cell is settled, so that the same call completes it.
+
+    With `sweep` the thread count of each load is swept first where this machine does not know it yet. Without `wait`
+    a device that another harness measures on is a UserError.
+    """
     store.check_writable()
+    engines = [backend(name) for name in dict.fromkeys(planned.cell.backend for planned in plan.cells)]
+    elsewhere = all(engine.roof or engine.remote for engine in engines)
+
+    def tell(text: str) -> None:
+        console.out(text, highlight=False)
+
+    with contextlib.nullcontext() if elsewhere else measuring(machine.lock_name(described), wait=wait, tell=tell):
+        return _measure(plan, selection, store, described, run, limits, console, engines, quiet=quiet, sweep=sweep)
+
+
+def _measure(
+    plan: Plan, selection: Selection, store: Store, described: Machine, run: str, limits: Limits, console: Console,
+    engines: Sequence[Backend], *, quiet: bool, sweep: bool,
+) -> list[Record]:  # fmt: skip
+    """The same, with the device to itself."""
     runs = Runs(store.root)
     runs.begin(selection.key, run, [planned.cell for planned in plan.cells])
+
+    def condition() -> Condition:
+        here = [engine for engine in engines if not engine.remote]
+        roof = measure_roof(here, described.kind, limits.threads) if here else None
+        return machine.condition(described.kind).model_copy(update={"roof": roof})
+
     with LiveDisplay(plan, console, quiet=quiet) as display:
-        runner = Runner(
-            run=run, store=store, described=described, before=machine.condition(), observer=display, limits=limits
-        )
+        if sweep and described.kind == "cpu":
+            limits = replace(limits, swept=_swept(plan, described, display))
+        before = condition()
+        runner = Runner(run=run, store=store, described=described, before=before, observer=display, limits=limits)
         records = runner.run(plan)
-    if all(record.outcome.ending.settled for record in records):
+    ended = f"{now():%Y-%m-%dT%H:%M:%SZ}"
+    store.write_run(Run(run=run, device=described.device, ended=ended, before=before, after=condition()))
+    if all(record.outcome.ending.settled for record in records) and not runner.undecided:
         runs.finish(selection.key)
     return records
+
+
+def _swept(plan: Plan, described: Machine, observer: Observer) -> dict[tuple[str | int | None, ...], int]:
+    """The best thread count of each load of the plan, measured where this machine does not know it yet."""
+
+    def measure(question: Planned, count: int, folder: Path) -> list[Record]:
+        runner = Runner(
+            run=new_run_id(), store=Store(folder), described=described, before=machine.condition(), observer=observer,
+            limits=Limits(threads=count),
+        )  # fmt: skip
+        return runner.run(Plan(cells=(question,), left_out=()))
+
+    loads = {p.cell.load_key: p for p in plan.cells if not backend(p.cell.backend).remote}
+    found = {key: threads.chosen(planned, described, measure) for key, planned in loads.items()}
+    return {key: count for key, count in found.items() if count is not None}

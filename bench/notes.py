@@ -15,6 +15,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
     """Definitions of the columns, one sentence each, and the warnings of these rows."""
     lines = [
         "± is half of the 95 % interval. Memory is above the process before loading; peak is while generating.",
+        "peak memory = weights, metadata among them, + KV + workspace + runtime + unexplained; peak in load is apart.",
         "prefill: prompt tokens / s to the first logits; decode: (tokens - 1) / s from first to last token; batch 1.",
         "KL: mean KL(16-bit reference || this) per token, in nats, of this very model on this device.",
         "KL to fp32: KL(fp32 || this), the fp32 row being the same for all engines: `bench compare --across backend`.",

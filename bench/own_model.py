@@ -9,8 +9,9 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from bench import gguf_file
-from bench.cell import Kind, Model, Objective, slug
+from bench.cell import Kind, Model, Objective
 from bench.errors import UserError
+from bench.units import slug
 
 OBJECTIVES = {"bert": Objective.MASKED, "t5": Objective.SEQ2SEQ}
 """What architectures that are not causal predict, for models that no catalogue describes."""

@@ -42,6 +42,13 @@ SERVED_PREFILL_TOKENS_PER_S, SERVED_DECODE_TOKENS_PER_S = 500, 30
 """Rough speeds of a served model, the way to it included."""
 
 
+def grouped(scheme: Scheme, columns: Iterable[int]) -> Scheme:
+    """The scheme with the group of a model whose linear layers have so many inputs."""
+    if scheme.group is None or scheme.group_else is None or not any(count % scheme.group for count in columns):
+        return scheme
+    return scheme.model_copy(update={"group": scheme.group_else})
+
+
 def weights_bytes(config: Mapping[str, Any], scheme: Scheme) -> int:
     """Bytes of the census of a model loaded in a scheme.
 
@@ -49,6 +56,7 @@ def weights_bytes(config: Mapping[str, Any], scheme: Scheme) -> int:
     """
     total = 0
     every = architecture.weights(config)
+    scheme = grouped(scheme, (weight.columns for weight in every if weight.role is Role.LINEAR))
     linear_biases = {f"{weight.name}.bias" for weight in every if weight.role is Role.LINEAR}
     for weight in every:
         if weight.keep_fp32:
@@ -99,6 +107,7 @@ def predict(
     return Prediction(
         weights_bytes=needs.weights_bytes,
         kv_bytes=needs.kv_bytes,
+        workspace_bytes=needs.workspace_bytes,
         peak_bytes=needs.peak_bytes,
         seconds=round(work_seconds(model, needs.weights_bytes, RATES[device], work), 1),
     )
@@ -109,8 +118,9 @@ def _footprint(device: str) -> Callable[[Mapping[str, Any], Scheme, int, int], F
 
     def of(config: Mapping[str, Any], scheme: Scheme, prompt: int, decode: int) -> Footprint:
         weights, kv = weights_bytes(config, scheme), cache_bytes(config, scheme, prompt + decode)
-        peak = weights + kv + workspace_bytes(config, prompt) + RUNTIME_BYTES[device]
-        return Footprint(weights_bytes=weights, kv_bytes=kv, peak_bytes=peak)
+        workspace = workspace_bytes(config, prompt)
+        peak = weights + kv + workspace + RUNTIME_BYTES[device]
+        return Footprint(weights_bytes=weights, kv_bytes=kv, workspace_bytes=workspace, peak_bytes=peak)
 
     return of
 

@@ -128,6 +128,38 @@ class Machine(Value):
     cuda: str | None = None
 
 
+class Roof(Value):
+    """What the device can do at most, as measured at one moment (`bench.instruments.roofline` says how)."""
+
+    engine: str
+    """Library and version that copied and multiplied; `known` where the device is virtual."""
+    threads: int | None = None
+    """CPU threads it used, None on a GPU."""
+    seconds: float = 0.0
+    """What measuring it cost."""
+    copy_bytes_per_s: tuple[FiniteFloat, ...] = ()
+    """Samples of copy bandwidth, bytes read plus bytes written; empty if it could not be measured."""
+    matrix_per_s: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
+    """Samples of operations per second of a square matrix product, by type: fp32, bf16, fp16, int8."""
+    lacking: dict[str, str] = Field(default_factory=dict)
+    """Why `copy` or a type has no samples."""
+
+
+class GpuCondition(Value):
+    """The state of the GPU at one moment. None where the driver does not tell."""
+
+    sm_mhz: int | None = None
+    """Clock of its processors."""
+    temperature_c: int | None = None
+    """Degrees Celsius."""
+    reasons: tuple[str, ...] | None = None
+    """What holds its clocks below what it can: `power cap`, `thermal slowdown` …"""
+    others: int | None = None
+    """Processes that compute on it and are not ours; those of other containers may be hidden."""
+    others_bytes: int | None = None
+    """Memory they hold, as far as the driver tells."""
+
+
 class Condition(Value):
     """The state of the machine at one moment."""
 
@@ -135,6 +167,30 @@ class Condition(Value):
     """Runnable processes, averaged over one minute; None where the platform has no such figure."""
     available_bytes: int
     cpu_mhz: float | None = None
+    others_cpu: float | None = None
+    """CPUs that other processes used: before a run over 0.2 s, after a cell since it began; None if nobody looked."""
+    others: dict[str, float] = Field(default_factory=dict)
+    """The busiest of them, by process name, in CPUs."""
+    swap_used_bytes: int | None = None
+    """Swap in use on the whole machine."""
+    swapped_in_bytes: int | None = None
+    """Bytes read back from swap since the machine started."""
+    on_battery: bool | None = None
+    """None where there is no battery, or none is told of."""
+    governor: str | None = None
+    """CPU frequency governor and its driver; None where there is none, as in most virtual machines."""
+    temperature_c: float | None = None
+    """The hottest sensor, degrees Celsius."""
+    throttle_count: int | None = None
+    """How often heat has slowed the CPU package since the machine started."""
+    container_cpus: float | None = None
+    """CPUs that the control group's quota allows, None without one."""
+    container_throttled: int | None = None
+    """How often that quota has stopped this group."""
+    gpu: GpuCondition | None = None
+    """None unless the device is a GPU whose driver answers."""
+    roof: Roof | None = None
+    """Only in the condition before a run and in the one after it, which its `Run` holds."""
 
 
 class Provenance(Value):
@@ -169,7 +225,10 @@ class Prediction(Value):
 
     weights_bytes: int | None = None
     kv_bytes: int | None = None
+    workspace_bytes: int | None = None
+    """Temporary buffers while the prompt is read."""
     peak_bytes: int | None = None
+    """All of these, and what the first pass leaves in a process of that device (`bench.predict.RUNTIME_BYTES`)."""
     seconds: float | None = None
 
 
@@ -219,3 +278,20 @@ class Record(Value):
             if measurement.name == name and labels.items() <= measurement.labels.items():
                 return measurement
         return None
+
+
+class Run(Value):
+    """What only the end of a call tells. Records are on disk by then, so it has a file of its own."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
+    """As a record's."""
+    run: str
+    """The call, as in its records."""
+    device: str
+    """As in `results/<device>/`."""
+    ended: str
+    """UTC, ISO 8601, to the second."""
+    before: Condition
+    """The very condition that this call's records hold; a call that went on with an interrupted run has its own."""
+    after: Condition
+    """When the last record was on disk."""

@@ -7,8 +7,9 @@ import os
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from bench.cell import Kind, Model, Protocol, Remote, slug
+from bench.cell import Kind, Model, Protocol, Remote
 from bench.errors import UserError
+from bench.units import slug
 
 URL_VARIABLE = "BENCH_API_URL"
 OWN_KEY_VARIABLE = "BENCH_API_KEY"

@@ -46,6 +46,8 @@ class Request(Value):
     """Paths on this machine of what the settings name: `text`, `tasks`."""
     memory_limit: MemoryLimit | None = None
     """The limit it runs under; on a GPU the worker itself sets it."""
+    budget_s: float | None = None
+    """Seconds that the call's budget still holds as the worker starts, None without one."""
     cells: tuple[Asked, ...]
 
 

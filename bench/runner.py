@@ -3,24 +3,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from bench.assemble import Assembler, now
+from bench.call import Limits, Observer
 from bench.engine import backend
 from bench.errors import UserError
 from bench.flight import Flight, death
@@ -28,6 +26,7 @@ from bench.instruments import memory
 from bench.limits import Confinement, confined
 from bench.places import ROOT, cache_folder
 from bench.plan import Plan, Planned
+from bench.processes import GRACE_S, stop_group
 from bench.record import Condition, Ending, Machine, Outcome, Record
 from bench.request import Asked, Request
 from bench.store import Store, read_record
@@ -35,35 +34,7 @@ from bench.store import Store, read_record
 LEAST_LIMIT_S = 900.0
 LIMIT_FACTOR = 30
 """A cell may take this many times its predicted seconds, and at least LEAST_LIMIT_S, before it is stopped."""
-GRACE_S = 3.0
 LOG_TAIL = 4000
-
-
-class Observer(Protocol):
-    """Hears what happens, to show it."""
-
-    def load(self, first: Planned) -> None:
-        """A worker begins to load."""
-
-    def cell(self, planned: Planned) -> None:
-        """A cell begins."""
-
-    def phase(self, name: str, done: int, total: int) -> None:
-        """Progress within a load or a cell; total 0 where unknown."""
-
-    def record(self, record: Record) -> None:
-        """A record is on disk."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How a call restrains its workers."""
-
-    timeout_s: float | None = None
-    """Seconds one load or one cell may take, None for a generous multiple of its prediction."""
-    threads: int | None = None
-    max_cost_usd: float | None = None
-    """What the answers of paid APIs may cost in this call, None for no limit."""
 
 
 class Runner:
@@ -76,6 +47,9 @@ class Runner:
         self.observer, self.limits = observer, limits
         self.records: list[Record] = []
         self.spent_usd = 0.0
+        self.undecided: list[Planned] = []
+        """Cells that the budget left unanswered."""
+        self.deadline = None if limits.budget_s is None else time.monotonic() + limits.budget_s
 
     def run(self, plan: Plan) -> list[Record]:
         """Answer every cell of the plan; returns the records, one for each.
@@ -89,12 +63,21 @@ class Runner:
         for _, group in groupby(plan.cells, key=lambda planned: planned.cell.load_key):
             remaining = list(group)
             while remaining:
+                if self._left() == 0:
+                    self.undecided += remaining
+                    break
                 answered = self._launch(remaining)
                 remaining = [planned for planned in remaining if planned.cell.key not in answered]
+        if self.undecided:
+            self.observer.undecided(self.undecided)
         return self.records
 
+    def _left(self) -> float | None:
+        """Seconds the budget still holds, None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
     def _launch(self, cells: Sequence[Planned]) -> set[str]:
-        """One worker over `cells`; returns the keys that have a record now, at least one."""
+        """One worker over `cells`; returns the keys that have a record now, at least one unless the budget is spent."""
         limit, device = cells[0].cell.memory_limit_bytes, self.machine.kind
         with confined(limit, device) as confinement:
             return self._fly(Flight(list(cells), confinement=confinement))
@@ -135,7 +118,7 @@ class Runner:
                 self._write(
                     [c for c in culprits if c], outcome, flight.started, time.monotonic() - flight.began, confinement
                 )
-            elif unanswered:
+            elif unanswered and not flight.spent:
                 outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
                 self._write(unanswered, outcome, flight.started, time.monotonic() - flight.began, confinement)
         return {record.cell.key for record in self.records[known:]}
@@ -156,11 +139,12 @@ class Runner:
             files=first.files,
             backend=first.cell.backend,
             scheme=first.scheme,
-            threads=self.limits.threads,
+            threads=self.limits.threads_of(first.cell),
             max_cost_usd=None if limit is None else max(0.0, limit - self.spent_usd),
             machine=self.machine,
             before=self.before,
             memory_limit=flight.confinement.stated() if flight.confinement else None,
+            budget_s=self._left(),
             cells=tuple(
                 Asked(cell=planned.cell, predicted=planned.predicted, reference=planned.reference)
                 for planned in flight.cells
@@ -172,8 +156,8 @@ class Runner:
         own = {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(cache_folder() / "datasets")}
         if self.machine.kind == "cpu":
             own["CUDA_VISIBLE_DEVICES"] = ""
-        if self.limits.threads:
-            own["OMP_NUM_THREADS"] = str(self.limits.threads)
+        if threads := self.limits.threads_of(first.cell):
+            own["OMP_NUM_THREADS"] = str(threads)
         needs_hub = first.cell.weights == "hub" or (first.cell.weights == "local" and first.base is not None)
         if not needs_hub and not self._hub_tasks(first):
             own |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
@@ -240,6 +224,8 @@ class Runner:
             record = read_record(Path(event["path"]))
             self.records.append(record)
             self.observer.record(record)
+        elif kind == "spent":
+            flight.spent = True
         elif kind == "refused":
             flight.refused = UserError(event["message"], event["remedy"])
 
@@ -268,25 +254,6 @@ def _tasks(planned: Planned) -> Iterator[str]:
     tasks = planned.cell.settings.get("tasks")
     if isinstance(tasks, list):
         yield from map(str, tasks)
-
-
-def stop_group(process: subprocess.Popen[bytes]) -> None:
-    """End a worker and everything it started: asked first, then killed."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_S)
-        if process.returncode is not None and sign is signal.SIGTERM and not _group_alive(process.pid):
-            return
-
-
-def _group_alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
 
 
 def new_run_id() -> str:

@@ -13,11 +13,12 @@ from pydantic import JsonValue
 
 import suites
 from bench import architecture, catalog, remote
-from bench.cell import MEMORY_LIMIT, Kind, Model, Objective, Precision, Weights, digest, slug
+from bench.cell import MEMORY_LIMIT, Kind, Model, Objective, Precision, Weights, digest
 from bench.engine import Backend
 from bench.errors import UserError
 from bench.extras import Extras
 from bench.own_model import own_model
+from bench.units import slug
 
 QUALITY = ("divergence", "quality")
 RANDOM_SAYS_NOTHING = "random weights say nothing about quality"
@@ -50,6 +51,8 @@ class Selection:
     """Only what no settled record of this device and these versions answers."""
     force: bool = False
     """Try cells that are predicted not to fit."""
+    plain_scoring: bool = False
+    """Score every row by itself, computing again what rows share."""
     memory_limit_bytes: int | None = None
     """Hard limit of every process, None for none."""
     extras: Extras = field(default_factory=Extras)
@@ -150,6 +153,8 @@ def settings_of(
             settings["tasks"] = list(selection.tasks)
         if model.template:
             settings["template"] = model.template
+    if selection.plain_scoring and name == "quality":
+        settings["shared"] = False
     settings |= selection.extras.settings(settings)
     if selection.tokens and name == "memory":
         profile = f"tokens-{selection.tokens}"

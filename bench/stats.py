@@ -32,6 +32,11 @@ class Estimate:
         """Half the interval, for `value ± half`."""
         return (self.high - self.low) / 2 if self.low is not None and self.high is not None else None
 
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit: value and interval times a positive factor."""
+        low, high = self.low, self.high
+        return Estimate(self.value * factor, low and low * factor, high and high * factor)
+
 
 def median_estimate(samples: Sequence[float]) -> Estimate:
     """Median with the order-statistic interval of at least 95 % coverage.
@@ -39,14 +44,21 @@ def median_estimate(samples: Sequence[float]) -> Estimate:
     With fewer than six samples no pair of order statistics covers 95 %; then the whole range stands for it, and with
     one sample there is no interval. See Conover, Practical Nonparametric Statistics, 3.2.
     """
-    from scipy.stats import binom
-
     ordered = sorted(samples)
     n = len(ordered)
     if n == 1:
         return Estimate(ordered[0])
-    low = max(0, int(binom.ppf((1 - CONFIDENCE) / 2, n, 0.5)) - 1)
+    low = max(0, _binomial_quantile((1 - CONFIDENCE) / 2, n) - 1)
     return Estimate(median(ordered), ordered[low], ordered[n - 1 - low])
+
+
+def _binomial_quantile(share: float, n: int) -> int:
+    """The smallest k with P(X <= k) >= share for n fair coins; exact, and without SciPy, for workers time with it."""
+    k, below = 0, 1
+    while below < share * 2**n:
+        k += 1
+        below += math.comb(n, k)
+    return k
 
 
 def mean_estimate(samples: Sequence[float]) -> Estimate:

@@ -12,13 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell
+from bench.disturbance import drift
 from bench.document import read_yaml, validate
 from bench.errors import UserError
 from bench.places import RESULTS
-from bench.record import Record
+from bench.record import Record, Run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+RUNS = "runs"
+"""Folder of a device for what the ends of its runs told."""
 
 
 class Store:
@@ -54,13 +59,20 @@ class Store:
 
     def write(self, record: Record) -> Path:
         """Write a record whole: temporary file, fsync, rename. Raises UserError when the folder refuses."""
-        path = self.path(record)
+        return self._write(self.path(record), to_text(record))
+
+    def write_run(self, run: Run) -> Path:
+        """Write what a run's end tells, beside the models' folders of its device."""
+        ended = run.ended.replace("-", "").replace(":", "")
+        return self._write(self.root / run.device / RUNS / f"{ended}-{run.run}.json", to_text(run))
+
+    def _write(self, path: Path, text: str) -> Path:
         part = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with part.open("w", encoding="utf-8") as file:
-                    file.write(to_text(record))
+                    file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
                 part.replace(path)
@@ -71,13 +83,28 @@ class Store:
         return path
 
     def records(self) -> Iterator[Record]:
-        """Every record, oldest path first; files that do not read are named in `unreadable`."""
+        """Every record, oldest path first; files that do not read are named in `unreadable`.
+
+        A record carries its run's caveat where the device did not keep its speed: only the run's end could tell.
+        """
         self.unreadable = []
+        drifted = [(run, caveat) for run in self.runs() if (caveat := drift(run.before, run.after))]
         for path in sorted(self.root.glob("*/*/*/*/*.json")):
             try:
-                yield read_record(path)
+                record = read_record(path)
             except UserError as error:
                 self.unreadable.append(str(error))
+                continue
+            found = [c for run, c in drifted if run.run == record.run and run.before.roof == record.before.roof]
+            yield record.model_copy(update={"warnings": (*record.warnings, *found)}) if found else record
+
+    def runs(self) -> Iterator[Run]:
+        """What the ends of runs told; files that do not read are named in `unreadable`."""
+        for path in sorted(self.root.glob(f"*/{RUNS}/*.json")):
+            try:
+                yield Run.model_validate_json(path.read_text(encoding="utf-8"))
+            except (ValueError, OSError) as error:
+                self.unreadable.append(f"{path}: not a run: {str(error).splitlines()[0]}")
 
     def frame(self) -> pd.DataFrame:
         """One row for each record: the flat columns of `bench.table.flat`."""
@@ -101,7 +128,7 @@ def read_record(path: Path) -> Record:
         return validate(Record, document.data, document)
 
 
-def to_text(record: Record) -> str:
+def to_text(record: Record | Run) -> str:
     """JSON with one line for each field, and one for each measurement, so that a diff can be read."""
     data = record.model_dump(mode="json")
     lines = []

@@ -19,6 +19,7 @@ from bench.cell import Cell
 from bench.engine import Engine, TextEngine
 from bench.errors import UserError
 from bench.instruments import Instruments, Reading
+from bench.journal import Journal
 from bench.record import Caveat, How, Measurement, Text, Unit
 
 PROFILES = ("smoke", "standard", "full")
@@ -59,6 +60,8 @@ class Answering:
     """Paths on this machine of what the settings name by hash: `text`, `task:NAME`."""
     phase: Callable[[str, int, int], None] = lambda name, done, total: None
     """Tell the person waiting: what, how many done, of how many."""
+    spent: Callable[[], bool] = lambda: False
+    """Whether the budget of the call is spent: then nothing more is begun that the answer can do without."""
     caveats: list[Caveat] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
 
@@ -94,6 +97,8 @@ class SuiteRun(Answering):
     """File with the fp32 distributions that rows of every engine are compared with, None if the suite needs none."""
     is_anchor: bool = False
     """Whether this cell writes that file."""
+    journal: Journal = field(default_factory=Journal)
+    """What an interrupted attempt at this very cell has already scored."""
 
 
 @dataclass(kw_only=True)

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from bench import formats
 from bench.cell import COMPARED, REFERENCE, Precision, Weights
-from bench.figures import figures, reference_figures, wrote_anchor
+from bench.columns import COLUMNS, ENERGY, GENERATED, PREDICTED, VIEWS, Column
+from bench.figures import figures, no_energy, reference_figures, wrote_anchor
+from bench.formats import Table, markdown, to_json
 from bench.plan import ORDER
 from bench.record import Ending, Record
 from bench.selection import QUALITY, RANDOM_SAYS_NOTHING
@@ -23,8 +23,11 @@ from bench.units import human_bytes, human_seconds, significant
 IDENTITY = ("model", "backend", "scheme", "precision", "suite", "device", "weights", "outcome", "reason")
 FIGURES = (
     "weights_bytes", "peak_bytes", "load_peak_bytes", "kv_bytes", "kv_bytes_per_token", "workspace_bytes",
+    "metadata_bytes", "runtime_bytes", "peak_anonymous_bytes", "peak_file_bytes", "loaded_pss_bytes",
+    "peak_allocated_bytes", "peak_reserved_bytes",
     "unexplained_bytes", "slack_bytes", "baseline_bytes", "load_s", "linear_bits", "linear_quantized",
-    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s",
+    "prefill_tokens_per_s", "ttft_s", "decode_tokens_per_s", "itl_s", "itl_p99_s", "decode_bandwidth_share",
+    "prefill_matrix_share", "prefill_j_per_token", "decode_j_per_token", "idle_w",
     "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32",
     "kld_floor", "true_token_mean", "true_token_rms", "ln_ppl_ratio", "ppl", "acc", "items", "input_tokens",
     "output_tokens", "cost_usd", "cost_usd_per_item",
@@ -53,7 +56,7 @@ def flat(record: Record, more: Mapping[str, Estimate] = MappingProxyType({})) ->
         row[name] = found[name].value if name in found else None
     for name in ("prefill_tokens_per_s", "decode_tokens_per_s", "kld_mean", "kld_fp32_mean", "acc"):
         row[f"{name}_low"], row[f"{name}_high"] = (found[name].low, found[name].high) if name in found else (None, None)
-    row |= {name.replace(":", "_"): value.value for name, value in found.items() if name.startswith("acc:")}
+    row |= {name.replace(":", "_"): value.value for name, value in found.items() if ":" in name}
     row["predicted_weights_bytes"] = record.predicted.weights_bytes
     row["predicted_peak_bytes"] = record.predicted.peak_bytes
     row["memory_limit_bytes"] = cell.memory_limit_bytes
@@ -155,75 +158,6 @@ def _reading_order(row: Row) -> tuple[str, str, int, str, str, int, str]:
     return (row.device, row.model, row.limit or 0, row.weights, row.backend, precision, row.scheme)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One column of a table for people."""
-
-    title: str
-    figure: str
-    suite: str
-    kind: str
-    """bytes, seconds, rate, share, number or percent: how the value is written."""
-
-
-COLUMNS = {
-    "weights": Column(title="weights", figure="weights_bytes", suite="memory", kind="bytes"),
-    "peak": Column(title="peak memory", figure="peak_bytes", suite="memory", kind="bytes"),
-    "load": Column(title="load", figure="load_s", suite="memory", kind="seconds"),
-    "load_peak": Column(title="peak in load", figure="load_peak_bytes", suite="memory", kind="bytes"),
-    "kv": Column(title="KV/token", figure="kv_bytes_per_token", suite="memory", kind="bytes"),
-    "workspace": Column(title="workspace", figure="workspace_bytes", suite="memory", kind="bytes"),
-    "unexplained": Column(title="unexplained", figure="unexplained_bytes", suite="memory", kind="bytes"),
-    "slack": Column(title="loader slack", figure="slack_bytes", suite="memory", kind="bytes"),
-    "bits": Column(title="bits/weight", figure="linear_bits", suite="memory", kind="number"),
-    "prefill": Column(title="prefill tok/s", figure="prefill_tokens_per_s", suite="throughput", kind="rate"),
-    "ttft": Column(title="TTFT", figure="ttft_s", suite="throughput", kind="seconds"),
-    "decode": Column(title="decode tok/s", figure="decode_tokens_per_s", suite="throughput", kind="rate"),
-    "itl_p99": Column(title="gap p99", figure="itl_p99_s", suite="throughput", kind="seconds"),
-    "kld": Column(title="KL, nats", figure="kld_mean", suite="divergence", kind="number"),
-    "kld_p99": Column(title="KL p99", figure="kld_p99", suite="divergence", kind="number"),
-    "top1": Column(title="same top-1", figure="same_top1", suite="divergence", kind="percent"),
-    "kld_fp32": Column(title="KL to fp32", figure="kld_fp32_mean", suite="divergence", kind="number"),
-    "true_token": Column(title="p(true) RMS", figure="true_token_rms", suite="divergence", kind="percent"),
-    "ppl_ratio": Column(title="ln PPL ratio", figure="ln_ppl_ratio", suite="divergence", kind="number"),
-    "ppl": Column(title="perplexity", figure="ppl", suite="divergence", kind="number"),
-    "acc": Column(title="accuracy", figure="acc", suite="quality", kind="percent"),
-    "items": Column(title="items", figure="items", suite="quality", kind="number"),
-    "item_cost": Column(title="cost/item", figure="cost_usd_per_item", suite="quality", kind="usd"),
-}
-GENERATED = {"ttft_s", "decode_tokens_per_s", "itl_p99_s"}
-"""Figures of models that generate."""
-VIEWS = {
-    "default": ("weights", "peak", "prefill", "decode", "kld", "acc"),
-    "memory": ("weights", "bits", "kv", "workspace", "unexplained", "peak", "slack", "load_peak", "load"),
-    "speed": ("prefill", "ttft", "decode", "itl_p99", "load"),
-    "quality": ("kld", "kld_p99", "top1", "true_token", "ppl_ratio", "kld_fp32", "ppl", "acc", "items"),
-    "served": ("ttft", "decode", "acc", "items", "item_cost"),
-    "predicted": ("weights", "predicted_weights", "peak", "predicted_peak"),
-}
-PREDICTED = {
-    "predicted_weights": ("weights_bytes", "predicted weights"),
-    "predicted_peak": ("peak_bytes", "predicted peak"),
-}
-TEXT = ("model", "precision", "scheme", "engine", "device", "task", "verdict")
-"""Titles of columns that hold words, not numbers."""
-
-
-@dataclass
-class Table:
-    """Text cells with their titles, and the footnotes they point to."""
-
-    titles: list[str]
-    rows: list[list[str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> str:
-        """The mark of a footnote, made on first use."""
-        if text not in self.notes:
-            self.notes.append(text)
-        return f"[{self.notes.index(text) + 1}]"
-
-
 def people(rows: Sequence[Row], columns: Sequence[str], *, name_device: bool = False) -> Table:
     """The table people read: every figure with half its 95 % interval, every empty cell with its reason."""
     titles = ["model", "precision", "scheme"] + (["device"] if name_device else [])
@@ -246,6 +180,8 @@ def _cell(table: Table, row: Row, found: dict[str, Estimate], column: Column) ->
     if column.figure not in found:
         if column.figure in GENERATED and row.records[column.suite].cell.settings.get("objective") == "masked":
             return f"n/a {table.note('masked models fill blanks, they do not generate')}"
+        if column.figure in ENERGY and (why := no_energy(row.records[column.suite])):
+            return f"none {table.note(why)}"
         from_fp32 = column.figure == "kld_fp32_mean"
         is_reference = wrote_anchor(row.records["divergence"]) if from_fp32 else row.precision == REFERENCE
         return "reference" if column.suite == "divergence" and is_reference else "-" if from_fp32 else "n/a"
@@ -281,29 +217,9 @@ def written(estimate: Estimate, kind: str) -> str:
     return f"{significant(value)} ±{significant(half, 1)}"
 
 
-def markdown(table: Table) -> str:
-    """A GitHub table, numbers right-aligned, with its footnotes."""
-    text = sum(title in TEXT for title in table.titles)
-    rule = ["---" if i < text else "---:" for i in range(len(table.titles))]
-    lines = ["| " + " | ".join(cells) + " |" for cells in [table.titles, rule, *table.rows]]
-    lines += ["", *(f"[{i}] {note}  " for i, note in enumerate(table.notes, 1))] if table.notes else []
-    return "\n".join(line.replace("\n", " ") for line in lines).rstrip() + "\n"
-
-
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Flat rows as CSV, empty where null."""
-    names = list(dict.fromkeys(name for row in rows for name in row)) or [*IDENTITY, *FIGURES]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def to_json(rows: Sequence[dict[str, Any]]) -> str:
-    """Flat rows as a JSON list, null where there is none; every row has every key."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return json.dumps([{name: row.get(name) for name in names} for row in rows], indent=1, ensure_ascii=False) + "\n"
+    """Flat rows as CSV, empty where null; the usual titles where there is no row."""
+    return formats.to_csv(rows, (*IDENTITY, *FIGURES))
 
 
 __all__ = [

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text for people, at the edge only: bytes in binary units, seconds, rates."""
+"""Text for people, at the edge only: bytes in binary units, seconds, rates, and names that can be folders."""
 
 from __future__ import annotations
+
+import re
 
 
 def human_bytes(count: float) -> str:
@@ -25,9 +27,23 @@ def human_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def parse_seconds(text: str) -> float:
+    """`20min`, `90s`, `1.5h` or bare seconds. Raises ValueError."""
+    units = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if not found or found[2] not in units or float(found[1]) <= 0:
+        raise ValueError(text)
+    return float(found[1]) * units[found[2]]
+
+
 def significant(value: float, digits: int = 3) -> str:
     """A number to so many significant digits, without an exponent for everyday sizes."""
     if value == 0:
         return "0"
     text = f"{value:.{digits}g}"
     return f"{float(text):.0f}" if "e+" in text else text
+
+
+def slug(name: str) -> str:
+    """A name that can be a folder of `results/`."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"

@@ -26,8 +26,10 @@ from bench.assemble import Assembler, now, out_of_memory
 from bench.cell import Cell, digest
 from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, Stopped, TextEngine, Unsupported, backend
 from bench.errors import UserError
+from bench.instruments.neighbours import snapshot
+from bench.journal import Journal, journal_folder
 from bench.limits import charged_bytes
-from bench.machine import installed
+from bench.machine import installed, versions
 from bench.places import reference_folder
 from bench.record import Ending, Measurement, Outcome
 from bench.request import Asked, Request, reference_name
@@ -43,6 +45,7 @@ class Worker:
         self.request = request
         self.backend: Backend = backend(request.backend)
         self.store = Store(request.results)
+        self.deadline = None if request.budget_s is None else time.monotonic() + request.budget_s
         limit = request.memory_limit
         self.assembler = Assembler(
             run=request.run, machine=request.machine, backend=self.backend, before=request.before,
@@ -52,6 +55,10 @@ class Worker:
     def tell(self, event: str, **facts: Any) -> None:
         """Send one event to the runner; if it is gone, so are we."""
         os.write(self.request.events, (json.dumps({"event": event, **facts}) + "\n").encode())
+
+    def spent(self) -> bool:
+        """Whether the call's budget is spent."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
 
     def run(self) -> None:
         """Load, then answer every cell."""
@@ -71,6 +78,9 @@ class Worker:
             return
         self.tell("loaded", seconds=loading.seconds)
         for asked in self.request.cells:
+            if self.spent():
+                self.tell("spent")
+                break
             self._answer(asked, engine, tools, loading)
         engine.close()
 
@@ -83,6 +93,7 @@ class Worker:
             device=request.machine.kind,
             path=request.path,
             threads=request.threads,
+            plain_scoring=any(asked.cell.settings.get("shared") is False for asked in request.cells),
             max_cost_usd=request.max_cost_usd,
             base=request.base,
             base_path=request.base_path,
@@ -122,6 +133,7 @@ class Worker:
         cell = asked.cell
         self.tell("cell", key=cell.key)
         run = self._suite_run(asked, engine, tools, loading)
+        self.assembler.since = snapshot()
         started, clock = now(), time.monotonic()
         measurements: Sequence[Measurement] = ()
         try:
@@ -148,6 +160,14 @@ class Worker:
                 threads=engine.threads,
             )
         )
+        if isinstance(run, SuiteRun) and outcome.ending.settled:
+            run.journal.remove()
+
+    def _journal(self, cell: Cell, engine: Engine) -> Journal:
+        """One journal for one cell, the very weights, and everything that can change a figure."""
+        computes = versions(cell.suite, [*self.backend.requires, *self.backend.versions]).model_dump(mode="json")
+        weights = engine.provenance.model_dump(mode="json")
+        return Journal(journal_folder() / f"{cell.key}-{digest([weights, computes, engine.threads])}")
 
     def _suite_run(
         self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading
@@ -158,7 +178,7 @@ class Worker:
             def tell(name: str, done: int, total: int) -> None:
                 self.tell("phase", name=name, done=done, total=total, spent_usd=engine.spent_usd)
 
-            return TextRun(cell=asked.cell, engine=engine, phase=tell, files=self.request.files)
+            return TextRun(cell=asked.cell, engine=engine, phase=tell, spent=self.spent, files=self.request.files)
         reference = asked.reference
         return SuiteRun(
             cell=asked.cell,
@@ -171,6 +191,8 @@ class Worker:
             is_reference=reference is not None and reference.key == asked.cell.unlimited.key,
             anchor=anchor_path(self.request.model, asked.cell) if reference else None,
             is_anchor=is_anchor(self.backend, asked.cell),
+            spent=self.spent,
+            journal=self._journal(asked.cell, engine),
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
         )
 

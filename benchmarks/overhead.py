@@ -58,7 +58,7 @@ def main() -> None:
     prompt, ends = torch.tensor([tokens]), torch.tensor(sorted(engine.end_tokens))
     timers = {
         "bare": lambda: bare(engine.model, prompt, ends),
-        "suite": lambda: sum(one_repeat(engine, HostClock(), tokens, TOKENS).gaps_s),
+        "suite": lambda: sum(one_repeat(engine, HostClock(), [tokens], TOKENS).gaps_s),
     }
     seconds: dict[str, list[float]] = {"bare": [], "suite": []}
     for index in range(rounds + 1):

@@ -11,13 +11,17 @@ ready (`ready_bytes`) goes back to the system before anything is run, because it
 model: for a 4-bit model on a CPU it can be four times the weights. A masked model reads the prompt and has no cache. A
 model with fewer positions than prompt and answer need gets a shorter prompt, with a warning. On reading, then,
 
-    peak above baseline = weights + kv + workspace + unexplained
-    unexplained = loaded - baseline - weights     (what loading left behind that is no parameter)
-    workspace   = peak - loaded - kv              (activations and temporary buffers)
+    peak above baseline = weights + their metadata + kv + workspace + runtime + unexplained
+    unexplained = loaded - baseline - weights     (what loading left behind that is no parameter: the residual)
+    runtime     = settled - loaded                (what the work left behind: thread buffers, library state, leaks)
+    workspace   = peak - settled - kv             (activations and temporary buffers, gone when the work is done)
     slack       = ready - loaded                  (freed by the loader, held by the allocator)
 
-An engine that reserves more cache than it fills (llama.cpp) has the difference in its workspace; what it reserved is
-in the label of `kv_bytes`. Weights mapped from a file are in the `file` part of the readings, the rest is anonymous.
+where settled is read when the cache is closed and freed memory has gone back. A sampler reads the process tree beside
+the mark and tells anonymous and file-backed bytes of the peak apart (`sampled_peak_bytes`). An engine that reserves
+more cache than it fills (llama.cpp) has the difference in its workspace; what it reserved is in the label of
+`kv_bytes`, and what it would keep for the next user is freed before settled is read. Weights mapped from a file are in
+the `file` part of the readings, the rest is anonymous.
 
 Counters: on a CPU the kernel's resident set of the whole process tree, with the peak from the resettable VmHWM; on
 a GPU the driver's figure for the process, the allocator's own marks beside it.
@@ -31,11 +35,14 @@ from typing import Any
 from pydantic import JsonValue
 
 from bench.instruments import Reading
+from bench.instruments.sampler import INTERVAL_S, sampling
 from bench.record import Caveat, How, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
 from suites import probe
 
-VERSION = 1
+VERSION = 2
+DISAGREE = 0.02
+"""The kernel adds resident pages up in batches; beyond this the two counters contradict each other."""
 PROFILES = {
     "smoke": {"prompt_tokens": 128, "decode_tokens": 8},
     "standard": {"prompt_tokens": 512, "decode_tokens": 32},
@@ -55,14 +62,20 @@ def measure(run: SuiteRun) -> list[Measurement]:
     decode_tokens = run.settings["decode_tokens"] if generates else 0
     prompt = probe.prompt(run.engine.encode, probe.room(run, decode_tokens))
     run.phase("generate", 0, 1)
-    memory.reset_peak()
-    generation = run.engine.prefill([prompt], suppress=run.engine.end_tokens)
-    for _ in range(decode_tokens):
-        generation.step()
-    kv_bytes, kv_tokens = generation.cache_bytes, generation.cache_tokens
-    reserved = getattr(generation, "reserved_bytes", None)  # engines that make room for more than they hold
-    peak = memory.peak()
+    with sampling(memory) as sampled:
+        memory.reset_peak()
+        generation = run.engine.prefill([prompt], suppress=run.engine.end_tokens)
+        for _ in range(decode_tokens):
+            generation.step()
+        kv_bytes, kv_tokens = generation.cache_bytes, generation.cache_tokens
+        reserved = getattr(generation, "reserved_bytes", None)  # engines that make room for more than they hold
+        peak = memory.peak()
     generation.close()
+    del generation
+    if release := getattr(run.engine, "release", None):  # what it would keep for the next user is not left behind
+        release()
+    memory.trim()
+    settled = memory.read()
     run.phase("generate", 1, 1)
     if memory.name == "ru_maxrss" or memory.name.endswith("since start"):
         run.caveats.append(
@@ -72,11 +85,17 @@ def measure(run: SuiteRun) -> list[Measurement]:
                 advice="run outside a sandbox that hides /proc/self/clear_refs",
             )
         )
+    if sampled.highest and sampled.highest.total_bytes > (1 + DISAGREE) * peak.total_bytes:
+        text = f"the sampler saw {sampled.highest.total_bytes} bytes, the high-water mark says {peak.total_bytes}"
+        run.caveats.append(Caveat(kind="peak_disputed", text=text, advice="trust neither before the cause is known"))
     found = _readings("baseline", loading.baseline, memory.name)
     found += _readings("load_peak", loading.peak, memory.name)
     found += _readings("ready", loading.ready, memory.name)
     found += _readings("loaded", loading.loaded, memory.name)
     found += _readings("peak", peak, memory.name)
+    found += _readings("settled", settled, memory.name)
+    if sampled.highest:
+        found += _readings("sampled_peak", sampled.highest, f"status every {INTERVAL_S:g} s")
     found.append(measured("load_s", Unit.SECOND, loading.seconds, counter=run.instruments.clock.name))
     labels = {"tokens": kv_tokens} | ({} if reserved is None else {"reserved_bytes": reserved})
     found.append(measured("kv_bytes", Unit.BYTE, kv_bytes, counter="cache tensors", labels=labels))

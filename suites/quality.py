@@ -15,6 +15,10 @@ Generated answers are asked for in the model's own prompt template where its ent
 to-sequence model (`objective`) reads the context with its encoder and is scored on the decoder's target; a masked one
 is scored by pseudo-log-likelihood, each token blanked in turn. Tasks that mean nothing for an objective are left out
 with a warning that says why.
+
+What rows share (a context, few-shot examples, the beginning of a minimal pair) is computed once where an engine can;
+the setting `shared` is false where that was turned off (`--plain-scoring`), and both ways agree within rounding. An
+interrupted cell goes on from the requests it has answered.
 """
 
 from __future__ import annotations
@@ -72,6 +76,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
             max_length=settings["max_length"],
             done=lambda done, total: run.phase("request", done, total),
             files=run.task_files,
+            journal=run.journal,
             chat=settings.get("chat_template", False),
             frame=Frame(Objective(settings.get("objective", "causal")), settings.get("template")),
             left_out=lambda task, reason: run.caveats.append(

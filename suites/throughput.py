@@ -1,52 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prefill and decode speed of one loaded model at batch 1, every sample kept.
+"""Prefill and decode speed of one loaded model, every sample kept; larger batches and other prompts as further points.
 
 One repeat reads a prompt of `prompt_tokens` of the project's probe text and then generates exactly `decode_tokens`
 tokens greedily, end-of-sequence tokens suppressed so that no model stops early. Timestamps are taken on the host
 after the device has finished: before the prompt is handed over, when its logits are there (`prefill_s`), when the
 first token is on the host (`ttft_s`), and at each token after that; the gaps are `itl_s`, all of them. On reading,
-prefill is prompt tokens / prefill_s and decode is (tokens - 1) / the sum of a repeat's gaps.
+prefill is prompt tokens x batch / prefill_s and decode is (tokens - 1) x batch / the sum of a repeat's gaps: both
+are aggregate rates, and a sequence's own is that divided by the batch.
 
 Warm-up rounds come first, at least `warmup_min` and at most `warmup_max`: a round is the prompt and eight tokens, and
 warm-up ends when two rounds in a row differ by less than 5 % both in prefill and in the median gap; its samples are
-kept apart. The garbage collector is off while a repeat runs, as in timeit. The text of the first repeat is kept and
-checked: no text, or fewer tokens than asked for, and the cell has failed; a repeat that generates something else is
-a caveat. A masked model has no tokens to generate: its repeats are forward passes, prefill alone. A model with fewer
-positions than prompt and answer need gets a shorter prompt, with a warning.
+kept apart. Then `repeats` repeats, and more up to `repeats_max` while the 95 % interval of the median prefill or
+decode rate is wider than 10 % of it; what is still wider is marked `noisy`. Five repeats are the least for which two
+runs' intervals, which up to five samples are their whole range, miss each other in fewer than one of a hundred runs
+of the same machine (2 / binomial(10, 5)); three miss in one of ten. The garbage collector is off while a repeat runs,
+as in timeit. The text of the first repeat is kept and checked: no text, or fewer tokens than asked for, and the cell
+has failed; a repeat that generates something else is a caveat. A masked model has no tokens to generate: its repeats
+are forward passes, prefill alone, at the main point. A model with fewer positions than prompt and answer need gets a
+shorter prompt there, with a warning.
+
+`points` are further (batch, prompt) pairs, the smallest first, each with `point_repeats` to `point_repeats_max`
+repeats of `point_decode_tokens` tokens; their measurements carry the label `point`. A batch is the prompt and its
+rotations, so that no sequence equals another. A point is left out with its reason where the context is too short,
+where memory grown in proportion from the point before it would not fit, or where it did not fit. When the call's
+budget is spent no repeat is added and no point begun, and what stayed undecided is said.
+
+Bytes that one decode step must read (weights but the looked-up embeddings, and the cache at half of the generation)
+and operations that one prompt token costs (two for each linear weight; the head reads the last position alone) stand
+beside the samples, so that a reader can hold both rates against the device's roofs. Only decoders have them: an
+encoder computes each prompt token with half of its model alone, and a masked model's head reads every position.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from pydantic import JsonValue
 
-from bench.engine import Engine
+from bench.engine import DoesNotFit, Engine
 from bench.instruments import Clock
-from bench.record import Caveat, Measurement, Unit
+from bench.record import Caveat, How, Measurement, Unit
+from bench.stats import median_estimate
 from bench.suite import SuiteRun, Work, measured
-from suites import probe
+from suites import energy, probe
+from suites.points import Point, points
 
-VERSION = 1
-PROFILES = {
+VERSION = 2
+MAIN: dict[str, JsonValue] = {"prompt_tokens": 512, "decode_tokens": 128, "batch": 1}
+POINTS: list[JsonValue] = [[1, 128], [4, 128], [16, 128], [1, 2048], [4, 512], [16, 512], [4, 2048], [16, 2048]]
+PROFILES: dict[str, dict[str, JsonValue]] = {
     "smoke": {
-        "prompt_tokens": 128, "decode_tokens": 16, "batch": 1, "repeats": 2, "warmup_min": 1, "warmup_max": 2,
+        "prompt_tokens": 128, "decode_tokens": 16, "batch": 1, "repeats": 2, "repeats_max": 2,
+        "warmup_min": 1, "warmup_max": 2, "points": [],
     },
     "standard": {
-        "prompt_tokens": 512, "decode_tokens": 128, "batch": 1, "repeats": 3, "warmup_min": 2, "warmup_max": 6,
+        **MAIN, "repeats": 5, "repeats_max": 10, "warmup_min": 2, "warmup_max": 6, "points": [],
     },
     "full": {
-        "prompt_tokens": 512, "decode_tokens": 128, "batch": 1, "repeats": 10, "warmup_min": 2, "warmup_max": 10,
+        **MAIN, "repeats": 10, "repeats_max": 30, "warmup_min": 2, "warmup_max": 10, "points": POINTS,
+        "point_decode_tokens": 32, "point_repeats": 4, "point_repeats_max": 8,
     },
 }  # fmt: skip
 WARMUP_TOKENS = 8
 STEADY = 0.05
 """Two rounds that differ by less than this share count as steady."""
+NOISY = 0.10
+"""An interval wider than this share of its median is worth more repeats, then a caveat."""
+ROOM = 0.9
+"""Share of the device's memory that a point may be expected to need."""
 
 
 class EmptyOutput(Exception):
@@ -55,102 +81,150 @@ class EmptyOutput(Exception):
 
 @dataclass(frozen=True)
 class Repeat:
-    """Seconds of one repeat, and the tokens it produced."""
+    """Seconds of one repeat, and the tokens it produced, of all sequences in turn."""
 
     prefill_s: float
     ttft_s: float
     gaps_s: tuple[float, ...]
     tokens: tuple[int, ...]
+    position_bytes: float
+    """Bytes of the cache for one position of every sequence."""
 
 
 def work(settings: Mapping[str, Any]) -> Work:
-    """Repeats, and about three warm-up rounds."""
-    rounds = settings["repeats"] + settings["warmup_min"] + 1
-    decode = settings["repeats"] * settings["decode_tokens"] + (settings["warmup_min"] + 1) * WARMUP_TOKENS
-    return Work(prefill_tokens=rounds * settings["prompt_tokens"], decode_tokens=decode)
+    """Repeats, and about one warm-up round more than the least."""
+    prefill = decode = 0
+    for point in points(settings):
+        rounds = point.warmup_min + 1
+        prefill += (point.repeats + rounds) * point.batch * point.prompt_tokens
+        decode += point.repeats * point.decode_tokens + rounds * WARMUP_TOKENS
+    return Work(prefill_tokens=prefill, decode_tokens=decode)
 
 
 def measure(run: SuiteRun) -> list[Measurement]:
-    """Warm up until steady, then time the repeats."""
-    settings, clock = run.settings, run.instruments.clock
-    generates = settings.get("objective") != "masked"
-    prompt = probe.prompt(run.engine.encode, probe.room(run, settings["decode_tokens"] if generates else 0))
+    """Time the main point, then every other that fits."""
+    main, *others = points(run.settings)
+    generates = run.settings.get("objective") != "masked"
+    main = replace(main, prompt_tokens=probe.room(run, main.decode_tokens if generates else 0))
+    prompt = probe.prompt(run.engine.encode, main.prompt_tokens)
     if not generates:
-        return _forward_passes(run, prompt)
-    rounds = _warm_up(run, prompt)
+        return _forward_passes(run, main, prompt) + energy.measure(run, prompt, generates=False)
+    found, growth = list[Measurement](), 0.0  # bytes that the point before needed for each of its tokens
+    for point in (main, *others):
+        lacking = None if point.main else _why_not(run, point, growth)
+        if lacking is None:
+            run.instruments.memory.reset_peak()
+            before = run.instruments.memory.read().total_bytes
+            try:
+                found += _point(run, point)
+            except DoesNotFit as error:
+                if point.main:
+                    raise
+                lacking = f"it did not fit in {error.phase}"
+            growth = max(0, run.instruments.memory.peak().total_bytes - before) / point.tokens
+        if lacking:
+            run.caveats.append(Caveat(kind="not_measured", text=f"throughput at {point}: {lacking}"))
+    return found + _roof_terms(run, found) + energy.measure(run, prompt)
+
+
+def _why_not(run: SuiteRun, point: Point, growth: float) -> str | None:
+    """Why a point is not even tried."""
+    held = point.prompt_tokens + point.decode_tokens
+    if held > run.engine.context_length:
+        return f"{held} tokens are more than this model's context of {run.engine.context_length}"
+    if run.spent():
+        return "the budget was spent before it"
+    memory = run.instruments.memory
+    wanted, room = memory.read().total_bytes + growth * point.tokens, memory.capacity_bytes()
+    if wanted > ROOM * room:
+        return f"it would need about {wanted / 2**30:.1f} GiB, {room / 2**30:.1f} GiB are there"
+    return None
+
+
+def _point(run: SuiteRun, point: Point) -> list[Measurement]:
+    """Warm up until steady, then repeat until the interval is narrow."""
+    clock = run.instruments.clock
+    prompts = _prompts(run.engine.encode, point)
+    rounds = _warm_up(run, point, prompts)
     repeats: list[Repeat] = []
-    for index in range(settings["repeats"]):
-        run.phase("repeat", index, settings["repeats"])
-        repeats.append(one_repeat(run.engine, clock, prompt, settings["decode_tokens"]))
-    run.phase("repeat", settings["repeats"], settings["repeats"])
-    _check_output(run, repeats)
-    labels: dict[str, JsonValue] = {"prompt_tokens": len(prompt), "batch": settings["batch"]}
-    gaps = [gap for repeat in repeats for gap in repeat.gaps_s]
-    per_repeat = settings["decode_tokens"] - 1
-    return [
-        measured("prefill_s", Unit.SECOND, [r.prefill_s for r in repeats], counter=clock.name, labels=labels),
-        measured("ttft_s", Unit.SECOND, [r.ttft_s for r in repeats], counter=clock.name, labels=labels),
-        measured("itl_s", Unit.SECOND, gaps, digits=6, counter=clock.name, labels={**labels, "per_repeat": per_repeat}),
-        measured("warmup_prefill_s", Unit.SECOND, [r.prefill_s for r in rounds], counter=clock.name, labels=labels),
-        measured("warmup_itl_s", Unit.SECOND, [median(r.gaps_s) for r in rounds], counter=clock.name, labels=labels),
-    ]
+    while len(repeats) < point.repeats or (len(repeats) < point.repeats_max and _noise(repeats) and not run.spent()):
+        run.phase("repeat" if point.main else str(point), len(repeats), max(point.repeats, len(repeats) + 1))
+        repeats.append(one_repeat(run.engine, clock, prompts, point.decode_tokens))
+    _check_output(run, point, repeats)
+    for name, width in _noise(repeats).items():
+        run.caveats.append(_noisy(point, name, width, len(repeats), spent=len(repeats) < point.repeats_max))
+    labels, gaps = point.labels, [gap for repeat in repeats for gap in repeat.gaps_s]
+    seconds = {
+        "prefill_s": [r.prefill_s for r in repeats], "ttft_s": [r.ttft_s for r in repeats],
+        "warmup_prefill_s": [r.prefill_s for r in rounds], "warmup_itl_s": [median(r.gaps_s) for r in rounds],
+    }  # fmt: skip
+    found = [measured(n, Unit.SECOND, values, counter=clock.name, labels=labels) for n, values in seconds.items()]
+    per_repeat = {**labels, "per_repeat": point.decode_tokens - 1}
+    found.append(measured("itl_s", Unit.SECOND, gaps, digits=6, counter=clock.name, labels=per_repeat))
+    held = round(repeats[0].position_bytes)
+    return [*found, measured("position_bytes", Unit.BYTE, held, counter="cache tensors", labels=labels)]
 
 
-def _forward_passes(run: SuiteRun, prompt: list[int]) -> list[Measurement]:
+def _forward_passes(run: SuiteRun, point: Point, prompt: list[int]) -> list[Measurement]:
     """Prefill alone, its warm-up rounds first, for a model that does not generate."""
-    settings, clock = run.settings, run.instruments.clock
-    seconds: list[float] = []
-    for index in range(settings["warmup_max"] + settings["repeats"]):
-        run.phase("repeat", index, settings["warmup_max"] + settings["repeats"])
+    clock, seconds = run.instruments.clock, list[float]()
+    for index in range(point.warmup_max + point.repeats):
+        run.phase("repeat", index, point.warmup_max + point.repeats)
         start = clock.now()
         run.engine.prefill([prompt]).close()
         seconds.append(clock.now() - start)
-    labels: dict[str, JsonValue] = {"prompt_tokens": len(prompt), "batch": settings["batch"]}
+    warmup, repeats = seconds[: point.warmup_max], seconds[point.warmup_max :]
     return [
-        measured(name, Unit.SECOND, values, counter=clock.name, labels=labels)
-        for name, values in (
-            ("prefill_s", seconds[settings["warmup_max"] :]),
-            ("warmup_prefill_s", seconds[: settings["warmup_max"]]),
-        )
+        measured(name, Unit.SECOND, values, counter=clock.name, labels=point.labels)
+        for name, values in (("prefill_s", repeats), ("warmup_prefill_s", warmup))
     ]
 
 
-def one_repeat(engine: Engine, clock: Clock, prompt: list[int], decode_tokens: int) -> Repeat:
-    """Read the prompt and generate exactly `decode_tokens` tokens, with a timestamp for each."""
+def one_repeat(engine: Engine, clock: Clock, prompts: Sequence[Sequence[int]], decode_tokens: int) -> Repeat:
+    """Read the prompts and generate exactly `decode_tokens` tokens of each, with a timestamp for each step."""
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         now = clock.now
         start = now()
-        generation = engine.prefill([prompt], suppress=engine.end_tokens)
+        generation = engine.prefill(prompts, suppress=engine.end_tokens)
         read = now()
-        tokens = generation.step()
+        tokens = list(generation.step())
         stamps = [now()]
         for _ in range(decode_tokens - 1):
             tokens += generation.step()
             stamps.append(now())
+        position_bytes = generation.cache_bytes / max(1, generation.cache_tokens)
         generation.close()
     finally:
         if collecting:
             gc.enable()
     gaps = tuple(later - earlier for earlier, later in pairwise(stamps))
-    return Repeat(read - start, stamps[0] - start, gaps, tuple(tokens))
+    return Repeat(read - start, stamps[0] - start, gaps, tuple(tokens), position_bytes)
 
 
-def _warm_up(run: SuiteRun, prompt: list[int]) -> list[Repeat]:
+def _prompts(encode: Callable[[str], list[int]], point: Point) -> list[list[int]]:
+    """The probe prompt and its rotations."""
+    first = probe.prompt(encode, point.prompt_tokens)
+    shift = max(1, len(first) // point.batch)
+    return [first[i * shift :] + first[: i * shift] for i in range(point.batch)]
+
+
+def _warm_up(run: SuiteRun, point: Point, prompts: list[list[int]]) -> list[Repeat]:
     rounds: list[Repeat] = []
-    low, high = run.settings["warmup_min"], run.settings["warmup_max"]
+    low, high = point.warmup_min, point.warmup_max
     while len(rounds) < high:
         run.phase("warm-up", len(rounds), high)
-        rounds.append(one_repeat(run.engine, run.instruments.clock, prompt, WARMUP_TOKENS))
+        rounds.append(one_repeat(run.engine, run.instruments.clock, prompts, WARMUP_TOKENS))
         if len(rounds) >= max(2, low) and _steady(rounds[-2], rounds[-1]):
             return rounds
     if high >= 2:
+        where = "" if point.main else f" at {point}"
         run.caveats.append(
             Caveat(
                 kind="not_steady",
-                text=f"speed still changed by more than {STEADY:.0%} between the last of {high} warm-up rounds",
+                text=f"speed{where} still changed by more than {STEADY:.0%} between the last of {high} warm-up rounds",
                 advice="close other programs and measure again; trust the interval, not the median alone",
             )
         )
@@ -162,15 +236,37 @@ def _steady(before: Repeat, after: Repeat) -> bool:
     return all(abs(a - b) <= STEADY * min(a, b) for a, b in pairs)
 
 
-def _check_output(run: SuiteRun, repeats: list[Repeat]) -> None:
-    wanted = run.settings["decode_tokens"]
-    text = run.engine.decode(repeats[0].tokens)
-    run.keep_text("generated", text, len(repeats[0].tokens))
-    if not text.strip():
-        raise EmptyOutput(f"{wanted} tokens were generated but decode to no text")
+def _noise(repeats: Sequence[Repeat]) -> dict[str, float]:
+    """Width of the median's interval as a share of it, of each rate that is noisy."""
+    if len(repeats) < 2:
+        return {}
+    rates = {"prefill": [1 / r.prefill_s for r in repeats], "decode": [1 / sum(r.gaps_s) for r in repeats]}
+    estimates = {name: median_estimate(samples) for name, samples in rates.items()}
+    widths = {name: 2 * (found.half_width or 0.0) / found.value for name, found in estimates.items()}
+    return {name: width for name, width in widths.items() if width > NOISY}
+
+
+def _noisy(point: Point, name: str, width: float, repeats: int, *, spent: bool) -> Caveat:
+    where = name if point.main else f"{name} at {point}"
+    text = f"{where}: the interval is {width:.0%} of the median after {repeats} repeats"
+    if spent:
+        text = f"{text}, and the budget was spent"
+        return Caveat(kind="undecided", text=text, advice="give a larger --budget, or none")
+    return Caveat(kind="noisy", text=text, advice="close other programs and measure again, or with --profile full")
+
+
+def _check_output(run: SuiteRun, point: Point, repeats: Sequence[Repeat]) -> None:
+    wanted = point.batch * point.decode_tokens
     for repeat in repeats:
         if len(repeat.tokens) != wanted:
             raise EmptyOutput(f"{len(repeat.tokens)} tokens came back where {wanted} were asked for")
+
+    if not point.main:
+        return
+    text = run.engine.decode(repeats[0].tokens)
+    run.keep_text("generated", text, wanted)
+    if not text.strip():
+        raise EmptyOutput(f"{wanted} tokens were generated but decode to no text")
     different = sum(repeat.tokens != repeats[0].tokens for repeat in repeats)
     if different:
         run.caveats.append(
@@ -180,3 +276,23 @@ def _check_output(run: SuiteRun, repeats: list[Repeat]) -> None:
                 advice="the kernels of this device are not deterministic; quality intervals must allow for it",
             )
         )
+
+
+def _roof_terms(run: SuiteRun, found: Sequence[Measurement]) -> list[Measurement]:
+    """What one decode step reads and one prompt token computes, by the census."""
+    census = run.engine.census()
+    if not census.total_bytes or "objective" in run.settings:
+        return []
+    terms = []
+    for cache in (m for m in found if m.name == "position_bytes"):
+        generated = run.settings["point_decode_tokens" if "point" in cache.labels else "decode_tokens"]
+        prompt = cache.labels["prompt_tokens"]
+        assert isinstance(prompt, int)
+        held = cache.values[0] * (prompt + generated / 2)
+        amount = round(census.total_bytes - census.embedding_bytes + held)
+        terms.append(("read_bytes_per_step", Unit.BYTE, amount, cache.labels))
+    terms.append(("operations_per_token", Unit.COUNT, 2 * census.linear_weights, {"compute": census.compute}))
+    return [
+        measured(name, unit, value, how=How.COMPUTED, counter="census", labels=labels)
+        for name, unit, value, labels in terms
+    ]

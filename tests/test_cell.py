@@ -57,7 +57,7 @@ CHANGES: dict[str, Any] = {
     "scheme": "other",
     "precision": Precision.INT8,
     "suite": "quality",
-    "suite_version": 2,
+    "suite_version": 99,
     "profile": "full",
     "settings": {"prompt_tokens": 128, "decode_tokens": 9},
     "device": "other",

@@ -174,7 +174,8 @@ def test_a_masked_model_s_distributions_blank_every_eighth_token(folders):
 
 def run_of(engine, suite, objective, tmp_path, **settings):
     """One cell of a tiny engine, to be answered by a real suite."""
-    cell = make_cell(suite).model_copy(update={"settings": settings | {"objective": objective}})
+    cell = make_cell(suite)
+    cell = cell.model_copy(update={"settings": {**cell.settings, **settings, "objective": objective}})
     zero = Reading(total_bytes=0)
     loading = Loading(seconds=1.0, baseline=zero, peak=zero, ready=zero, loaded=zero)
     return SuiteRun(
@@ -191,9 +192,11 @@ def test_every_suite_answers_for_a_masked_model(folders, tmp_path):
     found = {m.name: m for m in memory.measure(run)}
     assert (found["kv_bytes"].values, found["kv_bytes"].labels["tokens"]) == ((0.0,), 0)
     assert [caveat.text for caveat in run.caveats] == ["the model has 254 positions: the prompt is 254 tokens, not 500"]
-    run = run_of(engine, "throughput", "masked", tmp_path, **tokens, batch=1, repeats=2, warmup_min=1, warmup_max=1)
+    times = {"batch": 1, "repeats": 2, "repeats_max": 2, "warmup_min": 1, "warmup_max": 1, "points": [[4, 128]]}
+    times |= {"point_decode_tokens": 8, "point_repeats": 1, "point_repeats_max": 1}
+    run = run_of(engine, "throughput", "masked", tmp_path, **tokens, **times)
     found = {m.name: m for m in throughput.measure(run)}
-    assert set(found) == {"prefill_s", "warmup_prefill_s"}
+    assert {name for name in found if not name.endswith("_j")} == {"prefill_s", "warmup_prefill_s"}
     assert (len(found["prefill_s"].values), found["prefill_s"].labels["prompt_tokens"]) == (2, 254)
     run = run_of(engine, "divergence", "masked", tmp_path, windows=2, window_tokens=32)
     assert [len(m.values) for m in divergence.measure(run)] == [2, 2]
@@ -207,6 +210,10 @@ def test_every_suite_answers_for_a_sequence_to_sequence_model(folders, tmp_path)
     run = run_of(engine, "memory", "seq2seq", tmp_path, prompt_tokens=40, decode_tokens=4)
     found = {m.name: m for m in memory.measure(run)}
     assert found["kv_bytes"].labels["tokens"] == 44
+    times = {"batch": 1, "repeats": 2, "repeats_max": 2, "warmup_min": 1, "warmup_max": 1, "points": []}
+    run = run_of(engine, "throughput", "seq2seq", tmp_path, prompt_tokens=40, decode_tokens=4, **times)
+    names = {m.name for m in throughput.measure(run)}
+    assert "itl_s" in names and not names & {"read_bytes_per_step", "operations_per_token"}
     run = run_of(engine, "divergence", "seq2seq", tmp_path, windows=2, window_tokens=33)
     written = divergence.measure(run)
     assert written[0].labels["window_tokens"] == 16
@@ -229,12 +236,12 @@ def test_tasks_that_mean_nothing_for_an_objective_are_left_out_with_the_reason(
     folders, monkeypatch, kind, output_type, reason
 ):
     """A task of another kind is left out; alone, it is the reason why the cell is unsupported."""
-    import bench.lm
+    import bench.tasks
 
-    offline = bench.lm.offline_tasks()
+    offline = bench.tasks.offline_tasks()
     other = {**offline["bench_facts_en"], "task": "other", "output_type": output_type}
     other = {key: value for key, value in other.items() if key not in {"doc_to_choice", "metric_list"}}
-    monkeypatch.setattr(bench.lm, "offline_tasks", lambda: {**offline, "other": other})
+    monkeypatch.setattr(bench.tasks, "offline_tasks", lambda: {**offline, "other": other})
     engine = BACKEND.load(asked(kind, "fp32", folders(kind)))
     frame = Frame(OBJECTIVES[kind])
     with pytest.raises(Unsupported, match=reason):

@@ -89,6 +89,16 @@ def test_the_head_tied_to_the_embedding_is_counted_once_and_is_no_linear_layer(t
         assert census.linear_bits == 8.5
         norms = 9 * 256 * 4
         assert census.total_bytes == (4 * layer + (1 if tied else 2) * 320 * 256) * 34 // 32 + norms
+        assert census.embedding_bytes == (0 if tied else 320 * 256 * 34 // 32)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "kind"), [("gguf-f32", "fp32"), ("gguf-f16", "fp16"), ("gguf-q8_0", "int8"), ("gguf-q4_k_m", "int8")]
+)
+def test_a_census_says_what_the_matrices_multiply_in(tmp_path, scheme, kind):
+    """Quantized weights meet activations of 8 bits; a roof of another type is none of theirs."""
+    _gguf_random.write(tmp_path / "t.gguf", config("llama"), scheme)
+    assert _gguf_census.count(gguf_file.read(tmp_path / "t.gguf")).compute == kind
 
 
 def test_random_values_are_small_in_every_type():

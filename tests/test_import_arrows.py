@@ -80,8 +80,9 @@ def test_the_runner_never_imports_the_worker() -> None:
 
 
 PUBLIC_TO_SUITES = {
-    "bench.anchor", "bench.cell", "bench.engine", "bench.errors", "bench.instruments", "bench.lm", "bench.lm_text",
-    "bench.record", "bench.reference", "bench.scored", "bench.suite", "suites.floor", "suites.probe", "suites.served",
+    "bench.anchor", "bench.cell", "bench.engine", "bench.errors", "bench.instruments", "bench.instruments.energy",
+    "bench.instruments.sampler", "bench.lm", "bench.lm_text", "bench.record", "bench.reference", "bench.scored",
+    "bench.stats", "bench.suite", "suites.energy", "suites.floor", "suites.points", "suites.probe", "suites.served",
 }  # fmt: skip
 
 
@@ -124,7 +125,18 @@ def test_the_bottom_imports_nothing_of_the_project(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["bench.stats", "bench.figures", "bench.table", "bench.compare", "bench.across", "bench.claims", "bench.overview"],
+    [
+        "bench.stats",
+        "bench.figures",
+        "bench.table",
+        "bench.columns",
+        "bench.formats",
+        "bench.compare",
+        "bench.across",
+        "bench.disturbance",
+        "bench.claims",
+        "bench.overview",
+    ],
 )
 def test_views_are_pure(name: str) -> None:
     """They open, write and start nothing."""

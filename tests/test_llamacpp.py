@@ -73,8 +73,8 @@ def engines(tmp_path_factory):
         engine.close()
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_scores_do_not_depend_on_how_rows_are_packed(engines, kind):
+@pytest.mark.parametrize(("kind", "plain"), [*((kind, False) for kind in FAMILIES), ("llama", True)])
+def test_scores_do_not_depend_on_how_rows_are_packed(engines, kind, plain):
     """Shared contexts, packed sequences and one plain pass give the same log-probabilities in every family."""
     engine = engines(kind)
     tokens = engine.encode(TEXT)
@@ -82,7 +82,10 @@ def test_scores_do_not_depend_on_how_rows_are_packed(engines, kind):
         Row(tuple(tokens[:c]), tuple(tokens[c:e])) for c, e in ((1, 4), (9, 12), (9, 30), (9, 10), (2, len(tokens)))
     ]
     exact = engine.log_probs(tokens)
-    for row, score in zip(rows, engine.score(rows), strict=True):
+    engine.plain_scoring = plain
+    scores = engine.score(rows)
+    engine.plain_scoring = False
+    for row, score in zip(rows, scores, strict=True):
         first = len(row.context) - 1
         wanted = [exact[first + i, token] for i, token in enumerate(row.continuation)]
         assert score.log_probs == pytest.approx(wanted, abs=2e-3)
@@ -139,6 +142,25 @@ def test_a_generation_grows_beyond_its_first_context(engines):
     generation.close()
     for at in (len(prompt) + 300, len(prompt) + 480):
         assert tokens[at] == int(engine.log_probs([*tokens[:at], 0])[-1].argmax())
+
+
+def test_rows_that_share_nothing_stand_alone():
+    """With plain scoring no context is computed for two rows."""
+    rows = [Row((1, 2), (3,)), Row((1, 2), (4,)), Row((5,), (6,))]
+    assert _llama_score.packs(rows) == [[[0, 1], [2]]]
+    assert _llama_score.packs(rows, plain=True) == [[[0], [1], [2]]]
+
+
+def test_what_a_generation_leaves_for_the_next_is_freed_when_asked(engines):
+    """Else the memory ledger would find the reserved cache among what the work left behind."""
+    engine = engines("llama")
+    generation = engine.prefill([engine.encode(TEXT)])
+    context = generation.context
+    generation.close()
+    assert engine.spare is context
+    engine.release()
+    assert engine.spare is None and not context.close.alive
+    engine.release()
 
 
 def test_the_context_limit_is_an_outcome(engines):

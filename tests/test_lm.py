@@ -20,6 +20,7 @@ from lm_eval.api.instance import Instance  # noqa: E402
 from bench.backends import fake  # noqa: E402
 from bench.cell import Weights  # noqa: E402
 from bench.engine import LoadRequest, Unsupported  # noqa: E402
+from bench.journal import Journal  # noqa: E402
 from bench.lm import EngineLM, chosen_items, evaluate  # noqa: E402
 from bench.tasks import TASKS, offline_tasks  # noqa: E402
 from suites.quality import OFFLINE, OWN  # noqa: E402
@@ -193,6 +194,21 @@ def test_generation_stops_at_the_limit(name, limit):
 def test_generation_has_a_limit_of_its_own():
     """A task that names none gets 256 tokens."""
     assert len(generated("x" * 999, {})[0]) == 256
+
+
+def test_a_journal_gives_back_the_answer_and_what_is_known_of_it(tmp_path):
+    """A cell taken up again has the text, its tokens and that its prompt was cut, and asks the engine for nothing."""
+
+    def ask_again(answer):
+        engine = load(Scripted)
+        engine.answer = answer
+        made = EngineLM(engine, 10, lambda finished, total: None, journal=Journal(tmp_path / "cell"))
+        request = ask("generate_until", "abcdefghijklmnop", {"max_gen_toks": 4})
+        return made.generate_until([request]), made.answers, made.truncated
+
+    first = ask_again(b"yes")
+    assert first[0] == ["yes"] and len(first[1]) == len(first[2]) == 1
+    assert ask_again(b"never asked for") == first
 
 
 def test_the_prompt_leaves_room_for_the_answer():

@@ -57,6 +57,9 @@ class FakeNvml:
     def nvmlDeviceGetName(self, handle: str | bytes) -> str | bytes:
         return handle
 
+    def nvmlDeviceGetUUID(self, handle: str | bytes) -> str:
+        return "GPU-1234"
+
     def nvmlDeviceGetMemoryInfo(self, handle: str | bytes) -> SimpleNamespace:
         return SimpleNamespace(total=141 * 10**9)
 
@@ -83,7 +86,9 @@ def install(monkeypatch: pytest.MonkeyPatch, driver: FakeNvml) -> FakeNvml:
 def test_a_gpu_is_found_and_described(monkeypatch: pytest.MonkeyPatch) -> None:
     """Name, memory, driver and CUDA as the driver tells them; the slug is a folder name."""
     install(monkeypatch, FakeNvml())
-    assert machine.gpu() == {"name": "NVIDIA H200", "memory_bytes": 141 * 10**9, "driver": "595.10", "cuda": "13.2"}
+    assert machine.gpu() == {
+        "name": "NVIDIA H200", "uuid": "GPU-1234", "memory_bytes": 141 * 10**9, "driver": "595.10", "cuda": "13.2",
+    }  # fmt: skip
     assert machine.device_kind() == "cuda"
     found = machine.describe("cuda")
     assert (found.device, found.kind, found.name) == ("cuda-nvidia-h200", "cuda", "NVIDIA H200")

@@ -14,13 +14,14 @@ from builders import failed, make_cell, make_machine, make_model, make_record, m
 
 from bench.backends import transformers
 from bench.catalog import DEFAULT_MODEL, read_catalog
-from bench.cell import Cell, Kind, Precision, Weights, slug
+from bench.cell import Cell, Kind, Precision, Weights
 from bench.engine import backend
 from bench.errors import UserError
 from bench.machine import installed
 from bench.plan import Plan, has_reference, make_plan
 from bench.record import Ending, Provenance, Record
 from bench.selection import Selection, chosen_models
+from bench.units import slug
 from bench.worker import Worker
 
 MACHINE = make_machine()
@@ -53,6 +54,14 @@ def settled_by(cell: Cell, ending: Ending = Ending.OK, **versions: str) -> Recor
     now = installed(backend(cell.backend).requires)
     found = make_versions(**(now | versions))
     return make_record(cell, versions=found) if ending is Ending.OK else failed(cell, ending, versions=found)
+
+
+def test_plain_scoring_is_another_question_of_the_quality_suite_alone() -> None:
+    """Its cells say so and have keys of their own; other suites score nothing and stay what they are."""
+    shared, apart = plan().cells, plan(plain_scoring=True).cells
+    changed = [(old, new) for old, new in zip(shared, apart, strict=True) if old.cell.key != new.cell.key]
+    assert {new.cell.suite for _, new in changed} == {"quality"} and len(changed) == 3
+    assert all(new.cell.settings == {**old.cell.settings, "shared": False} for old, new in changed)
 
 
 def test_without_arguments_the_default_model_is_asked_everything() -> None:

@@ -25,6 +25,7 @@ SHAPES = [(HIDDEN, HIDDEN), (KEYS, HIDDEN), (KEYS, HIDDEN), (HIDDEN, HIDDEN)]
 SHAPES += [(INNER, HIDDEN), (INNER, HIDDEN), (HIDDEN, INNER)]
 LINEAR = LAYERS * sum(rows * columns for rows, columns in SHAPES)
 LINEAR_ROWS = LAYERS * sum(rows for rows, _ in SHAPES)
+LINEAR_COLUMNS = LAYERS * sum(columns for _, columns in SHAPES)
 OTHER = VOCABULARY * HIDDEN + (2 * LAYERS + 1) * HIDDEN
 
 
@@ -48,17 +49,25 @@ def architecture(model: Model) -> dict[str, Any]:
         ("native16", 2 * (LINEAR + OTHER)),
         ("bnb-int8", LINEAR + 4 * LINEAR_ROWS + 2 * OTHER),
         ("bnb-nf4", LINEAR // 2 + 4 * LINEAR // 64 + 64 * 7 * LAYERS + 2 * OTHER),
+        ("gptq-int8", LINEAR + 3 * LINEAR // 64 + 4 * LINEAR_COLUMNS + 2 * OTHER),
+        ("gptq-int4", LINEAR // 2 + 5 * LINEAR // 128 + 4 * LINEAR_COLUMNS + 2 * OTHER),
+        ("awq-int4", LINEAR // 2 + 5 * LINEAR // 256 + 2 * OTHER),
     ],
 )
 def test_the_default_model_s_weights_are_exact_in_every_scheme(name: str, expected: int) -> None:
-    """Row scales for int8; a float32 scale for 64 weights and a table of 16 floats a layer for nf4."""
+    """Row scales for int8; a float32 scale for 64 weights and a table of 16 floats a layer for nf4.
+
+    GPTQ has a 16-bit scale and a packed zero point for 64 weights, which 128 do not divide, and an index of inputs.
+    """
     assert LINEAR + OTHER == DEFAULT.parameters == 134_515_008
     assert weights_bytes(architecture(DEFAULT), scheme(name)) == expected
 
 
 def test_every_scheme_of_the_transformers_backend_is_tested_above() -> None:
     """A new scheme must prove its arithmetic here."""
-    assert {s.name for s in BACKEND.schemes} == {"fp32", "bf16", "fp16", "native16", "bnb-int8", "bnb-nf4"}
+    assert {s.name for s in BACKEND.schemes} == {
+        "fp32", "bf16", "fp16", "native16", "bnb-int8", "bnb-nf4", "gptq-int8", "gptq-int4", "awq-int4",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "wo_bytes"), [("fp32", 4), ("fp16", 4), ("bnb-int8", 4), ("bnb-nf4", 4), ("bf16", 2)])

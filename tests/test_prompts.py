@@ -105,5 +105,6 @@ def test_generated_answers_are_asked_for_in_the_template_and_cut_at_its_stops() 
             pass
 
     asked = lm.Frame(template="alpaca-short")
-    answer = lm.EngineLM(Echo(), 500, lambda done, total: None, asked)._generate("Say hello.", {"until": ["\n\n"]})
-    assert (seen, answer) == ([ALPACA], "42\n")
+    asker = lm.EngineLM(Echo(), 500, lambda done, total: None, asked)
+    answer, _, cut = asker._generate("Say hello.", {"until": ["\n\n"]})
+    assert (seen, answer, cut) == ([ALPACA], "42\n", False)

@@ -117,7 +117,7 @@ SELF_EXPLAINING = {
     "Machine.os", "Machine.kernel", "Machine.python", "Machine.cpu", "Machine.gpu_memory_bytes", "Machine.driver",
     "Machine.cuda", "Condition.available_bytes", "Condition.cpu_mhz", "Versions.bench",
     # figures of the same name, predicted; the class says what None means
-    "Prediction.weights_bytes", "Prediction.kv_bytes", "Prediction.peak_bytes", "Prediction.seconds",
+    "Prediction.weights_bytes", "Prediction.kv_bytes", "Prediction.seconds",
 }  # fmt: skip
 """Fields whose name and type say all; every other one needs a text in the schema."""
 

@@ -20,8 +20,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from bench import machine, places, runner
+from bench import machine, places, processes, runner
 from bench.backends import fake
+from bench.call import Limits
 from bench.catalog import read_catalog
 from bench.cell import Precision
 from bench.census import Census
@@ -31,8 +32,9 @@ from bench.errors import UserError
 from bench.flight import Flight, death
 from bench.instruments import memory
 from bench.plan import LeftOut, Plan, make_plan
+from bench.processes import stop_group
 from bench.record import Condition, Ending, Outcome
-from bench.runner import Limits, Runner, new_run_id, stop_group
+from bench.runner import Runner, new_run_id
 from bench.selection import Selection
 from bench.store import Runs, Store
 from bench.worker import UnprovenPrecision, ending
@@ -57,9 +59,9 @@ class Bench:
     def __init__(self, results, monkeypatch):
         self.results, self.monkeypatch = results, monkeypatch
 
-    def options(self, *extra, suite=QUICK, precision="fp16"):
+    def options(self, *extra, suite=QUICK, precision="fp16", profile="smoke"):
         """The command line after `bench`."""
-        chosen = ["--profile", "smoke", "--suite", suite, "--precision", precision, "--device", "cpu"]
+        chosen = ["--profile", profile, "--suite", suite, "--precision", precision, "--device", "cpu"]
         return ["run", "--backend", "fake", *chosen, "--results", str(self.results), *extra]
 
     def run(self, *extra, fault="", **chosen):
@@ -313,6 +315,39 @@ def test_a_finished_run_is_never_in_the_way(bench):
     assert sorted(len([r for r in records if r.run == run]) for run in {r.run for r in records}) == [2, 2]
 
 
+def test_a_budget_leaves_the_run_open_and_the_next_call_goes_on(bench, capsys):
+    """The call is no failure; it says what stays undecided, and the same call without a budget measures it."""
+    assert bench.run("--budget", "0.000001s") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "budget spent, 3 cells stay undecided: smollm2-135m-instruct fp16 (fake fake-fp16) memory" in said
+    assert bench.records() == []
+    assert bench.run() == 0
+    assert len(bench.records()) == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--budget", "banana", "bench: no budget 'banana'; 20min, 90s or 2h\n"),
+        ("--threads", "many", "bench: no threads 'many'; a number from 1, or auto\n"),
+    ],
+)
+def test_a_bad_budget_or_thread_count_is_one_line(bench, capsys, option, value, message):
+    """With the remedy."""
+    assert bench.run(option, value) == 2
+    assert capsys.readouterr().err == message
+
+
+def test_threads_auto_sweeps_before_it_measures(bench, monkeypatch):
+    """Through the real command: one smoke cell for each count, in the cache; the results hold the question alone."""
+    monkeypatch.setattr("bench.threads.candidates", lambda usable, cores: [1, 2])
+    assert bench.run("--threads", "auto", suite="memory") == 0
+    assert [record.cell.suite for record in bench.records()] == ["memory"]
+    (folder,) = (places.cache_folder() / "threads").iterdir()
+    assert json.loads((folder / "best.json").read_text())["threads"] == 1
+    assert len(list(Store(folder).records())) == 2
+
+
 def test_fresh_starts_anew(bench):
     """--fresh leaves an interrupted run alone and measures all cells under a new id."""
     bench.run(fault="error@log_probs")
@@ -440,7 +475,7 @@ def test_a_worker_dies_with_its_runner(bench):
 
 def test_a_child_that_ignores_the_request_is_killed(monkeypatch):
     """Whatever a worker started goes with it, asked first, then killed."""
-    monkeypatch.setattr(runner, "GRACE_S", 0.2)
+    monkeypatch.setattr(processes, "GRACE_S", 0.2)
     script = "trap '' TERM; sleep 600 & echo ready; wait"
     process = subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout.readline() == b"ready\n"
@@ -476,6 +511,10 @@ class Recorder:
 
     def phase(self, name, done, total):
         """Progress: not remembered."""
+
+    def undecided(self, cells):
+        """The budget is spent."""
+        self.seen.append(f"undecided {' '.join(planned.cell.suite for planned in cells)}")
 
     def record(self, record):
         """A record is on disk."""
@@ -553,6 +592,32 @@ def replace_worker(monkeypatch, code):
         return popen(own, **options)
 
     monkeypatch.setattr(runner.subprocess, "Popen", start)
+
+
+def test_a_spent_budget_begins_nothing_more_and_says_what_stayed_undecided(tmp_path):
+    """Neither a load nor a cell; what is answered stands, and no record pretends to know the rest."""
+    observer = Recorder()
+    assert run_plan(tmp_path, planned(), observer=observer, limits=Limits(budget_s=0.0)) == []
+    assert observer.seen == ["undecided memory"]
+    assert list(Store(tmp_path).records()) == []
+
+
+def test_a_worker_whose_budget_is_spent_leaves_its_cells_without_failing_them(tmp_path):
+    """It looks before each cell; loading took the whole budget here."""
+    started = make_runner(tmp_path)
+    started._left = lambda: 1e-9
+    flight = Flight(list(planned(suites=("memory", "throughput")).cells))
+    assert started._fly(flight) == set()
+    assert flight.spent
+    assert list(Store(tmp_path).records()) == []
+
+
+def test_threads_are_those_of_the_call_or_of_the_load_s_sweep():
+    """What the caller says wins; a load that was not swept leaves the choice to the engine."""
+    cell = planned().cells[0].cell
+    assert Limits(threads=3, swept={cell.load_key: 2}).threads_of(cell) == 3
+    assert Limits(swept={cell.load_key: 2}).threads_of(cell) == 2
+    assert Limits().threads_of(cell) is None
 
 
 def test_a_left_out_cell_that_is_no_cell_leaves_no_record(tmp_path):
@@ -692,3 +757,38 @@ def test_a_model_without_linear_weights_contradicts_nothing():
     """Where there is nothing to quantize there is nothing to prove."""
     empty = Census(bytes_by_storage={}, linear_weights=0, linear_quantized=0, linear_bits=0.0, kernels={})
     assert empty.contradiction(fake.BACKEND.scheme("fake-int4")) is None
+
+
+# Resume inside a suite.
+
+
+def quality(bench):
+    """The newest quality record."""
+    return [record for record in bench.records() if record.cell.suite == "quality"][-1]
+
+
+def heard(monkeypatch):
+    """Progress of requests as the display hears it: (done, of how many), in order."""
+    phases = []
+    monkeypatch.setattr(
+        "bench.display.LiveDisplay.phase", lambda self, name, *counts: phases.append(counts) if counts[1] else None
+    )
+    return phases
+
+
+def test_an_interrupted_quality_cell_goes_on_from_what_it_scored(bench, tmp_path, monkeypatch):
+    """Killed in its third chunk: the next call scores the rest alone, and its record is that of one that never died."""
+    pytest.importorskip("lm_eval")
+    phases, journals = heard(monkeypatch), tmp_path / "cache" / "journal"
+    asked = {"suite": "quality", "profile": "standard"}
+    assert bench.run(fault="kill@score#3", **asked) == 1
+    scored = max(done for done, _ in phases)
+    assert len(list(journals.glob("*/*.json"))) == 2
+    phases.clear()
+    assert bench.run(fault="kill@score#2", **asked) == 0  # one chunk is left: a second would be the end
+    assert scored > 500 and phases[1] == (scored, 1080) and phases[-1] == (1080, 1080)
+    resumed = quality(bench)
+    assert not list(journals.iterdir())
+    assert bench.run("--fresh", **asked) == 0
+    assert quality(bench).id != resumed.id
+    assert quality(bench).measurements == resumed.measurements

@@ -166,7 +166,10 @@ def test_speed_comes_back_to_nine_digits(figure, scheme, load_s, prefill, ttft_s
 def test_every_gap_of_every_repeat_is_stored(records, scheme):
     """Two repeats of 16 tokens leave 2 prefills, 2 first tokens and 30 gaps; warm-up samples are kept apart."""
     found = {m.name: len(m.values) for m in records[scheme, "throughput"].measurements}
-    assert found == {"prefill_s": 2, "ttft_s": 2, "itl_s": 30, "warmup_prefill_s": 2, "warmup_itl_s": 2}
+    computed = {"position_bytes": 1, "read_bytes_per_step": 1, "operations_per_token": 1}
+    energy = {"idle_j": 0, "prefill_j": 0, "decode_j": 0}
+    timed = {"prefill_s": 2, "ttft_s": 2, "itl_s": 30, "warmup_prefill_s": 2, "warmup_itl_s": 2}
+    assert found == timed | computed | energy
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -352,7 +355,7 @@ def test_speed_that_does_not_settle_is_a_caveat(engine, tmp_path):
     """Warm-up gives up after its last round and says so when two rounds still differ by more than 5 %."""
     run = suite_run("throughput", engine, tmp_path, Instruments(Ticking(1.1), fake.ArithmeticMemory()))
     throughput.measure(run)
-    assert [caveat.kind for caveat in run.caveats] == ["not_steady"]
+    assert "not_steady" in [caveat.kind for caveat in run.caveats]
 
 
 def test_steady_speed_needs_no_caveat(engine, tmp_path):
@@ -383,7 +386,7 @@ def test_the_garbage_collector_is_given_back(engine):
     import gc
 
     assert gc.isenabled()
-    throughput.one_repeat(engine, fake._CLOCK, [1, 2, 3], 4)
+    throughput.one_repeat(engine, fake._CLOCK, [[1, 2, 3]], 4)
     assert gc.isenabled()
 
 

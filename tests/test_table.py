@@ -28,6 +28,7 @@ from bench.table import (
     COLUMNS,
     FIGURES,
     IDENTITY,
+    PREDICTED,
     VIEWS,
     Row,
     Table,
@@ -46,9 +47,10 @@ def only(rows: list[Row]) -> Row:
     return row
 
 
-OLD = make_record(make_cell(suite_version=1, profile="smoke"), started="2026-01-05T00:00:00Z")
+VERSION = make_cell().suite_version
+OLD = make_record(make_cell(profile="smoke"), started="2026-01-05T00:00:00Z")
 BETTER = {
-    "a newer suite version": failed(make_cell(suite_version=2), started="2026-01-01T00:00:00Z"),
+    "a newer suite version": failed(make_cell(suite_version=VERSION + 1), started="2026-01-01T00:00:00Z"),
     "a larger profile": make_record(make_cell(profile="standard"), started="2026-01-01T00:00:00Z"),
     "a later start": make_record(make_cell(), started="2026-01-06T00:00:00Z"),
 }
@@ -56,7 +58,9 @@ WORSE = {
     "a failure, though later": failed(make_cell(), started="2026-01-09T00:00:00Z"),
     "a failure of a larger profile": failed(make_cell(profile="full"), started="2026-01-09T00:00:00Z"),
     "an unknown profile": make_record(make_cell(profile="own"), started="2026-01-09T00:00:00Z"),
-    "an older suite version": make_record(make_cell(suite_version=0, profile="full"), started="2026-01-09T00:00:00Z"),
+    "an older suite version": make_record(
+        make_cell(suite_version=VERSION - 1, profile="full"), started="2026-01-09T00:00:00Z"
+    ),
 }
 
 
@@ -180,7 +184,7 @@ def test_every_column_shows_a_figure_that_flat_rows_have() -> None:
     """Titles are unique, views name columns, and what a table shows can be exported."""
     assert len({column.title for column in COLUMNS.values()}) == len(COLUMNS)
     assert {column.figure for column in COLUMNS.values()} <= set(FIGURES)
-    assert {name for view in VIEWS.values() for name in view} <= {*COLUMNS, "predicted_weights", "predicted_peak"}
+    assert {name for view in VIEWS.values() for name in view} <= {*COLUMNS, *PREDICTED}
 
 
 def test_footnotes_define_the_columns_and_name_the_warnings_once() -> None:

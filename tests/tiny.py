@@ -32,7 +32,6 @@ CONFIGS = {
 }  # fmt: skip
 """The least that still has every part of its family."""
 
-
 MORE = {
     "mistral": {**CONFIGS["llama"], "sliding_window": 8},
     "qwen3": {**CONFIGS["llama"], "head_dim": 16},
@@ -51,6 +50,13 @@ MORE = {
 }  # fmt: skip
 """The other families, and shapes that differ within one; some do not generate, or keep no cache."""
 FAMILIES = CONFIGS | MORE
+TREES = {
+    "tree-mistral": {**CONFIGS["llama"], "sliding_window": None},
+    "tree-smollm3": {**CONFIGS["llama"], "pad_token_id": 0, "no_rope_layers": [1, 0]},
+    "tree-gemma3_text": {**CONFIGS["llama"], "head_dim": 16, "sliding_window": 160,
+                         "layer_types": ["sliding_attention", "full_attention"]},
+}  # fmt: skip
+"""Shapes whose window is wide enough for token trees; only tests/test_scoring.py needs them."""
 TYPES = {"opt-350m": "opt", "flan-t5": "t5"}
 LOADERS = {"t5": AutoModelForSeq2SeqLM, "flan-t5": AutoModelForSeq2SeqLM, "bert": AutoModelForMaskedLM}
 TEXT = "The quick brown fox jumps over the lazy dog. 0123456789"
@@ -58,8 +64,13 @@ TEXT = "The quick brown fox jumps over the lazy dog. 0123456789"
 
 def config(kind: str) -> dict[str, object]:
     """The transformers configuration of a tiny model."""
-    own = {"model_type": TYPES.get(kind, kind), "vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1}
-    return own | FAMILIES[kind]
+    own = {
+        "model_type": TYPES.get(kind, kind.removeprefix("tree-")),
+        "vocab_size": VOCABULARY,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
+    return own | (FAMILIES | TREES)[kind]
 
 
 def tokenizer(corpus: str) -> PreTrainedTokenizerFast:

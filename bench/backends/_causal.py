@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Causal language models: greedy generation over a cache (or without one: GPT-1), scores from one padded pass."""
+"""Causal language models: greedy generation over a cache (or without one: GPT-1), scores that share work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.backends._torch import TorchEngine, distributions, fits, log_likelihood, row_batches
+from bench.backends._scoring import TreeScorer, takes_trees
+from bench.backends._torch import SCORE_TOKENS, TorchEngine, batches, distributions, fits, log_likelihood
 from bench.engine import Row, Score, check_context
 
 
@@ -98,24 +99,34 @@ class CausalEngine(TorchEngine):
             yield result
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
-        """Score rows in batches of similar length."""
-        scores: dict[int, Score] = {}
-        for batch in row_batches(rows, self.device):
-            scores |= zip(batch, self._score_batch([rows[i] for i in batch]), strict=True)
-            done(len(scores))
+        """Score rows in packs that share what they begin with; in plain batches of similar length where that cannot be.
+
+        Raises Unsupported for more tokens than the context.
+        """
+        lengths = [len(row.context) + len(row.continuation) for row in rows]
+        check_context(max(lengths, default=1) - 1, self.context_length)
+        scorer = TreeScorer(self.model, self.device)
+        with torch.inference_mode(), fits("score"):
+            if not self.plain_scoring and takes_trees(self.model):
+                return scorer.score(rows, done)
+            scores: dict[int, Score] = {}
+            for batch in batches(lengths, min(SCORE_TOKENS[self.device], scorer.positions)):
+                if len(rows[batch[0]].continuation) > scorer.positions:  # its logits at once would fill the memory
+                    scores[batch[0]] = scorer.alone(rows[batch[0]])
+                else:
+                    scores |= zip(batch, self._score_batch([rows[i] for i in batch]), strict=True)
+                done(len(scores))
         return [scores[index] for index in range(len(rows))]
 
     def _score_batch(self, rows: Sequence[Row]) -> list[Score]:
         """One padded forward pass; head and log-softmax only where something is scored."""
         tokens, mask = self.padded([(row.context + row.continuation)[:-1] for row in rows])
         length = tokens.shape[1]
-        check_context(length, self.context_length)
         keep = length - min(len(row.context) for row in rows) + 1
-        with torch.inference_mode(), fits("score"):
-            logits = self.model(tokens, attention_mask=mask, use_cache=False, logits_to_keep=keep).logits
-            scores = []
-            for row, of_row in zip(rows, logits, strict=True):
-                first = len(row.context) - 1 - (length - keep)
-                chosen, greedy = log_likelihood(of_row[first : first + len(row.continuation)], row.continuation)
-                scores.append(Score(tuple(chosen), greedy))
+        logits = self.model(tokens, attention_mask=mask, use_cache=False, logits_to_keep=keep).logits
+        scores = []
+        for row, of_row in zip(rows, logits, strict=True):
+            first = len(row.context) - 1 - (length - keep)
+            chosen, greedy = log_likelihood(of_row[first : first + len(row.continuation)], row.continuation)
+            scores.append(Score(tuple(chosen), greedy))
         return scores

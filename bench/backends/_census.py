@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.backends import _packed
 from bench.census import Census
 
 GRID_BLOCK = 32
@@ -39,19 +40,18 @@ def count(model: Any) -> Census:
             kernels[type(module).__name__] += 1
             if quantizing and not _is_quantized(module):
                 left_out.append(name)
-        for parameter, tensor in module.named_parameters(recurse=False):
-            parts = [(label, part) for label, part in _parts(module, parameter, tensor) if _new(part, seen)]
+        is_kept = any(part in name.split(".") for part in kept)
+        for is_weight, elements, labelled in _held(module):
+            parts = [(label, part) for label, part in labelled if _new(part, seen)]
             for label, part in parts:
                 storage[label] += part.numel() * part.element_size()
-            is_kept = any(part in name.split(".") for part in kept)
-            if is_linear and parameter == "weight" and module is not head and not is_kept and parts:
-                elements = _elements(module, tensor)
+            if is_linear and is_weight and module is not head and not is_kept and parts:
                 linear += elements
                 linear_bytes += sum(part.numel() * part.element_size() for _, part in parts)
                 if _is_quantized(module):
                     quantized += elements
                 else:
-                    dense.append(tensor)
+                    dense.append(parts[0][1])
     return Census(
         bytes_by_storage=dict(storage),
         linear_weights=linear,
@@ -60,20 +60,57 @@ def count(model: Any) -> Census:
         kernels=dict(kernels),
         left_out=tuple(left_out),
         grid_share=None if quantizing else grid_share(dense),
+        embedding_bytes=_looked_up(model, head),
+        compute=_compute(model, head),
     )
 
 
+def _looked_up(model: Any, head: nn.Module | None) -> int:
+    """Bytes of the embedding tables that no head shares."""
+    tables = {m.weight.data_ptr(): m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
+    if head is not None:
+        tables.pop(head.weight.data_ptr(), None)
+    return sum(table.numel() * table.element_size() for table in tables.values())
+
+
+def _compute(model: Any, head: nn.Module | None) -> str | None:
+    """The type most linear layers multiply in: what bitsandbytes was told, or the weight's own."""
+    kinds: Counter[str] = Counter()
+    for module in model.modules():
+        if not _is_linear(module) or module is head:
+            continue
+        if _packed.is_packed(module):
+            continue  # its kernel's choice, which it does not tell
+        told = getattr(module, "compute_dtype", None)
+        kinds["int8" if type(module).__name__ == "Linear8bitLt" else _dtype_name(told or module.weight.dtype)] += 1
+    name = kinds.most_common(1)[0][0] if kinds else ""
+    return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "int8": "int8"}.get(name)
+
+
 def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D" or _packed.is_packed(module)
 
 
 def _is_quantized(module: nn.Module) -> bool:
     """Fewer than 16 bits a weight, whichever library stores it."""
+    if _packed.is_packed(module):
+        return True
     weight = getattr(module, "weight", None)
     if not _is_linear(module) or weight is None:
         return False
     packed = any(part.dtype in {torch.int8, torch.uint8} for _, part in _parts(module, "weight", weight))
     return packed or "float8" in str(weight.dtype)
+
+
+def _held(module: nn.Module) -> Iterator[tuple[bool, int, list[tuple[str, torch.Tensor]]]]:
+    """What a module itself holds: whether it is a layer's weight, its elements, its tensors with their labels."""
+    if _packed.is_packed(module):
+        parts = list(_packed.parts(module))
+        yield True, _packed.elements(module), [part for part in parts if part[0].startswith("packed")]
+        yield False, 0, [part for part in parts if not part[0].startswith("packed")]
+        return
+    for name, tensor in module.named_parameters(recurse=False):
+        yield name == "weight", _elements(tensor), list(_parts(module, name, tensor))
 
 
 def _parts(module: nn.Module, name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
@@ -104,7 +141,11 @@ def _parts(module: nn.Module, name: str, tensor: torch.Tensor) -> Iterator[tuple
 
 
 def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+    return _dtype_name(tensor.dtype)
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _new(tensor: torch.Tensor, seen: set[int]) -> bool:
@@ -116,8 +157,8 @@ def _new(tensor: torch.Tensor, seen: set[int]) -> bool:
     return True
 
 
-def _elements(module: nn.Module, tensor: torch.Tensor) -> int:
-    """Weights of a linear layer, however they are packed."""
+def _elements(tensor: torch.Tensor) -> int:
+    """Elements of a parameter, however bitsandbytes packs them."""
     state = getattr(tensor, "quant_state", None)
     return int(torch.Size(state.shape).numel()) if state is not None else tensor.numel()
 

@@ -8,7 +8,8 @@ from collections import Counter
 from bench.census import Census
 from bench.gguf_file import Gguf, Tensor, type_bytes
 
-EMBEDDINGS = ("token_embd.weight", "position_embd.weight", "token_types.weight", "output.weight")
+HEAD = "output.weight"
+EMBEDDINGS = ("token_embd.weight", "position_embd.weight", "token_types.weight", HEAD)
 """Looked up, or the head: no linear layers of the census."""
 NARROW = 16
 """Types of fewer bits than this count as quantized."""
@@ -39,7 +40,25 @@ def count(header: Gguf) -> Census:
         linear_bits=8 * linear_bytes / linear if linear else 0.0,
         kernels=dict(kernels),
         left_out=tuple(left_out),
+        embedding_bytes=_looked_up(header),
+        compute=_compute(kernels),
     )
+
+
+def _looked_up(header: Gguf) -> int:
+    """Bytes of the embedding tables, but for one that is the head too."""
+    tied = not any(tensor.name == HEAD for tensor in header.tensors)
+    return sum(
+        tensor.bytes
+        for tensor in header.tensors
+        if tensor.name in EMBEDDINGS and tensor.name != HEAD and not (tied and tensor.name == EMBEDDINGS[0])
+    )
+
+
+def _compute(kernels: Counter[str]) -> str | None:
+    """The type most matrices multiply in: activations are quantized to 8 bits for quantized weights."""
+    kind = kernels.most_common(1)[0][0] if kernels else ""
+    return {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}.get(kind, "int8") if kind else None
 
 
 def _linear(tensor: Tensor) -> bool:

@@ -113,7 +113,12 @@ def footprint(config: Mapping[str, Any], scheme: str, prompt: int, decode: int) 
     graph = 4 * min(prompt, BATCH) * (GRAPH_ROWS * s["hidden_size"] + 2 * widest)
     runtime = RUNTIME_BYTES + TOKEN_BYTES * s["vocab_size"]
     kv = cache_bytes(config, prompt + decode)
-    return Footprint(weights_bytes=weights, kv_bytes=kv, peak_bytes=weights + reserved + graph + runtime)
+    return Footprint(
+        weights_bytes=weights,
+        kv_bytes=kv,
+        workspace_bytes=reserved - kv + graph,
+        peak_bytes=weights + reserved + graph + runtime,
+    )
 
 
 def _type(name: str, shape: tuple[int, ...], layers: int, scheme: str, tied: bool) -> str:

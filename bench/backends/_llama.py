@@ -104,6 +104,7 @@ class LlamaEngine:
         self.path = located.path
         self.header = header_of(self.path)
         self.provenance = located.provenance
+        self.plain_scoring = request.plain_scoring
         size = self.path.stat().st_size
         capacity = ProcessMemory().capacity_bytes()
         if request.device == "cpu" and size > capacity:
@@ -158,6 +159,12 @@ class LlamaEngine:
             self.spare.close()
         self.spare = context if context.close.alive else None
 
+    def release(self) -> None:
+        """Free the context kept for the next user."""
+        if self.spare is not None:
+            self.spare.close()
+        self.spare = None
+
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Tokens by the file's own tokenizer; texts of special tokens become those tokens, as in transformers."""
         data = text.encode()
@@ -201,7 +208,7 @@ class LlamaEngine:
         finished = 0
         longest = max((len(row.context) + len(row.continuation) - 1 for row in rows), default=0)
         with Scoring(self, longest) as scoring:
-            for pack in packs(rows):
+            for pack in packs(rows, plain=self.plain_scoring):
                 for index, score in scoring.pack(rows, pack):
                     scores[index] = score
                 finished += sum(map(len, pack))

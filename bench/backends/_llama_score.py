@@ -96,14 +96,17 @@ class Scoring:
         return [(index, Score(tuple(values), greedy[index])) for index, values in log_probs.items()]
 
 
-def packs(rows: Sequence[Row]) -> list[list[list[int]]]:
-    """Groups of rows that share a context, packed into at most BATCH tokens and SEQUENCES rows (or one row)."""
-    shared: dict[tuple[int, ...], list[int]] = {}
+def packs(rows: Sequence[Row], *, plain: bool = False) -> list[list[list[int]]]:
+    """Groups of rows that share a context, packed into at most BATCH tokens and SEQUENCES rows (or one row).
+
+    With `plain` every row is a group of its own.
+    """
+    shared: dict[tuple[tuple[int, ...], int], list[int]] = {}
     for index, row in enumerate(rows):
-        shared.setdefault(row.context, []).append(index)
+        shared.setdefault((row.context, index if plain else 0), []).append(index)
     groups: list[tuple[int, list[int]]] = []
     """Tokens and rows."""
-    for context, indices in shared.items():
+    for (context, _), indices in shared.items():
         size = BATCH + 1
         for index in indices:
             more = len(rows[index].continuation) - 1

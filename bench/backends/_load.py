@@ -23,7 +23,7 @@ from transformers import (
     BitsAndBytesConfig,
 )
 
-from bench.backends import _random
+from bench.backends import _gptq, _random
 from bench.backends._files import Located
 from bench.cell import Objective
 from bench.engine import LoadRequest, Unsupported
@@ -60,7 +60,11 @@ def warm_imports(located: Located, request: LoadRequest) -> None:
     quiet()
     model_class(read_config(located, request), request)
     importlib.import_module("transformers.integrations.accelerate")
-    if request.scheme.quantizes:
+    if request.scheme.name in _gptq.STORED:
+        for library in _gptq.LIBRARIES:
+            importlib.import_module(library)
+        importlib.import_module("optimum.gptq")
+    elif request.scheme.quantizes:
         importlib.import_module("bitsandbytes")
         importlib.import_module("transformers.integrations.bitsandbytes")
     torch.ones(8, 8) @ torch.ones(8, 8)  # starts the math library's threads and their buffers
@@ -165,4 +169,9 @@ def load(located: Located, request: LoadRequest) -> Loaded:
             f"{located.folder} lacks {len(lacking)} weights of its architecture, {lacking[0]} among them",
             "is it complete, and of this objective?",
         )
-    return Loaded(model=model.eval(), tokenizer=tokenizer, provenance=located.provenance)
+    return Loaded(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        provenance=located.provenance,
+        caveats=_gptq.caveats(located, request),
+    )

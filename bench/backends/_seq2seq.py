@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from bench.backends._causal import cached_bytes
-from bench.backends._torch import TorchEngine, distributions, fits, log_likelihood, row_batches
+from bench.backends._encoded import score_by_context
+from bench.backends._torch import SCORE_TOKENS, TorchEngine, distributions, fits, log_likelihood, row_batches
 from bench.engine import Row, Score
 
 
@@ -92,7 +93,13 @@ class Seq2SeqEngine(TorchEngine):
         return result
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
-        """Log-probabilities of each continuation as the decoder's target, its context given to the encoder."""
+        """Log-probabilities of each continuation as the decoder's target, its context given once to the encoder."""
+        if not self.plain_scoring:
+            with torch.inference_mode(), fits("score"):
+                return score_by_context(
+                    self.model, rows, start=self.start_token, fill=self.prefix_token,
+                    tokens=SCORE_TOKENS[self.device], done=done,
+                )  # fmt: skip
         scores: dict[int, Score] = {}
         for batch in row_batches(rows, self.device):
             scores |= zip(batch, self._score_batch([rows[i] for i in batch]), strict=True)

@@ -68,6 +68,7 @@ class TorchEngine:
     def __init__(self, request: LoadRequest, loaded: Loaded) -> None:
         self.device = request.device
         self.model, self.tokenizer, self.provenance = loaded.model, loaded.tokenizer, loaded.provenance
+        self.plain_scoring = request.plain_scoring
         config = self.model.config.get_text_config()
         self.vocabulary = int(config.vocab_size)
         self.context_length = int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
@@ -162,7 +163,7 @@ def log_likelihood(logits: torch.Tensor, wanted: Sequence[int]) -> tuple[list[fl
     """Log-probability (nats, float32) of each wanted token under its row of logits, and whether all were likeliest."""
     logits = logits.float()
     tokens = torch.tensor(wanted, device=logits.device)
-    chosen: list[float] = (logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
+    chosen: list[float] = torch.log_softmax(logits, -1).gather(-1, tokens[:, None])[:, 0].tolist()
     return chosen, bool((logits.argmax(-1) == tokens).all())
 
 

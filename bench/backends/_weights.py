@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 from pathlib import Path
 
-from bench.backends import _adapters
+from bench.backends import _adapters, _gptq
 from bench.backends._files import Located, fingerprint, hub_folder, made_once, model_folder, provenance
 from bench.cell import Model, Weights
 from bench.engine import LoadRequest, Unsupported
@@ -21,6 +21,10 @@ CONVERSION = 2
 
 def locate(request: LoadRequest) -> Located:
     """Make the weights ready and say where they are. Raises Unsupported, UserError."""
+    return _gptq.ready(_located(request), request)
+
+
+def _located(request: LoadRequest) -> Located:
     model = request.model
     if request.weights is Weights.RANDOM:
         return Located(None, Provenance(source="random", random=True))

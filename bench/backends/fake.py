@@ -3,8 +3,9 @@
 
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
 z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. Time is virtual
-and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme]` makes it misbehave, for tests of the runner: kind is
-crash, kill, hang, garbage, error, memory or unsupported; point is load, prefill, log_probs or score.
+and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
+tests of the runner: kind is crash, kill, hang, garbage, error, memory or unsupported; point is load, prefill,
+log_probs or score.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +24,7 @@ from bench.census import Census
 from bench.engine import Backend, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
 from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
-from bench.record import Caveat, Provenance
+from bench.record import Caveat, Provenance, Roof
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +36,8 @@ END = 256
 BASELINE_BYTES = 100_000_000
 LINEAR_WEIGHTS = 8_000_000
 OTHER_BYTES = 2_000_000
+EMBEDDING_BYTES = 500_000
+"""Of the other bytes: looked up, not read for each token."""
 CACHE_BYTES_PER_TOKEN = 1_000
 WORKSPACE_BYTES = 3_000_000
 
@@ -60,6 +64,11 @@ TRUTH = {
     "fake-int8": Truth(temperature=1.05, load_s=1.0, prefill_tokens_per_s=1600.0, decode_tokens_per_s=50.0),
     "fake-int4": Truth(temperature=1.25, load_s=0.5, prefill_tokens_per_s=1250.0, decode_tokens_per_s=80.0),
 }
+ROOF = Roof(
+    engine="known", copy_bytes_per_s=(1e9,), matrix_per_s={"fp32": (1e11,), "bf16": (5e10,), "int8": (2e11,)},
+    lacking={"fp16": "not known"},
+)  # fmt: skip
+COMPUTE = {"fake-fp32": "fp32", "fake-fp16": "bf16", "fake-int8": "int8", "fake-int4": "bf16"}
 _DEFAULTS = {scheme.precision: scheme.name for scheme in SCHEMES}
 
 
@@ -105,6 +114,8 @@ class ArithmeticMemory:
 
 
 _CLOCK, _MEMORY = VirtualClock(), ArithmeticMemory()
+_REACHED: Counter[str] = Counter()
+"""How often this process has come to the point of a fault."""
 
 
 def instruments(device: str) -> Instruments:
@@ -212,6 +223,8 @@ class FakeEngine:
             linear_quantized=quantized,
             linear_bits=self.scheme.bits or 0.0,
             kernels={"FakeLinear": 1},
+            embedding_bytes=EMBEDDING_BYTES,
+            compute=COMPUTE[self.scheme.name],
         )
 
     def close(self) -> None:
@@ -221,7 +234,11 @@ class FakeEngine:
 
 def _misbehave(point: str, scheme: str) -> None:
     kind, _, where = os.environ.get("BENCH_FAKE_FAULT", "").partition("@")
+    where, _, nth = where.partition("#")
     if where not in {point, f"{point}:{scheme}"}:
+        return
+    _REACHED[where] += 1
+    if nth and _REACHED[where] != int(nth):
         return
     if kind == "crash":
         os.abort()
@@ -249,5 +266,6 @@ BACKEND = Backend(
     load=FakeEngine,
     instruments=instruments,
     anchor=True,
+    roof=lambda: ROOF,
     needs_repository=False,
 )

@@ -9,6 +9,8 @@ from bench.instruments import Instruments
 from bench.record import Machine
 
 NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
+GPTQ = "GPTQ by optimum, symmetric, groups of 128 (64 where 128 does not divide), calibrated on this project's text"
+GROUPED: dict[str, int] = {"group": 128, "group_else": 64, "column_bytes": 4}
 SCHEMES = (
     Scheme(name="fp32", precision=Precision.FP32, bits=32, other_bytes=4, method="float32"),
     Scheme(name="bf16", precision=Precision.FP16, bits=16, kept_bytes=2, method="bfloat16"),
@@ -27,21 +29,45 @@ SCHEMES = (
         method="bitsandbytes LLM.int8(), outlier threshold 6.0; embeddings and head stay 16-bit",
     ),
     Scheme(name="bnb-nf4", precision=Precision.INT4, bits=4, group=64, group_bytes=4, layer_bytes=64, method=NF4),
+    Scheme(name="gptq-int8", precision=Precision.INT8, bits=8, group_bytes=3, method=GPTQ, **GROUPED),
+    Scheme(name="gptq-int4", precision=Precision.INT4, bits=4, group_bytes=2.5, method=GPTQ, **GROUPED),
+    Scheme(
+        name="awq-int4",
+        precision=Precision.INT4,
+        bits=4,
+        group=128,
+        group_bytes=2.5,
+        method="AWQ as its maker stored it, usually groups of 128 with a 16-bit scale",
+    ),
 )
 
 
 def adapt(scheme: Scheme, machine: Machine) -> Scheme:
-    """Scheme as bitsandbytes stores it on a CPU.
+    """Scheme as bitsandbytes, or a kernel of gptqmodel's, stores it on a CPU.
 
     What is not quantized is bfloat16, T5's `wo` too. For NF4, the first forward pass casts biases to the compute type,
     float32 here, and scales to bfloat16 on CPUs with AVX-512 BF16.
     """
     if machine.kind != "cpu" or not scheme.quantizes:
         return scheme
+    if scheme.name.startswith("gptq"):
+        return _gptq_on_cpu(scheme, machine)
     changes: dict[str, float] = {"kept_bytes": 2}
     if scheme.name == "bnb-nf4":
         changes |= {"group_bytes": 2 if "avx512_bf16" in machine.cpu_flags else 4, "bias_bytes": 4}
     return scheme.model_copy(update=changes)
+
+
+def _gptq_on_cpu(scheme: Scheme, machine: Machine) -> Scheme:
+    """GPTQ as the kernels that gptqmodel 7.7 chooses hold it after the first forward pass.
+
+    Four bits with AVX-512 BF16: float32 scales and a byte for each zero point, two indices of the inputs. Otherwise
+    the packed file as it is, beside it a cache of unpacked zero points and 64-bit indices.
+    """
+    if scheme.bits == 4 and "avx512_bf16" in machine.cpu_flags:
+        return scheme.model_copy(update={"group_bytes": 5, "column_bytes": 8, "layer_bytes": 32})
+    group_bytes, layer_bytes = (3.5, 32) if scheme.bits == 4 else (5, 16)
+    return scheme.model_copy(update={"group_bytes": group_bytes, "column_bytes": 12, "layer_bytes": layer_bytes})
 
 
 def load(request: LoadRequest) -> Engine:
@@ -100,7 +126,7 @@ BACKEND = Backend(
         "mps": {Precision.FP32: "fp32", Precision.FP16: "native16"},
     },
     requires=("torch", "transformers", "bitsandbytes", "accelerate", "lm_eval", "gguf"),
-    versions=("peft", "tokenizers", "safetensors", "numpy", "datasets"),
+    versions=("peft", "optimum", "gptqmodel", "tokenizers", "safetensors", "numpy", "datasets"),
     install='pip install -e ".[transformers]"',
     load=load,
     prepare=prepare,

@@ -28,12 +28,15 @@ class ProcessMemory:
 
     def __init__(self) -> None:
         self.process = psutil.Process()
+        self.apart: set[int] = set()
+        """Children that are instruments themselves and no part of what is measured."""
         self.linux = sys.platform == "linux"
         self.resettable = self.linux and self._try_reset()
         self.name = "VmHWM" if self.resettable else "VmHWM since start" if self.linux else "ru_maxrss"
 
     def _pids(self) -> list[int]:
-        return [self.process.pid, *(child.pid for child in self.process.children(recursive=True))]
+        children = [child.pid for child in self.process.children(recursive=True)]
+        return [self.process.pid, *(pid for pid in children if pid not in self.apart)]
 
     def _try_reset(self) -> bool:
         try:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What disturbed a measurement, read from the machine's conditions: caveats with advice. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+
+from bench.record import Caveat, Condition, Machine, Roof
+
+DRIFT = 0.10
+"""A roof that changed by more than this share between a run's start and its end marks the run."""
+
+
+def drift(before: Condition, after: Condition) -> Caveat | None:
+    """A caveat if the device's own speed changed during the run, None if it did not or nobody looked."""
+    if before.roof is None or after.roof is None:
+        return None
+    changes = list(_changes(before.roof, after.roof))
+    name, change = max(changes, key=lambda item: abs(item[1]), default=("", 0.0))
+    if abs(change) <= DRIFT:
+        return None
+    return Caveat(
+        kind="drifted",
+        text=f"between its start and its end this run's {name} changed by {change:+.0%}",
+        advice="the machine was not the same throughout: measure again when it is cool and nobody else uses it",
+    )
+
+
+def _changes(before: Roof, after: Roof) -> Iterator[tuple[str, float]]:
+    """Relative change of every quantity that both have."""
+    if before.copy_bytes_per_s and after.copy_bytes_per_s:
+        yield "copy bandwidth", median(after.copy_bytes_per_s) / median(before.copy_bytes_per_s) - 1
+    for kind, samples in before.matrix_per_s.items():
+        if samples and after.matrix_per_s.get(kind):
+            yield f"{kind} matrix rate", median(after.matrix_per_s[kind]) / median(samples) - 1
+
+
+OTHERS = 0.2
+"""CPUs that others may use: below this a two-core machine's speed changes by less than it does by itself."""
+SWAPPED = 16 << 20
+
+
+def caveats(before: Condition, after: Condition, machine: Machine) -> list[Caveat]:
+    """What else ran and what held the machine back between a run's start and a cell's end."""
+    return [Caveat(kind=kind, text=text, advice=advice) for kind, text, advice in _found(before, after, machine)]
+
+
+def _found(before: Condition, after: Condition, machine: Machine) -> Iterator[tuple[str, str, str]]:
+    if after.others_cpu is not None and after.others_cpu > OTHERS:
+        named = ", ".join(f"{name} {share:.1f}" for name, share in after.others.items())
+        yield (
+            "other_processes",
+            f"others used {after.others_cpu:.1f} of {machine.logical_cpus} CPUs meanwhile" + (named and f": {named}"),
+            "close them and measure again",
+        )
+    swapped = _grown(before.swapped_in_bytes, after.swapped_in_bytes)
+    if swapped > SWAPPED:
+        text = f"{swapped >> 20} MiB came back from swap between this run's start and this cell's end"
+        yield "swapping", text, "free memory first: what was swapped is neither in the peak nor fast"
+    if after.on_battery:
+        yield "on_battery", "the machine ran on battery", "plug it in: most slow down on battery"
+    if after.governor and after.governor.startswith("powersave") and "pstate" not in after.governor:
+        yield "governor", f"the CPU frequency governor was {after.governor}", "`cpupower frequency-set -g performance`"
+    if (count := _grown(before.throttle_count, after.throttle_count)) > 0:
+        yield "throttled", f"heat slowed the CPU {count} times meanwhile", "let it cool, and measure with more pauses"
+    if (count := _grown(before.container_throttled, after.container_throttled)) > 0:
+        quota = f" of {after.container_cpus:g} CPUs" if after.container_cpus else ""
+        text = f"the container's quota{quota} stopped this run {count} times"
+        yield "container_throttled", text, "give no more --threads than the quota has CPUs"
+    yield from _gpu(after)
+
+
+def _gpu(after: Condition) -> Iterator[tuple[str, str, str]]:
+    if after.gpu is None:
+        return
+    if after.gpu.others:
+        held = f", holding {(after.gpu.others_bytes or 0) >> 20} MiB" if after.gpu.others_bytes else ""
+        text = f"{after.gpu.others} other processes compute on this GPU{held}"
+        yield "gpu_shared", text, "end them, or choose another GPU with CUDA_VISIBLE_DEVICES"
+    if after.gpu.reasons:
+        text = f"the GPU's clocks were held back: {', '.join(after.gpu.reasons)}"
+        yield "throttled", text, "let it cool, or raise its power limit"
+
+
+def _grown(before: int | None, after: int | None) -> int:
+    return after - before if before is not None and after is not None else 0

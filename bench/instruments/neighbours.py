@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What else runs and what holds the machine back: other processes' CPU, swap, battery, clocks, limits. Reads only.
+
+Of other processes the name alone is kept: command lines can hold secrets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.instruments.memory import cgroup_folder
+
+CPUS = Path("/sys/devices/system/cpu")
+NAMED = 3
+"""How many other processes are named."""
+LEAST = 0.02
+"""A process below this share of one CPU is not named."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """CPU seconds that every process had used at one moment."""
+
+    at: float
+    used: dict[tuple[int, float], tuple[str, float]]
+    """By process id and start: name and seconds."""
+
+
+def snapshot() -> Snapshot:
+    """Look at every process this one may see; about 10 ms for a hundred."""
+    used = {}
+    for process in psutil.process_iter(["pid", "name", "create_time", "cpu_times"]):
+        info = process.info
+        if info["cpu_times"] is not None:
+            spent = info["cpu_times"].user + info["cpu_times"].system
+            used[info["pid"], info["create_time"]] = (info["name"] or "?", spent)
+    return Snapshot(time.monotonic(), used)
+
+
+def own() -> set[int]:
+    """This process, its ancestors, and everything that it and its parent started."""
+    me = psutil.Process()
+    family = {me.pid}
+    with contextlib.suppress(psutil.Error):
+        parents = me.parents()
+        family |= {process.pid for process in parents}
+        for root in [me, *parents[:1]]:
+            family |= {child.pid for child in root.children(recursive=True)}
+    return family
+
+
+def others(since: Snapshot, now: Snapshot, mine: set[int]) -> tuple[float, dict[str, float]]:
+    """CPUs that other processes used in between, and the names of the busiest with their share of one CPU."""
+    seconds = max(now.at - since.at, 1e-9)
+    shares: dict[str, float] = {}
+    for key, (name, spent) in now.used.items():
+        if key[0] not in mine:
+            used = max(0.0, spent - since.used.get(key, (name, 0.0))[1])
+            shares[name] = shares.get(name, 0.0) + used / seconds
+    ranked = sorted(shares.items(), key=lambda item: -item[1])[:NAMED]
+    return round(sum(shares.values()), 3), {name: round(share, 3) for name, share in ranked if share >= LEAST}
+
+
+def host() -> dict[str, Any]:
+    """Fields of a Condition that concern the host; what the platform does not tell is left out."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(OSError, RuntimeError, psutil.Error):
+        swap = psutil.swap_memory()
+        found |= {"swap_used_bytes": int(swap.used), "swapped_in_bytes": int(swap.sin)}
+    with contextlib.suppress(AttributeError, OSError):
+        battery = psutil.sensors_battery()
+        found["on_battery"] = None if battery is None else not battery.power_plugged
+    with contextlib.suppress(AttributeError, OSError):
+        temperatures = [s.current for sensors in psutil.sensors_temperatures().values() for s in sensors]
+        found["temperature_c"] = max(temperatures, default=None)
+    governor, driver = (_text(CPUS / "cpu0/cpufreq" / name) for name in ("scaling_governor", "scaling_driver"))
+    if governor:
+        found["governor"] = f"{governor} ({driver})" if driver else governor
+    counts = [_text(path) for path in CPUS.glob("cpu[0-9]*/thermal_throttle/package_throttle_count")]
+    if counts:
+        found["throttle_count"] = max(int(text) for text in counts if text)
+    return found | _container()
+
+
+def _container() -> dict[str, Any]:
+    """The CPU quota of this process's cgroup (v2) and how often it was held back by it."""
+    folder = cgroup_folder()
+    found: dict[str, Any] = {}
+    if folder is None:
+        return found
+    quota, _, period = (_text(folder / "cpu.max") or "max").partition(" ")
+    if quota.isdigit() and period.isdigit():
+        found["container_cpus"] = int(quota) / int(period)
+    for line in (_text(folder / "cpu.stat") or "").splitlines():
+        name, _, value = line.partition(" ")
+        if name == "nr_throttled":
+            found["container_throttled"] = int(value)
+    return found
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+REASONS = {
+    0x4: "power cap", 0x8: "hardware slowdown", 0x20: "thermal slowdown", 0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+}  # fmt: skip
+"""NVML's clock event reasons that mean less speed than the card can give; idle and clocks set by hand do not."""
+
+
+def gpu(nvml: Any, handle: Any, mine: set[int]) -> dict[str, Any]:
+    """Fields of a GpuCondition; what the driver does not tell is left out."""
+    found: dict[str, Any] = {}
+
+    def ask(name: str, call: str, *args: Any) -> None:
+        with contextlib.suppress(nvml.NVMLError, AttributeError):
+            found[name] = int(getattr(nvml, call)(handle, *args))
+
+    ask("sm_mhz", "nvmlDeviceGetClockInfo", 1)  # NVML_CLOCK_SM
+    ask("temperature_c", "nvmlDeviceGetTemperature", 0)  # NVML_TEMPERATURE_GPU
+    with contextlib.suppress(nvml.NVMLError, AttributeError):
+        bits = int(nvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
+        found["reasons"] = tuple(text for bit, text in REASONS.items() if bits & bit)
+    with contextlib.suppress(nvml.NVMLError):
+        listed = [p for p in nvml.nvmlDeviceGetComputeRunningProcesses(handle) if p.pid not in mine]
+        found["others"] = len(listed)
+        found["others_bytes"] = sum(int(p.usedGpuMemory or 0) for p in listed)
+    return found
+
+
+def interval(seconds: float = 0.2) -> tuple[Snapshot, Snapshot]:
+    """Two snapshots so far apart, for a moment that has no beginning of its own."""
+    first = snapshot()
+    time.sleep(seconds)
+    return first, snapshot()

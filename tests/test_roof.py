@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+# The fakes have the names of the libraries they stand for, and those need no explaining.
+# ruff: noqa: D102
+"""The roof of a device: known rates come back, a run whose device changed is marked, shares are those of the roof."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from builders import make_cell, make_condition, make_record, sample, speed_samples
+
+from bench import machine, measure, roof
+from bench.backends import fake
+from bench.cli import app, guarded
+from bench.disturbance import drift
+from bench.figures import figures
+from bench.instruments import roofline
+from bench.record import Condition, Roof, Run, Unit
+from bench.store import Store
+
+
+class Virtual:
+    """Kernels that copy a gigabyte a second and multiply at a known rate, on a clock of their own."""
+
+    name, threads = "virtual", 1
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.sizes: list[int] = []
+
+    def now(self) -> float:
+        return self.seconds
+
+    def spend(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    def copy(self, size: int) -> Callable[[], object]:
+        return lambda: self.spend(2 * size / 1e9)
+
+    def product(self, kind: str, n: int) -> Callable[[], object]:
+        if kind == "int8":
+            raise RuntimeError("no such kernel\nand more")
+        self.sizes.append(n)
+        return lambda: self.spend(2 * n**3 / {"fp32": 1e9, "bf16": 1e11, "fp16": 1e15}[kind])
+
+
+def test_known_rates_come_back() -> None:
+    """Bytes read and written over seconds, two operations for each multiply-add; what lacks a kernel says so."""
+    kernels = Virtual()
+    rates = roofline.measure(kernels, "cpu", kernels.now)
+    assert rates.copy_bytes_per_s == pytest.approx([1e9] * 3)
+    assert {kind: values[0] for kind, values in rates.matrix_per_s.items()} == pytest.approx(
+        {"fp32": 1e9, "bf16": 1e11, "fp16": 1e15}
+    )
+    assert rates.lacking == {"int8": "RuntimeError: no such kernel"}
+
+
+def test_matrices_grow_until_one_product_can_be_timed() -> None:
+    """0.02 s a product, or the largest size; the slow type stays small, and samples are few."""
+    kernels = Virtual()
+    rates = roofline.measure(kernels, "cpu", kernels.now)
+    assert kernels.sizes == [256, 256, 512, 1024, 256, 512, 1024, 2048]
+    assert [len(values) for values in rates.matrix_per_s.values()] == [8, 12, 25]
+
+
+def test_numpy_multiplies_and_copies() -> None:
+    """The products are right and every byte arrives."""
+    kernels = roofline.NumpyKernels(2)
+    kernels.copy(1001)()
+    assert float(kernels.product("fp32", 4)()[0][0]) == 0.5
+    with pytest.raises(NotImplementedError, match="fp32 alone"):
+        kernels.product("int8", 4)
+
+
+def test_the_worker_answers_with_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it prints is what the parent reads."""
+    from bench import roof_worker
+
+    monkeypatch.setattr(roofline, "BUDGET_S", 0.0)
+    monkeypatch.setattr(roofline, "MATRIX_S", 0.0)
+    monkeypatch.setitem(roofline.COPY_BYTES, "cpu", 1 << 20)
+    monkeypatch.setattr(sys, "argv", ["roof_worker", "cpu", "numpy", "1"])
+    assert roof_worker.main() == 0
+    found = roof.parse(capsys.readouterr().out)
+    assert found.engine.startswith("numpy ") and found.threads == 1
+    assert len(found.copy_bytes_per_s) == len(found.matrix_per_s["fp32"]) == 3
+    assert sorted(found.lacking) == ["bf16", "fp16", "int8"]
+
+
+@pytest.mark.parametrize(("requires", "library"), [(("torch",), "torch"), (("numpy",), "numpy")])
+def test_the_library_is_the_one_the_models_run_on(
+    monkeypatch: pytest.MonkeyPatch, requires: tuple[str, ...], library: str
+) -> None:
+    """Torch where a backend needs it, else NumPy; a CPU's roof is asked without a GPU, in the threads it may use."""
+    asked: dict[str, Any] = {}
+
+    def run(command: list[str], **options: Any) -> SimpleNamespace:
+        asked.update(command=command, env=options["env"])
+        return SimpleNamespace(stdout='noise\n{"engine": "x", "copy_bytes_per_s": [1234567.0], "matrix_per_s": {}}\n')
+
+    monkeypatch.setattr(subprocess, "run", run)
+    engine = replace(fake.BACKEND, roof=None, requires=requires)
+    assert roof.measure_roof([engine], "cpu", 3).copy_bytes_per_s == (1234600.0,)
+    assert asked["command"][1:] == ["-m", "bench.roof_worker", "cpu", library, "3"]
+    assert (asked["env"]["CUDA_VISIBLE_DEVICES"], asked["env"]["OMP_NUM_THREADS"]) == ("", "3")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (subprocess.CalledProcessError(1, "x", stderr="a\nboom\n"), "exit 1: boom"),
+        (subprocess.TimeoutExpired("x", 5), "TimeoutExpired: Command 'x' timed out after 5 seconds"),
+    ],
+)
+def test_a_roof_that_could_not_be_measured_says_why(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    """The run goes on without one."""
+
+    def run(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(subprocess, "run", run)
+    found = roof.measure_roof([replace(fake.BACKEND, roof=None)], "cpu")
+    assert (found.copy_bytes_per_s, found.lacking) == ((), {"copy": reason})
+
+
+def conditions(before: Roof | None, after: Roof | None) -> tuple[Condition, Condition]:
+    return make_condition(roof=before), make_condition(roof=after)
+
+
+def test_a_device_that_kept_its_speed_is_not_marked() -> None:
+    """Up to 10 % in the median is no drift; one wild sample of many is none; nor is a run that nobody looked at."""
+    steady = Roof(engine="x", copy_bytes_per_s=(100, 100, 100), matrix_per_s={"fp32": (50,)})
+    later = Roof(engine="x", copy_bytes_per_s=(91, 91, 10), matrix_per_s={"fp32": (54,), "int8": (1,)})
+    assert drift(*conditions(steady, later)) is None
+    assert drift(*conditions(steady, None)) is None
+    assert drift(*conditions(None, steady)) is None
+
+
+def test_a_device_that_slowed_down_is_marked_with_its_worst_change() -> None:
+    """The caveat names the quantity and by how much."""
+    before = Roof(engine="x", copy_bytes_per_s=(100,), matrix_per_s={"fp32": (50,)})
+    after = Roof(engine="x", copy_bytes_per_s=(88,), matrix_per_s={"fp32": (40,)})
+    found = drift(*conditions(before, after))
+    assert found is not None
+    assert (found.kind, found.text) == (
+        "drifted", "between its start and its end this run's fp32 matrix rate changed by -20%",
+    )  # fmt: skip
+
+
+def test_drift_marks_the_records_that_share_its_roof(tmp_path: Path) -> None:
+    """Not those of an interrupted call with the same run id, whose own end nobody saw."""
+    store = Store(tmp_path)
+    first, second = (Roof(engine="x", copy_bytes_per_s=(value,)) for value in (100.0, 101.0))
+    for name, found in (("a", first), ("b", second)):
+        store.write(make_record(make_cell(scheme=f"fake-{name}"), run="r", before=make_condition(roof=found)))
+    after = make_condition(roof=Roof(engine="x", copy_bytes_per_s=(50.0,)))
+    path = store.write_run(
+        Run(run="r", device="cpu-test", ended="2026-01-01T00:00:00Z", before=make_condition(roof=second), after=after)
+    )
+    assert path == tmp_path / "cpu-test/runs/20260101T000000Z-r.json"
+    kinds = {record.cell.scheme: [c.kind for c in record.warnings] for record in store.records()}
+    assert kinds == {"fake-a": [], "fake-b": ["drifted"]}
+    path.write_text("{}")
+    assert len(list(store.records())) == 2
+    assert store.unreadable[0].startswith(f"{path}: not a run:")
+
+
+def test_shares_are_those_of_the_roof() -> None:
+    """40 bytes a step at 10 steps a second of 1000; 6 operations a token at 200 tokens a second of 4800."""
+    terms = (
+        sample("read_bytes_per_step", 40.0, Unit.BYTE, prompt_tokens=100, batch=1),
+        sample("operations_per_token", 6.0, Unit.COUNT, compute="bf16"),
+    )
+    speed = speed_samples(prefill_s=(0.5, 0.5), itl_s=(0.1, 0.1, 0.1, 0.1))
+    measured = make_condition(roof=Roof(engine="x", copy_bytes_per_s=(1000,), matrix_per_s={"bf16": (4800,)}))
+    found = figures(make_record(make_cell("throughput"), measurements=speed + terms, before=measured))
+    assert found["decode_bandwidth_share"].value == pytest.approx(0.4)
+    assert found["prefill_matrix_share"].value == pytest.approx(0.25)
+    lacking = make_condition(roof=Roof(engine="numpy", copy_bytes_per_s=(1000,), matrix_per_s={"fp32": (1,)}))
+    assert "prefill_matrix_share" not in figures(
+        make_record(make_cell("throughput"), measurements=speed + terms, before=lacking)
+    )
+    assert "decode_bandwidth_share" not in figures(make_record(make_cell("throughput"), measurements=speed + terms))
+
+
+def test_a_run_measures_its_roof_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the real command: the fake's known shares come back, and a slower end marks the records."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    slower = fake.ROOF.model_copy(update={"copy_bytes_per_s": (8e8,)})
+    answers = iter([fake.ROOF, slower])
+    monkeypatch.setattr(measure, "measure_roof", lambda *_: next(answers))
+    chosen = ["--backend", "fake", "--profile", "smoke", "--suite", "throughput", "--precision", "fp16"]
+    guarded(lambda: app(["run", *chosen, "--device", "cpu", "--results", str(tmp_path)], standalone_mode=False))
+    store = Store(tmp_path)
+    (record,), (run,) = list(store.records()), list(store.runs())
+    found = figures(record)
+    # 18 MB less 0.5 MB looked up, and 136 positions of 1000 bytes, 40 times a second, of 1 GB/s
+    assert found["decode_bandwidth_share"].value == pytest.approx(40 * (17_500_000 + 136_000) / 1e9)
+    assert found["prefill_matrix_share"].value == pytest.approx(2000 * 16_000_000 / 5e10)
+    assert (run.run, run.before, run.after.roof) == (record.run, record.before, slower)
+    assert "drifted" in [caveat.kind for caveat in record.warnings]
+    stored = json.loads(next(tmp_path.glob("*/*/*/*/*.json")).read_text())
+    assert "drifted" not in [caveat["kind"] for caveat in stored["warnings"]]
+
+
+def test_the_parent_stays_light() -> None:
+    """Asking for a roof imports no framework into the process that waits."""
+    code = "import sys, bench.measure; print([m for m in ('torch', 'numpy', 'scipy') if m in sys.modules])"
+    paths = {**os.environ, "PYTHONPATH": str(machine.ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=paths)
+    assert done.stdout == "[]\n"
