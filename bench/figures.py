@@ -288,6 +288,7 @@ def _mean_of_tasks(tasks: Sequence[Measurement]) -> Estimate:
     parts = [mean_estimate(task.values) for task in tasks]
     value = mean(part.value for part in parts)
     wider = [math.sqrt(design_effect(task.values, clusters(task))) for task in tasks]
-    halves = [(part.half_width or 0.0) * factor for part, factor in zip(parts, wider, strict=True)]
+    alike = [proportion(task.values, clusters(task)).half_width or 0.0 for task in tasks]  # all right or all wrong
+    halves = [(part.half_width or same) * factor for part, same, factor in zip(parts, alike, wider, strict=True)]
     half = math.sqrt(sum(h * h for h in halves)) / len(parts)
     return Estimate(value, value - half, value + half)

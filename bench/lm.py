@@ -17,6 +17,7 @@ from typing import Any, cast
 from lm_eval import simple_evaluate, utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, TemplateLM
+from lm_eval.tasks import TaskManager
 from pydantic import JsonValue
 
 from bench import journal as journals
@@ -290,6 +291,7 @@ def scored(
         model=lm,
         tasks=list(loaded.values()),
         samples=dict(samples),
+        task_manager=TaskManager(include_defaults=False),  # else it reads lm-eval's 13,000 task files twice
         bootstrap_iters=0,
         log_samples=True,
         apply_chat_template=chat,

@@ -77,7 +77,7 @@ def compare(scheme_name: str, rounds: int) -> list[str]:
     plain = Bare(engine.model, engine.vocabulary, engine.threads)
 
     def suite() -> tuple[float, float]:
-        repeat = one_repeat(engine, HostClock(), prompt, TOKENS)
+        repeat = one_repeat(engine, HostClock(), [prompt], TOKENS)
         return repeat.prefill_s, sum(repeat.gaps_s)
 
     timers = {"bare": lambda: plain.run(prompt, ends), "suite": suite}

@@ -186,3 +186,11 @@ def test_the_16_bit_row_s_distance_stands_in_the_fp32_row_s_record() -> None:
     assert (anchor_of(record), wrote_anchor(record)) == (ANCHOR, True)
     assert "kld_fp32_mean" not in figures(record)
     assert anchor_of(reference) is None
+
+
+def test_a_mean_of_all_wrong_answers_still_has_an_interval() -> None:
+    """Where no answer differs from another, Wilson's interval stands for the one that would be nothing."""
+    samples = quality_samples({"a": [0.0] * 60})
+    found = figures(make_record(make_cell("quality"), measurements=samples))["acc"]
+    assert found.value == 0.0
+    assert found.half_width == pytest.approx(0.0301, abs=1e-3)

@@ -101,6 +101,7 @@ def test_an_awq_layer_is_counted_to_the_byte() -> None:
     """Without an index its inputs are the rows of the packed words."""
     found = _census.count(Stack(Awq(256, 128, 128)))
     assert found.linear_weights == found.linear_quantized == 256 * 128
+    assert (found.compute, found.embedding_bytes) == (None, 10 * 64 * 2)  # the kernel does not tell
     assert found.bytes_by_storage["packed int4"] == 256 * 128 // 2
     assert found.bytes_by_storage["packed int4 metadata"] == 2 * 128 * 2 + 2 * 128 // 2
     scheme = BACKEND.scheme("awq-int4")

@@ -68,8 +68,9 @@ def count(model: Any) -> Census:
 def _looked_up(model: Any, head: nn.Module | None) -> int:
     """Bytes of the embedding tables that no head shares."""
     tables = {m.weight.data_ptr(): m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
-    if head is not None:
-        tables.pop(head.weight.data_ptr(), None)
+    weight = getattr(head, "weight", None)
+    if weight is not None:
+        tables.pop(weight.data_ptr(), None)
     return sum(table.numel() * table.element_size() for table in tables.values())
 
 
