@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 from statistics import mean, median, stdev
 
 CONFIDENCE = 0.95
@@ -53,11 +54,16 @@ def median_estimate(samples: Sequence[float]) -> Estimate:
 
 
 def _binomial_quantile(share: float, n: int) -> int:
-    """The smallest k with P(X <= k) >= share for n fair coins; exact, and without SciPy, for workers time with it."""
-    k, below = 0, 1
-    while below < share * 2**n:
-        k += 1
-        below += math.comb(n, k)
+    """The smallest k with P(X <= k) >= share for n fair coins; exact, and without SciPy, for workers time with it.
+
+    Whole numbers throughout: 2**n does not fit a float beyond 1,023 samples.
+    """
+    part = Fraction(share)
+    wanted = part.numerator * 2**n
+    k, below, term = 0, 1, 1
+    while below * part.denominator < wanted:
+        term = term * (n - k) // (k + 1)
+        k, below = k + 1, below + term
     return k
 
 
