@@ -47,7 +47,7 @@ def test_the_interval_of_a_median_covers_at_least_its_confidence_and_not_one_ran
 
 
 def test_thousands_of_samples_have_an_interval() -> None:
-    """Ten repeats of 128 tokens leave 1,270 gaps; the ranks are n/2 less 0.98 roots of n, as the normal law has them."""
+    """Ten repeats of 128 tokens leave 1,270 gaps; the ranks are n/2 less 0.98 roots of n, as in the normal law."""
     found = median_estimate([float(rank) for rank in range(1, 5001)])
     assert (found.low, found.high) == (2431.0, 2570.0)
 
