@@ -73,12 +73,19 @@ class Bench:
             return done.code
 
     def start(self, *extra, fault="", **chosen):
-        """Start the command as a process of its own."""
+        """Start the command as a process of its own, which hears Ctrl-C even if these tests run in the background.
+
+        A shell's background jobs ignore SIGINT, and so would whatever they start.
+        """
         env = {**os.environ, "BENCH_FAKE_FAULT": fault}
-        return subprocess.Popen(
-            [sys.executable, "-m", "bench", *self.options(*extra, **chosen)],
-            cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+        ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "bench", *self.options(*extra, **chosen)],
+                cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            )  # fmt: skip
+        finally:
+            signal.signal(signal.SIGINT, ours)
 
     def records(self):
         """Every record, in the order of its file's name within its suite; all files must read."""
