@@ -4,12 +4,13 @@
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
 z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. Time is virtual
 and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
-tests of the runner: kind is crash, kill, hang, garbage, error, memory or unsupported; point is load, prefill,
-log_probs or score.
+tests of the runner: kind is crash, kill, hang, garbage, error, memory, unsupported or nan (no logit is a number from
+there on); point is load, prefill, log_probs or score.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -147,6 +148,11 @@ class FakeGeneration:
         self.first = False
         return [self.token] * self.batch
 
+    @property
+    def finite(self) -> bool:
+        """Whether the one logit it chooses is a number."""
+        return math.isfinite(self.engine.unigram[self.token])
+
     def close(self) -> None:
         """Give the cache and workspace back."""
         _MEMORY.use(-self.cache_bytes - WORKSPACE_BYTES)
@@ -166,12 +172,16 @@ class FakeEngine:
         import numpy as np
 
         self.scheme, self.truth = request.scheme, TRUTH[request.scheme.name]
-        _misbehave("load", self.scheme.name)
         logits = -(37 * np.arange(VOCABULARY) % 251) / 40 / self.truth.temperature
         self.unigram: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        self._misbehave("load")
         self.provenance = Provenance(source="fake", files={"none": "0:0"})
         _MEMORY.use(weights_bytes(self.scheme))
         _CLOCK.advance(self.truth.load_s)
+
+    def _misbehave(self, point: str) -> None:
+        if _misbehave(point, self.scheme.name) == "nan":
+            self.unigram = self.unigram * float("nan")
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """UTF-8 bytes."""
@@ -183,7 +193,7 @@ class FakeEngine:
 
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> FakeGeneration:
         """Read the prompts in the known time."""
-        _misbehave("prefill", self.scheme.name)
+        self._misbehave("prefill")
         tokens = len(prompts[0])
         check_context(tokens, self.context_length)
         _CLOCK.advance(tokens * len(prompts) / self.truth.prefill_tokens_per_s)
@@ -193,7 +203,7 @@ class FakeEngine:
         """The same distribution at every position."""
         import numpy as np
 
-        _misbehave("log_probs", self.scheme.name)
+        self._misbehave("log_probs")
         check_context(len(tokens) - 1, self.context_length)
         return np.tile(self.unigram, (len(tokens) - 1, 1))
 
@@ -204,7 +214,7 @@ class FakeEngine:
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
         """Sums of the known distribution."""
-        _misbehave("score", self.scheme.name)
+        self._misbehave("score")
         best = int(self.unigram.argmax())
         scores = []
         for index, row in enumerate(rows):
@@ -232,14 +242,15 @@ class FakeEngine:
         _MEMORY.use(-weights_bytes(self.scheme))
 
 
-def _misbehave(point: str, scheme: str) -> None:
+def _misbehave(point: str, scheme: str) -> str:
+    """Do what is asked for at this point; returns the kind where that is the engine's own to show, else nothing."""
     kind, _, where = os.environ.get("BENCH_FAKE_FAULT", "").partition("@")
     where, _, nth = where.partition("#")
     if where not in {point, f"{point}:{scheme}"}:
-        return
+        return ""
     _REACHED[where] += 1
     if nth and _REACHED[where] != int(nth):
-        return
+        return ""
     if kind == "crash":
         os.abort()
     elif kind == "kill":
@@ -254,6 +265,7 @@ def _misbehave(point: str, scheme: str) -> None:
         raise DoesNotFit(point, wanted_bytes=2 * 10**12, had_bytes=10**12)
     elif kind == "unsupported":
         raise Unsupported("a fault that was asked for")
+    return kind
 
 
 BACKEND = Backend(
