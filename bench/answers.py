@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from bench.cell import Weights
 from bench.compare import Comparison
 from bench.pairing import answered, pair
 from bench.record import Measurement, Record
 from bench.scored import LOOPING, NGRAM, SHORTEST, loop_share
 from bench.stats import Estimate, mean_estimate
 from bench.table import Table
+from bench.units import signed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,15 +100,17 @@ def _drift(this: Record, base: Record, task: str) -> Drift:
 
 def drift_table(comparisons: Sequence[Comparison]) -> Table:
     """This, and the reference's figure after "of" where both are counted."""
-    table = Table(["model", "precision", "task", "answers", "tokens", "drift", "empty", "looping", "cut"])
+    table = Table(["model", "scheme", "task", "answers", "tokens", "drift", "empty", "looping", "cut"])
     for item in comparisons:
+        if item.row.weights is Weights.RANDOM and item.row.backend != "fake":
+            continue  # what they say means nothing
         for found in drifts(item):
             length = found.length
             half = length.half_width if length else None
-            drift = "-" if length is None else f"{length.value:+.1f}" + (f" ±{half:.1f}" if half is not None else "")
+            drift = "-" if length is None else signed(length.value) + (f" ±{half:.1f}" if half is not None else "")
             table.rows.append(
                 [
-                    item.row.name, item.row.precision, found.task, str(found.answers), f"{found.reference_tokens:.1f}",
+                    item.row.name, item.row.scheme, found.task, str(found.answers), f"{found.reference_tokens:.1f}",
                     drift, *(f"{own} ({base})" for own, base in (found.empty, found.looping, found.cut)),
                 ]
             )  # fmt: skip

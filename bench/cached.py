@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.errors import UserError
+from bench.journal import stale_journals
 from bench.places import cache_folder
 from bench.reference import being_written
 
@@ -17,8 +19,13 @@ KINDS = {
     "weights": ("weights", "weights converted for an engine"),
     "texts": ("texts", "texts fetched for divergence"),
     "datasets": ("datasets", "items of evaluation tasks"),
+    "journals": ("journal", "answers of unfinished quality cells, which the same call goes on from"),
 }
 """What can be cleared, by name: its folder, and what it is."""
+
+
+STALE = "stale"
+"""The name under which journals that nobody will go on from can be cleared apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +37,18 @@ class Held:
     entries: int
     bytes: int
     what: str
+    stale: int = 0
+    """Of the entries, those that nobody will go on from."""
 
 
-def held() -> list[Held]:
-    """Every kind with its size, other folders of the cache as `other`."""
+def held(settled: Mapping[str, float] = MappingProxyType({})) -> list[Held]:
+    """Every kind with its size, other folders of the cache as `other`; `settled` as for `stale_journals`."""
     root, found = cache_folder(), []
     known = {folder for folder, _ in KINDS.values()}
     for kind, (name, what) in KINDS.items():
         found.append(_held(kind, root / name, what))
+        if kind == "journals":
+            found[-1] = replace(found[-1], stale=len(stale_journals(settled)))
     others = [path for path in root.iterdir() if path.name not in known] if root.is_dir() else []
     if others:
         total = sum(size(path) for path in others)
@@ -62,14 +73,23 @@ def size(path: Path) -> int:
     return total
 
 
-def clear(kinds: Sequence[str]) -> int:
-    """Delete these kinds (`all`: every one) but what a run is writing; returns the bytes freed. Raises UserError."""
+def clear(kinds: Sequence[str], settled: Mapping[str, float] = MappingProxyType({})) -> int:
+    """Delete these kinds (`all`: every one, `stale`: journals that nobody will go on from) but what a run is writing.
+
+    Returns the bytes freed; `settled` as for `stale_journals`. Raises UserError.
+    """
     wanted = list(KINDS) if "all" in kinds else list(kinds)
     for kind in wanted:
-        if kind not in KINDS:
-            raise UserError(f"nothing in the cache is called {kind!r}", f"one of: {', '.join([*KINDS, 'all'])}")
+        if kind not in {*KINDS, STALE}:
+            raise UserError(f"nothing in the cache is called {kind!r}", f"one of: {', '.join([*KINDS, STALE, 'all'])}")
     freed = 0
+    if STALE in wanted:
+        for journal in stale_journals(settled):
+            freed += size(journal)
+            shutil.rmtree(journal, ignore_errors=True)
     for kind in wanted:
+        if kind == STALE:
+            continue
         folder = cache_folder() / KINDS[kind][0]
         before = size(folder) if folder.is_dir() else 0
         for path in folder.iterdir() if folder.is_dir() else ():

@@ -445,7 +445,10 @@ def publish(
 
 @app.command()
 def cache(
-    clear: Annotated[list[str], typer.Option("--clear", help="references, weights, texts, datasets or all.")] = [],  # noqa: B006
+    clear: Annotated[
+        list[str], typer.Option("--clear", help="references, weights, texts, datasets, journals, stale or all.")
+    ] = [],  # noqa: B006
+    results: ResultsFolder = RESULTS,
 ) -> None:
     """List what this machine's cache holds, or clear it: that costs time to make again, never a result."""
     from bench import cached
@@ -454,14 +457,26 @@ def cache(
     from bench.table import Table
     from bench.units import human_bytes
 
+    settled = _settled(results)
     if clear:
-        out.print(f"{human_bytes(cached.clear(_split(clear)))} freed")
+        out.print(f"{human_bytes(cached.clear(_split(clear), settled))} freed")
         return
     table = Table(["name", "entries", "size", "kind"])
-    for item in cached.held():
-        table.rows.append([item.kind, str(item.entries), human_bytes(item.bytes), item.what])
+    for item in cached.held(settled):
+        stale = f"; {item.stale} stale: --clear {cached.STALE}" if item.stale else ""
+        table.rows.append([item.kind, str(item.entries), human_bytes(item.bytes), item.what + stale])
     _print_table(table, Format.TABLE)
     out.print(f"{cache_folder()}; references are kept below {human_bytes(CACHE_LIMIT_BYTES)}, the oldest go first")
+
+
+def _settled(results: Path) -> dict[str, float]:
+    """When each cell was settled last, seconds since 1970."""
+    found: dict[str, float] = {}
+    for record in _store(results).records():
+        if record.outcome.ending.settled:
+            ended = record.started.timestamp() + record.seconds
+            found[record.cell.key] = max(ended, found.get(record.cell.key, 0.0))
+    return found
 
 
 @app.command()
@@ -592,8 +607,9 @@ def _with_extras(
     from dataclasses import replace
 
     from bench import extras
+    from bench.task_files import task_files
 
-    names, files, tasks_sha256 = extras.task_files(_split(task), folder)
+    names, files, tasks_sha256 = task_files(_split(task), folder)
     name, path, sha256 = extras.text(text, fetch=fetch) if text else (None, None, None)
     asked = extras.Extras(
         text=name,
@@ -705,7 +721,7 @@ def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | Non
     """Print rows against their references; with `only`, those rows alone."""
     from bench import answers
     from bench.compare import compare as pair
-    from bench.compare import flat_comparisons, footnotes, ratio_table, task_table
+    from bench.compare import flat_comparisons, footnotes, ratio_table, task_tables
     from bench.table import to_csv, to_json
 
     found, alone = pair(rows, margin)
@@ -718,8 +734,10 @@ def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | Non
     if found:
         _print_title("against the model's own 16-bit row", format)
         _print_table(ratio_table(found), format)
+        for title, table in task_tables(found):
+            _print_title(title, format)
+            _print_table(table, format)
         if any(item.tasks for item in found):
-            _print_table(task_table(found), format)
             _print_notes(footnotes(margin), format)
         drifted = answers.drift_table(found)
         if drifted.rows:

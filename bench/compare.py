@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from bench.pairing import PairedItems, pair, pair_task, tasks_of
 from bench.pairs import Answers, Recovery, recovery, together
 from bench.stats import MARGIN, Estimate, Paired, Verdict, paired, ratio_of_medians
 from bench.table import Row, Table, written
+from bench.units import signed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,27 +145,51 @@ def _ratio(item: Comparison, name: str) -> str:
     return f"{ratio.value:.2f}x" + (f" ±{ratio.half_width:.2f}" if ratio.half_width is not None else "")
 
 
+TASK_TITLES = ["task", "verdict", "points", "lost", "gained", "items", "Holm p"]
+
+
 def task_table(comparisons: Sequence[Comparison]) -> Table:
-    """What each precision answers differently, task by task, within 120 columns."""
-    table = Table(["model", "precision", "task", "verdict", "points", "lost", "gained", "items", "Holm p"])
-    for item in comparisons:
-        head = [item.row.name, item.row.precision]
-        for task in item.tasks:
-            if task.result is None:
-                table.rows.append([*head, task.task, task.reason, "", "", "", "", ""])
-            else:
-                table.rows.append([*head, task.task, *_task_cells(task.result)])
-        if item.recovery is not None and len(item.tasks) > 1:
-            table.rows.append([*head, "all tasks", *_recovery_cells(item)])
-    return table
+    """What each precision answers differently, task by task: all in one table."""
+    rows = [
+        [item.row.name, item.row.precision, item.row.scheme, *cells]
+        for item in comparisons
+        for cells in _task_rows(item)
+    ]
+    return Table(["model", "precision", "scheme", *TASK_TITLES], rows)
+
+
+def task_tables(comparisons: Sequence[Comparison]) -> list[tuple[str, Table]]:
+    """The same, each row against its reference in a table with a title of its own, within 100 columns."""
+    return [
+        (
+            f"{item.row.name} {item.row.precision} ({item.row.scheme}) against {item.reference.scheme}",
+            Table(list(TASK_TITLES), list(_task_rows(item))),
+        )
+        for item in comparisons
+        if item.tasks
+    ]
+
+
+def _task_rows(item: Comparison) -> Iterator[list[str]]:
+    for task in item.tasks:
+        yield [task.task, *(_task_cells(task.result) if task.result else [task.reason, "", "", "", "", ""])]
+    if item.recovery is not None and len(item.tasks) > 1:
+        yield ["all tasks", *_recovery_cells(item)]
 
 
 def _task_cells(found: Paired) -> list[str]:
     more = f" (+{found.more_items:,} items)" if found.more_items else ""
-    half = found.difference.half_width or 0.0
-    difference = f"{found.difference.value * 100:+.1f} ±{half * 100:.1f}"
+    difference = found.difference.scaled(100)
+    points = signed(difference.value)
+    if difference.low is not None and difference.high is not None:
+        points += f" [{signed(difference.low)}, {signed(difference.high)}]"
     p_value = "-" if found.holm_p is None else f"{found.holm_p:.2g}"
-    return [f"{found.verdict}{more}", difference, str(found.lost), str(found.gained), str(found.items), p_value]
+    verdict = _said(found.verdict) + more
+    return [verdict, points, str(found.lost), str(found.gained), str(found.items), p_value]
+
+
+def _said(verdict: Verdict) -> str:
+    return f"{verdict} (at chance)" if verdict is Verdict.NOT_MEASURABLE else str(verdict)
 
 
 def _recovery_cells(item: Comparison) -> list[str]:
@@ -173,15 +198,17 @@ def _recovery_cells(item: Comparison) -> list[str]:
     counts = [str(sum(getattr(result, name) for result in results)) for name in ("lost", "gained", "items")]
     measurable = item.recovery.verdict is not Verdict.NOT_MEASURABLE
     share = written(item.recovery.share, "percent") if measurable else "-"
-    return [str(item.recovery.verdict), share, *counts, "-"]
+    return [_said(item.recovery.verdict), share, *counts, "-"]
 
 
 def footnotes(margin: float) -> list[str]:
     """What the columns of the task table mean."""
     within = f"equivalent: the interval lies within {margin:.1%} of what the reference scores above chance; "
     return [
-        "points: this minus the reference, half of its 95 % interval; (+n items): about how many more would decide.",
+        "points: this minus the reference, in percent of the items, with its 95 % interval.",
         within + "worse, better: it lies on one side of zero, and Holm's p is at most 0.05.",
+        "undecided (+n items): about n more would decide; without a number not even a thousand times as many would.",
+        "at chance: the reference itself scores within two standard errors of chance and has nothing to lose.",
         "lost, gained: items right to wrong and wrong to right. Holm p: exact McNemar test (mid-p) over these tasks.",
         "all tasks: share of the reference's score above chance that is left, mean over the tasks.",
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import pkgutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,9 +26,7 @@ class DoesNotFit(Exception):
 
     def __init__(self, phase: str, wanted_bytes: int | None = None, had_bytes: int | None = None) -> None:
         super().__init__(phase, wanted_bytes, had_bytes)
-        self.phase = phase
-        self.wanted_bytes = wanted_bytes
-        self.had_bytes = had_bytes
+        self.phase, self.wanted_bytes, self.had_bytes = phase, wanted_bytes, had_bytes
 
 
 class Unsupported(Exception):
@@ -120,10 +117,9 @@ class Generation(Protocol):
     """Greedy generation for a batch whose prompts have been read (prefilled)."""
 
     def step(self) -> list[int]:
-        """The next token of each sequence, back on the host when this returns.
+        """The next token of each sequence, on the host when this returns; the first reads the logits prefill left.
 
-        The first call reads the logits that prefill left; every later one decodes one token. Raises Unsupported
-        when the context is full.
+        Every later call decodes one token. Raises Unsupported when the context is full.
         """
 
     @property
@@ -136,10 +132,7 @@ class Generation(Protocol):
 
     @property
     def finite(self) -> bool:
-        """Whether the logits of the tokens that the last step chose are numbers; ask outside a timing.
-
-        A NaN or a positive infinity is itself the largest logit, so the chosen ones tell of all.
-        """
+        """Whether the logits chosen last are numbers (a NaN or infinity is the largest, so chosen); untimed work."""
 
     def close(self) -> None:
         """Free the cache."""

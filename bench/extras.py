@@ -11,11 +11,10 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
 from pydantic import JsonValue
 
 from bench.errors import UserError
@@ -112,55 +111,3 @@ def _fetch(path: Path) -> None:
             f"WikiText-2 cannot be had from the Hub: {last[:200]}",
             "connect to the network, or give a file: --text FILE",
         )
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads task files without running what they name."""
-
-
-_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
-
-
-def task_files(arguments: Sequence[str], folder: str) -> tuple[list[str], dict[str, str], str | None]:
-    """Names of the tasks asked for, files of the caller's own by name, and those files' hash.
-
-    `arguments` are names or YAML files, `folder` holds YAML files; a folder alone means all its tasks. Raises UserError
-    for what is not there or does not parse.
-    """
-    own: dict[str, str] = {}
-    names: list[str] = []
-    if folder:
-        if not Path(folder).is_dir():
-            raise UserError(f"no folder {folder}", "give a folder of lm-eval task files (*.yaml)")
-        for path in sorted(Path(folder).rglob("*.yaml")):
-            own |= dict(_named(path))
-        if not own:
-            raise UserError(f"no task in {folder}", "a task file is YAML with `task: NAME`")
-        names = [] if arguments else list(own)
-    for argument in arguments:
-        if argument.endswith((".yaml", ".yml")):
-            if not Path(argument).is_file():
-                raise UserError(f"no task file {argument}", "give an existing YAML file, or a task's name")
-            found = dict(_named(Path(argument)))
-            if not found:
-                raise UserError(f"{argument} names no task", "a task file is YAML with `task: NAME`")
-            own |= found
-            names += list(found)
-        else:
-            names.append(argument)
-    used = {name: path for name, path in own.items() if name in names}
-    whole = b"".join(Path(path).read_bytes() for _, path in sorted(used.items()))
-    return names, used, sha256(whole) if used else None
-
-
-def _named(path: Path) -> Iterator[tuple[str, str]]:
-    """The task a file configures, if it configures one (groups and shared parts do not)."""
-    try:
-        config = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader that skips tags
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}, line {line}: {error.problem or 'not YAML'}", "mend the task file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}, line 1: {' '.join(str(error).split())[:120]}", "mend the task file") from None
-    if isinstance(config, dict) and isinstance(config.get("task"), str):
-        yield config["task"], str(path.resolve())

@@ -281,7 +281,7 @@ def _quality(record: Record) -> dict[str, Estimate]:
     tasks = accuracies(record)
     result = {f"acc:{task}": proportion(m.values, clusters(m)) for task, m in tasks.items()}
     if tasks:
-        result["acc"] = _mean_of_tasks(list(tasks.values()))
+        result["acc"] = mean_of_tasks(list(tasks.values()))
         result["items"] = Estimate(float(sum(len(m.values) for m in tasks.values())))
     return result
 
@@ -292,7 +292,7 @@ def clusters(measurement: Measurement) -> list[int] | None:
     return [int(str(number)) for number in found] if isinstance(found, list) else None
 
 
-def _mean_of_tasks(tasks: Sequence[Measurement]) -> Estimate:
+def mean_of_tasks(tasks: Sequence[Measurement]) -> Estimate:
     """Unweighted mean over tasks; the errors of independent tasks add in squares, clustered by subject within one."""
     parts = [mean_estimate(task.values) for task in tasks]
     value = mean(part.value for part in parts)

@@ -14,15 +14,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import JsonValue
 
 from bench.engine import Engine, Row, Score
 from bench.places import cache_folder
 
+STALE_DAYS = 14
+"""A cell that nobody took up for so long is not taken up any more."""
 CHUNK_TOKENS = 8_192
 """Tokens of one chunk, those that a row shares with the row before it left out: half a minute of a small model here."""
 
@@ -72,6 +76,21 @@ def _hash(value: JsonValue) -> str:
 def journal_folder() -> Path:
     """Where the journals of unfinished cells lie."""
     return cache_folder() / "journal"
+
+
+def stale_journals(settled: Mapping[str, float] = MappingProxyType({})) -> list[Path]:
+    """Journals that nobody will go on from: untouched for STALE_DAYS, or their cell was settled after the last entry.
+
+    `settled` are cell keys with the time (seconds since 1970) when each was settled last. A journal is left behind
+    when a worker dies with its cell settled by another, and when weights, versions or threads change.
+    """
+    folder, oldest = journal_folder(), time.time() - STALE_DAYS * 86_400
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        touched = max((file.stat().st_mtime for file in (path, *path.glob("*"))), default=0.0)
+        if touched < max(oldest, settled.get(path.name.partition("-")[0], 0.0)):
+            found.append(path)
+    return found
 
 
 def forget(key: str) -> None:

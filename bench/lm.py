@@ -292,9 +292,6 @@ def scored(
 ) -> list[TaskResult]:
     """The items `samples` of each loaded task answered by an lm-eval model."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    for task in loaded.values():
-        of_task = {name: _bounded(aggregate) for name, aggregate in task.aggregation().items()}
-        task.aggregation = partial(dict, of_task)
     evaluated = simple_evaluate(
         model=lm,
         tasks=list(loaded.values()),
@@ -312,18 +309,6 @@ def scored(
         task_result(name, task, evaluated["samples"][name], answers, cut, told, frame.template)
         for name, task in loaded.items()
     ]
-
-
-def _bounded(aggregate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """An aggregation that is infinite where it overflows: lm-eval's perplexity is exp of a mean without a limit."""
-
-    def bounded(values: Any) -> Any:
-        try:
-            return aggregate(values)
-        except OverflowError:
-            return math.inf
-
-    return bounded
 
 
 def chosen_items(task: str, available: int, wanted: int) -> list[int]:

@@ -23,6 +23,7 @@ from bench.engine import backend
 from bench.errors import UserError
 from bench.flight import Flight, death
 from bench.instruments import memory
+from bench.journal import forget
 from bench.limits import Confinement, confined
 from bench.places import ROOT, cache_folder
 from bench.plan import Plan, Planned
@@ -242,6 +243,8 @@ class Runner:
                 planned.cell, outcome, started=started, seconds=seconds, predicted=planned.predicted
             )
             self.store.write(record)
+            if outcome.ending.settled:  # the worker died with it, and nobody will go on from what it had scored
+                forget(planned.cell.key)
             self.records.append(record)
             self.observer.record(record)
 

@@ -47,6 +47,12 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{float(text):.0f}" if "e+" in text and abs(value) < EVERYDAY else text
 
 
+def signed(value: float, digits: int = 1) -> str:
+    """A change with its sign, none of which is `-0.0`."""
+    text = f"{value:+.{digits}f}"
+    return f"{0.0:+.{digits}f}" if float(text) == 0 else text
+
+
 def slug(name: str) -> str:
     """A name that can be a folder of `results/`."""
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"

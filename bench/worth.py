@@ -41,21 +41,29 @@ class Worth:
 
 
 def per_byte(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[tuple[str, list[Worth]]], list[str]]:
-    """By device, rows from the smallest weights to the largest; one line for each row that cannot stand there.
+    """By device, rows from the smallest weights to the largest; one line for each reason why others cannot stand there.
 
     All rows of a device are scored over the tasks that every one of them answered.
     """
     together: dict[str, list[Row]] = defaultdict(list)
-    alone = []
+    lonely: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         lacking = [suite for suite in ("memory", "quality") if not answered(row, suite)]
         if row.weights is Weights.RANDOM and row.backend != "fake":
-            alone.append(f"{row.name} {row.precision}: random weights have no score")
+            lonely["random weights have no score"][row.name].append(row.precision)
         elif lacking:
-            alone.append(f"{row.name} {row.precision}: no {' and no '.join(lacking)} record")
+            lonely[f"no {' and no '.join(lacking)} record"][row.name].append(row.precision)
         else:
             together[row.device].append(row)
+    alone = [
+        f"{'; '.join(f'{name} {_listed(precisions)}' for name, precisions in names.items())}: {reason}"
+        for reason, names in lonely.items()
+    ]
     return [(device, _ranked(found, margin)) for device, found in together.items()], alone
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
 
 
 def _ranked(rows: Sequence[Row], margin: float) -> list[Worth]:
@@ -90,31 +98,31 @@ def _score(row: Row, tasks: Sequence[str]) -> float:
 
 
 def worth_table(ranked: Sequence[Worth]) -> Table:
-    """Smallest first; the last columns hold each row against the best one that needs no more bytes."""
-    table = Table(["model", "precision", "weights", "score", "per GiB", "its share of", "verdict"])
-    for item in ranked:
-        cells = [item.row.name, item.row.precision, human_bytes(item.weights_bytes)]
-        cells += [f"{item.score:.1%}", f"{item.per_gib:.1%}"]
-        table.rows.append([*cells, *_against(item)])
+    """Smallest first; the last columns hold each row against the best one that needs no more bytes, by its number."""
+    table = Table(["model", "scheme", "weights", "score", "per GiB", "row", "share", "of row", "verdict"])
+    for number, item in enumerate(ranked, 1):
+        cells = [item.row.name, item.row.scheme, human_bytes(item.weights_bytes)]
+        cells += [f"{item.score:.1%}", f"{item.per_gib:.1%}", str(number)]
+        table.rows.append([*cells, *_against(item, ranked)])
     return table
 
 
-def _against(item: Worth) -> list[str]:
+def _against(item: Worth, ranked: Sequence[Worth]) -> list[str]:
     if item.against is None:
-        return ["-", "smallest"]
-    name = f"{item.against.name} {item.against.precision}"
+        return ["-", "-", "smallest"]
+    number = str(next(index for index, other in enumerate(ranked, 1) if other.row is item.against))
     if item.share is None:
-        return [name, "no item in common"]
+        return ["-", number, "no item in common"]
     if item.share.verdict is Verdict.NOT_MEASURABLE:
-        return [name, str(item.share.verdict)]
-    return [f"{name}: {written(item.share.share, 'percent')}", str(item.share.verdict)]
+        return ["-", number, f"{item.share.verdict} (at chance)"]
+    return [written(item.share.share, "percent"), number, str(item.share.verdict)]
 
 
 def footnotes() -> list[str]:
     """What the columns mean."""
     return [
         "score: accuracy above chance, (accuracy - chance) / (1 - chance), mean over the tasks that all rows answered.",
-        "its share of: the best row that needs no more bytes; this score in percent of that, over the same items.",
+        "share: this score in percent of the best row's that needs no more bytes (of row), over the same items.",
         "A row that is worse or equivalent there spends its bytes for nothing.",
     ]
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,35 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_kind_is_listed_with_its_bytes(cache: Path) -> None:
     """What is no kind of its own counts as other."""
     assert {item.kind: (item.entries, item.bytes) for item in held()} == {
-        "references": (2, 107), "weights": (1, 50), "texts": (0, 0), "datasets": (0, 0), "other": (1, 3),
+        "references": (2, 107), "weights": (1, 50), "texts": (0, 0), "datasets": (0, 0), "journals": (0, 0),
+        "other": (1, 3),
     }  # fmt: skip
+
+
+def journal(root: Path, name: str, touched: float) -> Path:
+    """A journal of one entry, last written at that time."""
+    folder = root / "journal" / name
+    folder.mkdir(parents=True)
+    (folder / "entry.json").write_bytes(b"x" * 10)
+    for path in (folder / "entry.json", folder):
+        os.utime(path, (touched, touched))
+    return folder
+
+
+def test_journals_that_nobody_goes_on_from_are_stale_and_cleared_apart(cache: Path) -> None:
+    """Those untouched for two weeks, and those whose cell was settled since; one that is being written stays."""
+    now = time.time()
+    old = journal(cache, "aaaa-1", now - 15 * 86_400)
+    answered = journal(cache, "bbbb-1", now - 100)
+    again = journal(cache, "bbbb-2", now - 10)
+    open_ = journal(cache, "cccc-1", now - 13 * 86_400)
+    settled = {"bbbb": now - 50}
+    (found,) = (item for item in held(settled) if item.kind == "journals")
+    assert (found.entries, found.bytes, found.stale) == (4, 40, 2)
+    assert clear(["stale"], settled) == 20
+    assert (old.exists(), answered.exists(), again.exists(), open_.exists()) == (False, False, True, True)
+    assert clear(["journals"]) == 20
+    assert list((cache / "journal").iterdir()) == []
 
 
 def test_one_kind_is_cleared_and_what_is_being_written_stays(cache: Path) -> None:

@@ -19,7 +19,7 @@ from builders import (
 )
 
 from bench.cell import Cell, Weights
-from bench.compare import Comparison, TaskComparison, compare, flat_comparisons, ratio_table, task_table
+from bench.compare import Comparison, TaskComparison, compare, flat_comparisons, ratio_table, task_table, task_tables
 from bench.record import Ending, Provenance, Record
 from bench.stats import Verdict
 from bench.table import newest
@@ -195,11 +195,11 @@ def test_the_ratio_table_names_factors_and_distance() -> None:
 def test_the_task_table_names_verdict_difference_and_flips() -> None:
     """One line for each task, the reason where there is no verdict."""
     rows = task_table([only([quality("fp16", RIGHT), quality("int8", LOST)])]).rows
-    assert rows[0][:4] == ["tiny", "int8", "task", "worse"]
-    assert rows[0][4].startswith("-40.0 ±")
-    assert rows[0][5:8] == ["40", "0", "100"]
+    assert rows[0][:5] == ["tiny", "int8", "fake-int8", "task", "worse"]
+    assert rows[0][5] == "-40.0 [-49.8, -30.9]"
+    assert rows[0][6:9] == ["40", "0", "100"]
     refused = task_table([only([quality("fp16", RIGHT), quality("int8", LOST, digest="d2")])])
-    assert refused.rows[0][3].startswith("different items or prompts")
+    assert refused.rows[0][4].startswith("different items or prompts")
     assert len(refused.rows[0]) == len(refused.titles)
 
 
@@ -207,8 +207,24 @@ def test_an_undecided_verdict_says_how_many_items_are_missing() -> None:
     """Never "no loss" from a test that could not have found one."""
     few = {"task": [1.0] * 8 + [0.0] * 2}
     (row,) = task_table([only([quality("fp16", few), quality("int8", few)])]).rows
-    assert row[3].startswith("undecided (+")
-    assert row[3].endswith(" items)")
+    assert row[4].startswith("undecided (+")
+    assert row[4].endswith(" items)")
+
+
+def test_a_reference_at_chance_is_said_where_the_verdict_stands() -> None:
+    """Task by task and over all of them; each comparison has a title of its own that tells engines apart."""
+    answers = {name: [1.0] * 30 + [0.0] * 70 for name in ("a", "b")}
+    base, this = (
+        make_record(make_cell("quality", p), measurements=quality_samples(answers, chance=0.25))
+        for p in ("fp16", "int8")
+    )
+    ((title, table),) = task_tables([only([base, this])])
+    assert title == "tiny int8 (fake-int8) against fake-fp16"
+    assert [row[:2] for row in table.rows] == [
+        ["a", "not measurable (at chance)"], ["b", "not measurable (at chance)"],
+        ["all tasks", "not measurable (at chance)"],
+    ]  # fmt: skip
+    assert table.rows[0][2] == "+0.0 [-3.7, +3.7]"
 
 
 def test_flat_comparisons_are_one_row_and_one_for_each_task() -> None:

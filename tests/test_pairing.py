@@ -162,9 +162,9 @@ def test_all_tasks_together_are_one_line_and_the_margin_can_be_set() -> None:
     assert (strict[0].recovery.verdict, loose[0].recovery.verdict) == (Verdict.WORSE, Verdict.EQUIVALENT)
     assert {task.result.verdict for task in loose[0].tasks if task.result} == {Verdict.EQUIVALENT}
     last = task_table(strict).rows[-1]
-    assert last[2:4] == ["all tasks", "worse"]
-    assert last[4].startswith("72.9% ±")
-    assert last[5:8] == ["38", "0", "400"]
+    assert last[3:5] == ["all tasks", "worse"]
+    assert last[5].startswith("72.9% ±")
+    assert last[6:9] == ["38", "0", "400"]
 
 
 def generated(precision: str, tokens: list[float], empty: list[float], loop: list[float], text: str) -> list[Record]:
@@ -226,12 +226,31 @@ def test_a_larger_model_at_four_bits_stands_beside_a_smaller_one_at_sixteen() ->
     assert third is not None and third.verdict is Verdict.EQUIVALENT
     assert ranked[2].against is ranked[1].row
     assert alone == ["lonely fp16: no quality record"]
-    assert worth_table(ranked).rows[1][5].startswith("small fp16: 200.0% ±")
+    shown = worth_table(ranked).rows
+    assert shown[0][:2] == ["small", "fake-fp16"] and shown[0][5:] == ["1", "-", "-", "smallest"]
+    assert shown[1][6].startswith("200.0% ±") and shown[1][7:] == ["1", "better"]
+    assert shown[2][7:] == ["2", "equivalent"]
     assert [flat["verdict"] for flat in flat_worth(ranked)] == [None, "better", "equivalent"]
 
 
 def test_random_weights_have_no_score() -> None:
     """Whatever their records say."""
     where = {"backend": "transformers", "weights": Weights.RANDOM}
-    records = [make_record(make_cell(suite, **where)) for suite in ("memory", "quality")]
-    assert per_byte(newest(records)) == ([], ["tiny fp16: random weights have no score"])
+    records = [
+        make_record(make_cell(suite, precision, model=model, **where))
+        for suite in ("memory", "quality")
+        for model, precision in (("tiny", "fp16"), ("tiny", "int8"), ("other", "fp16"))
+    ]
+    assert per_byte(newest(records)) == ([], ["other fp16; tiny fp16, int8: random weights have no score"])
+
+
+def test_what_random_weights_say_drifts_nowhere() -> None:
+    """Their text loops or does not, and means nothing."""
+    where = {"backend": "transformers", "weights": Weights.RANDOM}
+    records = [
+        record.model_copy(update={"cell": record.cell.model_copy(update=where)})
+        for precision in ("fp16", "int8")
+        for record in generated(precision, [4.0], [0.0], [0.0], "the same " * 16)
+    ]
+    found, _ = compare(newest(records))
+    assert drifts(found[0]) and drift_table(found).rows == []

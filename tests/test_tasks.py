@@ -4,6 +4,7 @@
 import json
 import math
 import os
+import textwrap
 from types import SimpleNamespace
 
 import pytest
@@ -20,9 +21,10 @@ from bench.backends import fake  # noqa: E402
 from bench.cell import Weights  # noqa: E402
 from bench.engine import LoadRequest, NotFinite, Unsupported  # noqa: E402
 from bench.errors import UserError  # noqa: E402
-from bench.extras import Extras, task_files, text  # noqa: E402
+from bench.extras import Extras, text  # noqa: E402
 from bench.lm import chosen_items, evaluate  # noqa: E402
 from bench.scored import loop_share  # noqa: E402
+from bench.task_files import task_files  # noqa: E402
 from suites import quality  # noqa: E402
 
 ITEMS = [
@@ -269,6 +271,84 @@ def test_a_task_file_that_does_not_parse_names_file_and_line(tmp_path, content, 
     path.write_text(content)
     with pytest.raises(UserError, match=words):
         task_files([str(path)], "")
+
+
+GROUPED = {
+    "part.yaml": """\
+        dataset_path: json
+        dataset_kwargs: {data_files: {test: items.jsonl}}
+        test_split: test
+        output_type: multiple_choice
+        process_docs: !function code.turned
+        doc_to_text: "{{q}}"
+        doc_to_choice: choices
+        doc_to_target: gold
+        metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+        metadata: {version: 1}
+        """,
+    "one.yaml": "task: grouped_one\ninclude: part.yaml\n",
+    "two.yaml": "task: grouped_two\ninclude: part.yaml\ndoc_to_text: !function code.asked\n",
+    "inner.yaml": "group: inner\ntask: [grouped_two]\n",
+    "all.yaml": "group: all_of_mine\ntask: [grouped_one, inner]\naggregate_metric_list: [{metric: acc}]\n",
+    "code.py": "turned = lambda docs: docs.select([0, 1])\nasked = lambda doc: 'asked ' + doc['q']\n",
+}
+
+
+@pytest.fixture
+def grouped(folder, tmp_path):
+    """A folder with a shared part, a Python file, two tasks, and a group with another inside."""
+    for name, content in GROUPED.items():
+        (tmp_path / name).write_text(textwrap.dedent(content))
+    (tmp_path / "items.jsonl").write_text((folder / "items.jsonl").read_text())
+    return tmp_path
+
+
+@pytest.mark.parametrize("arguments", [[], ["all_of_mine"], ["all.yaml"]])
+def test_a_group_stands_for_its_members(grouped, arguments):
+    """By folder, by name and by file, those of an inner group too, each once; what they include and name is used."""
+    by_file = arguments == ["all.yaml"]
+    asked = [str(grouped / "all.yaml")] if by_file else arguments
+    names, files, _ = task_files(asked, "" if by_file else str(grouped))
+    assert names == ["grouped_one", "grouped_two"]
+    engine = load()
+    one, two = evaluate(engine, tasks=names, items=9, max_length=2048, files=files)
+    assert (one.task, two.task) == ("grouped_one", "grouped_two")
+    assert len(one.metrics["acc"]) == len(two.metrics["acc"]) == 2  # `turned` leaves two items
+    assert one.documents == two.documents and one.digest != two.digest  # `asked` asks otherwise
+
+
+@pytest.mark.parametrize("changed", ["one.yaml", "part.yaml", "code.py"])
+def test_the_hash_of_own_tasks_is_over_all_that_they_consist_of(grouped, changed):
+    """What a file includes, and the functions it names, are part of the question; files it does not use are not."""
+    before = task_files(["grouped_one"], str(grouped))[2]
+    with (grouped / "two.yaml").open("a") as file:
+        file.write("# more\n")
+    assert task_files(["grouped_one"], str(grouped))[2] == before
+    with (grouped / changed).open("a") as file:
+        file.write("# more\n")
+    assert task_files(["grouped_one"], str(grouped))[2] != before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("group: g\ntask: [{task: piqa, num_fewshot: 5}]\n", r"g.yaml: group g configures members of its own"),
+        ("group: g\nnum_fewshot: 5\ntask: [piqa]\n", r"g.yaml: group g changes its members \(num_fewshot\)"),
+        ("group: g\ntask: [h, g]\n", r"g.yaml: group g contains itself"),
+        ("task: t\ninclude: nowhere.yaml\n", r"g.yaml includes nowhere.yaml, which is not there"),
+    ],
+)
+def test_a_group_that_cannot_be_asked_is_one_line(tmp_path, content, words):
+    """Before anything is planned, with the file's name."""
+    (tmp_path / "g.yaml").write_text(content)
+    with pytest.raises(UserError, match=words):
+        task_files([], str(tmp_path))
+
+
+def test_a_group_may_name_tasks_of_others(tmp_path):
+    """Members that are no file of the caller's are looked for as any name is."""
+    (tmp_path / "g.yaml").write_text("group: g\ntask: [bench_facts_en, piqa]\n")
+    assert task_files([], str(tmp_path)) == (["bench_facts_en", "piqa"], {}, None)
 
 
 def test_functions_named_by_a_task_file_are_not_run_by_looking(tmp_path):
