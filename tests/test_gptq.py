@@ -228,7 +228,9 @@ def test_a_checkpoint_that_is_stored_so_is_loaded_as_it_stands(
     installed(monkeypatch, there=True)
     located = folder(**quantization)
     assert located.folder is not None
-    assert _gptq.ready(located, request(located.folder, scheme)) is located
+    ready = _gptq.ready(located, request(located.folder, scheme))
+    assert (ready.folder, ready.provenance.files) == (located.folder, located.provenance.files)
+    assert ready.provenance.is_stored_in(scheme) and not located.provenance.is_stored_in(scheme)
     assert _gptq.caveats(located, request(located.folder, scheme)) == ()
     for other in {"bf16", "bnb-nf4", "gptq-int8", "awq-int4"} - {scheme}:
         with pytest.raises(Unsupported, match=f"its weights are stored as {scheme}: ask for --scheme {scheme}"):

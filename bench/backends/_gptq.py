@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from bench.backends._files import Located, made_once
@@ -68,7 +69,7 @@ def ready(located: Located, request: LoadRequest) -> Located:
     stored = stored_scheme(folder)
     if stored == scheme:
         _require(scheme)
-        return located
+        return replace(located, provenance=located.provenance.model_copy(update={"stored_as": stored}))
     if stored is not None:
         remedy = f"ask for --scheme {stored}" if stored in STORED else "no scheme here is stored so"
         raise Unsupported(f"its weights are stored as {stored}: {remedy}")
