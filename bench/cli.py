@@ -275,10 +275,7 @@ def run(
     out.print(f"records: {store.root}")
     if publish_after:
         publish(check=False, folder=folder, results=results)
-    failed = [r for r in records if not r.outcome.ending.settled]
-    for record in failed:
-        err.print(f"{record.cell}: {record.outcome.ending}: {record.outcome.reason}", markup=False, style="red")
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(1 if _print_failed(records) else 0)
 
 
 @app.command()
@@ -415,9 +412,17 @@ def _run_claims(
     records = run_plan(
         made, whole, store, described, run_id, Limits(timeout_s=timeout, threads=threads), err, quiet=quiet
     )
-    failed = [record for record in records if not record.outcome.ending.settled]
-    for record in failed:
-        err.print(f"{record.cell}: {record.outcome.ending}: {record.outcome.reason}", markup=False, style="red")
+    return _print_failed(records)
+
+
+def _print_failed(records: Sequence[Any]) -> bool:
+    """A line for each cell, or failing load, that another try may settle; returns whether there is one."""
+    from bench.display import answers, named
+
+    failed = answers(record for record in records if not record.outcome.ending.settled)
+    for group in failed:
+        outcome = group[0].outcome
+        err.print(f"{named(group)}: {outcome.ending}: {outcome.reason}", markup=False, style="red")
     return bool(failed)
 
 

@@ -633,6 +633,15 @@ def test_a_failed_cell_is_one_line_and_exit_code_1(tmp_path):
     assert done.stderr.splitlines() == [f"{head} {suite}: {tail}" for suite in ("memory", "throughput")]
 
 
+def test_a_failing_load_is_one_line_however_many_cells_it_settles(tmp_path):
+    """In a pipe as with --quiet: the reason once, with the count."""
+    chosen = ["--suite", "memory,throughput,divergence", "--precision", "fp16", "--results", tmp_path / "r", "--quiet"]
+    done = piped(*RUN, *chosen, BENCH_FAKE_FAULT="error@load")
+    assert done.returncode == 1
+    head = "smollm2-135m-instruct fp16 (fake fake-fp16) 3 cells (memory, throughput, divergence)"
+    assert done.stderr == f"{head}: failed: RuntimeError: a fault that was asked for\n"
+
+
 def test_a_run_of_one_precision_does_not_deny_its_records(bench, tmp_path):
     """With nothing to compare, a run that just wrote a record does not say that none match."""
     chosen = ["--suite", "memory", "--precision", "fp16", "--results", tmp_path / "r"]
