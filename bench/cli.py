@@ -253,6 +253,7 @@ def run(
     selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=True)
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
+    _require_schemes(made)
     count, budget_s = _threads(threads), _budget(budget)
     made, run_id, resumed = continued(made, selection, store, fresh=fresh)
     if resumed and not quiet:
@@ -638,6 +639,16 @@ def _require_backends(names: Sequence[str]) -> None:
         engine = backend(name)
         if engine.missing():
             raise UserError(f"backend {name} lacks {', '.join(engine.missing())}", engine.install)
+
+
+def _require_schemes(made: Any) -> None:
+    """Before anything is loaded: what a scheme needs beyond its backend is here."""
+    from bench.engine import backend
+
+    for name, scheme in dict.fromkeys((planned.cell.backend, planned.cell.scheme) for planned in made.cells):
+        engine = backend(name)
+        if engine.missing(scheme):
+            raise UserError(f"scheme {scheme} lacks {', '.join(engine.missing(scheme))}", engine.scheme_install)
 
 
 def _require_keys(made: Any, max_cost: float | None) -> None:

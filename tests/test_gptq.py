@@ -23,11 +23,12 @@ import tiny  # noqa: E402
 from builders import make_machine  # noqa: E402
 from torch import nn  # noqa: E402
 
-from bench import machine, predict  # noqa: E402
+from bench import distributions, machine, predict  # noqa: E402
 from bench.backends import _census, _files, _gptq, _gptq_make, _packed  # noqa: E402
 from bench.backends.transformers import BACKEND  # noqa: E402
 from bench.catalog import DEFAULT_MODEL, read_catalog, select  # noqa: E402
 from bench.cell import Model, Weights  # noqa: E402
+from bench.cli import app, guarded  # noqa: E402
 from bench.engine import LoadRequest, Row, Unsupported  # noqa: E402
 from bench.errors import UserError  # noqa: E402
 from suites import divergence, probe  # noqa: E402
@@ -271,6 +272,20 @@ def test_without_its_libraries_gptq_names_its_session(
     with pytest.raises(UserError) as caught:
         _gptq.ready(located, request(located.folder, "gptq-int4"))
     assert str(caught.value) == "gptq-int4 needs optimum; run it in its own environment: `nox -s bench-gptq`"
+
+
+def test_asked_for_in_the_plain_environment_it_is_one_line_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the session that has it; no worker is started and no record of a failure is kept."""
+    installed_here = distributions.is_installed
+    monkeypatch.setattr("bench.engine.is_installed", lambda name: name not in _gptq.LIBRARIES and installed_here(name))
+    for scheme in _gptq.STORED:
+        call = ["run", "--scheme", f"bf16,{scheme}", "--device", "cpu", "--results", str(tmp_path / "results")]
+        assert guarded(lambda call=call: app(call)) == 2  # type: ignore[misc]
+        line = f"bench: scheme {scheme} lacks optimum, gptqmodel; {_gptq.REMEDY}\n"
+        assert capsys.readouterr().err == line
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_checkpoint_is_quantized_once(

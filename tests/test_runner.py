@@ -409,8 +409,11 @@ def test_what_its_maker_quantized_has_nothing_to_be_compared_with(bench, monkeyp
     monkeypatch.setenv("BENCH_FAKE_STORED", "fake-int4")
     assert bench.run(precision="int4") == 0
     assert bench.outcomes() == {
-        "fp16 divergence": "unsupported", "int4 memory": "ok", "int4 throughput": "ok", "int4 divergence": "unsupported",
-    }  # fmt: skip
+        "fp16 divergence": "unsupported",
+        "int4 memory": "ok",
+        "int4 throughput": "ok",
+        "int4 divergence": "unsupported",
+    }
     reasons = {str(record.cell.precision): record.outcome.reason for record in bench.records() if record.outcome.reason}
     assert reasons["int4"] == "no 16-bit weights of this checkpoint to compare with"
     assert [record.outcome.detail for record in bench.records() if record.outcome.detail] == []

@@ -25,6 +25,7 @@ BITS = {"gptq-int8": 8, "gptq-int4": 4}
 STORED = ("gptq-int8", "gptq-int4", "awq-int4")
 """Schemes in which a checkpoint may come."""
 LIBRARIES = ("optimum", "gptqmodel")
+REMEDY = "run it in its own environment: `nox -s bench-gptq`"
 PROBE = ROOT / "suites" / "data" / "probe"
 TAILS = {"encyclopaedic": 30_000, "dialogue": 26_000, "instructions": 30_000, "code": 30_000}
 """Characters of each register of the probe text after which calibration begins.
@@ -92,7 +93,7 @@ def _require(scheme: str) -> None:
         try:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            raise UserError(f"{scheme} needs {name}", "run it in its own environment: `nox -s bench-gptq`") from None
+            raise UserError(f"{scheme} needs {name}", REMEDY) from None
 
 
 def caveats(located: Located, request: LoadRequest) -> tuple[Caveat, ...]:
