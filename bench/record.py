@@ -203,7 +203,7 @@ class Provenance(Value):
     source: str
     """Package and version, repository, folder name or `random`."""
     revision: str | None = None
-    """Commit found, None if the source has none."""
+    """Commit found, None if the source has none; of a merged model one for each name in `source`."""
     files: dict[str, str] = Field(default_factory=dict)
     """Weight file names and `size:sha256-prefix` of each (the whole file is hashed when made, else its head)."""
     random: bool = False

@@ -363,12 +363,13 @@ def test_an_adapter_on_the_hub_takes_the_base_of_its_entry(base, tmp_path, monke
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     monkeypatch.setattr(_adapters, "made_once", lambda folder, module, arguments: base)
-    monkeypatch.setattr(_adapters, "provenance", lambda folder, source, revision=None: _files.provenance(base, source))
+    monkeypatch.setattr(_adapters, "provenance", lambda _, *of, **more: _files.provenance(base, *of, **more))
     request = LoadRequest(
         model=entry("adapter", base_model="base"), weights=Weights.HUB, scheme=BACKEND.scheme("fp32"), device="cpu",
         base=entry("open weights", name="base", repo="own/base", revision="abc"),
     )  # fmt: skip
-    assert _weights.locate(request).provenance.source == "own/base + own/tiny"
+    found = _weights.locate(request).provenance
+    assert (found.source, found.revision) == ("own/base + own/tiny", f"{base.name} + adapter")  # as snapshots are named
     assert asked == [("own/base", "abc"), ("own/tiny", None)]
 
 

@@ -56,8 +56,15 @@ def merged(request: LoadRequest) -> Located:
     target = cache_folder() / "weights" / f"merged-{digest([files, how])}"
     assert base.folder is not None
     made_once(target, module, [base.folder, *folders, *how])
-    stored = provenance(target, names).stored_as
-    return Located(target, Provenance(source=names, revision=base.provenance.revision, files=files, stored_as=stored))
+    stored, commits = provenance(target, names).stored_as, _commits(base, parts, request)
+    return Located(target, Provenance(source=names, revision=commits, files=files, stored_as=stored))
+
+
+def _commits(base: Located, parts: Sequence[tuple[str, Path]], request: LoadRequest) -> str | None:
+    """The commit of each thing that was added up, in the order of the source's names: `-` for a local folder."""
+    from_hub = request.weights is not Weights.LOCAL
+    found = [base.provenance.revision, *(folder.name if from_hub else None for _, folder in parts)]
+    return " + ".join(commit or "-" for commit in found) if any(found) else None
 
 
 def _base(request: LoadRequest) -> Located:
