@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import pkgutil
@@ -311,10 +312,11 @@ class Backend:
         return self.scheme(name) if name else None
 
 
-def backend_names() -> list[str]:
+@functools.cache  # a plan of the whole catalogue asks hundreds of times, and each looks at the folder
+def backend_names() -> tuple[str, ...]:
     """Names of the modules in `bench/backends/`, private ones left out."""
     package = importlib.import_module("bench.backends")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")))
 
 
 def backend(name: str) -> Backend:
