@@ -31,6 +31,8 @@ from bench.cell import Model, Weights  # noqa: E402
 from bench.cli import app, guarded  # noqa: E402
 from bench.engine import LoadRequest, Row, Unsupported  # noqa: E402
 from bench.errors import UserError  # noqa: E402
+from bench.record import NO_WIDER_WEIGHTS, Roof  # noqa: E402
+from bench.store import Store  # noqa: E402
 from suites import divergence, probe  # noqa: E402
 
 HAS_GPTQ = all(importlib.util.find_spec(name) for name in _gptq.LIBRARIES)
@@ -421,3 +423,26 @@ def test_an_awq_checkpoint_loads_and_passes_the_census(tmp_path: Path) -> None:
     tokens = engine.encode("The lazy dog jumps over")
     difference = abs(engine.log_probs(tokens) - plain.log_probs(tokens)).mean()
     assert difference < 0.03, "bfloat16 against float32"
+
+
+@needs_gptq
+def test_a_checkpoint_published_in_4_bits_is_measured_and_compared_with_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Through the real runner: memory is measured, distance has its reason, and nothing has failed."""
+    monkeypatch.setattr("bench.measure.measure_roof", lambda *_: Roof(engine="none"))
+    packed, _ = awq_checkpoint(tiny.checkpoint(tmp_path, "llama"), tmp_path)
+    where = ["--weights", f"local={packed}", "--device", "cpu", "--results", str(tmp_path / "results")]
+    asked = ["run", "--scheme", "awq-int4", "--suite", "memory,divergence", "--profile", "smoke", *where]
+    with pytest.raises(SystemExit) as done:
+        guarded(lambda: app(asked))
+    assert done.value.code == 0
+    found = {(r.cell.scheme, r.cell.suite): r for r in Store(tmp_path / "results").records()}
+    assert {key: record.outcome.reason for key, record in found.items()} == {
+        ("bf16", "divergence"): "its weights are stored as awq-int4: ask for --scheme awq-int4",
+        ("awq-int4", "memory"): "",
+        ("awq-int4", "divergence"): NO_WIDER_WEIGHTS,
+    }
+    provenance = found["awq-int4", "memory"].provenance
+    assert provenance is not None and provenance.stored_as == "awq-int4"
+    assert f": {NO_WIDER_WEIGHTS}\n" in capsys.readouterr().out
