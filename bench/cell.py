@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -196,8 +196,7 @@ class Claim(Value):
 
     @model_validator(mode="after")
     def _decidable(self) -> Claim:
-        bounded = self.at_least is not None or self.at_most is not None
-        if not self.untestable and not bounded:
+        if not self.untestable and self.at_least is None and self.at_most is None:
             raise ValueError("a claim needs `at_least` or `at_most`, or `untestable` with the reason")
         if not self.untestable and self.quantity is Quantity.TRAINING:
             raise ValueError("training is not measured here: say why in `untestable`")
@@ -243,6 +242,8 @@ class Model(Value):
     """Catalogue name of the model its adapters or its delta are added to, None if it stands alone."""
     adapters: tuple[str, ...] = ()
     """Hub repositories of LoRA adapters, in the order in which they are merged into the base."""
+    added_rows: Literal["zero", "mean"] = "zero"
+    """What a delta's rows beyond its base's vocabulary are differences to: zero, or the mean of the base's rows."""
     template: Slug | None = None
     """Name of its prompt template in `bench.prompts`, None if it takes plain text."""
     remote_code: bool = False

@@ -253,6 +253,7 @@ def run(
     selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=True)
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
+    _require_schemes(made)
     count, budget_s = _threads(threads), _budget(budget)
     made, run_id, resumed = continued(made, selection, store, fresh=fresh)
     if resumed and not quiet:
@@ -275,10 +276,7 @@ def run(
     out.print(f"records: {store.root}")
     if publish_after:
         publish(check=False, folder=folder, results=results)
-    failed = [r for r in records if not r.outcome.ending.settled]
-    for record in failed:
-        err.print(f"{record.cell}: {record.outcome.ending}: {record.outcome.reason}", markup=False, style="red")
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(1 if _print_failed(records) else 0)
 
 
 @app.command()
@@ -415,9 +413,17 @@ def _run_claims(
     records = run_plan(
         made, whole, store, described, run_id, Limits(timeout_s=timeout, threads=threads), err, quiet=quiet
     )
-    failed = [record for record in records if not record.outcome.ending.settled]
-    for record in failed:
-        err.print(f"{record.cell}: {record.outcome.ending}: {record.outcome.reason}", markup=False, style="red")
+    return _print_failed(records)
+
+
+def _print_failed(records: Sequence[Any]) -> bool:
+    """A line for each cell, or failing load, that another try may settle; returns whether there is one."""
+    from bench.display import answers, named
+
+    failed = answers(record for record in records if not record.outcome.ending.settled)
+    for group in failed:
+        outcome = group[0].outcome
+        err.print(f"{named(group)}: {outcome.ending}: {outcome.reason}", markup=False, style="red")
     return bool(failed)
 
 
@@ -633,6 +639,16 @@ def _require_backends(names: Sequence[str]) -> None:
         engine = backend(name)
         if engine.missing():
             raise UserError(f"backend {name} lacks {', '.join(engine.missing())}", engine.install)
+
+
+def _require_schemes(made: Any) -> None:
+    """Before anything is loaded: what a scheme needs beyond its backend is here."""
+    from bench.engine import backend
+
+    for name, scheme in dict.fromkeys((planned.cell.backend, planned.cell.scheme) for planned in made.cells):
+        engine = backend(name)
+        if engine.missing(scheme):
+            raise UserError(f"scheme {scheme} lacks {', '.join(engine.missing(scheme))}", engine.scheme_install)
 
 
 def _require_keys(made: Any, max_cost: float | None) -> None:

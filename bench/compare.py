@@ -12,6 +12,7 @@ from bench.engine import backend, backend_names
 from bench.figures import decode_rates, figures, prefill_rates
 from bench.pairing import PairedItems, pair, pair_task, tasks_of, versions_apart
 from bench.pairs import Answers, Recovery, recovery, together
+from bench.record import NO_WIDER_WEIGHTS
 from bench.stats import MARGIN, Estimate, Paired, Verdict, paired, ratio_of_medians
 from bench.table import Row, Table, written
 
@@ -56,10 +57,9 @@ def compare(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Compariso
         if row.precision == Precision.SERVED:
             continue
         reference = references.get((row.device, row.model, row.weights, row.backend, row.limit))
-        if reference is None:
-            alone.append(
-                f"{row.name} {row.precision} ({row.backend}, {row.device}): no {REFERENCE} row to compare with"
-            )
+        if reference is None or _published_so(row):
+            lacking = NO_WIDER_WEIGHTS if _published_so(row) else f"no {REFERENCE} row to compare with"
+            alone.append(f"{row.name} {row.precision} ({row.backend}, {row.device}): {lacking}")
         elif reference is not row:
             tasks, left = _tasks(row, reference, margin)
             found.append(
@@ -69,6 +69,11 @@ def compare(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Compariso
                 )
             )  # fmt: skip
     return found, alone
+
+
+def _published_so(row: Row) -> bool:
+    """Whether the row's weights were published in its scheme alone."""
+    return any(r.provenance is not None and r.provenance.is_stored_in(row.scheme) for r in row.records.values())
 
 
 def _reference_scheme(row: Row) -> str | None:

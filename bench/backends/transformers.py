@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from bench.backends._gptq import LIBRARIES, REMEDY, STORED
 from bench.cell import Objective, Precision, Scheme
 from bench.engine import Backend, Engine, LoadRequest
 from bench.instruments import Instruments
@@ -128,6 +129,8 @@ BACKEND = Backend(
     requires=("torch", "transformers", "bitsandbytes", "accelerate", "lm_eval", "gguf"),
     versions=("peft", "optimum", "gptqmodel", "tokenizers", "safetensors", "numpy", "datasets"),
     install='pip install -e ".[transformers]"',
+    scheme_requires=dict.fromkeys(STORED, LIBRARIES),
+    scheme_install=REMEDY,
     load=load,
     prepare=prepare,
     adapt=adapt,
