@@ -37,6 +37,20 @@ REFERENCE = Precision.FP16
 """Every 8- and 4-bit row is compared with this precision of the same model on the same device."""
 
 
+class Of(StrEnum):
+    """Whose elements a temporary block has."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    WEIGHT = "weight"
+    OUTLIERS = "outliers"
+    """The weight's columns whose inputs LLM.int8() computes apart."""
+
+
+Piece = tuple[Of, int]
+"""One temporary block: bytes for each element of what."""
+
+
 class Scheme(Value):
     """How a backend realises a precision, with enough arithmetic to predict its bytes."""
 
@@ -64,6 +78,9 @@ class Scheme(Value):
     """Bytes of one element of a weight that its architecture keeps from quantizing and from float16: T5's `wo`."""
     bias_bytes: int | None = None
     """Bytes of one element of a quantized layer's bias, None if as other parameters."""
+    moments: tuple[tuple[Piece, ...], ...] = ()
+    """What a quantized layer holds while it multiplies, input, output and weight apart: at each moment that may be its
+    worst, the blocks alive."""
     method: str
     """One sentence for the footnote of a table."""
 

@@ -182,7 +182,10 @@ def _planned(
         cell=cell,
         model=model,
         scheme=scheme,
-        predicted=predict.predict(model, stored, machine.kind, settings, found.work(settings), engine.footprint),
+        predicted=predict.predict(
+            model, stored, machine.kind, settings, found.work(settings), engine.footprint,
+            trained=weights is not Weights.RANDOM,
+        ),
         path=selection.path,
         base=base,
         base_path=selection.base,
