@@ -183,7 +183,12 @@ def _planned(
         model=model,
         scheme=scheme,
         predicted=predict.predict(
-            model, stored, machine.kind, settings, found.work(settings), engine.footprint,
+            model,
+            stored,
+            machine.kind,
+            settings,
+            found.work(settings),
+            engine.footprint,
             trained=weights is not Weights.RANDOM,
         ),
         path=selection.path,

@@ -14,6 +14,7 @@ from bench.engine import Footprint
 from bench.record import Prediction
 from bench.suite import Work
 
+
 @dataclass(frozen=True)
 class Rates:
     """Rough speed of a kind of device: for expected times and time limits only, never for a table."""

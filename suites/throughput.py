@@ -294,7 +294,9 @@ def _roof_terms(run: SuiteRun, found: Sequence[Measurement]) -> list[Measurement
         assert isinstance(batch, int)
         amount = round(census.read_bytes(batch) + held)
         terms.append(("read_bytes_per_step", Unit.BYTE, amount, cache.labels))
-    terms.append(("operations_per_token", Unit.COUNT, round(2 * census.multiplied_weights), {"compute": census.compute}))
+    terms.append(
+        ("operations_per_token", Unit.COUNT, round(2 * census.multiplied_weights), {"compute": census.compute})
+    )
     return [
         measured(name, unit, value, how=How.COMPUTED, counter="census", labels=labels)
         for name, unit, value, labels in terms

@@ -46,8 +46,16 @@ SCHEMES = (
         moments=(((X, 2), (X, 1), (Y, 4), (APART, 2)),),
         method="bitsandbytes LLM.int8(), outlier threshold 6.0; embeddings and head stay 16-bit",
     ),
-    Scheme(name="bnb-nf4", precision=Precision.INT4, bits=4, group=64, group_bytes=4, layer_bytes=64,
-        moments=(((W, 2),),), method=NF4),
+    Scheme(
+        name="bnb-nf4",
+        precision=Precision.INT4,
+        bits=4,
+        group=64,
+        group_bytes=4,
+        layer_bytes=64,
+        moments=(((W, 2),),),
+        method=NF4,
+    ),
     Scheme(name="gptq-int8", precision=Precision.INT8, bits=8, group_bytes=3, method=GPTQ, **GROUPED),
     Scheme(name="gptq-int4", precision=Precision.INT4, bits=4, group_bytes=2.5, method=GPTQ, **GROUPED),
     Scheme(
