@@ -82,7 +82,8 @@ def predict(
 ) -> Prediction:
     """What one cell will need, by the backend's own `footprint` where it has one.
 
-    `trained` tells real weights from random ones (see `bench.workspace`). Fields stay None where the architecture is unknown.
+    `trained` tells real weights from random ones (see `bench.workspace`). Fields stay None where the architecture is
+    unknown.
     """
     if scheme.bits is None:
         return predict_served(work)
@@ -117,7 +118,7 @@ def needed(
     *,
     trained: bool = True,
 ) -> Footprint:
-    """What a transformers model needs for `batch` prompts and their generations, from its scheme as this device stores it.
+    """What a transformers model needs for `batch` prompts and generations, its scheme as this device stores it.
 
     A prompt longer than the model's positions allow is cut, as the suites cut it. Raises UnknownArchitecture.
     """

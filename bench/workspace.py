@@ -33,7 +33,7 @@ MMAP_LIMIT = 32 << 20
 GATED = frozenset({"gemma3_text", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"})
 GELU_NEW = frozenset({"gpt2", "gpt_neo", "gptj", "openai-gpt"})
 """Whose configuration means `gelu_new` where it names no activation (and, in GPT-1, by `gelu`)."""
-LOST_FUSED, LOST_WRITTEN, LOST_CAST, LOST_INT8, LOST_APART = 0.5, 1.0, 1.0, 2.25, 0.9
+LOST_FUSED, LOST_WRITTEN, LOST_CAST, LOST_INT8, LOST_APART = 0.5, 1.0, 1.0, 2.75, 0.9
 """What the heap loses in each layer, measured at 128 to 1,024 tokens on models of 30 million to 7 billion weights.
 
 In blocks of one inner row for each token: the fewer sizes of blocks a layer asks for, the better a hole fits the next.
@@ -150,17 +150,15 @@ def _heap(s: Settings, linear: list[Weight], scheme: Scheme, rows: int, apart: f
     the heap gives one multiplication is lost each time.
     """
     block = scheme.other_bytes * rows * s["intermediate_size"]
-    blocks = [part for weight in linear for moment in _copies(weight, scheme, rows, apart) for part in moment]
-    if not blocks:
-        lost = (LOST_WRITTEN if _score_bytes(s["model_type"], 1) else LOST_FUSED) * block
+    moments = [moment for weight in linear for moment in _copies(weight, scheme, rows, apart)]
+    if not moments:
+        lost = min((LOST_WRITTEN if _score_bytes(s["model_type"], 1) else LOST_FUSED) * block, MMAP_LIMIT)
     elif not _takes_apart(scheme):
-        lost = LOST_CAST * block
+        lost = min(LOST_CAST * block, MMAP_LIMIT)
     else:
-        lost = LOST_INT8 * block
-    lost = min(lost, MMAP_LIMIT)
-    if apart and _takes_apart(scheme):
-        moments = [moment for weight in linear for moment in _copies(weight, scheme, rows, apart)]
-        lost = max(lost, LOST_APART * max(sum(part for part in moment if part < MMAP_LIMIT) for moment in moments))
+        lost = min(LOST_INT8 * block, MMAP_LIMIT + MMAP_LIMIT // 2)  # a block of 16 bits and one of 8
+        taken = max(sum(part for part in moment if part < MMAP_LIMIT) for moment in moments)
+        lost = max(lost, LOST_APART * taken if apart else 0)
     return int(s["num_hidden_layers"] * lost)
 
 

@@ -50,15 +50,15 @@ def config(name: str) -> dict[str, Any]:
     return dict(found)
 
 
-H, I, V, LAYERS, T = 576, 1536, 49_152, 30, 512
+H, N, V, LAYERS, T = 576, 1536, 49_152, 30, 512
 """The default model's hidden and inner widths, vocabulary and layers; tokens read."""
 LOGITS = 2 * 2 * V
 
 
 def test_in_one_type_gate_up_and_product_are_alive_at_worst() -> None:
     """Four rows of the stream, three inner ones, one position's logits and their copy, and what the heap loses."""
-    alive = 2 * T * (4 * H + 3 * I) + LOGITS
-    lost = LAYERS * int(LOST_FUSED * 2 * T * I)
+    alive = 2 * T * (4 * H + 3 * N) + LOGITS
+    lost = LAYERS * int(LOST_FUSED * 2 * T * N)
     assert workspace_bytes(config(DEFAULT_MODEL), scheme("bf16"), T) == alive + lost
     assert workspace_bytes(config(DEFAULT_MODEL), scheme("bf16"), T, device="cuda") == alive
 
@@ -68,11 +68,11 @@ def test_nf4_casts_what_it_reads_and_writes() -> None:
 
     Down: the input of inner width is cast twice. Without the fused kernel the whole weight is in float32.
     """
-    down = 2 * T * (H + I) + T * ((4 + 2) * I + 4 * H)
+    down = 2 * T * (H + N) + T * ((4 + 2) * N + 4 * H)
     alive = 2 * T * 4 * H + down + LOGITS
     fused = scheme("bnb-nf4", "avx512f", "avx512_bf16")
-    assert workspace_bytes(config(DEFAULT_MODEL), fused, T) == alive + LAYERS * int(LOST_CAST * 2 * T * I)
-    dequantized = 2 * T * (I + I) + T * (4 * H + 4 * I) + 4 * H * I  # up, beside the activated gate
+    assert workspace_bytes(config(DEFAULT_MODEL), fused, T) == alive + LAYERS * int(LOST_CAST * 2 * T * N)
+    dequantized = 2 * T * (N + N) + T * (4 * H + 4 * N) + 4 * H * N  # up, beside the activated gate
     plain = 2 * T * 4 * H + dequantized + LOGITS
     assert workspace_bytes(config(DEFAULT_MODEL), scheme("bnb-nf4"), T, device="cuda") == plain
 
@@ -80,9 +80,9 @@ def test_nf4_casts_what_it_reads_and_writes() -> None:
 def test_int8_of_trained_weights_loses_what_outliers_take() -> None:
     """Quantizing the inner row: float16, float32 twice, int8. Each layer's blocks have sizes of their own."""
     stored = scheme("bnb-int8", "avx512f")
-    scaling_up = T * (H + 12 * I) + 2 * OUTLIERS * H * I  # its input in int8, three products of 4 bytes
-    assert scaling_up > T * 11 * I
-    alive = 2 * T * 4 * H + 2 * T * (I + I) + scaling_up + LOGITS
+    scaling_up = T * (H + 12 * N) + 2 * OUTLIERS * H * N  # its input in int8, three products of 4 bytes
+    assert scaling_up > T * 11 * N
+    alive = 2 * T * 4 * H + 2 * T * (N + N) + scaling_up + LOGITS
     found = workspace_bytes(config(DEFAULT_MODEL), stored, T)
     assert found == int(alive) + int(LAYERS * LOST_APART * scaling_up)
     assert workspace_bytes(config(DEFAULT_MODEL), stored, T, trained=False) < found
