@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -37,20 +37,6 @@ REFERENCE = Precision.FP16
 """Every 8- and 4-bit row is compared with this precision of the same model on the same device."""
 
 
-class Of(StrEnum):
-    """Whose elements a temporary block has."""
-
-    INPUT = "input"
-    OUTPUT = "output"
-    WEIGHT = "weight"
-    OUTLIERS = "outliers"
-    """The weight's columns whose inputs LLM.int8() computes apart."""
-
-
-Piece = tuple[Of, int]
-"""One temporary block: bytes for each element of what."""
-
-
 class Scheme(Value):
     """How a backend realises a precision, with enough arithmetic to predict its bytes."""
 
@@ -78,9 +64,9 @@ class Scheme(Value):
     """Bytes of one element of a weight that its architecture keeps from quantizing and from float16: T5's `wo`."""
     bias_bytes: int | None = None
     """Bytes of one element of a quantized layer's bias, None if as other parameters."""
-    moments: tuple[tuple[Piece, ...], ...] = ()
-    """What a quantized layer holds while it multiplies, input, output and weight apart: at each moment that may be its
-    worst, the blocks alive."""
+    moments: tuple[tuple[tuple[Literal["input", "output", "weight", "outliers"], int], ...], ...] = ()
+    """Blocks a quantized layer holds beside input, output and weight at each moment that may be its worst: bytes for
+    each element of what. `outliers` are the weight's columns that LLM.int8() computes apart."""
     method: str
     """One sentence for the footnote of a table."""
 
@@ -213,8 +199,7 @@ class Claim(Value):
 
     @model_validator(mode="after")
     def _decidable(self) -> Claim:
-        bounded = self.at_least is not None or self.at_most is not None
-        if not self.untestable and not bounded:
+        if not self.untestable and self.at_least is None and self.at_most is None:
             raise ValueError("a claim needs `at_least` or `at_most`, or `untestable` with the reason")
         if not self.untestable and self.quantity is Quantity.TRAINING:
             raise ValueError("training is not measured here: say why in `untestable`")

@@ -23,7 +23,7 @@ from typing import Any
 
 from bench import architecture
 from bench.architecture import Role, Weight
-from bench.cell import Of, Scheme
+from bench.cell import Scheme
 
 Settings = Mapping[str, Any]
 FLOAT = 4
@@ -138,8 +138,8 @@ def _copies(weight: Weight, scheme: Scheme, rows: int, apart: float) -> list[lis
     if not scheme.quantizes or weight.keep_fp32:
         return []
     whole = weight.rows * weight.columns
-    elements = {Of.INPUT: rows * weight.columns, Of.OUTPUT: rows * weight.rows, Of.WEIGHT: whole}
-    elements[Of.OUTLIERS] = apart * whole
+    elements = {"input": rows * weight.columns, "output": rows * weight.rows, "weight": whole}
+    elements["outliers"] = apart * whole
     return [[each * elements[what] for what, each in moment] for moment in scheme.moments]
 
 
@@ -163,7 +163,7 @@ def _heap(s: Settings, linear: list[Weight], scheme: Scheme, rows: int, apart: f
 
 
 def _takes_apart(scheme: Scheme) -> bool:
-    return any(what is Of.OUTLIERS for moment in scheme.moments for what, _ in moment)
+    return any(what == "outliers" for moment in scheme.moments for what, _ in moment)
 
 
 def _tables(s: Settings) -> int:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from bench.cell import Objective, Of, Precision, Scheme
+from bench.cell import Objective, Precision, Scheme
 from bench.engine import Backend, Engine, LoadRequest
 from bench.instruments import Instruments
 from bench.record import Machine
@@ -13,7 +13,10 @@ from bench.record import Machine
 NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
 GPTQ = "GPTQ by optimum, symmetric, groups of 128 (64 where 128 does not divide), calibrated on this project's text"
 GROUPED: dict[str, int] = {"group": 128, "group_else": 64, "column_bytes": 4}
-X, Y, W, APART = Of.INPUT, Of.OUTPUT, Of.WEIGHT, Of.OUTLIERS
+X: Literal["input"] = "input"
+Y: Literal["output"] = "output"
+W: Literal["weight"] = "weight"
+APART: Literal["outliers"] = "outliers"
 QUANTIZING = ((X, 2), (X, 4), (X, 4), (X, 1))
 """LLM.int8() on a CPU: the input in float16, scaled and rounded in float32, in int8 (bitsandbytes 0.50.2,
 backends/default/ops.py, int8_vectorwise_quant)."""
