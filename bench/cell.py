@@ -307,8 +307,7 @@ class Cell(Value):
     @property
     def load_key(self) -> tuple[str | int | None, ...]:
         """Cells with equal load keys are answered by one loaded model in one process."""
-        limit = self.memory_limit_bytes
-        return (self.device, self.model, self.weights, self.source, self.backend, self.scheme, limit)
+        return (self.device, self.model, self.weights, self.source, self.backend, self.scheme, self.memory_limit_bytes)
 
     @property
     def memory_limit_bytes(self) -> int | None:
