@@ -33,7 +33,7 @@ MMAP_LIMIT = 32 << 20
 GATED = frozenset({"gemma3_text", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"})
 GELU_NEW = frozenset({"gpt2", "gpt_neo", "gptj", "openai-gpt"})
 """Whose configuration means `gelu_new` where it names no activation (and, in GPT-1, by `gelu`)."""
-LOST_FUSED, LOST_WRITTEN, LOST_CAST, LOST_INT8, LOST_APART = 0.5, 1.0, 1.0, 2.75, 0.9
+LOST_FUSED, LOST_WRITTEN, LOST_CAST, LOST_INT8, LOST_APART = 0.5, 1.0, 1.0, 2.75, 0.75
 """What the heap loses in each layer, measured at 128 to 1,024 tokens on models of 30 million to 7 billion weights.
 
 In blocks of one inner row for each token: the fewer sizes of blocks a layer asks for, the better a hole fits the next.

@@ -78,9 +78,9 @@ def test_nf4_casts_what_it_reads_and_writes() -> None:
 
 
 def test_int8_of_trained_weights_loses_what_outliers_take() -> None:
-    """Quantizing the inner row: float16, float32 twice, int8. Each layer's blocks have sizes of their own."""
+    """Scaling the product of `up` is its worst moment. Each layer's blocks have sizes of their own."""
     stored = scheme("bnb-int8", "avx512f")
-    scaling_up = T * (H + 12 * N) + 2 * OUTLIERS * H * N  # its input in int8, three products of 4 bytes
+    scaling_up = T * (H + 14 * N) + 2 * OUTLIERS * H * N  # its input in int8; four products of 4 bytes, output apart
     assert scaling_up > T * 11 * N
     alive = 2 * T * 4 * H + 2 * T * (N + N) + scaling_up + LOGITS
     found = workspace_bytes(config(DEFAULT_MODEL), stored, T)

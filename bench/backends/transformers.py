@@ -22,8 +22,9 @@ QUANTIZING = ((X, 2), (X, 4), (X, 4), (X, 1))
 backends/default/ops.py, int8_vectorwise_quant)."""
 TAKING_APART = ((X, 1), (APART, 1), (APART, 4), (APART, 4), (APART, 2))
 """Columns of outliers copied, dequantized in float32 in two steps, cast (int8_mixed_scaled_mm)."""
-SCALING = ((X, 1), (Y, 4), (Y, 4), (Y, 4), (APART, 2))
-"""The int32 product, the product of the scales and the scaled product, before the cast (int8_mm_dequant)."""
+SCALING = ((X, 1), (Y, 4), (Y, 4), (Y, 4), (Y, 2), (APART, 2))
+"""The product in int32, the same in float32, the product of the scales and what they give, four blocks of 4 bytes less
+the output that is yet to come (int8_mm_dequant)."""
 WIDENED = ((X, 1), (X, 4), (W, 4), (Y, 4), (Y, 4), (APART, 2))
 """Without AVX-512, where torch has no fast product of int8: both sides in float32 (int8_linear_matmul)."""
 INT8_ON_CPU = {True: (QUANTIZING, TAKING_APART, SCALING), False: (QUANTIZING, TAKING_APART, WIDENED, SCALING)}
