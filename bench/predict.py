@@ -125,7 +125,7 @@ def needed(
     positions = architecture.context_length(config)
     prompt = prompt if positions is None else max(1, min(prompt, positions - decode))
     weights, kv = weights_bytes(config, scheme), cache_bytes(config, scheme, prompt + decode, batch)
-    temporary = workspace.workspace_bytes(config, scheme, prompt, batch, device, trained=trained)
+    temporary = workspace.workspace_bytes(config, scheme, prompt, batch, device, decode=decode, trained=trained)
     peak = weights + kv + temporary + workspace.runtime_bytes(config, scheme, device)
     return Footprint(weights_bytes=weights, kv_bytes=kv, workspace_bytes=temporary, peak_bytes=peak)
 
