@@ -101,6 +101,6 @@ def copies(weight: Weight, scheme: Scheme, rows: int, apart: float) -> list[list
     if not scheme.quantizes or weight.keep_fp32:
         return []
     whole = weight.rows * weight.columns
-    elements = {"input": rows * weight.columns, "output": rows * weight.rows, "weight": whole}
-    elements["outliers"] = apart * whole
+    elements: dict[str, float] = {"input": rows * weight.columns, "output": rows * weight.rows}
+    elements |= {"weight": whole, "outliers": apart * whole}
     return [[each * elements[what] for what, each in moment] for moment in scheme.moments]
