@@ -64,6 +64,9 @@ class Scheme(Value):
     """Bytes of one element of a weight that its architecture keeps from quantizing and from float16: T5's `wo`."""
     bias_bytes: int | None = None
     """Bytes of one element of a quantized layer's bias, None if as other parameters."""
+    moments: tuple[tuple[tuple[Literal["input", "output", "weight", "outliers"], int], ...], ...] = ()
+    """Blocks a quantized layer holds beside input, output and weight at each moment that may be its worst: bytes for
+    each element of what. `outliers` are the weight's columns that LLM.int8() computes apart."""
     method: str
     """One sentence for the footnote of a table."""
 
@@ -306,8 +309,7 @@ class Cell(Value):
     @property
     def load_key(self) -> tuple[str | int | None, ...]:
         """Cells with equal load keys are answered by one loaded model in one process."""
-        limit = self.memory_limit_bytes
-        return (self.device, self.model, self.weights, self.source, self.backend, self.scheme, limit)
+        return (self.device, self.model, self.weights, self.source, self.backend, self.scheme, self.memory_limit_bytes)
 
     @property
     def memory_limit_bytes(self) -> int | None:

@@ -236,7 +236,7 @@ class Prediction(Value):
     workspace_bytes: int | None = None
     """Temporary buffers while the prompt is read."""
     peak_bytes: int | None = None
-    """All of these, and what the first pass leaves in a process of that device (`bench.predict.RUNTIME_BYTES`)."""
+    """All of these, and what loading and the first pass leave in the process (`bench.workspace.runtime_bytes`)."""
     seconds: float | None = None
 
 
