@@ -189,6 +189,9 @@ class LlamaEngine:
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> LlamaGeneration:
         """Read the prompts."""
         check_context(len(prompts[0]), self.context_length)
+        most = int(llama_cpp.llama_max_parallel_sequences())
+        if len(prompts) > most:
+            raise Unsupported(f"llama.cpp takes at most {most} sequences at once")
         return LlamaGeneration(self, prompts, suppress)
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
