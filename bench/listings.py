@@ -169,7 +169,7 @@ LISTINGS = {
         table=capacity,
         notes=(
             "largest: what really ran, the highest bytes of the whole process (libraries included) within the budget.",
-            "No trial is run whose peak is expected within 2 % of a hard limit, without one 5 % of the memory there is.",
+            "No trial is run whose peak is expected within 2 % of a hard limit, or 5 % of the memory without one.",
             "≥: the search ended before the memory did. predicted: before anything was loaded.",
         ),
     ),

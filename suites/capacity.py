@@ -86,17 +86,17 @@ def _batch(
 ) -> list[Measurement]:
     """The most sequences of one prompt."""
     decode = run.settings["decode_tokens"]
-    held, longest = prompt + decode, context.best.size if context.best else 0
+    held, least, longest = prompt + decode, context.fitting[0], context.fitting[-1]
     if held > run.engine.context_length:
         text = f"batch of prompt {prompt}: {held} tokens are more than its context of {run.engine.context_length}"
         run.caveats.append(Caveat(kind="not_measured", text=text))
         return []
     predicted = (run.predicted.batch or {}).get(str(prompt))
     search = Search(
-        least=1, step=1, bends=False, hint=predicted, origin_bytes=run.instruments.memory.read().total_bytes,
+        least=1, step=1, bends=False, hint=predicted, origin=(least.size / held, least.peak_bytes),
         ceilings={"tokens": run.settings["trial_tokens"] // held}, **common,
     )  # fmt: skip
-    if held > longest + context.step:  # not even one sequence
+    if held > longest.size + context.step:  # not even one sequence
         search.ended = context.bound()
     else:
         _search(run, search, budget, f"batch of {prompt}", lambda size: (prompt, size), decode)

@@ -58,8 +58,8 @@ class Search:
     """Largest sizes by what sets them."""
     hint: int | None = None
     """The size that was predicted, None if nothing was. 0 is no place to start from either."""
-    origin_bytes: int | None = None
-    """The peak at size 0, None where only a trial can tell."""
+    origin: tuple[float, int] | None = None
+    """A size below the least whose peak is known from elsewhere, None where only a trial can tell."""
     trials: list[Trial] = field(default_factory=list)
     ended: str = ""
     """What ended it before the bracket was narrow, empty if nothing did."""
@@ -74,19 +74,19 @@ class Search:
         """The largest of them."""
         return self.fitting[-1] if self.fitting else None
 
-    def expected_bytes(self, size: int) -> int | None:
+    def expected_bytes(self, size: int, *, at_worst: bool = True) -> int | None:
         """Peak at a size beyond the best, None where nothing was measured."""
-        points = [(trial.size, float(trial.peak_bytes)) for trial in self.fitting]
-        if self.origin_bytes is not None:
-            points = [(0, float(self.origin_bytes)), *points]
-        return round(curve(points, size, bends=self.bends)) if points else None
+        points: list[tuple[float, float]] = [(trial.size, trial.peak_bytes) for trial in self.fitting]
+        if self.origin is not None:
+            points.insert(0, self.origin)
+        return round(curve(points, size, bends=self.bends, at_worst=at_worst)) if points else None
 
     def expected_seconds(self, size: int) -> float:
         """Seconds of reading it."""
-        points = [(trial.size, trial.seconds) for trial in self.fitting]
+        points: list[tuple[float, float]] = [(trial.size, trial.seconds) for trial in self.fitting]
         if len(points) == 1:
             points = [(0, 0.0), *points]
-        return curve(points, size, bends=len(points) > 2)
+        return curve(points, size, bends=True, at_worst=False)
 
     def next_size(self) -> int | None:
         """What to try, None when the answer is known (or the least of all has failed)."""
@@ -105,7 +105,7 @@ class Search:
         if failed:
             most = min(most, (best.size + min(failed)) // 2)
         careful = largest(lambda size: self._careful(size, best), best.size, most)
-        return max(careful, best.size + min(self.step, upper - best.size))
+        return careful if careful > best.size else None
 
     def bound(self) -> str:
         """What keeps the answer from being larger."""
@@ -126,9 +126,11 @@ class Search:
         ends = [(size, why) for why, size in self.ceilings.items()]
         ends += [(trial.size - 1, trial.failure) for trial in self.trials if trial.failure]
         high = max(best.size, min(size for size, _ in ends))
-        ends.append(
-            (largest(lambda size: (self.expected_bytes(size) or 0) <= self.room_bytes, best.size, high), MEMORY)
-        )
+
+        def fits(size: int) -> bool:
+            return (self.expected_bytes(size, at_worst=False) or 0) <= self.room_bytes
+
+        ends.append((largest(fits, best.size, high), MEMORY))
         ends.append((largest(lambda size: self.expected_seconds(size) <= self.seconds, best.size, high), SECONDS))
         return min(ends, key=lambda end: end[0])  # of equal ones the ceiling, which is certain
 
@@ -150,12 +152,12 @@ def largest(fits: Callable[[int], bool], low: int, high: int) -> int:
     return low
 
 
-def curve(points: Sequence[tuple[int, float]], size: int, *, bends: bool) -> float:
+def curve(points: Sequence[tuple[float, float]], size: int, *, bends: bool, at_worst: bool = True) -> float:
     """A quantity at `size`, at or beyond the last of the points: it never falls, and bends upwards or not at all.
 
-    Through the last three points that lie apart (a parabola in Newton's form). Through two, where it may bend, the
-    steepest that a constant, a linear and a quadratic part can make of them: all growth is of the quadratic part.
-    One point is a constant.
+    Through the last three points that lie apart (a parabola in Newton's form). Through two a line, or at worst, where
+    it may bend, the steepest that a constant, a linear and a quadratic part can make of them: all growth is of the
+    quadratic part. One point is a constant.
     """
     apart = [points[-1]]
     for point in reversed(points[:-1]):
@@ -165,7 +167,7 @@ def curve(points: Sequence[tuple[int, float]], size: int, *, bends: bool) -> flo
     if not before:
         return value
     slope = max(0.0, (value - before[-1][1]) / (last - before[-1][0]))
-    if not bends:
+    if not bends or (len(before) == 1 and not at_worst):
         return value + slope * (size - last)
     if len(before) == 1:
         first, base = before[0]

@@ -82,7 +82,8 @@ def test_the_runner_never_imports_the_worker() -> None:
 PUBLIC_TO_SUITES = {
     "bench.anchor", "bench.cell", "bench.engine", "bench.errors", "bench.instruments", "bench.instruments.energy",
     "bench.instruments.sampler", "bench.lm", "bench.lm_text", "bench.record", "bench.reference", "bench.scored",
-    "bench.stats", "bench.suite", "suites.energy", "suites.floor", "suites.points", "suites.probe", "suites.search", "suites.served",
+    "bench.stats", "bench.suite", "suites.energy", "suites.floor", "suites.points", "suites.probe",
+    "suites.search", "suites.served",
 }  # fmt: skip
 
 
