@@ -770,14 +770,16 @@ def _print_worth(rows: list[Any], format: Format, margin: float) -> None:
 
 def _print_listing(rows: list[Any], listing: Any, format: Format) -> None:
     from bench.listings import listed
+    from bench.notes import warned
 
     shown = listed(rows, listing)
     if not shown:
         out.print(f"no records of {listing.suite} match; `bench run --suite {listing.suite}` makes some")
     for device in sorted({row.device for row in shown}):
         _print_title(device, format)
-        _print_table(listing.table([row for row in shown if row.device == device]), format)
-        _print_notes(list(listing.notes), format)
+        here = [row for row in shown if row.device == device]
+        _print_table(listing.table(here), format)
+        _print_notes([*listing.notes, *warned(here, [listing.suite], told=["not_measured"])], format)
 
 
 def _print_title(title: str, format: Format) -> None:
