@@ -59,9 +59,11 @@ def points(rows: Sequence[Row]) -> Table:
         found = point_figures(record)
         for batch, prompt in dict.fromkeys([*found, *_asked(record)]):
             figure = found.get((batch, prompt))
-            cells = [_rate(table, record, figure, name, kind) for name, _, kind in RATES] if figure else None
-            missing = f"not measured {table.note(_lacking(record, batch, prompt))}"
-            table.rows.append([*head, str(batch), f"{prompt:,}", *(cells or [missing] * len(RATES))])
+            if figure:
+                cells = [_rate(table, record, figure, name, kind) for name, _, kind in RATES]
+            else:
+                cells = [f"not measured {table.note(_lacking(record, batch, prompt))}"] * len(RATES)
+            table.rows.append([*head, str(batch), f"{prompt:,}", *cells])
     return table
 
 
