@@ -101,6 +101,7 @@ AT_LEAST = {"tokens", "seconds", "trials", "spent"}
 BOUNDS = {
     "memory": "memory",
     "context": "the model's own context",
+    "sequences": "the engine: sequences at once",
     "tokens": "profile: tokens of one trial",
     "seconds": "profile: seconds of one trial",
     "trials": "profile: number of trials",

@@ -14,16 +14,17 @@ budget: 2 % of a hard limit for what the kernel counts besides resident pages (p
 machine's memory where there is no limit, for everyone else; nothing on a GPU that refuses an allocation without
 killing. So the answer is the largest that ran; what is a little larger may run too, and was expected not to.
 
-What bounds the answer is in the label `bound`: `memory`; `context`, the model's own; `tokens` or `seconds`, this
-profile's ceiling for one trial (`trial_tokens`, `trial_s`: the prompts' reading), `trials`, `spent` (the call's
-budget of time): then more may fit and the answer is a least one; else what the engine said. It ends when the bracket
-is narrower than 2 % or 16 tokens, or one sequence. Every trial is kept: `trial_bytes` and `trial_s`, in order, with
-sizes, what was expected and what became of it in their labels. A masked model reads its context and has no batch.
+What bounds the answer is in the label `bound`: `memory`; `context`, the model's own; `sequences`, of which the engine
+takes no more at once; `tokens` or `seconds`, this profile's ceilings for one trial (`trial_tokens`, `trial_s`: the
+prompts' reading), `trials`, `spent` (the call's budget of time): then more may fit and the answer is a least one; else
+what the engine said. The search ends when the bracket is narrower than 2 % or 16 tokens, or one sequence. Every trial
+is kept: `trial_bytes` and `trial_s`, in order, with sizes, what was expected and what became of it in their labels. A
+masked model reads its context and has no batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any
 
@@ -44,6 +45,8 @@ PROFILES: dict[str, dict[str, JsonValue]] = {
         "decode_tokens": 32, "batch_prompts": [128, 512, 2048], "trial_tokens": 262144, "trial_s": 300, "trials": 24,
     },
 }  # fmt: skip
+Shape = Callable[[int], tuple[int, int]]
+"""Prompt tokens and sequences of a trial of that size."""
 LEAST = 16
 """Tokens of the smallest prompt."""
 HELD_BACK = {"limit": 0.02, "machine": 0.05, "refuses": 0.0}
@@ -91,10 +94,13 @@ def _batch(
         text = f"batch of prompt {prompt}: {held} tokens are more than its context of {run.engine.context_length}"
         run.caveats.append(Caveat(kind="not_measured", text=text))
         return []
+    ceilings = {"tokens": run.settings["trial_tokens"] // held}
+    if most := getattr(run.engine, "most_sequences", None):
+        ceilings["sequences"] = most
     predicted = (run.predicted.batch or {}).get(str(prompt))
     search = Search(
         least=1, step=1, bends=False, hint=predicted, origin=(least.size / held, least.peak_bytes),
-        ceilings={"tokens": run.settings["trial_tokens"] // held}, **common,
+        ceilings=ceilings, **common,
     )  # fmt: skip
     if held > longest.size + context.step:  # not even one sequence
         search.ended = context.bound()
@@ -113,7 +119,7 @@ def _budget(run: SuiteRun) -> tuple[int, int]:
     return budget, int(HELD_BACK[what] * budget)
 
 
-def _search(run: SuiteRun, search: Search, budget: int, name: str, shape: Any, decode: int) -> None:
+def _search(run: SuiteRun, search: Search, budget: int, name: str, shape: Shape, decode: int) -> None:
     """Try sizes until the answer is known, the trials are used up or the call's time is spent."""
     while (size := search.next_size()) is not None:
         if len(search.trials) >= run.settings["trials"]:
@@ -122,7 +128,8 @@ def _search(run: SuiteRun, search: Search, budget: int, name: str, shape: Any, d
             search.ended = "spent"
         else:
             run.phase(f"{name}, trying {size}", len(search.trials), run.settings["trials"])
-            search.trials.append(_trial(run, search, size, budget, *shape(size), decode))
+            prompt, batch = shape(size)
+            search.trials.append(_trial(run, search, size, budget, prompt, batch, decode))
 
 
 def _trial(run: SuiteRun, search: Search, size: int, budget: int, prompt: int, batch: int, decode: int) -> Trial:
