@@ -4,27 +4,31 @@
 `max_context_tokens` is the most positions of one sequence: a prompt read in one prefill and `decode_tokens` generated
 after it, all held in the cache at the end. `max_batch` is the most sequences of a prompt of `batch_prompts` tokens,
 with as many generated each. The budget is the hard limit of the cell (`--memory-limit`), else what the device could
-give when the suite began. A trial fits if it ran and the highest bytes of the whole process, absolute, loaded model
-and libraries included, stayed within the budget; an engine that refuses it for lack of memory is a no.
+give when the suite began. A trial fits if it ran and the highest bytes of the whole process, absolute, loaded model and
+libraries included, stayed within the budget; an engine that refuses it for lack of memory is a no.
 
 The search (suites/search.py) comes from below, because a process that exceeds a hard limit is killed with all it has
-measured: first the least context, then a quarter of what was predicted before loading, then what the growth measured
-so far allows, straight or bending upwards. No trial is run whose peak is expected within `held_back_bytes` of the
-budget: 2 % of a hard limit for what the kernel counts besides resident pages (page tables, buffers); 5 % of the
-machine's memory where there is no limit, for everyone else; nothing on a GPU that refuses an allocation without
-killing. So the answer is the largest that ran; what is a little larger may run too, and was expected not to.
+measured: first the least context, then an eighth of what was predicted before loading, then what the growth measured so
+far allows, straight or bending upwards, and half as much again where that is far away. No trial is run whose peak is
+expected within `held_back_bytes` of the budget: 2 % of a hard limit for what the kernel counts besides resident pages
+(page tables, buffers); 5 % of the machine's memory where there is no limit, for everyone else; nothing on a GPU that
+refuses an allocation without killing. So the answer is the largest that ran; what is a little larger may run too, and
+was expected not to.
 
 What bounds the answer is in the label `bound`: `memory`; `context`, the model's own; `sequences`, of which the engine
 takes no more at once; `tokens` or `seconds`, this profile's ceilings for one trial (`trial_tokens`, `trial_s`: the
 prompts' reading), `trials`, `spent` (the call's budget of time): then more may fit and the answer is a least one; else
-what the engine said. The search ends when the bracket is narrower than 2 % or 16 tokens, or one sequence. Every trial
-is kept: `trial_bytes` and `trial_s`, in order, with sizes, what was expected and what became of it in their labels. A
-masked model reads its context and has no batch.
+what the engine said. The search ends when the bracket is narrower than 2 % or 16 tokens, or one sequence. A peak
+depends on what came before it, for an allocator keeps pieces of what was freed; so trials grow as a rule, and a batch
+of one that fails counts as run where a longer context did (its trial is listed again). Every trial is kept:
+`trial_bytes` and `trial_s`, in order, with sizes, what was expected and what became of it in their labels. A masked
+model reads its context and has no batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import cycle, islice
 from typing import Any
 
@@ -80,6 +84,8 @@ def measure(run: SuiteRun) -> list[Measurement]:
         raise DoesNotFit(f"a context of {context.trials[0].size} tokens", had_bytes=budget)
     found = _measurements(run, context, "max_context_tokens", Unit.TOKEN, labels)
     for prompt in () if masked else run.settings["batch_prompts"]:
+        left = max(0, memory.read().total_bytes - loaded)  # what the trials before it left behind is in every peak
+        common["origin"] = (context.fitting[0].size / (prompt + decode), context.fitting[0].peak_bytes + left)
         found += _batch(run, context, prompt, budget, {**labels, "prompt_tokens": prompt}, common)
     return found
 
@@ -89,7 +95,7 @@ def _batch(
 ) -> list[Measurement]:
     """The most sequences of one prompt."""
     decode = run.settings["decode_tokens"]
-    held, least, longest = prompt + decode, context.fitting[0], context.fitting[-1]
+    held, longest = prompt + decode, context.fitting[-1].size
     if held > run.engine.context_length:
         text = f"batch of prompt {prompt}: {held} tokens are more than its context of {run.engine.context_length}"
         run.caveats.append(Caveat(kind="not_measured", text=text))
@@ -98,14 +104,14 @@ def _batch(
     if most := getattr(run.engine, "most_sequences", None):
         ceilings["sequences"] = most
     predicted = (run.predicted.batch or {}).get(str(prompt))
-    search = Search(
-        least=1, step=1, bends=False, hint=predicted, origin=(least.size / held, least.peak_bytes),
-        ceilings=ceilings, **common,
-    )  # fmt: skip
-    if held > longest.size + context.step:  # not even one sequence
+    search = Search(least=1, step=1, bends=False, hint=predicted, ceilings=ceilings, **common)
+    if held > min(longest + context.step, run.settings["trial_tokens"]):  # not even one sequence
         search.ended = context.bound()
     else:
         _search(run, search, budget, f"batch of {prompt}", lambda size: (prompt, size), decode)
+    if search.best is None and held <= longest:  # one did run, as a context of more tokens, when less lay about
+        witness = next(trial for trial in context.fitting if trial.size >= held)
+        search.trials.append(replace(witness, size=1))
     return _measurements(run, search, "max_batch", Unit.COUNT, labels)
 
 

@@ -87,8 +87,8 @@ def test_the_largest_batch_is_the_formula_s_to_the_sequence(run: Any) -> None:
     batch = answer(found, "max_batch")
     assert (batch.values, batch.labels["prompt_tokens"]) == ((24,), 128)
     assert [batch.labels[name] for name in LABELS] == ["memory", FIXED + 24 * 136_000, limit, int(0.02 * limit), 20]
-    assert answer(found, "trial_bytes", of="max_batch").labels["sizes"] == [1, 5, 20, 24]
-    assert answer(found, "trial_s", of="max_batch").values == pytest.approx((0.064, 0.32, 1.28, 1.536))
+    assert answer(found, "trial_bytes", of="max_batch").labels["sizes"] == [1, 2, 8, 19, 22, 24]
+    assert answer(found, "trial_s", of="max_batch").values == pytest.approx((0.064, 0.128, 0.512, 1.216, 1.408, 1.536))
 
 
 def test_every_position_is_held_at_the_end(run: Any) -> None:
@@ -170,6 +170,38 @@ def test_an_engine_that_refuses_is_a_no(run: Any, monkeypatch: pytest.MonkeyPatc
     context = answer(found, "max_context_tokens")
     assert context.labels["bound"] == why
     assert sizes[3] * 0.98 - 16 <= context.values[0] < sizes[3]  # type: ignore[operator]
+
+
+def test_a_batch_of_one_that_fails_has_run_where_a_longer_context_did(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What trials leave behind can stop the second question where the first had room; 0 would contradict it."""
+    fields = {"memory_limit_bytes": 125_000_000, "batch_prompts": [128]}
+    before = answer(capacity.measure(run(**fields)), "trial_bytes", of="max_context_tokens").labels["sizes"]
+    assert isinstance(before, list)
+    monkeypatch.setenv("BENCH_FAKE_FAULT", f"memory@prefill#{len(before) + 1}")
+    monkeypatch.setattr(fake, "_REACHED", type(fake._REACHED)())
+    found = capacity.measure(run(**fields))
+    batch, trials = answer(found, "max_batch"), answer(found, "trial_bytes", of="max_batch").labels
+    longer = min(size for size in before if isinstance(size, int) and size >= 136)
+    assert (batch.values, batch.labels["bound"]) == ((1,), "memory")
+    assert batch.labels["peak_bytes"] == FIXED + 1000 * longer
+    assert (trials["sizes"], trials["failures"]) == ([1, 1], ["memory", ""])
+
+
+def test_what_trials_left_behind_counts_in_the_next_question(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte leaked by the context's trials is expected under the batch's."""
+    made = run(memory_limit_bytes=10**9)
+    search = capacity._search
+
+    def leaky(run: SuiteRun, question: Any, *rest: Any) -> None:
+        search(run, question, *rest)
+        fake._MEMORY.use(1_000_000)
+
+    monkeypatch.setattr(capacity, "_search", leaky)
+    expected = answer(capacity.measure(made), "trial_bytes", of="max_batch").labels["expected_bytes"]
+    assert isinstance(expected, list)
+    assert expected[0] == FIXED + 24_000 + 1_000_000
 
 
 def test_an_engine_that_can_do_nothing_is_unsupported(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
