@@ -148,9 +148,15 @@ def _answer(table: Table, record: Record, answer: Measurement) -> list[str]:
         f"≥ {counted}" if bound in AT_LEAST else counted,
         f"{predicted:,}" if isinstance(predicted, int) else "unknown",
         human_bytes(peak) if isinstance(peak, int) else "",
-        str(len(tried.values)) if tried else "0",
+        _count(tried),
         BOUNDS.get(bound) or f"engine {table.note(bound)}",
     ]
+
+
+def _count(tried: Measurement | None) -> str:
+    """How many trials, and how many of them the kernel ended."""
+    killed = tried.labels.get("killed") if tried else 0
+    return (str(len(tried.values)) if tried else "0") + (f" ({killed} killed)" if killed else "")
 
 
 def _prompt(answer: Measurement) -> dict[str, int]:

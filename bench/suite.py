@@ -89,6 +89,8 @@ class SuiteRun(Answering):
     loading: Loading
     predicted: Prediction = field(default_factory=Prediction)
     """What was expected of this cell before anything was loaded."""
+    deaths: int = 0
+    """How often this call's processes were killed for memory while they answered this very cell."""
     cache: Path
     """A folder of this machine for what can be computed again."""
     reference: Path | None = None

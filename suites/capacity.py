@@ -12,8 +12,9 @@ measured: first the least context, then an eighth of what was predicted before l
 far allows, straight or bending upwards, and half as much again where that is far away. No trial is run whose peak is
 expected within `held_back_bytes` of the budget: 2 % of a hard limit for what the kernel counts besides resident pages
 (page tables, buffers); 5 % of the machine's memory where there is no limit, for everyone else; nothing on a GPU that
-refuses an allocation without killing. So the answer is the largest that ran; what is a little larger may run too, and
-was expected not to.
+refuses an allocation without killing. A trial that is killed all the same is a no as well: every trial is written down
+as it begins and ends, the runner loads the model again, up to `suites.DEATHS` times, and the search goes on. So the
+answer is the largest that ran; what is a little larger may run too, and was expected not to.
 
 What bounds the answer is in the label `bound`: `memory`; `context`, the model's own; `sequences`, of which the engine
 takes no more at once; `tokens` or `seconds`, this profile's ceilings for one trial (`trial_tokens`, `trial_s`: the
@@ -27,10 +28,12 @@ model reads its context and has no batch.
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, cast
 
 from pydantic import JsonValue
 
@@ -134,8 +137,24 @@ def _search(run: SuiteRun, search: Search, budget: int, name: str, shape: Shape,
             search.ended = "spent"
         else:
             run.phase(f"{name}, trying {size}", len(search.trials), run.settings["trials"])
-            prompt, batch = shape(size)
-            search.trials.append(_trial(run, search, size, budget, prompt, batch, decode))
+            search.trials.append(_remembered(run, search, size, budget, name, shape, decode))
+
+
+def _remembered(run: SuiteRun, search: Search, size: int, budget: int, name: str, shape: Shape, decode: int) -> Trial:
+    """The trial that an earlier process of this cell has run, or died of; else it is run now."""
+    number, own = len(search.trials), f"{os.getpid()}-{secrets.token_hex(4)}"
+    begun = cast(list[Any], run.journal.remember([name, number, "begun"], lambda: [own, size]))
+    size = begun[1]  # as it was then: memory and predictions of two processes are not the same to the byte
+
+    def compute() -> JsonValue:
+        expected = search.expected_bytes(size)
+        if begun[0] != own and run.deaths:
+            end: dict[str, Any] = {"failure": MEMORY, "killed": True, "peak_bytes": budget, "seconds": 0.0}
+            return asdict(Trial(size=size, expected_bytes=expected, **end))
+        prompt, batch = shape(size)
+        return asdict(_trial(run, search, size, budget, prompt, batch, decode))
+
+    return Trial(**cast(dict[str, Any], run.journal.remember([name, number], compute)))
 
 
 def _trial(run: SuiteRun, search: Search, size: int, budget: int, prompt: int, batch: int, decode: int) -> Trial:
@@ -190,6 +209,7 @@ def _measurements(
         of: dict[str, JsonValue] = {
             "of": name, "sizes": _column(search.trials, "size"),
             "expected_bytes": _column(search.trials, "expected_bytes"), "failures": _column(search.trials, "failure"),
+            "killed": sum(trial.killed for trial in search.trials),
         }  # fmt: skip
         of |= {"prompt_tokens": labels["prompt_tokens"]} if "prompt_tokens" in labels else {}
         peaks, seconds = [trial.peak_bytes for trial in search.trials], [trial.seconds for trial in search.trials]

@@ -42,6 +42,8 @@ class Trial:
     """What the trials before it let expect, None where they were too few."""
     failure: str = ""
     """Why it does not count: `memory`, or what the engine said; empty if it fits."""
+    killed: bool = False
+    """Whether it took its process with it, and what is known of it is its size."""
 
 
 @dataclass(kw_only=True)

@@ -24,6 +24,7 @@ from bench.cell import Weights
 from bench.engine import DoesNotFit, LoadRequest, Unsupported
 from bench.figures import figures
 from bench.instruments import Instruments, Reading
+from bench.journal import Journal
 from bench.limits import confined
 from bench.plan import make_plan
 from bench.record import Ending, Measurement, Prediction, Record
@@ -243,6 +244,46 @@ def test_prompts_go_on_where_the_text_ends(run: Any) -> None:
     assert len({tuple(prompt) for prompt in batch}) == 100
 
 
+class Died(BaseException):
+    """What the kernel's kill is to a test."""
+
+
+@pytest.mark.parametrize(("deaths", "killed"), [(1, 1), (0, 0)])
+def test_a_search_is_taken_up_where_its_process_ended(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int, killed: int
+) -> None:
+    """What ran is not run again; what it died in is a no after a death, and is run again after Ctrl-C."""
+    fields = {"memory_limit_bytes": 125_000_000, "batch_prompts": []}
+    whole = answer(capacity.measure(run(**fields)), "trial_bytes").labels["sizes"]
+    assert isinstance(whole, list)
+    prefill, asked = fake.FakeEngine.prefill, list[int]()
+
+    def dying(self: Any, prompts: Any, **options: Any) -> Any:
+        asked.append(len(prompts[0]) + 8)
+        if len(asked) == 4:
+            raise Died
+        return prefill(self, prompts, **options)
+
+    monkeypatch.setattr(fake.FakeEngine, "prefill", dying)
+    first = run(**fields)
+    first.journal = Journal(tmp_path / "journal")
+    with pytest.raises(Died):
+        capacity.measure(first)
+    second = run(**fields)
+    second.journal, second.deaths = first.journal, deaths
+    trials = answer(capacity.measure(second), "trial_bytes")
+    sizes, failures = trials.labels["sizes"], trials.labels["failures"]
+    assert isinstance(sizes, list)
+    assert isinstance(failures, list)
+    assert asked[:4] == whole[:4] == sizes[:4]
+    assert asked[4:] == sizes[4 - (not killed) :]
+    assert (trials.labels["killed"], failures.count("memory")) == (killed, killed)
+    if not killed:
+        assert sizes == whole
+    else:
+        assert trials.values[3] == 125_000_000
+
+
 # Through the runner and the kernel.
 
 
@@ -254,7 +295,7 @@ def bench_run(tmp_path: Path, *options: str) -> dict[str, Record]:
         [sys.executable, "-m", "bench", *call, "--quiet", "--results", str(results), *options],
         cwd=ROOT, env=os.environ | {"BENCH_CACHE": str(tmp_path / "cache")}, check=True, capture_output=True, text=True,
     )  # fmt: skip
-    assert "longest context" in done.stdout
+    assert "bounded by" in done.stdout
     return {record.cell.scheme: record for record in Store(results).records()}
 
 
@@ -275,6 +316,37 @@ def test_the_real_runner_brings_the_known_bytes_back(tmp_path: Path) -> None:
     assert (half["max_context_tokens"], half["max_context_tokens_bound"]) == (4096, "context")
     assert (half["max_batch_128"], half["max_batch_128_bound"]) == (30, "tokens")
     assert half["memory_limit_bytes"] == limit
+
+
+def test_a_trial_that_is_killed_is_a_no_and_the_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fourth prompt of a process meets the real limit: two processes die, the third finds the answer."""
+    if not grouped():
+        pytest.skip("no cgroup may be made here: a crude limit kills nobody")
+    monkeypatch.setenv("BENCH_FAKE_FAULT", "hoard@prefill#4")
+    (record,) = bench_run(tmp_path, "--precision", "fp16", "--memory-limit", "200MB").values()
+    assert record.outcome.ending is Ending.OK
+    trials = [m.labels for m in record.measurements if m.name == "trial_bytes"]
+    killed = sum(int(str(labels["killed"])) for labels in trials)
+    assert killed in range(1, 5)
+    for name, labels in zip(("max_context_tokens", "max_batch"), trials, strict=True):
+        sizes, failures = labels["sizes"], labels["failures"]
+        assert isinstance(sizes, list)
+        assert isinstance(failures, list)
+        best = answer(list(record.measurements), name).values[0]
+        assert best == max(size for size, failure in zip(sizes, failures, strict=True) if not failure)  # type: ignore[type-var]
+        assert all(size > best for size, failure in zip(sizes, failures, strict=True) if failure)  # type: ignore[operator]
+    assert list((tmp_path / "cache" / "journal").iterdir()) == []
+
+
+def test_a_search_that_always_dies_does_not_fit_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first prompt is too much each time: the least trial is a no, which is the answer."""
+    if not grouped():
+        pytest.skip("no cgroup may be made here: a crude limit kills nobody")
+    monkeypatch.setenv("BENCH_FAKE_FAULT", "hoard@prefill#1")
+    (record,) = bench_run(tmp_path, "--precision", "fp16", "--memory-limit", "200MB").values()
+    assert record.outcome.ending is Ending.DOES_NOT_FIT
+    assert record.outcome.reason.startswith("out of memory in a context of 24 tokens")
+    assert list((tmp_path / "cache" / "journal").iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel")

@@ -82,7 +82,7 @@ def found(bound: str = "memory", tokens: int = 5400, limit: int | None = 10**9, 
         sample("trial_bytes", [1, 2, 3], of="max_context_tokens", sizes=[24, 1500, tokens]),
         sample("max_batch", 12, Unit.COUNT, prompt_tokens=512, bound="too many sequences", peak_bytes=2**30,
                predicted=None, **labels),
-        sample("trial_bytes", [1, 2], of="max_batch", prompt_tokens=512, sizes=[1, 12]),
+        sample("trial_bytes", [1, 2], of="max_batch", prompt_tokens=512, sizes=[1, 12], killed=1),
         sample("max_batch", 0, Unit.COUNT, prompt_tokens=2048, bound="memory", peak_bytes=None, predicted=1, **labels),
     )  # fmt: skip
     caveat = Caveat(kind="not_measured", text="batch of prompt 9000: 9008 tokens are more than its context of 8192")
@@ -97,7 +97,7 @@ def test_every_question_has_a_line_with_its_answer_and_its_bound() -> None:
     assert {tuple(row[:4]) for row in table.rows[:3]} == {("tiny (random weights)", "fp16", "fake-fp16", "954 MiB")}
     assert [row[4:] for row in table.rows] == [
         ["longest context", "5,400 tokens", "6,100", "950 MiB", "3", "memory"],
-        ["batch of prompt 512", "12 sequences", "unknown", "1.00 GiB", "2", "engine [1]"],
+        ["batch of prompt 512", "12 sequences", "unknown", "1.00 GiB", "2 (1 killed)", "engine [1]"],
         ["batch of prompt 2048", "0 sequences", "1", "", "0", "memory"],
         ["batch of prompt 9000", "n/a [2]", "", "", "", ""],
     ]
