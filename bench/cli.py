@@ -721,8 +721,8 @@ def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
 def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | None = None, margin: float = 0.01) -> None:
     """Print rows against their references; with `only`, those rows alone."""
     from bench import answers
+    from bench.compare import across_versions, flat_comparisons, footnotes, ratio_table, task_table
     from bench.compare import compare as pair
-    from bench.compare import flat_comparisons, footnotes, ratio_table, task_table
     from bench.table import to_csv, to_json
 
     found, alone = pair(rows, margin)
@@ -735,6 +735,7 @@ def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | Non
     if found:
         _print_title("against the model's own 16-bit row", format)
         _print_table(ratio_table(found), format)
+        _print_notes(across_versions(found), format)
         if any(item.tasks for item in found):
             _print_table(task_table(found), format)
             _print_notes(footnotes(margin), format)
