@@ -54,7 +54,9 @@ Models = Annotated[list[str], typer.Option("--model", help="Name or glob; a Hub 
 Precisions = Annotated[list[str], typer.Option("--precision", help="fp32, fp16, int8, int4; comma or repeat.")]
 Schemes = Annotated[list[str], typer.Option("--scheme", help="Exact schemes instead of a precision's default.")]
 Backends = Annotated[list[str], typer.Option("--backend", help="Engine: transformers, llamacpp, fake …")]
-SuiteNames = Annotated[list[str], typer.Option("--suite", help="memory, throughput, divergence, quality.")]
+SuiteNames = Annotated[
+    list[str], typer.Option("--suite", help="memory, throughput, divergence, quality (default: these four), capacity.")
+]
 WeightsFrom = Annotated[
     str, typer.Option("--weights", help="hub, package, random or local=PATH[,NEXT]; default by entry.")
 ]
@@ -164,6 +166,7 @@ def plan(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Show what would run, with predicted bytes and seconds, and what is left out and why. Loads nothing."""
+    from bench.capacity import flat, words
     from bench.table import Table, to_csv, to_json
     from bench.units import human_bytes, human_seconds
 
@@ -179,7 +182,7 @@ def plan(
             "model": p.cell.model, "precision": str(p.cell.precision), "scheme": p.cell.scheme, "suite": p.cell.suite,
             "weights": str(p.cell.weights), "predicted_weights_bytes": p.predicted.weights_bytes,
             "predicted_peak_bytes": p.predicted.peak_bytes, "predicted_s": p.predicted.seconds, "why": p.why or None,
-            "left_out": None,
+            "left_out": None, **flat(p.predicted),
         }
         for p in made.cells
     ] + [{"model": left.model, "precision": left.what, "left_out": left.reason} for left in made.left_out]  # fmt: skip
@@ -197,6 +200,9 @@ def plan(
             )  # fmt: skip
     if table.rows:
         _print_table(table, format)
+    for planned in made.cells:
+        if planned.cell.suite == "capacity":
+            out.print(f"predicted to fit, {planned.cell}: {words(planned.predicted)}", markup=False)
     for left in made.left_out:
         out.print(f"left out: {left.model} {left.what}: {left.reason}", markup=False)
     if not made.cells:
@@ -271,8 +277,12 @@ def run(
     )  # fmt: skip
     shown = {(r.cell.model, r.cell.backend) for r in records}
     rows = [row for row in _rows(store) if row.device == described.device and (row.model, row.backend) in shown]
-    _print_rows(rows, "default", Format.TABLE)
-    _print_comparisons(rows, Format.TABLE)
+    asked = {r.cell.suite for r in records}
+    if asked != {"capacity"}:
+        _print_rows(rows, "default", Format.TABLE)
+        _print_comparisons(rows, Format.TABLE)
+    if "capacity" in asked:
+        _print_rows(rows, "capacity", Format.TABLE)
     out.print(f"records: {store.root}")
     if publish_after:
         publish(check=False, folder=folder, results=results)
@@ -289,7 +299,10 @@ def show(
     device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
     columns: Annotated[
         str,
-        typer.Option("--columns", help="default, memory, counters, speed, energy, quality, served, predicted, all."),
+        typer.Option(
+            "--columns",
+            help="default, memory, counters, speed, points, energy, quality, served, predicted, capacity, all.",
+        ),
     ] = "default",
     format: FormatOption = Format.TABLE,
     results: ResultsFolder = RESULTS,
@@ -696,11 +709,15 @@ def _filter(
 
 
 def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
+    from bench.listings import LISTINGS
     from bench.notes import footnotes
     from bench.table import COLUMNS, VIEWS, people
 
-    if columns != "all" and columns not in VIEWS:
-        raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, 'all'])}")
+    if columns != "all" and columns not in {*VIEWS, *LISTINGS}:
+        raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, *LISTINGS, 'all'])}")
+    if columns in LISTINGS:
+        _print_listing(rows, LISTINGS[columns], format)
+        return
     if not rows:
         out.print("no records match; `bench run` makes some")
         return
@@ -768,6 +785,20 @@ def _print_worth(rows: list[Any], format: Format, margin: float) -> None:
         out.print("no records match; `bench run` makes some")
 
 
+def _print_listing(rows: list[Any], listing: Any, format: Format) -> None:
+    from bench.listings import listed
+    from bench.notes import warned
+
+    shown = listed(rows, listing)
+    if not shown:
+        out.print(f"no records of {listing.suite} match; `bench run --suite {listing.suite}` makes some")
+    for device in sorted({row.device for row in shown}):
+        _print_title(device, format)
+        here = [row for row in shown if row.device == device]
+        _print_table(listing.table(here), format)
+        _print_notes([*listing.notes, *warned(here, [listing.suite], told=["not_measured"])], format)
+
+
 def _print_title(title: str, format: Format) -> None:
     out.print(f"\n[bold]{escape(title)}[/]" if format is Format.TABLE else f"## {title}\n")
 
@@ -823,6 +854,8 @@ def _print_table(table: Any, format: Format) -> None:
         "kind",
         "measured or reason",
         "claim",
+        "question",
+        "bounded by",
         "stated",
         "evidence",
     }

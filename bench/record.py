@@ -238,6 +238,10 @@ class Prediction(Value):
     peak_bytes: int | None = None
     """All of these, and what loading and the first pass leave in the process (`bench.workspace.runtime_bytes`)."""
     seconds: float | None = None
+    context_tokens: int | None = None
+    """Capacity alone: positions of the longest context that fits its budget."""
+    batch: dict[str, int] | None = None
+    """Capacity alone: the largest batch that does, by prompt tokens."""
 
 
 class MemoryLimit(Value):

@@ -126,7 +126,7 @@ RUN = ("run", "--backend", "fake", "--profile", "smoke", "--device", "cpu")
     [
         (["--precision", "int3"], "bench: no precision 'int3'; one of: fp32, fp16, int8, int4, served"),
         (["--scheme", "q4"], "bench: no scheme 'q4'; one of: fake-fp16, fake-fp32, fake-int4, fake-int8"),
-        (["--suite", "speed"], "bench: no suite 'speed'; one of: memory, throughput, divergence, quality"),
+        (["--suite", "speed"], "bench: no suite 'speed'; one of: memory, throughput, divergence, quality, capacity"),
         (["--profile", "huge"], "bench: no profile 'huge'; one of: smoke, standard, full"),
         (["--weights", "disk"], "bench: no weights 'disk'; hub, package, random or local=PATH"),
         (["--weights", "local"], "bench: no weights 'local'; hub, package, random or local=PATH"),
@@ -469,7 +469,7 @@ def test_show_is_narrowed_by_the_selection(bench, results):
 def test_unknown_columns_are_refused(bench, results):
     """The views there are stand in the complaint."""
     code, _, err = bench("show", "--columns", "size", "--results", results)
-    known = "default, memory, counters, speed, energy, quality, served, predicted, all"
+    known = "default, memory, counters, speed, energy, quality, served, predicted, points, capacity, all"
     assert (code, err) == (2, f"bench: no columns 'size'; one of: {known}\n")
 
 

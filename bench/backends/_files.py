@@ -127,6 +127,13 @@ def fingerprint(path: Path) -> str:
     return f"{size}:{hashlib.sha256(head + tail).hexdigest()[:12]}"
 
 
+class NotMade(subprocess.CalledProcessError):
+    """The process that makes a folder ended without it: under a memory limit the limit may be why, and the user's."""
+
+    def __str__(self) -> str:
+        return f"{self.cmd} exited {self.returncode}: {str(self.stderr)[-2000:]}"
+
+
 def made_once(folder: Path, module: str, arguments: Sequence[str | Path]) -> Path:
     """`folder`, made by a process of its own if it is not there: whole or not at all, and no memory is left here.
 
@@ -142,7 +149,7 @@ def made_once(folder: Path, module: str, arguments: Sequence[str | Path]) -> Pat
         if done.returncode == REFUSED:
             raise Unsupported(done.stderr.strip().splitlines()[-1])
         if done.returncode:
-            raise RuntimeError(f"{module} exited {done.returncode}: {done.stderr[-2000:]}")
+            raise NotMade(done.returncode, module, stderr=done.stderr)
         part.rename(folder)
     except OSError as error:
         raise UserError(f"cannot write {folder.parent}: {error.strerror}", "free space, or set BENCH_CACHE") from None

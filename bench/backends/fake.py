@@ -4,9 +4,9 @@
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
 z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. Time is virtual
 and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
-tests of the runner: kind is crash, kill, hang, garbage, error, memory or unsupported; point is load, prefill,
-log_probs or score. `BENCH_FAKE_STORED=scheme` makes its weights ones that their maker quantized: any other scheme is
-unsupported then.
+tests of the runner: kind is crash, kill, hang, hoard, garbage, error, memory or unsupported; point is load, prefill,
+log_probs or score; hoard takes real memory, so that a real limit kills. `BENCH_FAKE_STORED=scheme` makes its weights
+ones that their maker quantized: any other scheme is unsupported then.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ EMBEDDING_BYTES = 500_000
 """Of the other bytes: looked up, not read for each token."""
 CACHE_BYTES_PER_TOKEN = 1_000
 WORKSPACE_BYTES = 3_000_000
+HOARD_BYTES = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,14 +248,19 @@ def _misbehave(point: str, scheme: str) -> None:
     if where not in {point, f"{point}:{scheme}"}:
         return
     _REACHED[where] += 1
-    if nth and _REACHED[where] != int(nth):
-        return
+    if not nth or _REACHED[where] == int(nth):
+        _fail(kind, point)
+
+
+def _fail(kind: str, point: str) -> None:
     if kind == "crash":
         os.abort()
     elif kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "hang":
         time.sleep(3600)
+    elif kind == "hoard":
+        bytearray(HOARD_BYTES)
     elif kind == "garbage":
         sys.stdout.write('{"outcome": "ok"}\n' * 1000)
     elif kind == "error":
