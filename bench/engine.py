@@ -135,6 +135,13 @@ class Generation(Protocol):
     def cache_tokens(self) -> int:
         """Positions the cache holds for each sequence."""
 
+    @property
+    def finite(self) -> bool:
+        """Whether the logits of the tokens that the last step chose are numbers; ask outside a timing.
+
+        A NaN or a positive infinity is itself the largest logit, so the chosen ones tell of all.
+        """
+
     def close(self) -> None:
         """Free the cache."""
 

@@ -269,9 +269,18 @@ def anchor_of(record: Record) -> str | None:
 
 def _exponential(estimate: Estimate) -> Estimate:
     low, high = estimate.low, estimate.high
-    if low is None or high is None:
-        return Estimate(math.exp(estimate.value))
-    return Estimate(math.exp(estimate.value), math.exp(low), math.exp(high))
+    value = _exp(estimate.value)
+    if low is None or high is None or math.isinf(_exp(high)):
+        return Estimate(value)
+    return Estimate(value, _exp(low), _exp(high))
+
+
+def _exp(nats: float) -> float:
+    """Infinite where it overflows, as the perplexity of a broken model may."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
 
 
 def answers(record: Record) -> dict[str, Measurement]:

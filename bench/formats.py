@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +50,12 @@ def to_csv(rows: Sequence[dict[str, Any]], empty: Sequence[str] = ()) -> str:
 
 
 def to_json(rows: Sequence[dict[str, Any]]) -> str:
-    """Flat rows as a JSON list, null where there is none; every row has every key."""
+    """Flat rows as a JSON list, null where there is none or no number; every row has every key."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return json.dumps([{name: row.get(name) for name in names} for row in rows], indent=1, ensure_ascii=False) + "\n"
+    flats = [{name: _number(row.get(name)) for name in names} for row in rows]
+    return json.dumps(flats, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _number(value: Any) -> Any:
+    """JSON has no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -162,7 +162,9 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         for index, request in enumerate(requests):
             context, options = request.args
             question: JsonValue = ["generate", context, json.loads(json.dumps(options))]
-            text, answer, cut = self._remembered(question, partial(self._generate, context, options))
+            text, answer, cut = self._remembered(
+                question, partial(self._generate, self._item(request), context, options)
+            )
             self.answers[self._item(request)] = answer
             if cut:
                 self.truncated.add(self._item(request))
@@ -182,8 +184,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         text, answer, cut = cast(tuple[str, dict[str, Any], bool], self.journal.remember(question, compute))
         return text, Answer(**answer), cut
 
-    def _generate(self, context: str, options: dict[str, Any]) -> tuple[str, Answer, bool]:
-        """The text, what is kept of it, and whether its prompt was cut to fit."""
+    def _generate(self, item: Item, context: str, options: dict[str, Any]) -> tuple[str, Answer, bool]:
+        """The text, what is kept of it, and whether its prompt was cut to fit. Raises NotFinite."""
         if options.get("do_sample") and options.get("temperature", 1) != 0:
             raise Unsupported("this task samples its answers; only greedy generation is comparable")
         until = options.get("until") or []
@@ -200,6 +202,9 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         try:
             while len(tokens) < limit and not ended:
                 token = generation.step()[0]
+                if not generation.finite:
+                    where = f"task {item[0]}, item {item[1]}, token {len(tokens) + 1} of its answer"
+                    raise NotFinite(f"NaN or infinite logits: {where}")
                 if token in self.engine.end_tokens:
                     ended = True
                 else:
@@ -287,6 +292,9 @@ def scored(
 ) -> list[TaskResult]:
     """The items `samples` of each loaded task answered by an lm-eval model."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    for task in loaded.values():
+        of_task = {name: _bounded(aggregate) for name, aggregate in task.aggregation().items()}
+        task.aggregation = partial(dict, of_task)
     evaluated = simple_evaluate(
         model=lm,
         tasks=list(loaded.values()),
@@ -304,6 +312,18 @@ def scored(
         task_result(name, task, evaluated["samples"][name], answers, cut, told, frame.template)
         for name, task in loaded.items()
     ]
+
+
+def _bounded(aggregate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """An aggregation that is infinite where it overflows: lm-eval's perplexity is exp of a mean without a limit."""
+
+    def bounded(values: Any) -> Any:
+        try:
+            return aggregate(values)
+        except OverflowError:
+            return math.inf
+
+    return bounded
 
 
 def chosen_items(task: str, available: int, wanted: int) -> list[int]:

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 import suites
 from bench.cell import Cell
-from bench.engine import Engine, TextEngine
+from bench.engine import Engine, NotFinite, TextEngine
 from bench.errors import UserError
 from bench.instruments import Instruments, Reading
 from bench.journal import Journal
@@ -103,6 +103,11 @@ class SuiteRun(Answering):
     """Whether this cell writes that file."""
     journal: Journal = field(default_factory=Journal)
     """What an interrupted attempt at this very cell has already scored."""
+
+    def require_finite(self, finite: bool, where: str) -> None:
+        """Raise NotFinite, naming the precision, unless the logits were numbers."""
+        if not finite:
+            raise NotFinite(f"NaN or infinite logits at {self.cell.precision} ({self.cell.scheme}): {where}")
 
 
 @dataclass(kw_only=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import re
 
+EVERYDAY = 1e9
+"""Larger numbers are written with an exponent."""
+
 
 def human_bytes(count: float) -> str:
     """`1.5 GiB`: three significant digits in the largest binary unit that is at least one."""
@@ -41,7 +44,7 @@ def significant(value: float, digits: int = 3) -> str:
     if value == 0:
         return "0"
     text = f"{value:.{digits}g}"
-    return f"{float(text):.0f}" if "e+" in text else text
+    return f"{float(text):.0f}" if "e+" in text and abs(value) < EVERYDAY else text
 
 
 def slug(name: str) -> str:

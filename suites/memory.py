@@ -71,6 +71,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
         kv_bytes, kv_tokens = generation.cache_bytes, generation.cache_tokens
         reserved = getattr(generation, "reserved_bytes", None)  # engines that make room for more than they hold
         peak = memory.peak()
+    run.require_finite(generation.finite, f"token {decode_tokens} of the text" if generates else "the text")
     generation.close()
     del generation
     if release := getattr(run.engine, "release", None):  # what it would keep for the next user is not left behind

@@ -15,7 +15,8 @@ decode rate is wider than 10 % of it; what is still wider is marked `noisy`. Fiv
 runs' intervals, which up to five samples are their whole range, miss each other in fewer than one of a hundred runs
 of the same machine (2 / binomial(10, 5)); three miss in one of ten. The garbage collector is off while a repeat runs,
 as in timeit. The text of the first repeat is kept and checked: no text, or fewer tokens than asked for, and the cell
-has failed; a repeat that generates something else is a caveat. A masked model has no tokens to generate: its repeats
+has failed; so has it where the logits of a repeat's last tokens, looked at after its last timestamp, are NaN or
+infinite. A repeat that generates something else is a caveat. A masked model has no tokens to generate: its repeats
 are forward passes, prefill alone, at the main point. A model with fewer positions than prompt and answer need gets a
 shorter prompt there, with a warning.
 
@@ -90,6 +91,8 @@ class Repeat:
     tokens: tuple[int, ...]
     position_bytes: float
     """Bytes of the cache for one position of every sequence."""
+    finite: bool
+    """Whether the logits of its last tokens were numbers."""
 
 
 def work(settings: Mapping[str, Any]) -> Work:
@@ -151,6 +154,7 @@ def _point(run: SuiteRun, point: Point) -> list[Measurement]:
     while len(repeats) < point.repeats or (len(repeats) < point.repeats_max and _noise(repeats) and not run.spent()):
         run.phase("repeat" if point.main else str(point), len(repeats), max(point.repeats, len(repeats) + 1))
         repeats.append(one_repeat(run.engine, clock, prompts, point.decode_tokens))
+        run.require_finite(repeats[-1].finite, f"token {point.decode_tokens} of the text, in repeat {len(repeats)}")
     _check_output(run, point, repeats)
     for name, width in _noise(repeats).items():
         run.caveats.append(_noisy(point, name, width, len(repeats), spent=len(repeats) < point.repeats_max))
@@ -172,8 +176,10 @@ def _forward_passes(run: SuiteRun, point: Point, prompt: list[int]) -> list[Meas
     for index in range(point.warmup_max + point.repeats):
         run.phase("repeat", index, point.warmup_max + point.repeats)
         start = clock.now()
-        run.engine.prefill([prompt]).close()
+        read = run.engine.prefill([prompt])
         seconds.append(clock.now() - start)
+        run.require_finite(read.finite, f"the text of {len(prompt)} tokens")
+        read.close()
     warmup, repeats = seconds[: point.warmup_max], seconds[point.warmup_max :]
     return [
         measured(name, Unit.SECOND, values, counter=clock.name, labels=point.labels)
@@ -197,12 +203,13 @@ def one_repeat(engine: Engine, clock: Clock, prompts: Sequence[Sequence[int]], d
             tokens += generation.step()
             stamps.append(now())
         position_bytes = generation.cache_bytes / max(1, generation.cache_tokens)
+        finite = generation.finite  # after the last timestamp
         generation.close()
     finally:
         if collecting:
             gc.enable()
     gaps = tuple(later - earlier for earlier, later in pairwise(stamps))
-    return Repeat(read - start, stamps[0] - start, gaps, tuple(tokens), position_bytes)
+    return Repeat(read - start, stamps[0] - start, gaps, tuple(tokens), position_bytes, finite)
 
 
 def _prompts(encode: Callable[[str], list[int]], point: Point) -> list[list[int]]:
@@ -218,6 +225,7 @@ def _warm_up(run: SuiteRun, point: Point, prompts: list[list[int]]) -> list[Repe
     while len(rounds) < high:
         run.phase("warm-up", len(rounds), high)
         rounds.append(one_repeat(run.engine, run.instruments.clock, prompts, WARMUP_TOKENS))
+        run.require_finite(rounds[-1].finite, f"token {WARMUP_TOKENS} of the text, in the warm-up")
         if len(rounds) >= max(2, low) and _steady(rounds[-2], rounds[-1]):
             return rounds
     if high >= 2:

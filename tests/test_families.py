@@ -58,6 +58,20 @@ def asked(kind, scheme, folder=None):
     )
 
 
+@pytest.mark.parametrize("kind", ["llama", "openai-gpt", "t5", "bert"])
+def test_a_model_with_a_broken_weight_says_that_its_logits_are_no_numbers(folders, kind):
+    """After prefill and after a step; the same model in order says that they are."""
+    for value, sound in ((0.0, True), (float("nan"), False)):
+        engine = BACKEND.load(asked(kind, "fp32", folders(kind)))
+        with torch.no_grad():
+            engine.model.get_output_embeddings().weight[7, 3] = value
+        generation = engine.prefill([engine.encode(TEXT)] * 2)
+        if OBJECTIVES.get(kind) is not Objective.MASKED:
+            generation.step()
+        assert generation.finite is sound
+        generation.close()
+
+
 @pytest.mark.parametrize(
     ("kind", "scheme"),
     [*product(tiny.FAMILIES, SCHEMES), ("t5", "fp16"), ("flan-t5", "fp16")],  # T5 keeps fp32 weights in fp16 alone

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -32,6 +33,7 @@ from bench.figures import (
 )
 from bench.record import Unit
 from bench.stats import Estimate, clustered_mean, proportion
+from bench.table import flat, to_json, written
 
 
 def values(record: Any) -> dict[str, float]:
@@ -118,6 +120,15 @@ def test_divergence_is_a_mean_over_windows_with_its_tail() -> None:
     low, high = found["ppl"].low, found["ppl"].high
     assert low is not None and high is not None
     assert math.log(high) - 2.5 == pytest.approx(2.5 - math.log(low))
+
+
+@pytest.mark.parametrize(("nll", "text"), [((800.0, 900.0), "inf"), ((700.0, 700.5), "1.3e+304")])
+def test_the_perplexity_of_a_broken_model_is_infinite_and_no_error(nll: tuple[float, float], text: str) -> None:
+    """Beyond exp(709) no number holds it; where only the interval's end is beyond, there is no interval."""
+    record = make_record(make_cell("divergence"), measurements=divergence_samples(nll=nll))
+    assert written(figures(record)["ppl"], "number") == text
+    (flat_row,) = json.loads(to_json([flat(record)]))
+    assert flat_row["ppl"] == (None if text == "inf" else pytest.approx(math.exp(700.25)))
 
 
 def test_the_reference_has_a_perplexity_and_no_distance() -> None:

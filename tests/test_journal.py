@@ -51,6 +51,26 @@ def test_scores_come_back_exactly_and_are_not_computed_again(tmp_path):
     assert (first.rows, second.rows, heard) == (ROWS, [], [6, 12, 14])
 
 
+def test_other_continuations_of_the_same_contexts_are_other_questions(tmp_path):
+    """Nothing is answered from rows that only begin alike."""
+    others = [Row(row.context, (row.continuation[0], 9)) for row in ROWS]
+    journals.score(Counting(), ROWS, Journal(tmp_path / "cell"))
+    engine = Counting()
+    assert journals.score(engine, others, Journal(tmp_path / "cell")) == Counting().score(others)
+    assert engine.rows == others
+
+
+def test_an_entry_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    """A disk that refuses to keep a file leaves none under its name."""
+
+    def refuse(file):
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert Journal(tmp_path / "cell").remember("question", lambda: 1) == 1
+    assert list((tmp_path / "cell").glob("*.json")) == []
+
+
 def test_what_was_not_finished_is_all_that_is_scored(tmp_path):
     """An engine that dies in its second chunk leaves the first; the next one scores the other two."""
 

@@ -18,10 +18,10 @@ from builders import make_model  # noqa: E402
 from lm_eval.api.instance import Instance  # noqa: E402
 
 from bench.backends import fake  # noqa: E402
-from bench.cell import Weights  # noqa: E402
-from bench.engine import LoadRequest, Unsupported  # noqa: E402
+from bench.cell import Objective, Weights  # noqa: E402
+from bench.engine import LoadRequest, NotFinite, Unsupported  # noqa: E402
 from bench.journal import Journal  # noqa: E402
-from bench.lm import EngineLM, chosen_items, evaluate  # noqa: E402
+from bench.lm import EngineLM, Frame, chosen_items, evaluate  # noqa: E402
 from bench.tasks import TASKS, offline_tasks  # noqa: E402
 from suites.quality import OFFLINE, OWN  # noqa: E402
 from suites.served.quality import GENERATED  # noqa: E402
@@ -104,6 +104,28 @@ def test_a_continuation_longer_than_the_window_keeps_one_token_of_context():
     assert (engine.rows[0].context, engine.rows[0].continuation) == (tuple(b"5"), tuple(b"6789"))
 
 
+@pytest.mark.parametrize(
+    ("objective", "context", "continuation", "cut"),
+    [
+        ("causal", 7, 4, False),  # the last of eleven tokens is never read
+        ("causal", 8, 4, True),
+        ("seq2seq", 10, 10, False),  # encoder and decoder have ten tokens each
+        ("seq2seq", 11, 1, True),
+        ("seq2seq", 1, 11, True),
+    ],
+)
+def test_an_item_counts_as_cut_from_the_first_token_that_is_left_out(objective, context, continuation, cut):
+    """With ten tokens of room, not one token earlier and not one later."""
+    engine, frame = load(), Frame(Objective(objective))
+    made = EngineLM(engine, 10, lambda finished, total: None, frame)
+    pair = ("c" * context, "d" * continuation)
+    request = Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=0, metadata=("some_task", 7, 1))
+    made.loglikelihood([request])
+    assert made.truncated == ({("some_task", 7)} if cut else set())
+    (row,) = engine.rows
+    assert (len(row.context) + len(row.continuation) < context + continuation) == cut
+
+
 def test_a_window_is_never_longer_than_the_model_allows():
     """The engine's own context length bounds what the suite asks for."""
     engine = load()
@@ -147,16 +169,25 @@ class Scripted(fake.FakeEngine):
     """An engine that answers a fixed text, then its end token."""
 
     answer = b""
+    broken = None
+    """The byte whose logits are no numbers."""
 
     def prefill(self, prompts, *, suppress=()):
         """Begin the answer."""
         self.prompt, self.closed = prompts[0], False
         tokens = iter([*self.answer, *([fake.END] * 1000)])
+        made = SimpleNamespace(finite=True)
+
+        def step():
+            token = next(tokens)
+            made.finite = token != self.broken
+            return [token]
 
         def close():
             self.closed = True
 
-        return SimpleNamespace(step=lambda: [next(tokens)], close=close)
+        made.step, made.close = step, close
+        return made
 
 
 def generated(answer, options, context="Q: why?\nA:", max_length=2048):
@@ -209,6 +240,38 @@ def test_a_journal_gives_back_the_answer_and_what_is_known_of_it(tmp_path):
     first = ask_again(b"yes")
     assert first[0] == ["yes"] and len(first[1]) == len(first[2]) == 1
     assert ask_again(b"never asked for") == first
+
+
+def test_an_answer_counts_its_own_tokens_and_not_the_one_that_ends_it():
+    """Three bytes and the end token are three tokens, not cut."""
+    engine = load(Scripted)
+    engine.answer = b"abc"
+    made = language_model(engine)
+    made.generate_until([ask("generate_until", "Q", {})])
+    (answer,) = made.answers.values()
+    assert (answer.tokens, answer.cut) == (3, False)
+
+
+def test_a_journal_tells_the_same_prompt_with_other_options_apart(tmp_path):
+    """What ends an answer is part of the question."""
+    engine = load(Scripted)
+    engine.answer = b"one two"
+    made = EngineLM(engine, 2048, lambda finished, total: None, journal=Journal(tmp_path / "cell"))
+    requests = [ask("generate_until", "Q", {"until": [stop]}) for stop in (" ", "o")]
+    assert made.generate_until(requests) == ["one", ""]
+
+
+def test_an_answer_of_logits_that_are_not_finite_names_item_and_token_and_is_not_remembered(tmp_path):
+    """One step of NaN is enough, whatever text comes of it; the next attempt asks again."""
+    engine, journal = load(Scripted), Journal(tmp_path / "cell")
+    engine.answer, engine.broken = b"abc", ord("c")
+    made = EngineLM(engine, 2048, lambda finished, total: None, journal=journal)
+    request = Instance(request_type="generate_until", doc={}, arguments=("Q", {}), idx=0, metadata=("some_task", 7, 1))
+    with pytest.raises(NotFinite, match=r"^NaN or infinite logits: task some_task, item 7, token 3 of its answer$"):
+        made.generate_until([request])
+    assert engine.closed and not list(tmp_path.iterdir())
+    engine.broken = None
+    assert made.generate_until([request]) == ["abc"]
 
 
 def test_the_prompt_leaves_room_for_the_answer():

@@ -11,6 +11,7 @@ from builders import make_cell, make_record, make_versions, memory_samples, qual
 from bench.answers import drift_table, drifts
 from bench.cell import Weights
 from bench.compare import across_versions, compare, task_table
+from bench.pairing import PairedItems, pair_task
 from bench.record import Record, Text, Unit
 from bench.stats import Verdict
 from bench.table import newest
@@ -104,6 +105,65 @@ def test_settings_that_change_the_question_forbid_pairs(setting: dict[str, Any],
     cell = this.cell.model_copy(update={"settings": {**this.cell.settings, **setting}})
     found = only([quality("fp16", range(100), 80, "full"), this.model_copy(update={"cell": cell})])
     assert found.tasks[0].reason.startswith(words)
+
+
+def changed(record: Record, settings: dict[str, Any] | None = None, **cell: Any) -> Record:
+    """The same record of another cell."""
+    told = {**record.cell.settings, **(settings or {})}
+    return record.model_copy(update={"cell": record.cell.model_copy(update={"settings": told, **cell})})
+
+
+def test_a_memory_limit_changes_no_answer() -> None:
+    """Rows measured under another limit are paired all the same."""
+    base, this = quality("fp16", range(100), 80, "full"), quality("int8", range(100), 60, "full")
+    pairs = pair_task(*newest([base]), newest([changed(this, {"memory_limit_bytes": 10**9})])[0], "t")
+    assert isinstance(pairs, PairedItems)
+
+
+@pytest.mark.parametrize(
+    ("this", "words"),
+    [
+        (
+            changed(quality("int8", range(100), 60, "full"), suite_version=0),
+            f"different suite versions: 0 against {make_cell('quality').suite_version}",
+        ),
+        (quality("int8", range(100), 60, "full", version=2), "different task versions: 2 against None"),
+        (
+            make_record(
+                make_cell("quality", "int8", profile="full"),
+                measurements=(sample("exact_match", [1.0] * 100, Unit.FRACTION, task="t", digest="range(0, 100)"),),
+            ),
+            "different metrics: exact_match against acc",
+        ),
+    ],
+    ids=["suite", "task", "metric"],
+)
+def test_other_versions_and_metrics_are_never_paired(this: Record, words: str) -> None:
+    """Whatever the items: the same name may hide another question."""
+    (task,) = only([quality("fp16", range(100), 80, "full"), this]).tasks
+    assert (task.result, task.reason) == (None, words)
+
+
+def test_of_several_pairs_of_records_the_one_with_the_most_items_is_taken() -> None:
+    """A newer record that shares thirty items does not hide an older one that shares a hundred."""
+    records = [
+        quality("fp16", range(100), 80, "full"),
+        quality("int8", range(100), 60, "full"),
+        quality("int8", range(70, 130), 100, "standard"),
+    ]
+    assert only(records).tasks[0].result.items == 100
+
+
+def test_subjects_go_with_their_items() -> None:
+    """Every third item is shared: its subject is the one it has, not the one at its place."""
+    subjects = [item // 30 for item in range(300)]
+    base = quality("fp16", range(0, 300, 3), 200, "standard")
+    this = quality("int8", range(300), 150, "full", clusters=subjects)
+    found = pair_task(newest([this])[0], newest([base])[0], "t")
+    assert isinstance(found, PairedItems)
+    assert found.clusters == tuple(subjects[::3])
+    (task,) = only([base, this]).tasks
+    assert task.result.design > 1
 
 
 def test_all_tasks_together_are_one_line_and_the_margin_can_be_set() -> None:

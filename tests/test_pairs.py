@@ -8,6 +8,7 @@ from statistics import mean
 
 import numpy as np
 import pytest
+import scipy.stats
 from scipy.stats import binomtest
 
 from bench.pairs import Answers, holm, recovery, together
@@ -181,6 +182,48 @@ def test_recovery_is_the_share_of_the_score_above_chance() -> None:
     assert same is not None and same.share.value == 1.0 and same.verdict is Verdict.UNDECIDED
     assert same.share.half_width is not None and same.share.half_width > 0.02
     assert recovery([], 0.01) is None
+
+
+def test_each_task_counts_by_its_own_chance() -> None:
+    """Half of two choices' room lost, nothing of ten choices': (0.2 / 0.5) and (0.6 / 0.9) make the weights."""
+    two = Answers(these=[1.0] * 60 + [0.0] * 40, reference=[1.0] * 70 + [0.0] * 30, chance=0.5)
+    ten = Answers(these=[1.0] * 70 + [0.0] * 30, reference=[1.0] * 70 + [0.0] * 30, chance=0.1)
+    found = recovery([two, ten], 0.01)
+    assert found is not None
+    assert found.share.value == pytest.approx((0.1 / 0.5 + 0.6 / 0.9) / (0.2 / 0.5 + 0.6 / 0.9))
+
+
+def test_recovery_is_as_uncertain_as_its_subjects() -> None:
+    """Twelve items lost within one subject of ten are worth one loss, not twelve."""
+    subjects = [item // 20 for item in range(200)]
+    these, reference = [0.0] * 12 + [1.0] * 148 + [0.0] * 40, [1.0] * 160 + [0.0] * 40
+    alone = recovery([Answers(these=these, reference=reference, chance=0.25)], 0.01)
+    clustered = recovery([Answers(these=these, reference=reference, chance=0.25, clusters=subjects)], 0.01)
+    assert alone is not None and clustered is not None
+    assert alone.share.value == clustered.share.value
+    assert alone.share.half_width is not None and clustered.share.half_width is not None
+    assert clustered.share.half_width > 1.5 * alone.share.half_width
+    assert (alone.verdict, clustered.verdict) == (Verdict.WORSE, Verdict.UNDECIDED)
+
+
+def test_much_more_than_the_reference_is_not_equivalent() -> None:
+    """Equivalence is two-sided: a better model is better."""
+    gained = Answers(these=[1.0] * 350 + [0.0] * 50, reference=[1.0] * 300 + [0.0] * 100, chance=0.25)
+    unsure = Answers(these=[1.0] * 302 + [0.0] * 98, reference=[1.0] * 300 + [0.0] * 100, chance=0.25)
+    better, undecided = recovery([gained], 0.01), recovery([unsure], 0.011)
+    assert better is not None and better.verdict is Verdict.BETTER
+    assert undecided is not None and undecided.verdict is Verdict.UNDECIDED
+    assert undecided.share.low is not None and undecided.share.low > 1 - 0.011
+
+
+def test_a_design_effect_has_the_degrees_of_freedom_of_its_clusters() -> None:
+    """Ten clusters have nine, whatever their items; clusters more alike than chance never narrow an interval."""
+    values = [float(item // 10 < 6) for item in range(100)]
+    subjects = [item // 10 for item in range(100)]
+    alone = np.std(values, ddof=1) / 10
+    student = scipy.stats.t.ppf(0.975, 9) / scipy.stats.norm.ppf(0.975)
+    assert design_effect(values, subjects) == pytest.approx((clustered_error(values, subjects) / alone * student) ** 2)
+    assert design_effect([1.0, 0.0] * 50, subjects) == 1.0
 
 
 def test_recovery_of_nothing_is_not_measurable() -> None:

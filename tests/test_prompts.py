@@ -101,10 +101,12 @@ def test_generated_answers_are_asked_for_in_the_template_and_cut_at_its_stops() 
         def step(self) -> list[int]:
             return [self.left.pop(0)]
 
+        finite = True
+
         def close(self) -> None:
             pass
 
     asked = lm.Frame(template="alpaca-short")
     asker = lm.EngineLM(Echo(), 500, lambda done, total: None, asked)
-    answer, _, cut = asker._generate("Say hello.", {"until": ["\n\n"]})
+    answer, _, cut = asker._generate(("task", 0), "Say hello.", {"until": ["\n\n"]})
     assert (seen, answer, cut) == ([ALPACA], "42\n", False)

@@ -56,13 +56,15 @@ def surroundings(tmp_path, monkeypatch):
 class Bench:
     """Calls of `bench run --backend fake` on one results folder."""
 
+    backend = "fake"
+
     def __init__(self, results, monkeypatch):
         self.results, self.monkeypatch = results, monkeypatch
 
     def options(self, *extra, suite=QUICK, precision="fp16", profile="smoke"):
         """The command line after `bench`."""
         chosen = ["--profile", profile, "--suite", suite, "--precision", precision, "--device", "cpu"]
-        return ["run", "--backend", "fake", *chosen, "--results", str(self.results), *extra]
+        return ["run", "--backend", self.backend, *chosen, "--results", str(self.results), *extra]
 
     def run(self, *extra, fault="", **chosen):
         """Run in this process, with the worker misbehaving as told; returns the exit code."""
@@ -784,6 +786,53 @@ def test_a_model_without_linear_weights_contradicts_nothing():
     """Where there is nothing to quantize there is nothing to prove."""
     empty = Census(bytes_by_storage={}, linear_weights=0, linear_quantized=0, linear_bits=0.0, kernels={})
     assert empty.contradiction(fake.BACKEND.scheme("fake-int4")) is None
+
+
+# Logits that are no numbers.
+
+
+BROKEN = {
+    "memory": "NaN or infinite logits at {precision} ({scheme}): token 8 of the text",
+    "throughput": "NaN or infinite logits at {precision} ({scheme}): token 8 of the text, in the warm-up",
+    "quality": "NaN or infinite logits: task bench_answers_en, item {item}, token 1 of its answer, "
+    "at {precision} ({scheme})",
+}
+
+
+def first_item():
+    """The first item of the generated task that the smoke profile asks."""
+    from bench.lm import chosen_items
+
+    return chosen_items("bench_answers_en", 120, 8)[0]
+
+
+def test_generating_from_logits_that_are_not_finite_fails_every_suite_that_generates(bench, capsys):
+    """No speed, memory or answer comes of NaN: each cell fails with one line that names the precision."""
+    pytest.importorskip("lm_eval")
+    asked = ("--task", "bench_answers_en")
+    assert bench.run(*asked, fault="nan@prefill", suite="memory,throughput,quality", precision="int8") == 1
+    named = {"precision": "int8", "scheme": "fake-int8", "item": first_item()}
+    said = {suite: text.format(**named) for suite, text in BROKEN.items()}
+    for suite, text in said.items():
+        outcome = bench.outcome(suite)
+        assert (outcome.ending, outcome.reason, outcome.detail) == (Ending.FAILED, text, None)
+    assert sum(line.endswith(tuple(said.values())) for line in capsys.readouterr().err.splitlines()) == 3
+
+
+def test_a_real_model_with_a_broken_weight_fails_when_it_generates(bench, tmp_path):
+    """One NaN in a file of weights: loaded, counted, and refused by each suite with its item and precision."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("lm_eval")
+    import tiny
+
+    made = tiny.model("llama")
+    made.model.layers[1].mlp.down_proj.weight.data[3, 5] = float("nan")
+    folder = tiny.save(made, tmp_path / "broken")
+    bench.backend = "transformers"
+    options = ("--weights", f"local={folder}", "--model", "smollm2-135m-instruct", "--task", "bench_answers_en")
+    assert bench.run(*options, suite="memory,throughput,quality", precision="fp32") == 1
+    for suite, text in BROKEN.items():
+        assert bench.outcome(suite).reason == text.format(precision="fp32", scheme="fp32", item=first_item())
 
 
 # Resume inside a suite.

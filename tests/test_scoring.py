@@ -101,12 +101,12 @@ def test_a_beginning_that_many_share_is_computed_once():
 
 
 def test_packs_end_between_items():
-    """Items of 30 tokens, 20 of them context: a pack of 100 holds three whole ones, not three and a bit."""
+    """Items of 30 tokens, 20 of them context: a pack of 115 holds three whole ones, not three and a row of the next."""
     rows = []
     for item in range(2, 10):
         context = (item,) * 20
         rows += [Row(context, (20, *range(5))), Row(context, (21, *range(5)))]
-    (group,) = _tree.plan(rows, 100)
+    (group,) = _tree.plan(rows, 115)
     assert [len(pack.tokens) for pack in group.packs] == [90, 90, 60]
 
 
@@ -153,6 +153,34 @@ def test_every_architecture_in_the_list_scores_trees_as_it_scores_rows(folders, 
             wanted, greedy = exact(made.model, row)
             assert score.log_probs == pytest.approx(wanted, abs=1e-5)
             assert score.greedy == greedy
+
+
+@pytest.mark.parametrize("kind", sorted(_scoring.TREES))
+def test_packs_that_share_a_cached_beginning_leave_it_as_they_found_it(folders, kind, monkeypatch):
+    """Small packs, one after the other behind one cache: none sees the tokens of the one before."""
+    made, rows = engine(folders(kind), "fp32"), rows_of("prefixed")
+    monkeypatch.setattr(_scoring, "PACK_TOKENS", {"cpu": 24})
+    behind = next(group for group in _tree.plan(rows, 24) if group.prefix)
+    assert len(behind.packs) > 3
+    for row, score in zip(rows, made.score(rows), strict=True):
+        assert score.log_probs == pytest.approx(exact(made.model, row)[0], abs=1e-5)
+
+
+def test_greedy_means_every_token_and_of_equals_the_first(folders):
+    """A continuation that greedy decoding would leave at its first token and take again is not greedy."""
+    made = engine(folders("llama"), "fp32")
+    context = words(random.Random(0), 5)
+
+    def likeliest(tokens):
+        return int(made.log_probs([*tokens, 0])[-1].argmax())
+
+    first = likeliest(context)
+    wrong = first + 1
+    rows = [Row(context, (first, likeliest((*context, first)))), Row(context, (wrong, likeliest((*context, wrong))))]
+    assert [score.greedy for score in made.score(rows)] == [True, False]
+    logits, places = torch.tensor([[0.5, 2.0, 2.0]]), torch.tensor([0, 0, 0])
+    _, best = _scoring._log_probs(logits, places, torch.tensor([0, 1, 2]))
+    assert best.tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(("scheme", "tolerance"), [("bf16", 0.15), ("bnb-int8", 0.3), ("bnb-nf4", 0.15)])

@@ -114,6 +114,18 @@ def test_a_rolling_text_has_the_closed_form(folder):
     assert ask(folder, "own_rolling", engine).metrics["word_perplexity"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["own_rolling", "own_likelihood"])
+def test_a_perplexity_that_overflows_is_no_error(folder, name):
+    """lm-eval's exp of a loss beyond 709 nats for each word has no number; the items' own losses do, and are kept."""
+    engine = load()
+    engine.unigram = np.full_like(engine.unigram, -1000.0)
+    metric, texts = {
+        "own_rolling": ("word_perplexity", [item["q"] for item in ITEMS]),
+        "own_likelihood": ("perplexity", [f" {item['a']}" for item in ITEMS]),
+    }[name]
+    assert ask(folder, name, engine).metrics[metric] == [-1000.0 * len(text) for text in texts]
+
+
 def test_generated_answers_leave_what_they_are_like(folder):
     """The fake says NUL until the limit: twenty tokens, cut, going round in circles."""
     answers = ask(folder, "own_answer").answers
@@ -157,15 +169,16 @@ def test_items_longer_than_the_context_are_cut_and_counted(folder):
     assert [c.text for c in run.caveats] == ["1 of 3 items of own_choice are longer than the context and were cut"]
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ["own_choice", "own_rolling"])
-def test_logits_that_are_not_finite_name_the_item_and_the_precision(folder, name):
+def test_logits_that_are_not_finite_name_the_item_and_the_precision(folder, name, value):
     """The cell fails: no score is made of NaN."""
     engine = load()
     engine.unigram = engine.unigram.copy()
-    engine.unigram[ord("x")] = math.nan
+    engine.unigram[ord("x")] = value
     names, files, _ = task_files([name], str(folder))
     cell = make_cell("quality", "int8", settings={"tasks": names, "items": 9, "max_length": 2048})
-    engine.unigram[ord("v")] = math.nan  # "vier", a choice of the third item
+    engine.unigram[ord("v")] = value  # "vier", a choice of the third item
     run = SimpleNamespace(
         cell=cell, engine=engine, settings=cell.settings, caveats=[], phase=lambda *_: None,
         task_files=files, journal=None,

@@ -67,8 +67,11 @@ def test_seconds_are_written_as_people_say_them(seconds: float, text: str) -> No
         (0.0456, 1, "0.05"),
         (123, 1, "100"),
         (-1.2345, 2, "-1.2"),
+        (123456789, 3, "123000000"),
+        (1.5e300, 3, "1.5e+300"),
+        (float("inf"), 3, "inf"),
     ],
 )
 def test_a_number_keeps_its_significant_digits(value: float, digits: int, text: str) -> None:
-    """Large numbers are written out."""
+    """Large numbers are written out, immense ones are not."""
     assert significant(value, digits) == text

@@ -45,6 +45,11 @@ class CausalGeneration:
         return tokens
 
     @property
+    def finite(self) -> bool:
+        """Whether the logits of the tokens chosen last are numbers."""
+        return self.tokens is None or bool(self.logits.gather(-1, self.tokens).isfinite().all())
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes of the keys and values of every layer, 0 without a cache."""
         return cached_bytes(self.cache)

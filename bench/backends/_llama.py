@@ -72,6 +72,11 @@ class LlamaGeneration:
         self.tokens = [int(token) for token in self.logits.argmax(-1)]
         return list(self.tokens)
 
+    @property
+    def finite(self) -> bool:
+        """Whether the logits of the tokens chosen last are numbers."""
+        return bool(np.isfinite(self.logits[np.arange(self.sequences), self.tokens]).all())
+
     def _grow(self) -> None:
         """Move into a context with room for more."""
         larger = self.engine.make(self._shape(_gguf_layout.context_size(self.cache_tokens)))

@@ -28,12 +28,21 @@ class ForwardPass:
     cache_bytes = 0
     cache_tokens = 0
 
+    def __init__(self, logits: torch.Tensor) -> None:
+        self.logits = logits
+
+    @property
+    def finite(self) -> bool:
+        """Whether every logit is a number: there are no chosen ones."""
+        return bool(self.logits.isfinite().all())
+
     def step(self) -> list[int]:
         """Not applicable."""
         raise Unsupported("masked models fill blanks, they do not generate")
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Drop the logits."""
+        del self.logits
 
 
 class MaskedEngine(TorchEngine):
@@ -69,8 +78,7 @@ class MaskedEngine(TorchEngine):
 
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> ForwardPass:
         """One forward pass over whole texts, predictions at every position."""
-        self._logits([self._framed(prompt) for prompt in prompts], "generate")
-        return ForwardPass()
+        return ForwardPass(self._logits([self._framed(prompt) for prompt in prompts], "generate"))
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Distributions of tokens[1:], each where it and every eighth token from it are blanked."""

@@ -58,6 +58,11 @@ class Seq2SeqGeneration:
         return tokens
 
     @property
+    def finite(self) -> bool:
+        """Whether the logits of the tokens chosen last are numbers."""
+        return bool(self.logits.gather(-1, self.tokens).isfinite().all())
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes of the decoder's own keys and values and of those of the encoder's output."""
         return cached_bytes(self.cache.self_attention_cache) + cached_bytes(self.cache.cross_attention_cache)

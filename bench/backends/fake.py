@@ -4,13 +4,14 @@
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
 z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. Time is virtual
 and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
-tests of the runner: kind is crash, kill, hang, hoard, garbage, error, memory or unsupported; point is load, prefill,
-log_probs or score; hoard takes real memory, so that a real limit kills. `BENCH_FAKE_STORED=scheme` makes its weights
-ones that their maker quantized: any other scheme is unsupported then.
+tests of the runner: kind is crash, kill, hang, hoard, garbage, error, memory, unsupported or nan (no logit is a number
+from there on); point is load, prefill, log_probs or score; hoard takes real memory, so that a real limit kills.
+`BENCH_FAKE_STORED=scheme` makes its weights ones that their maker quantized: any other scheme is unsupported then.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -149,6 +150,11 @@ class FakeGeneration:
         self.first = False
         return [self.token] * self.batch
 
+    @property
+    def finite(self) -> bool:
+        """Whether the one logit it chooses is a number."""
+        return math.isfinite(self.engine.unigram[self.token])
+
     def close(self) -> None:
         """Give the cache and workspace back."""
         _MEMORY.use(-self.cache_bytes - WORKSPACE_BYTES)
@@ -168,12 +174,16 @@ class FakeEngine:
         import numpy as np
 
         self.scheme, self.truth = request.scheme, TRUTH[request.scheme.name]
-        _misbehave("load", self.scheme.name)
         logits = -(37 * np.arange(VOCABULARY) % 251) / 40 / self.truth.temperature
         self.unigram: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        self._misbehave("load")
         self.provenance = Provenance(source="fake", files={"none": "0:0"}, stored_as=_stored(self.scheme.name))
         _MEMORY.use(weights_bytes(self.scheme))
         _CLOCK.advance(self.truth.load_s)
+
+    def _misbehave(self, point: str) -> None:
+        if _misbehave(point, self.scheme.name) == "nan":
+            self.unigram = self.unigram * float("nan")
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """UTF-8 bytes."""
@@ -185,7 +195,7 @@ class FakeEngine:
 
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> FakeGeneration:
         """Read the prompts in the known time."""
-        _misbehave("prefill", self.scheme.name)
+        self._misbehave("prefill")
         tokens = len(prompts[0])
         check_context(tokens, self.context_length)
         _CLOCK.advance(tokens * len(prompts) / self.truth.prefill_tokens_per_s)
@@ -195,7 +205,7 @@ class FakeEngine:
         """The same distribution at every position."""
         import numpy as np
 
-        _misbehave("log_probs", self.scheme.name)
+        self._misbehave("log_probs")
         check_context(len(tokens) - 1, self.context_length)
         return np.tile(self.unigram, (len(tokens) - 1, 1))
 
@@ -206,7 +216,7 @@ class FakeEngine:
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
         """Sums of the known distribution."""
-        _misbehave("score", self.scheme.name)
+        self._misbehave("score")
         best = int(self.unigram.argmax())
         scores = []
         for index, row in enumerate(rows):
@@ -242,14 +252,17 @@ def _stored(scheme: str) -> str | None:
     return stored or None
 
 
-def _misbehave(point: str, scheme: str) -> None:
+def _misbehave(point: str, scheme: str) -> str:
+    """Do what is asked for at this point; returns the kind where that is the engine's own to show, else nothing."""
     kind, _, where = os.environ.get("BENCH_FAKE_FAULT", "").partition("@")
     where, _, nth = where.partition("#")
     if where not in {point, f"{point}:{scheme}"}:
-        return
+        return ""
     _REACHED[where] += 1
-    if not nth or _REACHED[where] == int(nth):
-        _fail(kind, point)
+    if nth and _REACHED[where] != int(nth):
+        return ""
+    _fail(kind, point)
+    return kind
 
 
 def _fail(kind: str, point: str) -> None:
