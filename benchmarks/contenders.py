@@ -130,6 +130,7 @@ def llama_peer(asked: argparse.Namespace) -> tuple[Callable[[], Repeat], Callabl
     context = asked.prompt + asked.tokens + 8
     llama = llama_cpp.Llama(
         asked.gguf, n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False,
+        flash_attn=asked.flash_attention,
     )  # fmt: skip
 
     def once() -> Repeat:
@@ -155,6 +156,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--scheme", default="gguf-q8_0")
     parser.add_argument("--gguf")
+    parser.add_argument(
+        "--flash-attention", action="store_true", help="as the library chooses for ours; Llama does not"
+    )
     asked = parser.parse_args()
     once, more = CONTENDERS[asked.name](asked)
     once()

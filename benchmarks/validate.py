@@ -7,7 +7,9 @@ Quantities, each asked of the default model in fp32 (256 prompt tokens, 32 gener
 - `generate()`: transformers' own loop, timed by hand: one token for prefill, all for decode by difference.
 - `optimum-benchmark` 0.6.0, in an environment of its own (transformers below 5): its inline launcher, target within
   5 % or the difference named; and its default process launcher, whose waiting parent spins.
-- llama-cpp-python: prompt 512 and 128 tokens evaluated by hand as llama-bench does, beside our llamacpp backend.
+- llama-cpp-python: prompt 512 and 128 tokens evaluated by hand as llama-bench does, beside our llamacpp backend. That
+  leaves flash attention to the library, which switches it on (llama-bench's default too); the class Llama does not, and
+  on a CPU that decides both rates, so both are timed.
 - peak memory: our high-water mark against the kernel's own for the same process (`wait4`). Target: within 2 %.
 
 Every contender is a process of its own, started anew each round; rounds go through all contenders in an order that is
@@ -80,8 +82,13 @@ def contenders(work: tuple[int, int, int], peer: str | None, gguf: str | None, s
     if gguf:
         sizes = (512, 128, work[2])
         chosen = (f"--scheme={scheme}", f"--gguf={gguf}")
-        for name, who, target in (("ours, llama.cpp", "llama-ours", None), ("llama-cpp-python", "llama-peer", 0.05)):
-            command = own(who, *chosen, sizes=sizes)
+        flash = ("--flash-attention",)
+        for name, who, more, target in (
+            ("ours, llama.cpp", "llama-ours", (), None),
+            ("llama-cpp-python, flash attention as ours", "llama-peer", flash, 0.05),
+            ("llama-cpp-python, without flash attention", "llama-peer", (), None),
+        ):
+            command = own(who, *chosen, *more, sizes=sizes)
             found.append(Contender(name=name, command=command, against="ours, llama.cpp", target=target))
     return found
 
