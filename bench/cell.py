@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -64,6 +64,9 @@ class Scheme(Value):
     """Bytes of one element of a weight that its architecture keeps from quantizing and from float16: T5's `wo`."""
     bias_bytes: int | None = None
     """Bytes of one element of a quantized layer's bias, None if as other parameters."""
+    moments: tuple[tuple[tuple[Literal["input", "output", "weight", "outliers"], int], ...], ...] = ()
+    """Blocks a quantized layer holds beside input, output and weight at each moment that may be its worst: bytes for
+    each element of what. `outliers` are the weight's columns that LLM.int8() computes apart."""
     method: str
     """One sentence for the footnote of a table."""
 
@@ -196,8 +199,7 @@ class Claim(Value):
 
     @model_validator(mode="after")
     def _decidable(self) -> Claim:
-        bounded = self.at_least is not None or self.at_most is not None
-        if not self.untestable and not bounded:
+        if not self.untestable and self.at_least is None and self.at_most is None:
             raise ValueError("a claim needs `at_least` or `at_most`, or `untestable` with the reason")
         if not self.untestable and self.quantity is Quantity.TRAINING:
             raise ValueError("training is not measured here: say why in `untestable`")
@@ -243,6 +245,8 @@ class Model(Value):
     """Catalogue name of the model its adapters or its delta are added to, None if it stands alone."""
     adapters: tuple[str, ...] = ()
     """Hub repositories of LoRA adapters, in the order in which they are merged into the base."""
+    added_rows: Literal["zero", "mean"] = "zero"
+    """What a delta's rows beyond its base's vocabulary are differences to: zero, or the mean of the base's rows."""
     template: Slug | None = None
     """Name of its prompt template in `bench.prompts`, None if it takes plain text."""
     remote_code: bool = False
@@ -305,8 +309,7 @@ class Cell(Value):
     @property
     def load_key(self) -> tuple[str | int | None, ...]:
         """Cells with equal load keys are answered by one loaded model in one process."""
-        limit = self.memory_limit_bytes
-        return (self.device, self.model, self.weights, self.source, self.backend, self.scheme, limit)
+        return (self.device, self.model, self.weights, self.source, self.backend, self.scheme, self.memory_limit_bytes)
 
     @property
     def memory_limit_bytes(self) -> int | None:

@@ -28,6 +28,12 @@ class Census:
     """Share of sampled blocks of 32 weights with at most 16 distinct values; None if not looked at."""
     embedding_bytes: int = 0
     """Bytes of embedding tables that are looked up a row at a time; one that is the head too is read whole."""
+    expert_bytes: int = 0
+    """Bytes of the experts of a mixture, all of them."""
+    expert_weights: int = 0
+    """Elements of their matrices, which `linear_weights` counts too."""
+    expert_share: float = 1.0
+    """Share of the experts that one token is sent through; 1 where there are none."""
     compute: str | None = None
     """Type that the linear layers' products run in (fp32, bf16, fp16, int8), None if not known."""
 
@@ -35,6 +41,16 @@ class Census:
     def total_bytes(self) -> int:
         """Bytes of all parameters and their metadata."""
         return sum(self.bytes_by_storage.values())
+
+    @property
+    def multiplied_weights(self) -> float:
+        """Linear weights that one token is multiplied with: of a mixture's experts, its own alone."""
+        return self.linear_weights - (1 - self.expert_share) * self.expert_weights
+
+    def read_bytes(self, batch: int) -> float:
+        """Bytes that one step of so many sequences reads, each sent through experts of its own, drawn evenly."""
+        resting = (1 - self.expert_share) ** batch
+        return self.total_bytes - self.embedding_bytes - resting * self.expert_bytes
 
     def contradiction(self, scheme: Scheme) -> str | None:
         """Why these bytes are not that scheme, with both figures; None if they are.

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from bench import architecture, predict
-from bench.cell import Claim, Model, Precision, Quantity
-from bench.engine import backend
+from bench import predict
+from bench.cell import Claim, Model, Precision, Quantity, Scheme
+from bench.engine import Backend, backend, backend_names
 from bench.figures import figures
 from bench.limits import CRUDE
 from bench.record import Ending, Record
@@ -92,8 +92,10 @@ def _judge(model: Model, claim: Claim, names: Mapping[str, Model], records: Mapp
     computed = _computed(names[measured_as(model, claim)], claim)
     if computed is None:
         return Judged(model=model, claim=claim, verdict=Verdict.UNTESTED, evidence="no record, and nothing predicts it")
-    would = "would hold" if within(claim, computed) else "would fail" + _if_binary(claim, computed)
-    evidence = f"predicted {human_bytes(computed)} of {bounds(claim)}: {would}"
+    size, scheme = computed
+    would = "would hold" if within(claim, size) else "would fail" + _if_binary(claim, size)
+    named = f" as {scheme}{_in_place(claim, scheme)}" if claim.scheme else ""
+    evidence = f"predicted {human_bytes(size)}{named} of {bounds(claim)}: {would}"
     return Judged(model=model, claim=claim, verdict=Verdict.COMPUTED, evidence=evidence)
 
 
@@ -214,10 +216,14 @@ def _long_enough(claim: Claim, record: Record) -> bool:
 
 def _as(record: Record, claim: Claim) -> str:
     cell = record.cell
-    asked = f" in place of {claim.scheme}" if claim.scheme and claim.scheme != cell.scheme else ""
     stood = f", {cell.model} standing in" if claim.stand_in else ""
     random = ", random weights" if record.provenance and record.provenance.random else ""
-    return f"; {cell.backend} {cell.scheme}{asked} on {cell.device}{stood}{random}"
+    return f"; {cell.backend} {cell.scheme}{_in_place(claim, cell.scheme)} on {cell.device}{stood}{random}"
+
+
+def _in_place(claim: Claim, scheme: str) -> str:
+    """A word where the evidence is from another scheme than the one that the claim names."""
+    return f" in place of {claim.scheme}" if claim.scheme and claim.scheme != scheme else ""
 
 
 def selections(judged: Sequence[Judged], base: Selection, capacity_bytes: int) -> tuple[list[Selection], list[str]]:
@@ -246,20 +252,26 @@ def selections(judged: Sequence[Judged], base: Selection, capacity_bytes: int) -
     return found, left
 
 
-def _computed(model: Model, claim: Claim) -> int | None:
-    """Predicted bytes, None where the claim is not about bytes or the architecture is unknown."""
+def _computed(model: Model, claim: Claim) -> tuple[int, str] | None:
+    """Predicted bytes and in which scheme, None where the claim is not about bytes or the architecture is unknown."""
     if claim.quantity not in BYTES or claim.precision is None:
         return None
-    scheme = backend(COMPUTED_WITH).default_scheme(Precision(claim.precision), COMPUTED_ON)
-    if scheme is None or model.architecture is None:
-        return None
-    if claim.quantity is Quantity.WEIGHTS:
-        try:
-            return predict.weights_bytes(model.architecture, scheme)
-        except architecture.UnknownArchitecture:
-            return None
-    work = Work(prefill_tokens=0, decode_tokens=0)
-    return predict.predict(model, scheme, COMPUTED_ON, context(claim.tokens or DEFAULT_TOKENS), work).peak_bytes
+    engine, scheme = _computing(claim, Precision(claim.precision))
+    settings, work = context(claim.tokens or DEFAULT_TOKENS), Work(prefill_tokens=0, decode_tokens=0)
+    predicted = predict.predict(model, scheme, COMPUTED_ON, settings, work, engine.footprint)
+    size = predicted.weights_bytes if claim.quantity is Quantity.WEIGHTS else predicted.peak_bytes
+    return (size, scheme.name) if size is not None else None
+
+
+def _computing(claim: Claim, precision: Precision) -> tuple[Backend, Scheme]:
+    """The backend and scheme that predict for a claim: the scheme it names, else the precision's default."""
+    for engine in map(backend, backend_names() if claim.scheme else ()):
+        named = engine.scheme(str(claim.scheme))
+        if named is not None:
+            return engine, named
+    default = backend(COMPUTED_WITH).default_scheme(precision, COMPUTED_ON)
+    assert default is not None, "a claim is about a precision that is compared"
+    return backend(COMPUTED_WITH), default
 
 
 def flat(judged: Judged) -> dict[str, Any]:
@@ -283,12 +295,18 @@ def people(judged: Sequence[Judged], *, name_claim: bool = True) -> Table:
     )
     for item in judged:
         claim = item.claim
-        precision = f" ({claim.precision})" if claim.precision and str(claim.precision) not in claim.text else ""
         mark = f" {table.note(f'{claim.contradiction}')}" if claim.contradiction else ""
         record = f" (record {item.record.id})" if item.record else ""
-        row = [item.model.name, f"{claim.text}{precision}{mark}", str(item.verdict), item.evidence + record]
+        row = [item.model.name, f"{claim.text}{terms(claim)}{mark}", str(item.verdict), item.evidence + record]
         table.rows.append([claim.id, *row] if name_claim else row)
     return table
+
+
+def terms(claim: Claim) -> str:
+    """The precision and the scheme a claim speaks of, in brackets after its text; empty where it says so itself."""
+    precision = str(claim.precision or "")
+    found = [*([precision] if precision not in claim.text else []), *([claim.scheme] if claim.scheme else [])]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def counts(judged: Sequence[Judged]) -> str:

@@ -54,7 +54,9 @@ Models = Annotated[list[str], typer.Option("--model", help="Name or glob; a Hub 
 Precisions = Annotated[list[str], typer.Option("--precision", help="fp32, fp16, int8, int4; comma or repeat.")]
 Schemes = Annotated[list[str], typer.Option("--scheme", help="Exact schemes instead of a precision's default.")]
 Backends = Annotated[list[str], typer.Option("--backend", help="Engine: transformers, llamacpp, fake …")]
-SuiteNames = Annotated[list[str], typer.Option("--suite", help="memory, throughput, divergence, quality.")]
+SuiteNames = Annotated[
+    list[str], typer.Option("--suite", help="memory, throughput, divergence, quality (default: these four), capacity.")
+]
 WeightsFrom = Annotated[
     str, typer.Option("--weights", help="hub, package, random or local=PATH[,NEXT]; default by entry.")
 ]
@@ -164,6 +166,7 @@ def plan(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Show what would run, with predicted bytes and seconds, and what is left out and why. Loads nothing."""
+    from bench.capacity import flat, words
     from bench.table import Table, to_csv, to_json
     from bench.units import human_bytes, human_seconds
 
@@ -179,7 +182,7 @@ def plan(
             "model": p.cell.model, "precision": str(p.cell.precision), "scheme": p.cell.scheme, "suite": p.cell.suite,
             "weights": str(p.cell.weights), "predicted_weights_bytes": p.predicted.weights_bytes,
             "predicted_peak_bytes": p.predicted.peak_bytes, "predicted_s": p.predicted.seconds, "why": p.why or None,
-            "left_out": None,
+            "left_out": None, **flat(p.predicted),
         }
         for p in made.cells
     ] + [{"model": left.model, "precision": left.what, "left_out": left.reason} for left in made.left_out]  # fmt: skip
@@ -197,6 +200,9 @@ def plan(
             )  # fmt: skip
     if table.rows:
         _print_table(table, format)
+    for planned in made.cells:
+        if planned.cell.suite == "capacity":
+            out.print(f"predicted to fit, {planned.cell}: {words(planned.predicted)}", markup=False)
     for left in made.left_out:
         out.print(f"left out: {left.model} {left.what}: {left.reason}", markup=False)
     if not made.cells:
@@ -253,6 +259,7 @@ def run(
     selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=True)
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
+    _require_schemes(made)
     count, budget_s = _threads(threads), _budget(budget)
     made, run_id, resumed = continued(made, selection, store, fresh=fresh)
     if resumed and not quiet:
@@ -270,15 +277,16 @@ def run(
     )  # fmt: skip
     shown = {(r.cell.model, r.cell.backend) for r in records}
     rows = [row for row in _rows(store) if row.device == described.device and (row.model, row.backend) in shown]
-    _print_rows(rows, "default", Format.TABLE)
-    _print_comparisons(rows, Format.TABLE)
+    asked = {r.cell.suite for r in records}
+    if asked != {"capacity"}:
+        _print_rows(rows, "default", Format.TABLE)
+        _print_comparisons(rows, Format.TABLE)
+    if "capacity" in asked:
+        _print_rows(rows, "capacity", Format.TABLE)
     out.print(f"records: {store.root}")
     if publish_after:
         publish(check=False, folder=folder, results=results)
-    failed = [r for r in records if not r.outcome.ending.settled]
-    for record in failed:
-        err.print(f"{record.cell}: {record.outcome.ending}: {record.outcome.reason}", markup=False, style="red")
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(1 if _print_failed(records) else 0)
 
 
 @app.command()
@@ -291,7 +299,10 @@ def show(
     device: Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.")] = "*",
     columns: Annotated[
         str,
-        typer.Option("--columns", help="default, memory, counters, speed, energy, quality, served, predicted, all."),
+        typer.Option(
+            "--columns",
+            help="default, memory, counters, speed, points, energy, quality, served, predicted, capacity, all.",
+        ),
     ] = "default",
     format: FormatOption = Format.TABLE,
     results: ResultsFolder = RESULTS,
@@ -415,9 +426,17 @@ def _run_claims(
     records = run_plan(
         made, whole, store, described, run_id, Limits(timeout_s=timeout, threads=threads), err, quiet=quiet
     )
-    failed = [record for record in records if not record.outcome.ending.settled]
-    for record in failed:
-        err.print(f"{record.cell}: {record.outcome.ending}: {record.outcome.reason}", markup=False, style="red")
+    return _print_failed(records)
+
+
+def _print_failed(records: Sequence[Any]) -> bool:
+    """A line for each cell, or failing load, that another try may settle; returns whether there is one."""
+    from bench.display import answers, named
+
+    failed = answers(record for record in records if not record.outcome.ending.settled)
+    for group in failed:
+        outcome = group[0].outcome
+        err.print(f"{named(group)}: {outcome.ending}: {outcome.reason}", markup=False, style="red")
     return bool(failed)
 
 
@@ -651,6 +670,16 @@ def _require_backends(names: Sequence[str]) -> None:
             raise UserError(f"backend {name} lacks {', '.join(engine.missing())}", engine.install)
 
 
+def _require_schemes(made: Any) -> None:
+    """Before anything is loaded: what a scheme needs beyond its backend is here."""
+    from bench.engine import backend
+
+    for name, scheme in dict.fromkeys((planned.cell.backend, planned.cell.scheme) for planned in made.cells):
+        engine = backend(name)
+        if engine.missing(scheme):
+            raise UserError(f"scheme {scheme} lacks {', '.join(engine.missing(scheme))}", engine.scheme_install)
+
+
 def _require_keys(made: Any, max_cost: float | None) -> None:
     """Before anything is asked of a server: its key is there, and a spending limit has prices to count with."""
     from bench import remote
@@ -696,11 +725,15 @@ def _filter(
 
 
 def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
+    from bench.listings import LISTINGS
     from bench.notes import footnotes
     from bench.table import COLUMNS, VIEWS, people
 
-    if columns != "all" and columns not in VIEWS:
-        raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, 'all'])}")
+    if columns != "all" and columns not in {*VIEWS, *LISTINGS}:
+        raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, *LISTINGS, 'all'])}")
+    if columns in LISTINGS:
+        _print_listing(rows, LISTINGS[columns], format)
+        return
     if not rows:
         out.print("no records match; `bench run` makes some")
         return
@@ -720,8 +753,8 @@ def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
 def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | None = None, margin: float = 0.01) -> None:
     """Print rows against their references; with `only`, those rows alone."""
     from bench import answers
+    from bench.compare import across_versions, flat_comparisons, footnotes, ratio_table, task_tables
     from bench.compare import compare as pair
-    from bench.compare import flat_comparisons, footnotes, ratio_table, task_tables
     from bench.table import to_csv, to_json
 
     found, alone = pair(rows, margin)
@@ -734,6 +767,7 @@ def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | Non
     if found:
         _print_title("against the model's own 16-bit row", format)
         _print_table(ratio_table(found), format)
+        _print_notes(across_versions(found), format)
         for title, table in task_tables(found):
             _print_title(title, format)
             _print_table(table, format)
@@ -767,6 +801,20 @@ def _print_worth(rows: list[Any], format: Format, margin: float) -> None:
         out.print(f"left out: {line}", markup=False)
     if not devices and not alone:
         out.print("no records match; `bench run` makes some")
+
+
+def _print_listing(rows: list[Any], listing: Any, format: Format) -> None:
+    from bench.listings import listed
+    from bench.notes import warned
+
+    shown = listed(rows, listing)
+    if not shown:
+        out.print(f"no records of {listing.suite} match; `bench run --suite {listing.suite}` makes some")
+    for device in sorted({row.device for row in shown}):
+        _print_title(device, format)
+        here = [row for row in shown if row.device == device]
+        _print_table(listing.table(here), format)
+        _print_notes([*listing.notes, *warned(here, [listing.suite], told=["not_measured"])], format)
 
 
 def _print_title(title: str, format: Format) -> None:
@@ -824,6 +872,8 @@ def _print_table(table: Any, format: Format) -> None:
         "kind",
         "measured or reason",
         "claim",
+        "question",
+        "bounded by",
         "stated",
         "evidence",
     }

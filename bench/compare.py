@@ -10,8 +10,9 @@ from typing import Any
 from bench.cell import REFERENCE, Precision
 from bench.engine import backend, backend_names
 from bench.figures import decode_rates, figures, prefill_rates
-from bench.pairing import PairedItems, pair, pair_task, tasks_of
+from bench.pairing import PairedItems, pair, pair_task, tasks_of, versions_apart
 from bench.pairs import Answers, Recovery, recovery, together
+from bench.record import NO_WIDER_WEIGHTS
 from bench.stats import MARGIN, Estimate, Paired, Verdict, paired, ratio_of_medians
 from bench.table import Row, Table, written
 from bench.units import signed
@@ -37,6 +38,8 @@ class Comparison:
     tasks: tuple[TaskComparison, ...]
     recovery: Recovery | None = None
     """What is left of the reference's score above chance over all tasks that could be paired, None without one."""
+    apart: tuple[str, ...] = ()
+    """Packages that the two were measured with in different versions: `torch 2.14.1 against 2.13.0`."""
 
 
 def compare(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Comparison], list[str]]:
@@ -55,16 +58,23 @@ def compare(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Compariso
         if row.precision == Precision.SERVED:
             continue
         reference = references.get((row.device, row.model, row.weights, row.backend, row.limit))
-        if reference is None:
-            alone.append(
-                f"{row.name} {row.precision} ({row.backend}, {row.device}): no {REFERENCE} row to compare with"
-            )
+        if reference is None or _published_so(row):
+            lacking = NO_WIDER_WEIGHTS if _published_so(row) else f"no {REFERENCE} row to compare with"
+            alone.append(f"{row.name} {row.precision} ({row.backend}, {row.device}): {lacking}")
         elif reference is not row:
             tasks, left = _tasks(row, reference, margin)
             found.append(
-                Comparison(row=row, reference=reference, ratios=_ratios(row, reference), tasks=tasks, recovery=left)
-            )
+                Comparison(
+                    row=row, reference=reference, ratios=_ratios(row, reference), tasks=tasks, recovery=left,
+                    apart=_apart(row, reference),
+                )
+            )  # fmt: skip
     return found, alone
+
+
+def _published_so(row: Row) -> bool:
+    """Whether the row's weights were published in its scheme alone."""
+    return any(r.provenance is not None and r.provenance.is_stored_in(row.scheme) for r in row.records.values())
 
 
 def _reference_scheme(row: Row) -> str | None:
@@ -72,6 +82,24 @@ def _reference_scheme(row: Row) -> str | None:
     kind = next(record.machine.kind for record in row.records.values())
     scheme = backend(row.backend).default_scheme(REFERENCE, kind) if row.backend in backend_names() else None
     return scheme.name if scheme else None
+
+
+def _apart(row: Row, reference: Row) -> tuple[str, ...]:
+    """Versions that differ between the two records of any suite that is compared."""
+    pairs = [pair(row, reference, suite) for suite in ("memory", "throughput")]
+    pairs += [(x.this, x.base) for t in tasks_of(row) if isinstance(x := pair_task(row, reference, t), PairedItems)]
+    found = {name: both for two in pairs if two for name, both in versions_apart(*two).items()}
+    return tuple(f"{name} {this} against {base}" for name, (this, base) in sorted(found.items()))
+
+
+def across_versions(comparisons: Sequence[Comparison]) -> list[str]:
+    """One line for each comparison whose two sides were not measured with the same packages."""
+    return [
+        f"{item.row.name} {item.row.scheme}: {', '.join(item.apart)}: measure {item.reference.scheme} in the same "
+        "environment for a difference that is the precision's alone"
+        for item in comparisons
+        if item.apart
+    ]
 
 
 def _ratios(row: Row, reference: Row) -> dict[str, Estimate]:
@@ -222,6 +250,7 @@ def flat_comparisons(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
         head = {
             "model": row.model, "backend": row.backend, "scheme": row.scheme, "precision": row.precision,
             "device": row.device, "weights": str(row.weights), "reference": item.reference.scheme,
+            "versions_apart": "; ".join(item.apart) or None,
         }  # fmt: skip
         ratios = {f"{name}_ratio": item.ratios[name].value if name in item.ratios else None for name in RATIOS}
         ratios |= {

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Task as Bar
 from rich.text import Text
@@ -19,6 +20,36 @@ from bench.units import human_seconds
 
 REFRESH_PER_S = 1
 """Redrawing takes about 3 ms; once a second keeps the waiting process under 1 % of a core."""
+
+
+def answers(records: Iterable[Record]) -> list[list[Record]]:
+    """Records in the groups that one line tells of: the cells that one load settled by failing, else each alone."""
+    groups: list[list[Record]] = []
+    for record in records:
+        if groups and _same_failure(groups[-1][-1], record):
+            groups[-1].append(record)
+        else:
+            groups.append([record])
+    return groups
+
+
+def _same_failure(this: Record, other: Record) -> bool:
+    """Whether one failing load settled both: nothing was ever loaded, and they began and ended as one."""
+    ends = [(r.cell.load_key, r.run, r.started, r.outcome) for r in (this, other)]
+    return ends[0] == ends[1] and _while_loading(this) and _while_loading(other)
+
+
+def _while_loading(record: Record) -> bool:
+    return record.provenance is None and record.outcome.ending is not Ending.OK
+
+
+def named(group: Sequence[Record]) -> str:
+    """What a group's line begins with: its cell, or how many cells of which suites."""
+    first = group[0].cell
+    if len(group) == 1:
+        return str(first)
+    head, suites = str(first).removesuffix(f" {first.suite}"), ", ".join(record.cell.suite for record in group)
+    return f"{head} {len(group)} cells ({suites})"
 
 
 class Expected(ProgressColumn):
@@ -44,6 +75,8 @@ class LiveDisplay:
         )  # fmt: skip
         self.all = self.progress.add_task("", total=self.total, expected=plan.seconds)
         self.now: TaskID | None = None
+        self.held: list[Record] = []
+        """What one failing load has settled so far: told in one line, when something else happens."""
         self._title()
 
     def __enter__(self) -> Self:
@@ -53,12 +86,14 @@ class LiveDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._tell_held()
         self.progress.stop()
 
     def _title(self) -> None:
         self.progress.update(self.all, description=f"cells {self.done}/{self.total}", completed=self.done)
 
     def _begin(self, label: str, expected: float) -> None:
+        self._tell_held()
         if self.now is not None:
             self.progress.remove_task(self.now)
         self.label = label
@@ -83,17 +118,27 @@ class LiveDisplay:
     def undecided(self, cells: Sequence[Planned]) -> None:
         """Said even to those who want no progress: a budget must not look like an answer."""
         named = ", ".join(str(planned.cell) for planned in cells)
+        self._tell_held()
         self.console.print(
             f"budget spent, {len(cells)} cells stay undecided: {named}; the same command goes on from here",
             highlight=False, markup=False,
         )  # fmt: skip
 
     def record(self, record: Record) -> None:
-        """One line for what is now on disk."""
+        """One line for what is now on disk; one for all that a failing load settles."""
         self.done += 1
         self._title()
-        if not self.quiet:
-            ending = record.outcome.ending
-            mark = "[green]ok[/]" if ending is Ending.OK else f"[red]{ending}[/]: {record.outcome.reason}"
-            took = f"[dim]{human_seconds(record.seconds)}[/]"
-            self.console.print(f"{record.cell}: {mark} {took}", highlight=False)
+        if self.held and not _same_failure(self.held[-1], record):
+            self._tell_held()
+        self.held.append(record)
+        if not _while_loading(record):
+            self._tell_held()
+
+    def _tell_held(self) -> None:
+        group, self.held = self.held, []
+        if not group or self.quiet:
+            return
+        outcome, took = group[0].outcome, f"[dim]{human_seconds(group[0].seconds)}[/]"
+        ok = outcome.ending is Ending.OK
+        mark = "[green]ok[/]" if ok else f"[red]{outcome.ending}[/]: {escape(outcome.reason)}"
+        self.console.print(f"{escape(named(group))}: {mark} {took}", highlight=False)

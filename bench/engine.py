@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-import importlib.metadata
 import pkgutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bench.cell import Model, Precision, Scheme, Weights
 from bench.census import Census
+from bench.distributions import is_installed
 from bench.errors import UserError
 from bench.instruments import Instruments
 from bench.record import Caveat, Machine, Measurement, Provenance, Roof
@@ -281,6 +282,10 @@ class Backend:
     """The scheme as a given machine stores it, where its kernels repack weights."""
     versions: tuple[str, ...] = ()
     """Further distributions whose versions belong in a record."""
+    scheme_requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By scheme, the distributions it needs beyond `requires`."""
+    scheme_install: str = ""
+    """Where those schemes run, for people: a remedy."""
     anchor: bool = False
     """Whether its fp32 row is the one that rows of every engine are compared with (`bench.anchor`)."""
     builds_random: bool = False
@@ -292,9 +297,10 @@ class Backend:
     remote: bool = False
     """Whether it asks a server by an entry's `remote` instead of loading anything."""
 
-    def missing(self) -> list[str]:
-        """Required distributions that are not installed."""
-        return [name for name in self.requires if not _installed(name)]
+    def missing(self, scheme: str | None = None) -> list[str]:
+        """Required distributions that are not installed; those of a scheme alone if one is named."""
+        needed = self.requires if scheme is None else self.scheme_requires.get(scheme, ())
+        return [name for name in needed if not is_installed(name)]
 
     def scheme(self, name: str) -> Scheme | None:
         """The scheme of that name, None if this backend has none."""
@@ -306,18 +312,11 @@ class Backend:
         return self.scheme(name) if name else None
 
 
-def _installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def backend_names() -> list[str]:
+@functools.cache  # a plan of the whole catalogue asks hundreds of times, and each looks at the folder
+def backend_names() -> tuple[str, ...]:
     """Names of the modules in `bench/backends/`, private ones left out."""
     package = importlib.import_module("bench.backends")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")))
 
 
 def backend(name: str) -> Backend:

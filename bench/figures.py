@@ -29,6 +29,7 @@ def figures(record: Record) -> dict[str, Estimate]:
         **_points(record),
         **_divergence(found),
         **_quality(record),
+        **_capacity(record),
     }
 
 
@@ -150,6 +151,22 @@ def _points(record: Record) -> dict[str, Estimate]:
     return {f"{name}:{at}": value for at, found in points.items() for name, value in _speed(found).items()}
 
 
+def point_figures(record: Record) -> dict[tuple[int, int], dict[str, Estimate]]:
+    """Figures by batch and prompt, the main point first; decode of each sequence and the 95 % quantile of gaps too."""
+    points: dict[tuple[int, int], dict[str, Measurement]] = {}
+    for m in record.measurements:
+        if m.name in {"prefill_s", "ttft_s", "itl_s"}:
+            points.setdefault((int(_number(m, "batch")), int(_number(m, "prompt_tokens"))), {})[m.name] = m
+    return {at: _speed(found) | _each(found, at[0]) for at, found in points.items()}
+
+
+def _each(found: dict[str, Measurement], batch: int) -> dict[str, Estimate]:
+    if "itl_s" not in found:
+        return {}
+    decode = median_estimate(decode_rates(found["itl_s"]))
+    return {"decode_each": decode.scaled(1 / batch), "itl_p95_s": Estimate(quantile(found["itl_s"].values, 0.95))}
+
+
 def _shares(found: dict[str, Measurement], roof: Roof | None) -> dict[str, Estimate]:
     """Decode as a share of the copy bandwidth, prefill as a share of the matrix rate of the type it computes in."""
     shares: dict[str, Estimate] = {}
@@ -264,6 +281,21 @@ def _exp(nats: float) -> float:
         return math.exp(nats)
     except OverflowError:
         return math.inf
+
+
+def answers(record: Record) -> dict[str, Measurement]:
+    """What the capacity suite found, by the names of its figures: `max_context_tokens`, `max_batch:512`."""
+    names = ("max_context_tokens", "max_batch")
+    found = [m for m in record.measurements if m.name in names]
+    return {":".join([m.name, *(str(m.labels[k]) for k in ("prompt_tokens",) if k in m.labels)]): m for m in found}
+
+
+def _capacity(record: Record) -> dict[str, Estimate]:
+    found = answers(record)
+    figures = {name: Estimate(m.values[0]) for name, m in found.items()}
+    if found:
+        figures["budget_bytes"] = Estimate(_number(next(iter(found.values())), "budget_bytes"))
+    return figures
 
 
 def accuracies(record: Record) -> dict[str, Measurement]:

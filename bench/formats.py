@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-TEXT = ("model", "precision", "scheme", "engine", "device", "task", "verdict")
+TEXT = ("model", "precision", "scheme", "engine", "device", "task", "verdict", "question", "bounded by")
 """Titles of columns that hold words, not numbers."""
 
 

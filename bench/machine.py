@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 import bench
+from bench.distributions import is_installed
 from bench.instruments import neighbours
 from bench.instruments.memory import container_limit_bytes
 from bench.places import ROOT
@@ -188,7 +189,7 @@ def _surroundings(kind: str, since: neighbours.Snapshot | None) -> dict[str, Any
 def versions(suite: str, packages: Iterable[str], *, served: bool = False) -> Versions:
     """Versions of this project, of the suite's method and of the packages that can change a figure."""
     return Versions(
-        bench=importlib.metadata.version("bench") if _installed("bench") else bench.__name__,
+        bench=importlib.metadata.version("bench") if is_installed("bench") else bench.__name__,
         git=revision(),
         suite_sha256=suite_sha256(suite, served=served),
         packages=installed([*packages, *PACKAGES]),
@@ -197,15 +198,7 @@ def versions(suite: str, packages: Iterable[str], *, served: bool = False) -> Ve
 
 def installed(packages: Iterable[str]) -> dict[str, str]:
     """Versions of those packages that are installed."""
-    return {name: importlib.metadata.version(name) for name in sorted(set(packages)) if _installed(name)}
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+    return {name: importlib.metadata.version(name) for name in sorted(set(packages)) if is_installed(name)}
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import suites
 from bench.cell import REFERENCE
@@ -21,16 +21,22 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         "KL to fp32: KL(fp32 || this), the fp32 row being the same for all engines: `bench compare --across backend`.",
         "accuracy: mean over the tasks; the same items at every precision. Compare rows with `bench compare`.",
     ]
-    lines += _floors(rows)
+    return lines + _floors(rows) + warned(rows)
+
+
+def warned(rows: Sequence[Row], names: Sequence[str] = suites.ORDER, told: Collection[str] = ()) -> list[str]:
+    """The warnings of these suites' records, equal ones once; kinds in `told` are said elsewhere."""
     seen: dict[str, list[str]] = {}
     for row in rows:
-        for suite in suites.ORDER:
+        for suite in names:
             for caveat in row.records[suite].warnings if suite in row.records else ():
+                if caveat.kind in told:
+                    continue
                 where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", [])
                 label = f"{row.name} {row.precision}"
                 if label not in where:
                     where.append(label)
-    return lines + [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
+    return [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
 
 
 def _floors(rows: Sequence[Row]) -> list[str]:

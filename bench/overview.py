@@ -17,6 +17,7 @@ from bench.suite import suite
 from bench.table import Row, Table
 from bench.units import human_bytes
 
+UNPINNED = "not pinned: the default branch as it stands; records keep the commit that was loaded"
 PROFILE = "standard"
 """The memory suite's settings that needs are predicted for."""
 
@@ -78,7 +79,7 @@ def flat(model: Model, needed: Mapping[Precision, Need], done: str | None) -> di
     """One entry as a flat row, in base units."""
     row: dict[str, Any] = {
         "name": model.name, "organisation": model.organisation, "kind": str(model.kind),
-        "parameters": model.parameters, "base": model.base, "repo": model.repo,
+        "parameters": model.parameters, "base": model.base, "repo": model.repo, "revision": model.revision,
         "not_measurable": unmeasurable(model), "display": model.display, "family": model.family,
         "base_model": model.base_model, "template": model.template, "stored_bytes": model.stored_bytes,
         "licence": model.licence, "claims": len(model.claims), "measured": done,
@@ -112,7 +113,8 @@ def entry(model: Model, needed: Mapping[Precision, Need]) -> list[tuple[str, str
         ("organisation", model.organisation),
         ("kind", str(model.kind)),
         ("not measurable", unmeasurable(model)),
-        ("repository", " at ".join(filter(None, (model.repo, model.revision)))),
+        ("repository", model.repo),
+        ("revision", (model.revision or UNPINNED) if model.repo else None),
         ("package", " ".join(filter(None, (model.package, model.package_file)))),
         ("stored", human_bytes(model.stored_bytes) if model.stored_bytes else None),
         ("made from", model.base),

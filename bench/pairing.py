@@ -18,6 +18,8 @@ from bench.table import Row
 
 CHOICE = {"tasks", "items"}
 """Settings of the quality suite that say how much is asked, not how."""
+NEVER_COMPUTE = {"nvidia-ml-py", "psutil", "pydantic"}
+"""Packages whose versions are recorded and can change no figure."""
 
 
 def answered(row: Row, suite: str) -> list[Record]:
@@ -32,10 +34,21 @@ def same_weights(this: Record, base: Record) -> bool:
     return this.provenance.files == base.provenance.files
 
 
+def versions_apart(this: Record, base: Record) -> dict[str, tuple[str, str]]:
+    """Packages that both records name in different versions: by name, this one's and the other's."""
+    ours, theirs = this.versions.packages, base.versions.packages
+    shared = (ours.keys() & theirs.keys()) - NEVER_COMPUTE
+    return {name: (ours[name], theirs[name]) for name in sorted(shared) if ours[name] != theirs[name]}
+
+
 def pair(row: Row, reference: Row, suite: str) -> tuple[Record, Record] | None:
-    """The first two records of a suite that asked the same of the same weights, None if there are none."""
+    """The first two records of a suite that asked the same of the same weights, None if there are none.
+
+    A reference measured with the same versions comes before any other: an environment of its own (GPTQ's) brings
+    another torch, and what that changes is no cost of a precision.
+    """
     for this in answered(row, suite):
-        for base in answered(reference, suite):
+        for base in sorted(answered(reference, suite), key=lambda base: bool(versions_apart(this, base))):
             asked = this.cell.settings == base.cell.settings and this.cell.suite_version == base.cell.suite_version
             if asked and same_weights(this, base):
                 return this, base
@@ -60,7 +73,7 @@ def tasks_of(row: Row) -> list[str]:
 
 
 def pair_task(row: Row, reference: Row, task: str, *, weights: bool = True) -> PairedItems | str:
-    """The pairs of one task, of the newest suite version and then the most items; else why there are none.
+    """The pairs of one task: newest suite version, same package versions, then most items; else why there are none.
 
     `weights`: whether both must have loaded the same files, as precisions of one model must and two models cannot.
     """
@@ -72,7 +85,11 @@ def pair_task(row: Row, reference: Row, task: str, *, weights: bool = True) -> P
             reason = result
         else:
             found.append(result)
-    return max(reversed(found), key=lambda p: (p.this.cell.suite_version, len(p.these))) if found else reason
+    return max(reversed(found), key=_worth_pairing) if found else reason
+
+
+def _worth_pairing(items: PairedItems) -> tuple[int, bool, int]:
+    return items.this.cell.suite_version, not versions_apart(items.this, items.base), len(items.these)
 
 
 def _answering(row: Row, reference: Row, task: str) -> Iterator[tuple[Record, Record]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import suites
 from bench import predict, remote
+from bench.capacity import with_capacity
 from bench.cell import COMPARED, REFERENCE, Cell, Model, Precision, Scheme, Weights
 from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
@@ -87,6 +88,7 @@ def make_plan(
     selection names something unknown.
     """
     asked, left_out = _ask(selection, models, machine)
+    asked = [_with_capacity(planned, machine, free_bytes) for planned in asked]
     existing = list(records)
     done = {r.cell.key for r in existing if _answers(r, machine.device)} if selection.missing else set()
     cells = [planned for planned in asked if planned.cell.key not in done]
@@ -182,7 +184,15 @@ def _planned(
         cell=cell,
         model=model,
         scheme=scheme,
-        predicted=predict.predict(model, stored, machine.kind, settings, found.work(settings), engine.footprint),
+        predicted=predict.predict(
+            model,
+            stored,
+            machine.kind,
+            settings,
+            found.work(settings),
+            engine.footprint,
+            trained=weights is not Weights.RANDOM,
+        ),
         path=selection.path,
         base=base,
         base_path=selection.base,
@@ -190,6 +200,16 @@ def _planned(
         files=selection.extras.files,
         reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
     )
+
+
+def _with_capacity(planned: Planned, machine: Machine, free_bytes: int) -> Planned:
+    """A capacity cell with what is predicted to fit its limit, or else the memory that is free."""
+    cell, engine = planned.cell, backend(planned.cell.backend)
+    if cell.suite != "capacity":
+        return planned
+    stored, budget = engine.adapt(planned.scheme, machine), cell.memory_limit_bytes or free_bytes
+    found = with_capacity(planned.predicted, planned.model, stored, engine, machine.kind, cell.settings, budget)
+    return replace(planned, predicted=found)
 
 
 def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:

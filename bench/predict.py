@@ -7,17 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench import architecture
+from bench import architecture, workspace
 from bench.architecture import Role
 from bench.cell import Cell, Model, Scheme
 from bench.engine import Footprint
 from bench.record import Prediction
 from bench.suite import Work
-
-PREFILL_WORKSPACE_ROWS = 24
-"""Activations alive at once during prefill: float32 rows of hidden size for each token, fitted on the default model."""
-RUNTIME_BYTES = {"cpu": 60 << 20, "cuda": 0, "mps": 0}
-"""What the first forward pass leaves in a process beyond weights and cache: thread buffers, library state."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +70,6 @@ def cache_bytes(config: Mapping[str, Any], scheme: Scheme, tokens: int, batch: i
     return architecture.cache_elements(config, tokens, batch) * scheme.other_bytes
 
 
-def workspace_bytes(config: Mapping[str, Any], tokens: int) -> int:
-    """Bytes of temporary buffers while `tokens` positions are read at once."""
-    hidden = int(config.get("hidden_size") or config.get("n_embd") or config.get("d_model") or 0)
-    vocabulary = int(config.get("vocab_size") or 0)
-    return 4 * (tokens * hidden * PREFILL_WORKSPACE_ROWS + 2 * vocabulary)
-
-
 def predict(
     model: Model,
     scheme: Scheme,
@@ -89,10 +77,13 @@ def predict(
     settings: Mapping[str, Any],
     work: Work,
     footprint: Callable[[Mapping[str, Any], Scheme, int, int], Footprint] | None = None,
+    *,
+    trained: bool = True,
 ) -> Prediction:
     """What one cell will need, by the backend's own `footprint` where it has one.
 
-    Fields stay None where the architecture is unknown.
+    `trained` tells real weights from random ones (see `bench.workspace`). Fields stay None where the architecture is
+    unknown.
     """
     if scheme.bits is None:
         return predict_served(work)
@@ -100,8 +91,12 @@ def predict(
     if config is None:
         return Prediction()
     tokens = int(settings.get("prompt_tokens") or settings.get("window_tokens") or 512)
+    decode = 0 if settings.get("objective") == "masked" else int(settings.get("decode_tokens") or 0)
     try:
-        needs = (footprint or _footprint(device))(config, scheme, tokens, int(settings.get("decode_tokens") or 0))
+        if footprint:
+            needs = footprint(config, scheme, tokens, decode)
+        else:
+            needs = needed(config, scheme, device, tokens, decode, trained=trained)
     except architecture.UnknownArchitecture:
         return Prediction()
     return Prediction(
@@ -113,16 +108,26 @@ def predict(
     )
 
 
-def _footprint(device: str) -> Callable[[Mapping[str, Any], Scheme, int, int], Footprint]:
-    """What the scheme says, with this module's allowances for what computes."""
+def needed(
+    config: Mapping[str, Any],
+    scheme: Scheme,
+    device: str,
+    prompt: int,
+    decode: int,
+    batch: int = 1,
+    *,
+    trained: bool = True,
+) -> Footprint:
+    """What a transformers model needs for `batch` prompts and generations, its scheme as this device stores it.
 
-    def of(config: Mapping[str, Any], scheme: Scheme, prompt: int, decode: int) -> Footprint:
-        weights, kv = weights_bytes(config, scheme), cache_bytes(config, scheme, prompt + decode)
-        workspace = workspace_bytes(config, prompt)
-        peak = weights + kv + workspace + RUNTIME_BYTES[device]
-        return Footprint(weights_bytes=weights, kv_bytes=kv, workspace_bytes=workspace, peak_bytes=peak)
-
-    return of
+    A prompt longer than the model's positions allow is cut, as the suites cut it. Raises UnknownArchitecture.
+    """
+    positions = architecture.context_length(config)
+    prompt = prompt if positions is None else max(1, min(prompt, positions - decode))
+    weights, kv = weights_bytes(config, scheme), cache_bytes(config, scheme, prompt + decode, batch)
+    temporary = workspace.workspace_bytes(config, scheme, prompt, batch, device, decode=decode, trained=trained)
+    peak = weights + kv + temporary + workspace.runtime_bytes(config, scheme, device)
+    return Footprint(weights_bytes=weights, kv_bytes=kv, workspace_bytes=temporary, peak_bytes=peak)
 
 
 def predict_served(work: Work) -> Prediction:

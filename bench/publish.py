@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import architecture, predict
 from bench.catalog import unmeasurable
 from bench.cell import Kind, Model, Precision
-from bench.claims import COMPUTED_ON, COMPUTED_WITH, Judged, Verdict, counts, judge
+from bench.claims import COMPUTED_ON, COMPUTED_WITH, Judged, Verdict, counts, judge, terms
 from bench.compare import compare, ratio_table, task_table
 from bench.engine import backend
 from bench.errors import UserError
@@ -115,9 +115,8 @@ def _claim_table(judged: Sequence[Judged], last: str) -> str:
     lines = [f"| model | stated | verdict | {last} |", "| --- | --- | --- | --- |"]
     for item in judged:
         claim = item.claim
-        precision = f" ({claim.precision})" if claim.precision and str(claim.precision) not in claim.text else ""
         against = f"<br>**But:** {_plain(claim.contradiction)}" if claim.contradiction else ""
-        stated = f"{_plain(claim.text)}{precision} — {_plain(claim.source)}{against}"
+        stated = f"{_plain(claim.text)}{terms(claim)} — {_plain(claim.source)}{against}"
         record = f" (record {item.record.id})" if item.record else ""
         lines.append(f"| {item.model.name} | {stated} | {item.verdict} | {_plain(item.evidence)}{record} |")
     return "\n".join(lines) + "\n"

@@ -193,19 +193,27 @@ class Condition(Value):
     """Only in the condition before a run and in the one after it, which its `Run` holds."""
 
 
+NO_WIDER_WEIGHTS = "no 16-bit weights of this checkpoint to compare with"
+"""Why what its maker published in 8 or 4 bits alone has no distance and no verdict."""
+
+
 class Provenance(Value):
     """Which bytes were loaded."""
 
     source: str
     """Package and version, repository, folder name or `random`."""
     revision: str | None = None
-    """Commit found, None if the source has none."""
+    """Commit found, None if the source has none; of a merged model one for each name in `source`."""
     files: dict[str, str] = Field(default_factory=dict)
     """Weight file names and `size:sha256-prefix` of each (the whole file is hashed when made, else its head)."""
     random: bool = False
     """True if the values are random: then nothing here says anything about quality."""
     stored_as: str | None = None
-    """How the source stores its weights (`Q4_1`, `bfloat16` …), None if unknown."""
+    """How the source stores its weights (`Q4_1`, `bfloat16` …; a scheme if its maker quantized it), None if unknown."""
+
+    def is_stored_in(self, scheme: str) -> bool:
+        """Whether the weights were published in this very scheme: 16-bit ones of the same checkpoint do not exist."""
+        return self.stored_as == scheme
 
 
 class Versions(Value):
@@ -228,8 +236,12 @@ class Prediction(Value):
     workspace_bytes: int | None = None
     """Temporary buffers while the prompt is read."""
     peak_bytes: int | None = None
-    """All of these, and what the first pass leaves in a process of that device (`bench.predict.RUNTIME_BYTES`)."""
+    """All of these, and what loading and the first pass leave in the process (`bench.workspace.runtime_bytes`)."""
     seconds: float | None = None
+    context_tokens: int | None = None
+    """Capacity alone: positions of the longest context that fits its budget."""
+    batch: dict[str, int] | None = None
+    """Capacity alone: the largest batch that does, by prompt tokens."""
 
 
 class MemoryLimit(Value):

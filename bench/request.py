@@ -19,6 +19,8 @@ class Asked(Value):
     predicted: Prediction
     reference: Cell | None = None
     """The divergence cell this one is compared with (itself, if it is the reference); None for other suites."""
+    deaths: int = 0
+    """How often a worker of this call was killed for memory while it answered this cell."""
 
 
 class Request(Value):

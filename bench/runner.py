@@ -11,12 +11,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import suites
 from bench.assemble import Assembler, now
 from bench.call import Limits, Observer
 from bench.engine import backend
@@ -48,6 +50,8 @@ class Runner:
         self.observer, self.limits = observer, limits
         self.records: list[Record] = []
         self.spent_usd = 0.0
+        self.deaths: Counter[str] = Counter()
+        """By cell key, workers that were killed for memory while they answered it."""
         self.undecided: list[Planned] = []
         """Cells that the budget left unanswered."""
         self.deadline = None if limits.budget_s is None else time.monotonic() + limits.budget_s
@@ -78,7 +82,7 @@ class Runner:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def _launch(self, cells: Sequence[Planned]) -> set[str]:
-        """One worker over `cells`; returns the keys that have a record now, at least one unless the budget is spent."""
+        """One worker over `cells`; returns the keys that have a record now, at least one unless it is to go on."""
         limit, device = cells[0].cell.memory_limit_bytes, self.machine.kind
         with confined(limit, device) as confinement:
             return self._fly(Flight(list(cells), confinement=confinement))
@@ -116,6 +120,10 @@ class Runner:
                 tail = log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
                 culprits = [flight.current] if flight.current in unanswered else unanswered
                 outcome = death(code, flight, tail, kills)
+                if self._learns(flight, outcome):
+                    culprits = []
+                elif flight.current and outcome.ending.settled:
+                    forget(flight.current.cell.key)
                 self._write(
                     [c for c in culprits if c], outcome, flight.started, time.monotonic() - flight.began, confinement
                 )
@@ -123,6 +131,14 @@ class Runner:
                 outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
                 self._write(unanswered, outcome, flight.started, time.monotonic() - flight.began, confinement)
         return {record.cell.key for record in self.records[known:]}
+
+    def _learns(self, flight: Flight, outcome: Outcome) -> bool:
+        """Whether the cell that was killed for memory is to go on from there, as its suite can."""
+        if flight.current is None or outcome.ending is not Ending.DOES_NOT_FIT:
+            return False
+        key = flight.current.cell.key
+        self.deaths[key] += 1
+        return self.deaths[key] <= suites.DEATHS.get(flight.current.cell.suite, 0)
 
     def _request(self, flight: Flight, events: int) -> Request:
         first, limit = flight.cells[0], self.limits.max_cost_usd
@@ -147,7 +163,12 @@ class Runner:
             memory_limit=flight.confinement.stated() if flight.confinement else None,
             budget_s=self._left(),
             cells=tuple(
-                Asked(cell=planned.cell, predicted=planned.predicted, reference=planned.reference)
+                Asked(
+                    cell=planned.cell,
+                    predicted=planned.predicted,
+                    reference=planned.reference,
+                    deaths=self.deaths[planned.cell.key],
+                )
                 for planned in flight.cells
             ),
         )

@@ -120,7 +120,7 @@ def never(selection: Selection, model: Model, engine: Backend) -> str | None:
 
 def telling_suites(selection: Selection, engine: Backend) -> tuple[list[str], list[str]]:
     """The suites asked for, in their order: those that say something of these weights, and those that do not."""
-    names = [name for name in suites.ORDER if not selection.suites or name in selection.suites]
+    names = [name for name in suites.ORDER if name in (selection.suites or suites.DEFAULT)]
     if selection.weights is not Weights.RANDOM or not engine.needs_repository:
         return names, []  # the fake's weights are random and its every figure is known
     return [name for name in names if name not in QUALITY], [name for name in names if name in QUALITY]

@@ -20,7 +20,7 @@ from bench.engine import Engine, NotFinite, TextEngine
 from bench.errors import UserError
 from bench.instruments import Instruments, Reading
 from bench.journal import Journal
-from bench.record import Caveat, How, Measurement, Text, Unit
+from bench.record import Caveat, How, Measurement, Prediction, Text, Unit
 
 PROFILES = ("smoke", "standard", "full")
 """From a minute to an hour for a small model; each suite's file says what they mean there."""
@@ -87,6 +87,10 @@ class SuiteRun(Answering):
     engine: Engine
     instruments: Instruments
     loading: Loading
+    predicted: Prediction = field(default_factory=Prediction)
+    """What was expected of this cell before anything was loaded."""
+    deaths: int = 0
+    """How often this call's processes were killed for memory while they answered this very cell."""
     cache: Path
     """A folder of this machine for what can be computed again."""
     reference: Path | None = None

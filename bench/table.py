@@ -11,7 +11,7 @@ from typing import Any
 from bench import formats
 from bench.cell import COMPARED, REFERENCE, Precision, Weights
 from bench.columns import COLUMNS, ENERGY, GENERATED, PREDICTED, VIEWS, Column
-from bench.figures import figures, no_energy, reference_figures, wrote_anchor
+from bench.figures import answers, figures, no_energy, reference_figures, wrote_anchor
 from bench.formats import Table, markdown, to_json
 from bench.plan import ORDER
 from bench.record import Ending, Record
@@ -30,7 +30,7 @@ FIGURES = (
     "prefill_matrix_share", "prefill_j_per_token", "decode_j_per_token", "idle_w",
     "kld_mean", "kld_median", "kld_p99", "kld_p999", "kld_max", "same_top1", "kld_fp32_mean", "same_top1_fp32",
     "kld_floor", "true_token_mean", "true_token_rms", "ln_ppl_ratio", "ppl", "acc", "items", "input_tokens",
-    "output_tokens", "cost_usd", "cost_usd_per_item",
+    "output_tokens", "cost_usd", "cost_usd_per_item", "max_context_tokens", "budget_bytes",
 )  # fmt: skip
 """Columns of every flat row, null where a record has no such figure."""
 
@@ -57,6 +57,7 @@ def flat(record: Record, more: Mapping[str, Estimate] = MappingProxyType({})) ->
     for name in ("prefill_tokens_per_s", "decode_tokens_per_s", "kld_mean", "kld_fp32_mean", "acc"):
         row[f"{name}_low"], row[f"{name}_high"] = (found[name].low, found[name].high) if name in found else (None, None)
     row |= {name.replace(":", "_"): value.value for name, value in found.items() if ":" in name}
+    row |= {f"{name.replace(':', '_')}_bound": m.labels["bound"] for name, m in answers(record).items()}
     row["predicted_weights_bytes"] = record.predicted.weights_bytes
     row["predicted_peak_bytes"] = record.predicted.peak_bytes
     row["memory_limit_bytes"] = cell.memory_limit_bytes
@@ -160,16 +161,27 @@ def _reading_order(row: Row) -> tuple[str, str, int, str, str, int, str]:
 
 def people(rows: Sequence[Row], columns: Sequence[str], *, name_device: bool = False) -> Table:
     """The table people read: every figure with half its 95 % interval, every empty cell with its reason."""
-    titles = ["model", "precision", "scheme"] + (["device"] if name_device else [])
+    several = mixed(rows)
+    titles = ["model", "precision", "scheme"] + ["engine"] * several + ["device"] * name_device
     table = Table(titles + [PREDICTED[c][1] if c in PREDICTED else COLUMNS[c].title for c in columns])
     for row in rows:
         found = row.figures()
-        cells = [row.label, row.precision, row.scheme] + ([row.device] if name_device else [])
+        cells = identity(row, several=several) + [row.device] * name_device
         cells += [
             _predicted(row, found, c) if c in PREDICTED else _cell(table, row, found, COLUMNS[c]) for c in columns
         ]
         table.rows.append(cells)
     return table
+
+
+def mixed(rows: Sequence[Row]) -> bool:
+    """Whether a table of these rows must name the engine of each."""
+    return len({row.backend for row in rows}) > 1
+
+
+def identity(row: Row, *, several: bool) -> list[str]:
+    """The first cells of a row: model, precision, scheme, and the engine where there are several."""
+    return [row.label, row.precision, row.scheme] + [row.backend] * several
 
 
 def _cell(table: Table, row: Row, found: dict[str, Estimate], column: Column) -> str:
@@ -223,6 +235,6 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 __all__ = [
-    "COLUMNS", "ORDER", "VIEWS", "Row", "Table", "flat", "markdown", "newest", "people", "to_csv",
+    "COLUMNS", "ORDER", "VIEWS", "Row", "Table", "flat", "identity", "markdown", "mixed", "newest", "people", "to_csv",
     "to_json", "written",
 ]  # fmt: skip

@@ -186,6 +186,8 @@ class Worker:
             engine=engine,
             instruments=tools,
             loading=loading,
+            predicted=asked.predicted,
+            deaths=asked.deaths,
             cache=self.request.cache,
             reference=self._reference_path(reference, engine) if reference else None,
             is_reference=reference is not None and reference.key == asked.cell.unlimited.key,

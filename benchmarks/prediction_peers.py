@@ -3,10 +3,11 @@
 
 `accelerate estimate-memory` asks the Hub for a configuration; its arithmetic is applied here to the same architecture
 offline as in its `create_empty_model` and `gather_data`: the bytes of the empty `AutoModel` in fp32 by its own
-`calculate_maximum_sizes`, divided by 2, 4 or 8. `hf-mem` reads
-the headers of files on the Hub and has no offline mode: it is named and left out (it cannot predict what quantizing
-while loading gives, for it reads what is stored). Neither predicts the peak; the errors are of the quantity each
-states: weights for accelerate, weights and peak for ours. Only figures of records are printed, nothing is loaded.
+`calculate_maximum_sizes`, divided by 2, 4 or 8. `hf-mem` is named and left out: its 0.5.6 (cli.py, run.py) demands
+`--model-id`, writes https://huggingface.co into every address it asks and takes no folder, so it cannot run without
+the Hub; it adds up what files' headers say is stored (and, with `--experimental`, the cache), not what quantizing
+while loading gives. Neither predicts the peak; the errors are of the quantity each states: weights for accelerate,
+weights and peak for ours. Only figures of records are printed, nothing is loaded.
 
     python benchmarks/prediction_peers.py [RESULTS] > results/validation/prediction.md
 """
@@ -77,7 +78,7 @@ def main() -> None:
             f"| {device} | {model} | {engine} {scheme} | {human_bytes(weights)} | {shares[0]} | {shares[1]} "
             f"| {human_bytes(peak)} | {shares[2]} |"
         )
-    print("\nhf-mem: not run, it reads files on the Hub and has no offline mode; it cannot predict quantizing in load.")
+    print("\nhf-mem 0.5.6: not run, every address it asks is on the Hub; it cannot predict quantizing in load.")
     if peaks:
         print(
             f"Our peak: median error {median(peaks):.1%}, largest {max(peaks):.1%}; {within} of {len(peaks)} within "

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This harness beside its peers: the same model, machine and run, taking turns; prints ratios as Markdown.
+"""This harness beside its peers: the same model, machine and run, taking turns; prints a Markdown report of ratios.
 
 Quantities, each asked of the default model in fp32 (256 prompt tokens, 32 generated) except llama.cpp's:
 
-- a bare loop: the model called by hand, two timestamps; decode and prefill. Target: medians within 3 %.
-- `generate()`: the same by transformers' own loop, timed by hand: one token for prefill, all for decode by difference.
+- a bare loop: the model called by hand, three timestamps; decode and prefill. Target: medians within 3 %.
+- `generate()`: transformers' own loop, timed by hand: one token for prefill, all for decode by difference.
 - `optimum-benchmark` 0.6.0, in an environment of its own (transformers below 5): its inline launcher, target within
   5 % or the difference named; and its default process launcher, whose waiting parent spins.
-- llama-cpp-python: prompt 512 and 128 tokens evaluated by hand as llama-bench does, beside our llamacpp backend.
+- llama-cpp-python: prompt 512 and 128 tokens evaluated by hand as llama-bench does, beside our llamacpp backend. That
+  leaves flash attention to the library, which switches it on (llama-bench's default too); the class Llama does not, and
+  on a CPU that decides both rates, so both are timed.
 - peak memory: our high-water mark against the kernel's own for the same process (`wait4`). Target: within 2 %.
 
 Every contender is a process of its own, started anew each round; rounds go through all contenders in an order that is
-reversed every other round. A contender that cannot run here is named with its reason.
+reversed every other round. A round's median is one sample; a ratio's interval is that of the ratio of medians over the
+rounds. A contender that cannot run here is named with its reason.
 
-    python benchmarks/validate.py [--rounds 3] [--peer-python PATH]
+    python benchmarks/validate.py [--rounds 5] [--peer-python PATH] [--gguf FILE] [--out REPORT.md]
 """
+
+from __future__ import annotations
 
 import argparse
 import json
@@ -22,224 +27,199 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from bench.catalog import DEFAULT_MODEL, read_catalog, select
-from bench.places import ROOT
-
-PROMPT, TOKENS = 256, 32
-"""As in the contenders' code."""
-
-COMMON = """
-import gc, json, sys, time
-from statistics import median
 from bench.catalog import DEFAULT_MODEL, read_catalog, select
 from bench.cell import Weights
 from bench.engine import LoadRequest, backend
-from suites import probe
-PROMPT, TOKENS = 256, 32
-def load(name, scheme):
-    engines = backend(name)
-    model = select(read_catalog(), [DEFAULT_MODEL])[0]
-    asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=engines.scheme(scheme), device="cpu")
+from bench.machine import describe
+from bench.places import ROOT
+from bench.stats import ratio_of_medians
+
+HERE = Path(__file__).resolve().parent
+Answer = dict[str, Any]
+"""What one process printed, with `wait4`: the kernel's peak of it in bytes; or `reason`, why there is nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """Who is timed, and in what way it counts."""
+
+    name: str
+    command: tuple[str, ...]
+    against: str
+    """Whose rates are divided by its own."""
+    target: float | None = None
+    """How far from 1 the ratios may be."""
+    ours: bool = True
+    """Whether it needs this project on its path."""
+
+
+def contenders(work: tuple[int, int, int], peer: str | None, gguf: str | None, scheme: str) -> list[Contender]:
+    """Everyone that can be asked with what is here. `work`: prompt tokens, generated tokens, repeats."""
+
+    def own(name: str, *more: str, sizes: tuple[int, int, int] = work) -> tuple[str, ...]:
+        options = [f"--{key}={value}" for key, value in zip(("prompt", "tokens", "repeats"), sizes, strict=True)]
+        return (sys.executable, str(HERE / "contenders.py"), name, *options, *more)
+
+    found = [
+        Contender(name="ours", command=own("ours"), against="ours"),
+        Contender(name="bare loop", command=own("bare"), against="ours", target=0.03),
+        Contender(name="generate()", command=own("generate"), against="ours"),
+    ]
+    folder = default_folder()
+    if peer:
+        script, sizes = str(HERE / "contender_optimum.py"), tuple(map(str, work))
+        for launcher, target in (("inline", 0.05), ("process", None)):
+            command = (peer, script, launcher, str(folder), *sizes)
+            name = f"optimum-benchmark, {launcher} launcher"
+            found.append(Contender(name=name, command=command, against="ours", target=target, ours=False))
+    if gguf:
+        sizes = (512, 128, work[2])
+        chosen = (f"--scheme={scheme}", f"--gguf={gguf}")
+        flash = ("--flash-attention",)
+        for name, who, more, target in (
+            ("ours, llama.cpp", "llama-ours", (), None),
+            ("llama-cpp-python, flash attention as ours", "llama-peer", flash, 0.05),
+            ("llama-cpp-python, without flash attention", "llama-peer", (), None),
+        ):
+            command = own(who, *chosen, *more, sizes=sizes)
+            found.append(Contender(name=name, command=command, against="ours, llama.cpp", target=target))
+    return found
+
+
+def default_folder() -> Path:
+    """The default model as a folder in Hub layout, converted first: wait4 would count a contender's converter too."""
+    from bench.backends._weights import locate
+
+    engines, model = backend("transformers"), select(read_catalog(), [DEFAULT_MODEL])[0]
+    asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=engines.schemes[0], device="cpu")
     engines.prepare(asked)
-    return engines, engines.load(asked)
-def answer(prefill, decode, **more):
-    print(json.dumps({"prefill": median(prefill), "decode": median(decode), **more}))
-"""
-
-OURS = (
-    COMMON
-    + """
-from bench.instruments.clock import HostClock
-from suites.throughput import one_repeat
-counter = backend("transformers").instruments("cpu").memory  # before loading, as the kernel's own mark
-engines, engine = load("transformers", "fp32")
-prompt = probe.prompt(engine.encode, PROMPT)
-one_repeat(engine, HostClock(), [prompt], TOKENS)
-runs = [one_repeat(engine, HostClock(), [prompt], TOKENS) for _ in range(3)]
-answer([PROMPT / r.prefill_s for r in runs], [(TOKENS - 1) / sum(r.gaps_s) for r in runs],
-       peak=counter.peak().total_bytes, counter=counter.name)
-"""
-)
-
-BARE = (
-    COMMON
-    + """
-import torch
-_, engine = load("transformers", "fp32")
-prompt = torch.tensor([probe.prompt(engine.encode, PROMPT)])
-ends = torch.tensor(sorted(engine.end_tokens))
-def once():
-    with torch.inference_mode():
-        start = time.perf_counter()
-        out = engine.model(prompt, use_cache=True, logits_to_keep=1)
-        token = out.logits[:, -1].index_fill(-1, ends, float("-inf")).argmax(-1, keepdim=True)
-        token.item()
-        read = time.perf_counter()
-        for _ in range(TOKENS - 1):
-            out = engine.model(token, past_key_values=out.past_key_values, use_cache=True, logits_to_keep=1)
-            token = out.logits[:, -1].index_fill(-1, ends, float("-inf")).argmax(-1, keepdim=True)
-            token.item()
-        return PROMPT / (read - start), (TOKENS - 1) / (time.perf_counter() - read)
-once()
-runs = [once() for _ in range(3)]
-answer([r[0] for r in runs], [r[1] for r in runs])
-"""
-)
-
-GENERATE = (
-    COMMON
-    + """
-import torch
-_, engine = load("transformers", "fp32")
-prompt = torch.tensor([probe.prompt(engine.encode, PROMPT)])
-def seconds(tokens):
-    start = time.perf_counter()
-    engine.model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=tokens,
-                          min_new_tokens=tokens, pad_token_id=0)
-    return time.perf_counter() - start
-seconds(2)
-runs = [(seconds(1), seconds(TOKENS)) for _ in range(3)]
-answer([PROMPT / one for one, _ in runs], [(TOKENS - 1) / (whole - one) for one, whole in runs])
-"""
-)
-
-OPTIMUM = """
-import json, sys
-from optimum_benchmark import Benchmark, BenchmarkConfig, InferenceConfig, InlineConfig, ProcessConfig, PyTorchConfig
-if __name__ == "__main__":
-    launcher, folder = sys.argv[1:]
-    config = BenchmarkConfig(
-        name="peer", launcher=InlineConfig() if launcher == "inline" else ProcessConfig(),
-        scenario=InferenceConfig(
-            latency=True, memory=False, warmup_runs=1, iterations=3, duration=0,
-            input_shapes={"batch_size": 1, "sequence_length": %d},
-            generate_kwargs={"max_new_tokens": %d, "min_new_tokens": %d}),
-        backend=PyTorchConfig(model=folder, device="cpu", torch_dtype="float32", task="text-generation"))
-    found = Benchmark.launch(config)
-    print(json.dumps({"prefill": %d / found.prefill.latency.p50,
-                      "decode": (%d - 1) / found.decode.latency.p50}))
-""" % (PROMPT, TOKENS, TOKENS, PROMPT, TOKENS)  # noqa: UP031 - the code is full of braces
-
-LLAMA = (
-    COMMON
-    + """
-PROMPT, TOKENS = 512, 128  # llama-bench's pp512 and tg128
-ours = sys.argv[1] == "ours"
-from bench.instruments.clock import HostClock
-_, engine = load("llamacpp", sys.argv[2])
-prompt = probe.prompt(engine.encode, PROMPT)
-if ours:
-    from suites.throughput import one_repeat
-    one_repeat(engine, HostClock(), [prompt], 8)
-    runs = [one_repeat(engine, HostClock(), [prompt], TOKENS) for _ in range(3)]
-    answer([PROMPT / r.prefill_s for r in runs], [(TOKENS - 1) / sum(r.gaps_s) for r in runs])
-else:
-    import llama_cpp
-    path = sys.argv[3]
-    llama = llama_cpp.Llama(path, n_ctx=PROMPT + TOKENS + 8, n_batch=2048, verbose=False, n_threads=engine.threads)
-    def once(tokens):
-        llama.reset()
-        start = time.perf_counter()
-        llama.eval(prompt)
-        read = time.perf_counter()
-        for _ in range(tokens - 1):
-            llama.eval([prompt[0]])
-        return PROMPT / (read - start), (tokens - 1) / (time.perf_counter() - read)
-    once(8)
-    runs = [once(TOKENS) for _ in range(3)]
-    answer([r[0] for r in runs], [r[1] for r in runs])
-"""
-)
+    folder = locate(asked).folder
+    assert folder is not None
+    return folder
 
 
-def call(python: str, code: str, *arguments: str, own: bool = True) -> dict[str, float | str]:
-    """One contender's answer with the kernel's peak for its process, or its reason."""
+def ask(contender: Contender) -> Answer:
+    """One process, its answer and the kernel's own peak of it."""
     with tempfile.TemporaryDirectory(prefix="bench-validate-") as folder:
-        script, out, log = (Path(folder) / name for name in ("contender.py", "out", "log"))
-        script.write_text(code)
+        out, log = Path(folder) / "out", Path(folder) / "log"
         env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        env = {**env, "PYTHONPATH": str(ROOT)} if own else {k: v for k, v in env.items() if k != "PYTHONPATH"}
+        env = {**env, "PYTHONPATH": str(ROOT)} if contender.ours else {k: env[k] for k in env if k != "PYTHONPATH"}
         with out.open("wb") as output, log.open("wb") as errors:
-            process = subprocess.Popen(
-                [python, str(script), *arguments], stdout=output, stderr=errors, cwd=folder, env=env
-            )
+            process = subprocess.Popen(contender.command, stdout=output, stderr=errors, cwd=folder, env=env)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             last = next((x for x in reversed(log.read_text(errors="replace").splitlines()) if x.strip()), "no output")
             return {"reason": f"exit {process.returncode}: {last[:160]}"}
-        found: dict[str, float | str] = json.loads(out.read_text().strip().splitlines()[-1])
+        found: Answer = json.loads(out.read_text().strip().splitlines()[-1])
         return {**found, "wait4": usage.ru_maxrss * 1024}
 
 
-def contenders(peer: str | None, folder: Path) -> dict[str, tuple[str, str, tuple[str, ...], bool]]:
-    """By name: interpreter, code, arguments, and whether it is one of this environment."""
-    found = {
-        "ours": (sys.executable, OURS, (), True),
-        "bare loop": (sys.executable, BARE, (), True),
-        "generate()": (sys.executable, GENERATE, (), True),
-    }
-    if peer:
-        found["optimum-benchmark inline"] = (peer, OPTIMUM, ("inline", str(folder)), False)
-        found["optimum-benchmark process"] = (peer, OPTIMUM, ("process", str(folder)), False)
-    return found
+def take_turns(everyone: Sequence[Contender], rounds: int) -> dict[str, list[Answer]]:
+    """Each one's answers, round by round, the order reversed every other round."""
+    answers: dict[str, list[Answer]] = {contender.name: [] for contender in everyone}
+    for number in range(rounds):
+        for contender in everyone if number % 2 == 0 else everyone[::-1]:
+            answers[contender.name].append(ask(contender))
+    return answers
+
+
+def rates(answers: Sequence[Answer], figure: str) -> list[float]:
+    """The median of each round that has an answer."""
+    return [median(found[figure]) for found in answers if figure in found]
+
+
+def row(contender: Contender, answers: Mapping[str, Sequence[Answer]]) -> str:
+    """A contender's line: its rates, and ours divided by them."""
+    found, base = answers[contender.name], answers[contender.against]
+    if not rates(found, "decode") or not rates(base, "decode"):
+        reason = next((str(answer["reason"]) for answer in (*found, *base) if "reason" in answer), "no answer")
+        return f"| {contender.name} | not run: {reason} | | | | |"
+    cells = [contender.name, *(f"{median(rates(found, figure)):.1f}" for figure in ("prefill", "decode"))]
+    if contender.name == contender.against:
+        return f"| {' | '.join(cells)} | | | |"
+    missed = []
+    for figure in ("prefill", "decode"):
+        ratio = ratio_of_medians(rates(base, figure), rates(found, figure))
+        interval = f" ({ratio.low:.3f} to {ratio.high:.3f})" if ratio.low is not None else ""
+        cells.append(f"{ratio.value:.3f}{interval}")
+        if contender.target and abs(ratio.value - 1) > contender.target:
+            missed.append(figure)
+    verdict = (
+        ""
+        if contender.target is None
+        else f"within {contender.target:.0%}: " + (f"no, {' and '.join(missed)}" if missed else "yes")
+    )
+    return f"| {' | '.join([*cells, verdict])} |"
+
+
+def peak_line(answers: Sequence[Answer]) -> str:
+    """Our mark of a process beside the kernel's own."""
+    peaks = [(found["peak"], found["wait4"]) for found in answers if "peak" in found]
+    if not peaks:
+        return "Peak memory: not measured."
+    ours, kernel = median(peak for peak, _ in peaks), median(mark for _, mark in peaks)
+    apart = max(abs(peak / mark - 1) for peak, mark in peaks)
+    counter = next(found["counter"] for found in answers if "counter" in found)
+    within = "yes" if apart <= 0.02 else "no"
+    return (
+        f"Peak memory of our process: {counter} {ours:.0f} bytes, the kernel's ru_maxrss (wait4) {kernel:.0f} bytes; "
+        f"ratio {ours / kernel:.4f}, furthest from 1 in any round {apart:.4f}; within 2 %: {within}."
+    )
+
+
+def texts_line(answers: Mapping[str, Sequence[Answer]]) -> str:
+    """Whether everyone who chose tokens chose the same ones: only then was the same work timed."""
+    chosen = {name: {tuple(a["chosen"]) for a in found if a.get("chosen")} for name, found in answers.items()}
+    chosen = {name: texts for name, texts in chosen.items() if texts and "llama" not in name}
+    same = len(set().union(*chosen.values())) == 1 if chosen else False
+    return f"Tokens chosen by {', '.join(chosen)}: {'the same, token for token' if same else 'NOT the same'}."
+
+
+def report(
+    everyone: Sequence[Contender], answers: Mapping[str, Sequence[Answer]], work: tuple[int, int, int], machine: str
+) -> str:
+    """The Markdown page."""
+    prompt, tokens, repeats = work
+    rounds = max(len(found) for found in answers.values())
+    how = (
+        f"`nox -s validate`, {time.strftime('%Y-%m-%d', time.gmtime())}, {machine}. {DEFAULT_MODEL}, fp32, prompt "
+        f"{prompt}, {tokens} tokens generated (llama.cpp: 512 and 128, q8_0). Every contender is a process of its own, "
+        f"{rounds} rounds in turns, one warm-up and {repeats} repeats each; rates are medians over the rounds' medians "
+        "in tokens/s, ratios are ours / theirs with 95 % intervals."
+    )
+    head = "| contender | prefill | decode | ours / it, prefill | ours / it, decode | target |"
+    lines = ["# Beside the peers", "", how, "", head, "| --- | ---: | ---: | ---: | ---: | --- |"]
+    lines += [row(contender, answers) for contender in everyone]
+    return "\n".join([*lines, "", peak_line(answers["ours"]), "", texts_line(answers), ""])
 
 
 def main() -> None:
     """Take turns, then print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peer-python", default=None, help="of an environment with optimum-benchmark 0.6.0")
-    parser.add_argument("--llama", default=None, metavar="GGUF", help="also beside llama-cpp-python on this file")
-    parser.add_argument("--llama-scheme", default="q8_0")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prompt", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peer-python", help="of an environment with optimum-benchmark 0.6.0")
+    parser.add_argument("--gguf", help="also beside llama-cpp-python on this file")
+    parser.add_argument("--gguf-scheme", default="gguf-q8_0", help="the scheme that file is stored in")
+    parser.add_argument("--out", type=Path, help="where to write the report too")
     options = parser.parse_args()
-    from bench.backends._weights import locate
-    from bench.cell import Weights
-    from bench.engine import LoadRequest, backend
-
-    engines = backend("transformers")
-    model = select(read_catalog(), [DEFAULT_MODEL])[0]
-    asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=engines.schemes[0], device="cpu")
-    everyone = contenders(options.peer_python, locate(asked).folder)
-    if options.llama:
-        for who in ("ours", "llama-cpp-python"):
-            arguments = ("ours" if who == "ours" else "peer", options.llama_scheme, options.llama)
-            everyone[f"llama.cpp: {who}"] = (sys.executable, LLAMA, arguments, True)
-    answers: dict[str, list[dict[str, float | str]]] = {name: [] for name in everyone}
-    for number in range(options.rounds):
-        for name in list(everyone) if number % 2 == 0 else list(everyone)[::-1]:
-            python, code, arguments, own = everyone[name]
-            answers[name].append(call(python, code, *arguments, own=own))
-    report(answers, options.rounds)
-
-
-def report(answers: dict[str, list[dict[str, float | str]]], rounds: int) -> None:
-    """Medians over rounds, and each contender's ratio: ours over it."""
-
-    def middle(name: str, figure: str) -> float:
-        return median(float(found[figure]) for found in answers[name] if figure in found)
-
-    print(
-        f"# Beside the peers\n\n{DEFAULT_MODEL}, fp32, prompt {PROMPT}, {TOKENS} tokens; medians of {rounds} rounds.\n"
-    )
-    print("| contender | prefill tok/s | decode tok/s | ours / it, prefill | ours / it, decode |")
-    print("| --- | ---: | ---: | ---: | ---: |")
-    for name, found in answers.items():
-        reasons = [str(item["reason"]) for item in found if "reason" in item]
-        base = "llama.cpp: ours" if name.startswith("llama.cpp") else "ours"
-        if len(reasons) == len(found) or all("reason" in item for item in answers[base]):
-            print(f"| {name} | not run: {reasons[0] if reasons else 'ours failed'} | | | |")
-            continue
-        prefill, decode = middle(name, "prefill"), middle(name, "decode")
-        ratios = middle(base, "prefill") / prefill, middle(base, "decode") / decode
-        print(f"| {name} | {prefill:.1f} | {decode:.2f} | {ratios[0]:.3f} | {ratios[1]:.3f} |")
-    peaks = [(float(f["peak"]), float(f["wait4"]), f["counter"]) for f in answers["ours"] if "peak" in f]
-    if peaks:
-        ours, kernel = median(p[0] for p in peaks), median(p[1] for p in peaks)
-        print(f"\nPeak memory: {peaks[0][2]} {ours:.0f} bytes, wait4 {kernel:.0f} bytes, ratio {ours / kernel:.4f}.")
+    work = (options.prompt, options.tokens, options.repeats)
+    everyone = contenders(work, options.peer_python, options.gguf, options.gguf_scheme)
+    text = report(everyone, take_turns(everyone, options.rounds), work, describe("cpu").device)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":

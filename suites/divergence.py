@@ -19,6 +19,8 @@ other cell that finds them for the very same tokens stores its distance from the
 anchor is written, so the fp32 cell computes that row's distance from its stored distributions
 (`anchor_reference_kld_nat`; the share of the same top-1 is its own `same_top1`, which is symmetric).
 
+A checkpoint that its maker published in 8 or 4 bits alone has no 16-bit row, so the cell is `unsupported` and says so.
+
 A masked model is compared where tokens are blanked, each token but a window's first once, every eighth at a time; a
 sequence-to-sequence model on the second half of each window, its encoder given the first.
 
@@ -38,8 +40,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from bench.anchor import NotPaired, about, label, open_anchor
-from bench.engine import NotFinite
-from bench.record import Caveat, Measurement, Unit
+from bench.engine import NotFinite, Unsupported
+from bench.record import NO_WIDER_WEIGHTS, Caveat, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
 from suites import floor, probe
 
@@ -181,6 +183,8 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
 
     assert run.reference is not None
     if not run.reference.exists():
+        if run.engine.provenance.is_stored_in(run.cell.scheme):
+            raise Unsupported(NO_WIDER_WEIGHTS)
         raise MissingReference("the 16-bit reference of this model has not been measured on this machine")
     targets = _targets(windows, labels)
     own, anchor = Distances(Reader(run.reference, targets)), _anchor(run, targets)

@@ -51,8 +51,9 @@ PROFILES = {
 
 
 def work(settings: Mapping[str, Any]) -> Work:
-    """One prompt and one generation."""
-    return Work(prefill_tokens=settings["prompt_tokens"], decode_tokens=settings["decode_tokens"])
+    """One prompt and one generation; a masked model generates nothing."""
+    decode = 0 if settings.get("objective") == "masked" else settings["decode_tokens"]
+    return Work(prefill_tokens=settings["prompt_tokens"], decode_tokens=decode)
 
 
 def measure(run: SuiteRun) -> list[Measurement]:

@@ -26,8 +26,9 @@ rotations, so that no sequence equals another. A point is left out with its reas
 where memory grown in proportion from the point before it would not fit, or where it did not fit. When the call's
 budget is spent no repeat is added and no point begun, and what stayed undecided is said.
 
-Bytes that one decode step must read (weights but the looked-up embeddings, and the cache at half of the generation)
-and operations that one prompt token costs (two for each linear weight; the head reads the last position alone) stand
+Bytes that one decode step must read (weights but the looked-up embeddings and a mixture's experts that no sequence
+is sent through, and the cache at half of the generation) and operations that one prompt token costs (two for each
+linear weight of the experts it is sent through; the head reads the last position alone) stand
 beside the samples, so that a reader can hold both rates against the device's roofs. Only decoders have them: an
 encoder computes each prompt token with half of its model alone, and a masked model's head reads every position.
 """
@@ -95,13 +96,13 @@ class Repeat:
 
 
 def work(settings: Mapping[str, Any]) -> Work:
-    """Repeats, and about one warm-up round more than the least."""
+    """Repeats, and about one warm-up round more than the least; a masked model generates nothing."""
     prefill = decode = 0
     for point in points(settings):
         rounds = point.warmup_min + 1
         prefill += (point.repeats + rounds) * point.batch * point.prompt_tokens
         decode += point.repeats * point.decode_tokens + rounds * WARMUP_TOKENS
-    return Work(prefill_tokens=prefill, decode_tokens=decode)
+    return Work(prefill_tokens=prefill, decode_tokens=0 if settings.get("objective") == "masked" else decode)
 
 
 def measure(run: SuiteRun) -> list[Measurement]:
@@ -297,9 +298,13 @@ def _roof_terms(run: SuiteRun, found: Sequence[Measurement]) -> list[Measurement
         prompt = cache.labels["prompt_tokens"]
         assert isinstance(prompt, int)
         held = cache.values[0] * (prompt + generated / 2)
-        amount = round(census.total_bytes - census.embedding_bytes + held)
+        batch = cache.labels["batch"]
+        assert isinstance(batch, int)
+        amount = round(census.read_bytes(batch) + held)
         terms.append(("read_bytes_per_step", Unit.BYTE, amount, cache.labels))
-    terms.append(("operations_per_token", Unit.COUNT, 2 * census.linear_weights, {"compute": census.compute}))
+    terms.append(
+        ("operations_per_token", Unit.COUNT, round(2 * census.multiplied_weights), {"compute": census.compute})
+    )
     return [
         measured(name, unit, value, how=How.COMPUTED, counter="census", labels=labels)
         for name, unit, value, labels in terms

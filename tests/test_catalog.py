@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bench.catalog import DEFAULT_MODEL, read_catalog, read_family, select, unme
 from bench.cell import Kind, Model
 from bench.errors import UserError
 from bench.places import CATALOG
+from bench.prompts import TEMPLATES
 
 GOOD = """\
 family: good
@@ -181,6 +183,32 @@ def test_a_wrong_reference_or_claim_is_named_with_line_and_field(
         read_catalog(tmp_path)
     assert caught.value.message.startswith(f"{path}:{line}: entry 'good-lora' field ")
     assert words in caught.value.message
+
+
+def test_an_unknown_prompt_template_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    """File, line, entry and field, before anything is measured with it; a known one is taken."""
+    write(tmp_path, GOOD.replace("kind: gated\n", "kind: gated\n    template: vicuna-v1.1\n"))
+    assert [model.template for model in read_catalog(tmp_path)] == [None, "vicuna-v1.1"]
+    path = write(tmp_path, GOOD.replace("kind: gated\n", "kind: gated\n    template: vicunna\n"))
+    with pytest.raises(UserError) as caught:
+        read_catalog(tmp_path)
+    where = f"{path}:12: entry 'good-1b-chat' field 'template'"
+    assert caught.value.message == f"{where}: no prompt template 'vicunna'"
+    assert caught.value.remedy == f"one of: {', '.join(sorted(TEMPLATES))}"
+
+
+def test_only_a_difference_says_what_its_added_rows_are_added_to(tmp_path: Path) -> None:
+    """It would be without effect anywhere else; another word than the two is refused by the schema."""
+    path = write(tmp_path, GOOD.replace("kind: gated\n", "kind: delta\n    added_rows: mean\n"))
+    assert [model.added_rows for model in read_catalog(tmp_path)] == ["zero", "mean"]
+    write(tmp_path, GOOD.replace("kind: gated\n", "kind: gated\n    added_rows: mean\n"))
+    with pytest.raises(UserError) as caught:
+        read_catalog(tmp_path)
+    where = f"{path}:12: entry 'good-1b-chat' field 'added_rows'"
+    assert caught.value.message == f"{where}: only a delta adds rows to a base, this is gated"
+    write(tmp_path, GOOD.replace("kind: gated\n", "kind: delta\n    added_rows: median\n"))
+    with pytest.raises(UserError, match=re.escape(where)):
+        read_catalog(tmp_path)
 
 
 def test_a_claim_s_id_given_twice_is_named_with_its_other_entry(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from pydantic import ValidationError
 
 from bench.catalog import read_catalog
 from bench.cell import Cell, Claim, Model, Precision, Quantity, Weights
-from bench.claims import Judged, Verdict, bounds, counts, flat, judge, people, selections
+from bench.claims import Judged, Verdict, bounds, counts, flat, judge, people, selections, terms
+from bench.engine import backend, backend_names
 from bench.plan import Selection
 from bench.record import Ending, MemoryLimit, Outcome, Provenance, Record
 
@@ -148,6 +150,41 @@ def test_the_scheme_that_a_claim_names_counts_before_its_stand_ins() -> None:
     )
     real = peaks(2 * GB, 2 * GB, scheme="gptq-int8", precision=Precision.INT8)
     assert verdict(stand_in, real, claims=(claim,)).verdict is Verdict.FAILS
+
+
+def test_without_a_record_the_scheme_that_a_claim_names_is_predicted() -> None:
+    """A default of the precision stands in only for one that no backend has, and is named as such."""
+    claim = make_claim(precision=Precision.INT8)
+    own, other, unknown = (
+        verdict(claims=(claim.model_copy(update={"scheme": name}),)) for name in ("gptq-int8", "gguf-q8_0", "exl2")
+    )
+    assert re.match(r"predicted [\d.]+ KiB as gptq-int8 of at most 954 MiB: would hold", own.evidence)
+    assert re.match(r"predicted [\d.]+ \wiB as gguf-q8_0 of ", other.evidence)
+    assert re.match(r"predicted [\d.]+ KiB as bnb-int8 in place of exl2 of ", unknown.evidence)
+    assert " as " not in verdict(claims=(claim,)).evidence
+    assert len({item.evidence.split(" as ")[0] for item in (own, other, unknown)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"precision": Precision.INT8, "scheme": "gptq-int8"}, " (int8, gptq-int8)"),
+        ({"precision": Precision.INT8, "scheme": "gptq-int8", "text": "fits as int8"}, " (gptq-int8)"),
+        ({"text": "runs in fp16"}, ""),
+        ({"quantity": Quantity.PARAMETERS, "precision": None}, ""),
+    ],
+)
+def test_what_is_stated_names_precision_and_scheme(overrides: dict[str, Any], words: str) -> None:
+    """Where the text does not."""
+    assert terms(make_claim(**overrides)) == words
+
+
+def test_the_schemes_that_the_catalogue_s_claims_name_exist() -> None:
+    """In some backend, and of the precision claimed; BELLE's are GPTQ's and ggml's, as its makers used."""
+    schemes = {scheme.name: scheme for name in backend_names() for scheme in backend(name).schemes}
+    named = {claim.id: claim for entry in read_catalog() for claim in entry.claims if claim.scheme}
+    assert {claim.id for claim in named.values() if schemes[str(claim.scheme)].precision != claim.precision} == set()
+    assert (named["belle-bloom-gptq8-12gb"].scheme, named["belle-bloom-gptq4"].scheme) == ("gptq-int8", "gptq-int4")
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ RUN = ("run", "--backend", "fake", "--profile", "smoke", "--device", "cpu")
     [
         (["--precision", "int3"], "bench: no precision 'int3'; one of: fp32, fp16, int8, int4, served"),
         (["--scheme", "q4"], "bench: no scheme 'q4'; one of: fake-fp16, fake-fp32, fake-int4, fake-int8"),
-        (["--suite", "speed"], "bench: no suite 'speed'; one of: memory, throughput, divergence, quality"),
+        (["--suite", "speed"], "bench: no suite 'speed'; one of: memory, throughput, divergence, quality, capacity"),
         (["--profile", "huge"], "bench: no profile 'huge'; one of: smoke, standard, full"),
         (["--weights", "disk"], "bench: no weights 'disk'; hub, package, random or local=PATH"),
         (["--weights", "local"], "bench: no weights 'local'; hub, package, random or local=PATH"),
@@ -188,6 +188,17 @@ def test_a_missing_engine_is_told_with_its_install_command(bench, tmp_path, monk
     assert (code, out) == (2, "")
     assert err == "bench: backend fake lacks no-such-engine; pip install no-such-engine\n"
     assert not (tmp_path / "r").exists()
+
+
+def test_a_scheme_of_another_environment_is_told_with_that_environment(bench, tmp_path, monkeypatch):
+    """Packages that a scheme needs beyond its backend are missed before anything is written; others run on."""
+    apart = {"fake-fp16": ("numpy", "no-such-kernel"), "fake-int4": ("numpy",)}
+    lacking = replace(fake.BACKEND, scheme_requires=apart, scheme_install="`nox -s bench-apart`")
+    monkeypatch.setattr(fake, "BACKEND", lacking)
+    code, out, err = bench(*RUN, "--precision", "fp16,int4", "--results", tmp_path / "r")
+    assert (code, out, err) == (2, "", "bench: scheme fake-fp16 lacks no-such-kernel; `nox -s bench-apart`\n")
+    assert not (tmp_path / "r").exists()
+    assert bench(*RUN, "--precision", "int4", "--suite", "memory", "--results", tmp_path / "r")[0] == 0
 
 
 @pytest.mark.parametrize("line", [7, 100, 1234])
@@ -458,7 +469,7 @@ def test_show_is_narrowed_by_the_selection(bench, results):
 def test_unknown_columns_are_refused(bench, results):
     """The views there are stand in the complaint."""
     code, _, err = bench("show", "--columns", "size", "--results", results)
-    known = "default, memory, counters, speed, energy, quality, served, predicted, all"
+    known = "default, memory, counters, speed, energy, quality, served, predicted, points, capacity, all"
     assert (code, err) == (2, f"bench: no columns 'size'; one of: {known}\n")
 
 
@@ -631,6 +642,15 @@ def test_a_failed_cell_is_one_line_and_exit_code_1(tmp_path):
     head = "smollm2-135m-instruct fp16 (fake fake-fp16)"
     tail = "failed: RuntimeError: a fault that was asked for"
     assert done.stderr.splitlines() == [f"{head} {suite}: {tail}" for suite in ("memory", "throughput")]
+
+
+def test_a_failing_load_is_one_line_however_many_cells_it_settles(tmp_path):
+    """In a pipe as with --quiet: the reason once, with the count."""
+    chosen = ["--suite", "memory,throughput,divergence", "--precision", "fp16", "--results", tmp_path / "r", "--quiet"]
+    done = piped(*RUN, *chosen, BENCH_FAKE_FAULT="error@load")
+    assert done.returncode == 1
+    head = "smollm2-135m-instruct fp16 (fake fake-fp16) 3 cells (memory, throughput, divergence)"
+    assert done.stderr == f"{head}: failed: RuntimeError: a fault that was asked for\n"
 
 
 def test_a_run_of_one_precision_does_not_deny_its_records(bench, tmp_path):

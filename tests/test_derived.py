@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 from bench import machine, predict  # noqa: E402
 from bench.backends import _adapters, _files, _merge_delta, _merge_lora, _weights  # noqa: E402
 from bench.backends.transformers import BACKEND  # noqa: E402
+from bench.catalog import read_catalog  # noqa: E402
 from bench.cell import Kind, Model, Precision, Weights  # noqa: E402
 from bench.engine import LoadRequest, Unsupported  # noqa: E402
 from bench.errors import UserError  # noqa: E402
@@ -140,6 +141,59 @@ def test_a_difference_is_added_to_its_base_and_added_rows_are_its_own(base, tmp_
     engine = BACKEND.load(local("delta", tmp_path / "delta", base))
     assert engine.vocabulary == tiny.VOCABULARY + 1
     assert torch.allclose(logits(engine.model), wanted, atol=1e-4)
+
+
+EXACT = {
+    "zero": ([[2.0, 4.0], [6.0, 8.0], [0.25, 0.5]], [[1.0, 1.0], [1.0, 1.0], [-1.0, 2.0]]),
+    "mean": ([[2.0, 4.0], [6.0, 8.0], [4.25, 5.5]], [[1.0, 1.0], [1.0, 1.0], [0.0, 2.5]]),
+}
+"""Embedding and head of base + difference; the last row has none in the base."""
+
+
+@pytest.mark.parametrize("rows", EXACT)
+def test_added_rows_are_added_to_what_the_recipe_resizes_to(tmp_path, rows):
+    """Stanford's one row is a difference to the mean of the base's rows, FastChat's to zero; others are the same."""
+    from safetensors.torch import load_file, save_file
+
+    sides = {
+        "base": ([[2.0, 4.0], [6.0, 6.0]], [[1.0, 0.0], [1.0, 1.0]]),
+        "delta": ([[0.0, 0.0], [0.0, 2.0], [0.25, 0.5]], [[0.0, 1.0], [0.0, 0.0], [-1.0, 2.0]]),
+    }
+    for name, (embedding, head) in sides.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"model_type": "llama", "dtype": "float32"}))
+        tensors = {
+            "model.embed_tokens.weight": torch.tensor(embedding),
+            "model.norm.weight": torch.tensor([1.0, 2.0]),
+            "lm_head.weight": torch.tensor(head),
+        }
+        save_file(tensors, tmp_path / name / "model.safetensors")
+    (tmp_path / "sum").mkdir()
+    _merge_delta.merge(tmp_path / "base", tmp_path / "delta", tmp_path / "sum", rows)
+    found = load_file(tmp_path / "sum" / "model-00001-of-00001.safetensors")
+    wanted = EXACT[rows]
+    assert (found["model.embed_tokens.weight"].tolist(), found["lm_head.weight"].tolist()) == wanted
+    assert found["model.norm.weight"].tolist() == [2.0, 4.0]
+
+
+def test_a_difference_is_merged_as_its_entry_says(base, tmp_path, monkeypatch):
+    """The catalogue's rule reaches the process that merges, and another rule is another folder of the cache."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    difference(base, tmp_path / "delta")
+    rows = {}
+    for rule in EXACT:
+        located = _weights.locate(local("delta", tmp_path / "delta", base, added_rows=rule))
+        rows[rule] = read(located.folder).get_input_embeddings().weight[tiny.VOCABULARY]
+    mean = read(base).get_input_embeddings().weight.mean(0)
+    assert torch.allclose(rows["mean"] - rows["zero"], mean, atol=1e-6)
+    assert len(list((tmp_path / "cache" / "weights").iterdir())) == 2
+
+
+def test_the_catalogue_s_differences_follow_their_makers():
+    """Stanford's script resizes to the mean, FastChat's to zero."""
+    found = {model.name: model.added_rows for model in read_catalog() if model.kind is Kind.DELTA and not model.reason}
+    assert found.pop("alpaca-7b") == "mean"
+    assert set(found.values()) == {"zero"} and any(name.startswith("vicuna") for name in found)
 
 
 def test_a_difference_never_loads_alone(base, tmp_path):
@@ -309,12 +363,13 @@ def test_an_adapter_on_the_hub_takes_the_base_of_its_entry(base, tmp_path, monke
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     monkeypatch.setattr(_adapters, "made_once", lambda folder, module, arguments: base)
-    monkeypatch.setattr(_adapters, "provenance", lambda folder, source, revision=None: _files.provenance(base, source))
+    monkeypatch.setattr(_adapters, "provenance", lambda _, *of, **more: _files.provenance(base, *of, **more))
     request = LoadRequest(
         model=entry("adapter", base_model="base"), weights=Weights.HUB, scheme=BACKEND.scheme("fp32"), device="cpu",
         base=entry("open weights", name="base", repo="own/base", revision="abc"),
     )  # fmt: skip
-    assert _weights.locate(request).provenance.source == "own/base + own/tiny"
+    found = _weights.locate(request).provenance
+    assert (found.source, found.revision) == ("own/base + own/tiny", f"{base.name} + adapter")  # as snapshots are named
     assert asked == [("own/base", "abc"), ("own/tiny", None)]
 
 

@@ -2,6 +2,7 @@
 """GGUF files without llama.cpp: headers, layouts, random weights, the cache, plans. Needs numpy and gguf alone."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -210,6 +211,29 @@ def test_hub_files_are_found_by_type_and_missing_ones_named(tmp_path, monkeypatc
         _gguf._hub(entry.model_copy(update={"gguf_file": "nothing.gguf"}), "gguf-q8_0")
     with pytest.raises(Unsupported, match="its entry names no GGUF"):
         _gguf._hub(model(repo="some/tiny"), "gguf-q8_0")
+
+
+def test_a_hub_that_is_away_is_not_a_file_that_is_missing(monkeypatch):
+    """The client's word for both is nearly the same; a repository that is gone is a finding."""
+    hub = pytest.importorskip("huggingface_hub", reason="the Hub's client")
+    response = SimpleNamespace(status_code=404, headers={}, request=None)
+    refusals = [
+        (hub.errors.LocalEntryNotFoundError("no"), UserError, r"cannot be reached .*; connect, or .* local=FILE\.gguf"),
+        (
+            hub.errors.RepositoryNotFoundError("no", response=response),
+            Unsupported,
+            "the Hub has no some/tiny-GGUF: gone",
+        ),
+        (hub.errors.RemoteEntryNotFoundError("no", response=response), UserError, r"some/tiny-GGUF holds no a\.gguf"),
+    ]
+    for error, finding, line in refusals:
+
+        def download(repo, name, error=error):
+            raise error
+
+        monkeypatch.setattr(hub, "hf_hub_download", download)
+        with pytest.raises(finding, match=line):
+            _gguf._hub(model(gguf_repo="some/tiny-GGUF", gguf_file="a.gguf"), "gguf-q8_0")
 
 
 def test_a_plan_leaves_out_what_llamacpp_cannot_have(tmp_path):

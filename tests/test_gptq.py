@@ -23,13 +23,16 @@ import tiny  # noqa: E402
 from builders import make_machine  # noqa: E402
 from torch import nn  # noqa: E402
 
-from bench import machine, predict  # noqa: E402
+from bench import distributions, machine, predict  # noqa: E402
 from bench.backends import _census, _files, _gptq, _gptq_make, _packed  # noqa: E402
 from bench.backends.transformers import BACKEND  # noqa: E402
 from bench.catalog import DEFAULT_MODEL, read_catalog, select  # noqa: E402
 from bench.cell import Model, Weights  # noqa: E402
+from bench.cli import app, guarded  # noqa: E402
 from bench.engine import LoadRequest, Row, Unsupported  # noqa: E402
 from bench.errors import UserError  # noqa: E402
+from bench.record import NO_WIDER_WEIGHTS, Roof  # noqa: E402
+from bench.store import Store  # noqa: E402
 from suites import divergence, probe  # noqa: E402
 
 HAS_GPTQ = all(importlib.util.find_spec(name) for name in _gptq.LIBRARIES)
@@ -228,7 +231,9 @@ def test_a_checkpoint_that_is_stored_so_is_loaded_as_it_stands(
     installed(monkeypatch, there=True)
     located = folder(**quantization)
     assert located.folder is not None
-    assert _gptq.ready(located, request(located.folder, scheme)) is located
+    ready = _gptq.ready(located, request(located.folder, scheme))
+    assert (ready.folder, ready.provenance.files) == (located.folder, located.provenance.files)
+    assert ready.provenance.is_stored_in(scheme) and not located.provenance.is_stored_in(scheme)
     assert _gptq.caveats(located, request(located.folder, scheme)) == ()
     for other in {"bf16", "bnb-nf4", "gptq-int8", "awq-int4"} - {scheme}:
         with pytest.raises(Unsupported, match=f"its weights are stored as {scheme}: ask for --scheme {scheme}"):
@@ -269,6 +274,20 @@ def test_without_its_libraries_gptq_names_its_session(
     with pytest.raises(UserError) as caught:
         _gptq.ready(located, request(located.folder, "gptq-int4"))
     assert str(caught.value) == "gptq-int4 needs optimum; run it in its own environment: `nox -s bench-gptq`"
+
+
+def test_asked_for_in_the_plain_environment_it_is_one_line_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the session that has it; no worker is started and no record of a failure is kept."""
+    installed_here = distributions.is_installed
+    monkeypatch.setattr("bench.engine.is_installed", lambda name: name not in _gptq.LIBRARIES and installed_here(name))
+    for scheme in _gptq.STORED:
+        call = ["run", "--scheme", f"bf16,{scheme}", "--device", "cpu", "--results", str(tmp_path / "results")]
+        assert guarded(lambda call=call: app(call)) == 2  # type: ignore[misc]
+        line = f"bench: scheme {scheme} lacks optimum, gptqmodel; {_gptq.REMEDY}\n"
+        assert capsys.readouterr().err == line
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_checkpoint_is_quantized_once(
@@ -404,3 +423,26 @@ def test_an_awq_checkpoint_loads_and_passes_the_census(tmp_path: Path) -> None:
     tokens = engine.encode("The lazy dog jumps over")
     difference = abs(engine.log_probs(tokens) - plain.log_probs(tokens)).mean()
     assert difference < 0.03, "bfloat16 against float32"
+
+
+@needs_gptq
+def test_a_checkpoint_published_in_4_bits_is_measured_and_compared_with_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Through the real runner: memory is measured, distance has its reason, and nothing has failed."""
+    monkeypatch.setattr("bench.measure.measure_roof", lambda *_: Roof(engine="none"))
+    packed, _ = awq_checkpoint(tiny.checkpoint(tmp_path, "llama"), tmp_path)
+    where = ["--weights", f"local={packed}", "--device", "cpu", "--results", str(tmp_path / "results")]
+    asked = ["run", "--scheme", "awq-int4", "--suite", "memory,divergence", "--profile", "smoke", *where]
+    with pytest.raises(SystemExit) as done:
+        guarded(lambda: app(asked))
+    assert done.value.code == 0
+    found = {(r.cell.scheme, r.cell.suite): r for r in Store(tmp_path / "results").records()}
+    assert {key: record.outcome.reason for key, record in found.items()} == {
+        ("bf16", "divergence"): "its weights are stored as awq-int4: ask for --scheme awq-int4",
+        ("awq-int4", "memory"): "",
+        ("awq-int4", "divergence"): NO_WIDER_WEIGHTS,
+    }
+    provenance = found["awq-int4", "memory"].provenance
+    assert provenance is not None and provenance.stored_as == "awq-int4"
+    assert f": {NO_WIDER_WEIGHTS}\n" in capsys.readouterr().out

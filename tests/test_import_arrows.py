@@ -16,7 +16,7 @@ import pytest
 from bench.places import ROOT
 
 HEAVY = ("torch", "transformers", "pandas", "lm_eval", "datasets", "bitsandbytes", "llama_cpp", "gguf")
-LONGEST = 330
+LONGEST = 340
 """Lines of a module, cli.py excepted: its commands are lists of options."""
 
 
@@ -82,7 +82,8 @@ def test_the_runner_never_imports_the_worker() -> None:
 PUBLIC_TO_SUITES = {
     "bench.anchor", "bench.cell", "bench.engine", "bench.errors", "bench.instruments", "bench.instruments.energy",
     "bench.instruments.sampler", "bench.lm", "bench.lm_text", "bench.record", "bench.reference", "bench.scored",
-    "bench.stats", "bench.suite", "suites.energy", "suites.floor", "suites.points", "suites.probe", "suites.served",
+    "bench.stats", "bench.suite", "suites.energy", "suites.floor", "suites.points", "suites.probe",
+    "suites.search", "suites.served",
 }  # fmt: skip
 
 
@@ -136,6 +137,7 @@ def test_the_bottom_imports_nothing_of_the_project(name: str) -> None:
         "bench.disturbance",
         "bench.claims",
         "bench.overview",
+        "bench.listings",
     ],
 )
 def test_views_are_pure(name: str) -> None:

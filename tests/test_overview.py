@@ -257,3 +257,15 @@ def test_a_limit_that_is_none_is_one_line(
     assert (code, out) == (2, "")
     assert err.startswith(words)
     assert err.count("\n") == 1
+
+
+def test_a_revision_is_shown_or_plainly_not_pinned() -> None:
+    """Beside every repository; an entry without one has none to pin."""
+    unpinned, pinned = dict(overview.entry(make_model(), {})), dict(overview.entry(make_model(revision="v1"), {}))
+    assert (unpinned["repository"], pinned["repository"]) == ("tests/tiny", "tests/tiny")
+    assert (
+        unpinned["revision"] == "not pinned: the default branch as it stands; records keep the commit that was loaded"
+    )
+    assert pinned["revision"] == "v1"
+    assert "revision" not in dict(overview.entry(make_model(repo=None), {}))
+    assert overview.flat(make_model(revision="v1"), {}, None)["revision"] == "v1"

@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import make_cell, make_record, memory_samples, quality_samples, sample, speed_samples
+from builders import make_cell, make_record, make_versions, memory_samples, quality_samples, sample, speed_samples
 
 from bench.answers import drift_table, drifts
 from bench.cell import Weights
-from bench.compare import compare, task_table
+from bench.compare import across_versions, compare, task_table
 from bench.pairing import PairedItems, pair_task
 from bench.record import Record, Text, Unit
 from bench.stats import Verdict
@@ -57,6 +57,25 @@ def test_an_older_record_is_taken_where_it_has_more_pairs() -> None:
     ]
     (task,) = only(records).tasks
     assert (task.result.items, task.result.lost) == (100, 20)
+
+
+def test_a_reference_of_the_same_environment_is_preferred_and_another_is_named() -> None:
+    """GPTQ's own environment brings another torch: its 16-bit row is the one its int4 row is compared with."""
+
+    def memory(precision: str, peak: int, torch: str, started: str) -> Record:
+        versions = make_versions().model_copy(update={"packages": {"torch": torch, "pydantic": torch}})
+        measured = memory_samples(workspace=peak)
+        return make_record(make_cell("memory", precision), measurements=measured, versions=versions, started=started)
+
+    old, new = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+    other, own = memory("fp16", 5000, "2.13.0", new), memory("fp16", 70, "2.14.1", old)
+    this = memory("int4", 70, "2.14.1", new)
+    assert only([other, own, this]).ratios["peak_bytes"].value == 1
+    assert only([other, own, this]).apart == ()
+    (alone,) = [only([other, this])]
+    assert alone.apart == ("torch 2.14.1 against 2.13.0",)
+    (line,) = across_versions([alone])
+    assert "torch 2.14.1 against 2.13.0: measure" in line
 
 
 def test_no_item_in_common_is_a_reason() -> None:

@@ -12,9 +12,10 @@ from bench.backends.transformers import BACKEND
 from bench.catalog import DEFAULT_MODEL, read_catalog
 from bench.cell import Model, Scheme
 from bench.machine import describe
-from bench.predict import RATES, RUNTIME_BYTES, cache_bytes, load_seconds, predict, weights_bytes, work_seconds
+from bench.predict import RATES, cache_bytes, load_seconds, needed, predict, weights_bytes, work_seconds
 from bench.record import Prediction
 from bench.suite import Work
+from bench.workspace import runtime_bytes
 
 CATALOGUE = {model.name: model for model in read_catalog()}
 DEFAULT = CATALOGUE[DEFAULT_MODEL]
@@ -111,8 +112,25 @@ def test_the_peak_is_weights_cache_workspace_and_runtime() -> None:
     assert short.weights_bytes == long.weights_bytes == 269_030_016
     assert short.kv_bytes == 128 * 2 * LAYERS * 2 * KEYS
     assert short.kv_bytes is not None and short.peak_bytes is not None and long.peak_bytes is not None
-    assert short.peak_bytes > short.weights_bytes + short.kv_bytes + RUNTIME_BYTES["cpu"]
-    assert long.peak_bytes > short.peak_bytes
+    assert short.workspace_bytes is not None and long.workspace_bytes is not None
+    runtime = runtime_bytes(architecture(DEFAULT), scheme("bf16"), "cpu")
+    assert short.peak_bytes == short.weights_bytes + short.kv_bytes + short.workspace_bytes + runtime
+    assert long.workspace_bytes > short.workspace_bytes
+
+
+def test_a_prompt_is_cut_to_the_positions_there_are() -> None:
+    """GPT-1 has 512 of them: the suites read what leaves room for the answer, and no more is predicted."""
+    config = architecture(CATALOGUE["gpt-1"])
+    assert needed(config, scheme("bf16"), "cpu", 512, 32) == needed(config, scheme("bf16"), "cpu", 480, 32)
+    assert needed(config, scheme("bf16"), "cpu", 480, 32) != needed(config, scheme("bf16"), "cpu", 479, 32)
+
+
+def test_a_masked_model_generates_nothing() -> None:
+    """BERT reads its 512 positions whole: no room is kept for an answer."""
+    bert = CATALOGUE["bert-base-uncased"]
+    settings = {"prompt_tokens": 512, "decode_tokens": 32}
+    assert predicted(bert, settings | {"objective": "masked"}) == predicted(bert, {"prompt_tokens": 512})
+    assert predicted(bert, settings | {"objective": "masked"}) != predicted(bert, settings)
 
 
 def test_windows_count_where_there_is_no_prompt() -> None:

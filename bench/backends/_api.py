@@ -70,6 +70,17 @@ class Answer:
             self.arrivals_s.append(at_s)
 
 
+def _greedy(model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
+    """What both protocols are asked in the same words: one user message, the likeliest answer, streamed."""
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "stream": True,
+    }
+
+
 class OpenAI:
     """Chat completions."""
 
@@ -84,14 +95,8 @@ class OpenAI:
     @staticmethod
     def body(model: str, prompt: str, max_tokens: int, stops: Sequence[str]) -> dict[str, Any]:
         """One user message, greedy, streamed, with usage at the end. The API takes at most four stop strings."""
-        return {
-            "model": model,
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        } | ({"stop": list(stops[:4])} if stops else {})
+        asked = {"stream_options": {"include_usage": True}} | ({"stop": list(stops[:4])} if stops else {})
+        return _greedy(model, prompt, max_tokens) | asked
 
     @staticmethod
     def take(event: dict[str, Any], answer: Answer, at_s: float) -> None:
@@ -122,13 +127,7 @@ class Anthropic:
     @staticmethod
     def body(model: str, prompt: str, max_tokens: int, stops: Sequence[str]) -> dict[str, Any]:
         """One user message, greedy, streamed. Stop strings of white space alone are refused there."""
-        return {
-            "model": model,
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "stream": True,
-        } | ({"stop_sequences": list(stops)} if stops else {})
+        return _greedy(model, prompt, max_tokens) | ({"stop_sequences": list(stops)} if stops else {})
 
     @staticmethod
     def take(event: dict[str, Any], answer: Answer, at_s: float) -> None:

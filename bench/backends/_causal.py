@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.backends._scoring import TreeScorer, takes_trees
-from bench.backends._torch import SCORE_TOKENS, TorchEngine, batches, distributions, fits, log_likelihood
+from bench.backends._torch import SCORE_TOKENS, TorchEngine, batches, distributions, fits, log_likelihood, next_tokens
 from bench.engine import Row, Score, check_context
 
 
@@ -40,10 +40,7 @@ class CausalGeneration:
                 if self.cache is None:
                     self.read = torch.cat([self.read, self.tokens], dim=1)
                 self._forward(self.read if self.cache is None else self.tokens)
-            logits = self.logits
-            if len(self.suppress):
-                logits = logits.index_fill(-1, self.suppress, float("-inf"))
-            self.tokens = logits.argmax(-1, keepdim=True)
+            self.tokens = next_tokens(self.logits, self.suppress)
             tokens: list[int] = self.tokens[:, 0].tolist()
         return tokens
 

@@ -13,6 +13,10 @@ from torch import nn
 from bench.backends import _packed
 from bench.census import Census
 
+MATRICES = 3
+"""Dimensions of a tensor that holds one matrix for each expert."""
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+"""Configurations' words for how many there are."""
 GRID_BLOCK = 32
 GRID_VALUES = 16
 GRID_TENSORS = 8
@@ -29,7 +33,7 @@ def count(model: Any) -> Census:
     storage: Counter[str] = Counter()
     kernels: Counter[str] = Counter()
     head = model.get_output_embeddings()
-    linear = quantized = linear_bytes = 0
+    linear = quantized = linear_bytes = expert_bytes = experts = 0
     left_out: list[str] = []
     dense: list[torch.Tensor] = []
     kept = getattr(model, "_keep_in_fp32_modules", None) or ()
@@ -41,12 +45,16 @@ def count(model: Any) -> Census:
             if quantizing and not _is_quantized(module):
                 left_out.append(name)
         is_kept = any(part in name.split(".") for part in kept)
+        is_expert = _is_experts(module) or "experts" in name.split(".")
         for is_weight, elements, labelled in _held(module):
             parts = [(label, part) for label, part in labelled if _new(part, seen)]
             for label, part in parts:
                 storage[label] += part.numel() * part.element_size()
-            if is_linear and is_weight and module is not head and not is_kept and parts:
+            expert_bytes += is_expert * sum(part.numel() * part.element_size() for _, part in parts)
+            is_matrix = (is_linear and is_weight) or (is_expert and bool(parts) and parts[0][1].dim() == MATRICES)
+            if is_matrix and module is not head and not is_kept and parts:
                 linear += elements
+                experts += is_expert * elements
                 linear_bytes += sum(part.numel() * part.element_size() for _, part in parts)
                 if _is_quantized(module):
                     quantized += elements
@@ -61,8 +69,24 @@ def count(model: Any) -> Census:
         left_out=tuple(left_out),
         grid_share=None if quantizing else grid_share(dense),
         embedding_bytes=_looked_up(model, head),
+        expert_bytes=expert_bytes,
+        expert_weights=experts,
+        expert_share=_expert_share(model.config) if experts else 1.0,
         compute=_compute(model, head),
     )
+
+
+def _is_experts(module: nn.Module) -> bool:
+    """A mixture's matrices in one tensor, as transformers 5 holds them: no nn.Linear, so bitsandbytes passes it by."""
+    named = type(module).__name__
+    return named.endswith("Experts") and "Shared" not in named
+
+
+def _expert_share(config: Any) -> float:
+    """Experts that a token is sent through, of all; 1 where the configuration does not say."""
+    text = config.get_text_config()
+    there = next((getattr(text, key, None) for key in EXPERTS if getattr(text, key, None)), None)
+    return min(1.0, text.num_experts_per_tok / there) if there and getattr(text, "num_experts_per_tok", None) else 1.0
 
 
 def _looked_up(model: Any, head: nn.Module | None) -> int:

@@ -10,7 +10,8 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ WEIGHT_FILES = ("*.safetensors", "*.bin")
 SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py"]
 HUB_FILES = ["*.safetensors", *SMALL_FILES]
 PICKLE_FILES = ["pytorch_model*.bin", "adapter_model.bin", *SMALL_FILES]
+UNAUTHORIZED = 401
 SAMPLE = 1 << 20
 """Bytes hashed at the head and the tail of a weight file."""
 REFUSED = 3
@@ -44,30 +46,50 @@ class Located:
 def hub_folder(repo: str, revision: str | None) -> Path:
     """A snapshot from the Hub's cache, downloaded if it is not there; pickles only where nothing safer exists.
 
-    Raises Unsupported for what no second try would change (gated, gone), UserError for the rest.
+    Its name is the commit. Raises as `asking_the_hub`.
     """
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    try:
+    with asking_the_hub(repo, revision):
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=HUB_FILES))
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(repo, revision=revision, allow_patterns=PICKLE_FILES))
+    return folder
+
+
+@contextmanager
+def asking_the_hub(repo: str, revision: str | None = None, local: str = "FOLDER") -> Iterator[None]:
+    """Turn each way in which the Hub says no into one line.
+
+    Raises Unsupported for what no second try would change (gated, gone, disabled), UserError for the rest; `local` is
+    what can be given instead.
+    """
+    from huggingface_hub import errors
+
+    try:
+        yield
     except errors.GatedRepoError:
         raise Unsupported(f"gated: accept the licence of {repo} on the Hub and run `hf auth login`") from None
-    except errors.DisabledRepoError:
-        raise Unsupported(f"the Hub has disabled {repo}") from None
     except errors.RepositoryNotFoundError:
         raise Unsupported(f"the Hub has no {repo}: gone, renamed, or private (`hf auth login`)") from None
     except errors.RevisionNotFoundError:
         raise UserError(
             f"{repo} has no revision {revision}", "correct `revision` in its catalogue entry, or leave it out"
         ) from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
+    except errors.RemoteEntryNotFoundError:
+        raise  # a file that the repository lacks: the caller knows what that means
+    except OSError as error:
+        cause = error.__cause__ or error  # what the client met before it looked in its cache
+        if isinstance(cause, errors.DisabledRepoError):
+            raise Unsupported(f"the Hub has disabled {repo}") from None
+        if getattr(getattr(cause, "response", None), "status_code", None) == UNAUTHORIZED:
+            raise UserError(
+                f"the Hub refuses this machine's token for {repo}", "run `hf auth login` again, or unset HF_TOKEN"
+            ) from None
         raise UserError(
-            f"{repo} is not in the local cache and the Hub cannot be reached ({type(error).__name__})",
-            "connect, or pass --weights local=FOLDER",
+            f"{repo} is not in the local cache and the Hub cannot be reached ({type(cause).__name__})",
+            f"connect, or pass --weights local={local}",
         ) from None
-    return folder
 
 
 def model_folder(path: str | Path) -> Path:
@@ -105,6 +127,13 @@ def fingerprint(path: Path) -> str:
     return f"{size}:{hashlib.sha256(head + tail).hexdigest()[:12]}"
 
 
+class NotMade(subprocess.CalledProcessError):
+    """The process that makes a folder ended without it: under a memory limit the limit may be why, and the user's."""
+
+    def __str__(self) -> str:
+        return f"{self.cmd} exited {self.returncode}: {str(self.stderr)[-2000:]}"
+
+
 def made_once(folder: Path, module: str, arguments: Sequence[str | Path]) -> Path:
     """`folder`, made by a process of its own if it is not there: whole or not at all, and no memory is left here.
 
@@ -120,7 +149,7 @@ def made_once(folder: Path, module: str, arguments: Sequence[str | Path]) -> Pat
         if done.returncode == REFUSED:
             raise Unsupported(done.stderr.strip().splitlines()[-1])
         if done.returncode:
-            raise RuntimeError(f"{module} exited {done.returncode}: {done.stderr[-2000:]}")
+            raise NotMade(done.returncode, module, stderr=done.stderr)
         part.rename(folder)
     except OSError as error:
         raise UserError(f"cannot write {folder.parent}: {error.strerror}", "free space, or set BENCH_CACHE") from None

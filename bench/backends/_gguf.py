@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench import gguf_file
 from bench.backends import _gguf_cache, _gguf_layout, _gguf_random
-from bench.backends._files import fingerprint
+from bench.backends._files import asking_the_hub, fingerprint
 from bench.backends._weights import package_file
 from bench.cell import Model, Weights, digest
 from bench.engine import LoadRequest, Unsupported
@@ -147,18 +147,10 @@ def _hub(model: Model, scheme: str) -> _Source:
         names = list(dict.fromkeys(pattern.replace("{type}", name) for name in wanted))
     for name in names:
         try:
-            path = Path(hf_hub_download(repo, name))
+            with asking_the_hub(repo, local="FILE.gguf"):
+                path = Path(hf_hub_download(repo, name))
         except errors.EntryNotFoundError:
             continue
-        except errors.GatedRepoError:
-            raise Unsupported(f"gated: accept the licence of {repo} on the Hub and run `hf auth login`") from None
-        except errors.RepositoryNotFoundError:
-            raise UserError(f"the Hub has no repository {repo}", "or it is private: run `hf auth login`") from None
-        except OSError as error:
-            raise UserError(
-                f"{repo} is not in the local cache and the Hub cannot be reached ({type(error).__name__})",
-                "connect, or pass --weights local=FILE.gguf",
-            ) from None
         return _Source(path, f"{repo}/{name}", path.parent.name)
     raise UserError(f"{repo} holds no {' and no '.join(names)}", "correct gguf_file in the catalogue entry")
 

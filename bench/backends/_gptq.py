@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from bench.backends._files import Located, made_once
@@ -24,6 +25,7 @@ BITS = {"gptq-int8": 8, "gptq-int4": 4}
 STORED = ("gptq-int8", "gptq-int4", "awq-int4")
 """Schemes in which a checkpoint may come."""
 LIBRARIES = ("optimum", "gptqmodel")
+REMEDY = "run it in its own environment: `nox -s bench-gptq`"
 PROBE = ROOT / "suites" / "data" / "probe"
 TAILS = {"encyclopaedic": 30_000, "dialogue": 26_000, "instructions": 30_000, "code": 30_000}
 """Characters of each register of the probe text after which calibration begins.
@@ -68,7 +70,7 @@ def ready(located: Located, request: LoadRequest) -> Located:
     stored = stored_scheme(folder)
     if stored == scheme:
         _require(scheme)
-        return located
+        return replace(located, provenance=located.provenance.model_copy(update={"stored_as": stored}))
     if stored is not None:
         remedy = f"ask for --scheme {stored}" if stored in STORED else "no scheme here is stored so"
         raise Unsupported(f"its weights are stored as {stored}: {remedy}")
@@ -91,7 +93,7 @@ def _require(scheme: str) -> None:
         try:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            raise UserError(f"{scheme} needs {name}", "run it in its own environment: `nox -s bench-gptq`") from None
+            raise UserError(f"{scheme} needs {name}", REMEDY) from None
 
 
 def caveats(located: Located, request: LoadRequest) -> tuple[Caveat, ...]:

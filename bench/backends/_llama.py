@@ -137,6 +137,7 @@ class LlamaEngine:
         self.prefix_token = int(begin if begin >= 0 else end)
         self.compute_threads = _llama_lib.threads(request.threads)
         self.threads: int | None = self.compute_threads
+        self.most_sequences = int(llama_cpp.llama_max_parallel_sequences())
         self.cache_bytes_per_token = _gguf_census.cache_bytes_per_token(self.header)
         self.spare: Context | None = None
         self.contexts: weakref.WeakSet[Context] = weakref.WeakSet()
@@ -194,6 +195,8 @@ class LlamaEngine:
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> LlamaGeneration:
         """Read the prompts."""
         check_context(len(prompts[0]), self.context_length)
+        if len(prompts) > self.most_sequences:
+            raise Unsupported(f"llama.cpp takes at most {self.most_sequences} sequences at once")
         return LlamaGeneration(self, prompts, suppress)
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:

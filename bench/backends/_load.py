@@ -119,6 +119,12 @@ def model_class(config: Any, request: LoadRequest) -> Any:
         raise Unsupported(f"transformers {version} has no {objective} model {config.model_type!r}") from None
 
 
+def _own_type(located: Located, config: Any) -> str | None:
+    """The type of the weights as stored; of what their maker quantized, of the rest. None if unknown."""
+    stored = located.provenance.stored_as
+    return str(config.dtype).removeprefix("torch.") if stored in _gptq.STORED else stored
+
+
 def load_options(request: LoadRequest, stored: str | None) -> dict[str, Any]:
     """Keyword arguments of `from_pretrained` for a scheme on a device.
 
@@ -144,7 +150,7 @@ def load_options(request: LoadRequest, stored: str | None) -> dict[str, Any]:
 def load(located: Located, request: LoadRequest) -> Loaded:
     """Load, or build from random values. Raises Unsupported, UserError."""
     config = read_config(located, request)
-    options = load_options(request, located.provenance.stored_as)
+    options = load_options(request, _own_type(located, config))
     if located.folder is None:
         model = _random.build(model_class(config, request), config, options)
         return Loaded(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.backends._merge_delta BASE DELTA FOLDER`: a weight difference added to its base, by tensors."""
+"""`python -m bench.backends._merge_delta BASE DELTA ROWS FOLDER`: a weight difference added to its base, by tensors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 from bench.backends._files import SMALL_FILES, Refused, guarded, weight_files
 
 
-def merge(base: Path, delta: Path, folder: Path) -> None:
+def merge(base: Path, delta: Path, folder: Path, rows: str = "zero") -> None:
     """Write base + delta into `folder` with the delta's configuration and tokenizer, in the base's storage type.
 
-    Sums are float32. Rows that the delta has beyond the base's vocabulary come from the delta alone, as FastChat
-    makes its differences; Stanford's count their one added row, a padding token, from the base's mean embedding
-    instead, and that row is left without it. Raises Refused where the two do not belong together.
+    Sums are float32. Rows that the delta has beyond the base's vocabulary are added to nothing (`zero`, as FastChat's
+    script sets the base's new rows), or to the `mean` of the base's rows, to which Stanford's resizes. Raises Refused
+    where the two do not belong together.
     """
     import torch
     from safetensors.torch import save_file
@@ -41,6 +41,8 @@ def merge(base: Path, delta: Path, folder: Path) -> None:
                 raise Refused(f"{key} is {tuple(own.shape)} in the base, {tuple(difference.shape)} in the difference")
             total = difference.to(torch.float32, copy=True)
             total[: len(own)] += own.float()
+            if rows == "mean" and len(own) < len(total):
+                total[len(own) :] += own.float().mean(0)
             summed[key] = total.to(own.dtype).contiguous()
             size += summed[key].numel() * summed[key].element_size()
         save_file(summed, str(folder / name), metadata={"format": "pt"})
@@ -82,5 +84,5 @@ def _file(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 if __name__ == "__main__":
-    base, delta, folder = map(Path, sys.argv[1:])
-    sys.exit(guarded(lambda: merge(base, delta, folder)))
+    base, delta, rows, folder = sys.argv[1:]
+    sys.exit(guarded(lambda: merge(Path(base), Path(delta), Path(folder), rows)))

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from bench.backends._causal import cached_bytes
 from bench.backends._encoded import score_by_context
-from bench.backends._torch import SCORE_TOKENS, TorchEngine, distributions, fits, log_likelihood, row_batches
+from bench.backends._torch import (
+    SCORE_TOKENS,
+    TorchEngine,
+    distributions,
+    fits,
+    log_likelihood,
+    next_tokens,
+    row_batches,
+)
 from bench.engine import Row, Score
 
 
@@ -45,10 +53,7 @@ class Seq2SeqGeneration:
             if self.started:
                 self._forward()
             self.started = True
-            logits = self.logits
-            if len(self.suppress):
-                logits = logits.index_fill(-1, self.suppress, float("-inf"))
-            self.tokens = logits.argmax(-1, keepdim=True)
+            self.tokens = next_tokens(self.logits, self.suppress)
             tokens: list[int] = self.tokens[:, 0].tolist()
         return tokens
 

@@ -142,6 +142,13 @@ class TorchEngine:
             torch.cuda.empty_cache()
 
 
+def next_tokens(logits: torch.Tensor, suppress: torch.Tensor) -> torch.Tensor:
+    """The most probable token of each row of logits, shape (rows, 1); those in `suppress` are never it."""
+    if len(suppress):
+        logits = logits.index_fill(-1, suppress, float("-inf"))
+    return logits.argmax(-1, keepdim=True)
+
+
 def row_batches(rows: Sequence[Row], device: str) -> list[list[int]]:
     """Indices of rows in scoring batches of similar length."""
     return batches([len(row.context) + len(row.continuation) for row in rows], SCORE_TOKENS[device])

@@ -4,8 +4,9 @@
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
 z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. Time is virtual
 and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
-tests of the runner: kind is crash, kill, hang, garbage, error, memory, unsupported or nan (no logit is a number from
-there on); point is load, prefill, log_probs or score.
+tests of the runner: kind is crash, kill, hang, hoard, garbage, error, memory, unsupported or nan (no logit is a number
+from there on); point is load, prefill, log_probs or score; hoard takes real memory, so that a real limit kills.
+`BENCH_FAKE_STORED=scheme` makes its weights ones that their maker quantized: any other scheme is unsupported then.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ EMBEDDING_BYTES = 500_000
 """Of the other bytes: looked up, not read for each token."""
 CACHE_BYTES_PER_TOKEN = 1_000
 WORKSPACE_BYTES = 3_000_000
+HOARD_BYTES = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +177,7 @@ class FakeEngine:
         logits = -(37 * np.arange(VOCABULARY) % 251) / 40 / self.truth.temperature
         self.unigram: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
         self._misbehave("load")
-        self.provenance = Provenance(source="fake", files={"none": "0:0"})
+        self.provenance = Provenance(source="fake", files={"none": "0:0"}, stored_as=_stored(self.scheme.name))
         _MEMORY.use(weights_bytes(self.scheme))
         _CLOCK.advance(self.truth.load_s)
 
@@ -242,6 +244,14 @@ class FakeEngine:
         _MEMORY.use(-weights_bytes(self.scheme))
 
 
+def _stored(scheme: str) -> str | None:
+    """The scheme in which the weights are said to be stored, None if in none. Raises Unsupported if in another."""
+    stored = os.environ.get("BENCH_FAKE_STORED")
+    if stored and stored != scheme:
+        raise Unsupported(f"its weights are stored as {stored}")
+    return stored or None
+
+
 def _misbehave(point: str, scheme: str) -> str:
     """Do what is asked for at this point; returns the kind where that is the engine's own to show, else nothing."""
     kind, _, where = os.environ.get("BENCH_FAKE_FAULT", "").partition("@")
@@ -251,12 +261,19 @@ def _misbehave(point: str, scheme: str) -> str:
     _REACHED[where] += 1
     if nth and _REACHED[where] != int(nth):
         return ""
+    _fail(kind, point)
+    return kind
+
+
+def _fail(kind: str, point: str) -> None:
     if kind == "crash":
         os.abort()
     elif kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "hang":
         time.sleep(3600)
+    elif kind == "hoard":
+        bytearray(HOARD_BYTES)
     elif kind == "garbage":
         sys.stdout.write('{"outcome": "ok"}\n' * 1000)
     elif kind == "error":
@@ -265,7 +282,6 @@ def _misbehave(point: str, scheme: str) -> str:
         raise DoesNotFit(point, wanted_bytes=2 * 10**12, had_bytes=10**12)
     elif kind == "unsupported":
         raise Unsupported("a fault that was asked for")
-    return kind
 
 
 BACKEND = Backend(

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
+from bench.backends._gptq import LIBRARIES, REMEDY, STORED
 from bench.cell import Objective, Precision, Scheme
 from bench.engine import Backend, Engine, LoadRequest
 from bench.instruments import Instruments
@@ -11,6 +14,25 @@ from bench.record import Machine
 NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
 GPTQ = "GPTQ by optimum, symmetric, groups of 128 (64 where 128 does not divide), calibrated on this project's text"
 GROUPED: dict[str, int] = {"group": 128, "group_else": 64, "column_bytes": 4}
+X: Literal["input"] = "input"
+Y: Literal["output"] = "output"
+W: Literal["weight"] = "weight"
+APART: Literal["outliers"] = "outliers"
+QUANTIZING = ((X, 2), (X, 4), (X, 4), (X, 1))
+"""LLM.int8() on a CPU: the input in float16, scaled and rounded in float32, in int8 (bitsandbytes 0.50.2,
+backends/default/ops.py, int8_vectorwise_quant)."""
+TAKING_APART = ((X, 1), (APART, 1), (APART, 4), (APART, 4), (APART, 2))
+"""Columns of outliers copied, dequantized in float32 in two steps, cast (int8_mixed_scaled_mm)."""
+SCALING = ((X, 1), (Y, 4), (Y, 4), (Y, 4), (Y, 2), (APART, 2))
+"""The product in int32, the same in float32, the product of the scales and what they give, four blocks of 4 bytes less
+the output that is yet to come (int8_mm_dequant)."""
+WIDENED = ((X, 1), (X, 4), (W, 4), (Y, 4), (Y, 4), (APART, 2))
+"""Without AVX-512, where torch has no fast product of int8: both sides in float32 (int8_linear_matmul)."""
+INT8_ON_CPU = {True: (QUANTIZING, TAKING_APART, SCALING), False: (QUANTIZING, TAKING_APART, WIDENED, SCALING)}
+"""`Scheme.moments` with and without AVX-512."""
+NF4_ON_CPU = {True: (((X, 4), (X, 2), (Y, 4)),), False: (((X, 4), (W, 4), (Y, 4)),)}
+"""`Scheme.moments` with and without AVX-512 BF16 at float32 compute: the fused kernel takes bfloat16, so the input is
+cast twice; without it the whole weight is dequantized (nn/modules.py, Linear4bit.forward, backends/cpu/ops.py)."""
 SCHEMES = (
     Scheme(name="fp32", precision=Precision.FP32, bits=32, other_bytes=4, method="float32"),
     Scheme(name="bf16", precision=Precision.FP16, bits=16, kept_bytes=2, method="bfloat16"),
@@ -26,9 +48,19 @@ SCHEMES = (
         precision=Precision.INT8,
         bits=8,
         row_bytes=4,
+        moments=(((X, 2), (X, 1), (Y, 4), (APART, 2)),),
         method="bitsandbytes LLM.int8(), outlier threshold 6.0; embeddings and head stay 16-bit",
     ),
-    Scheme(name="bnb-nf4", precision=Precision.INT4, bits=4, group=64, group_bytes=4, layer_bytes=64, method=NF4),
+    Scheme(
+        name="bnb-nf4",
+        precision=Precision.INT4,
+        bits=4,
+        group=64,
+        group_bytes=4,
+        layer_bytes=64,
+        moments=(((W, 2),),),
+        method=NF4,
+    ),
     Scheme(name="gptq-int8", precision=Precision.INT8, bits=8, group_bytes=3, method=GPTQ, **GROUPED),
     Scheme(name="gptq-int4", precision=Precision.INT4, bits=4, group_bytes=2.5, method=GPTQ, **GROUPED),
     Scheme(
@@ -52,9 +84,12 @@ def adapt(scheme: Scheme, machine: Machine) -> Scheme:
         return scheme
     if scheme.name.startswith("gptq"):
         return _gptq_on_cpu(scheme, machine)
-    changes: dict[str, float] = {"kept_bytes": 2}
-    if scheme.name == "bnb-nf4":
-        changes |= {"group_bytes": 2 if "avx512_bf16" in machine.cpu_flags else 4, "bias_bytes": 4}
+    changes: dict[str, Any] = {"kept_bytes": 2}
+    if scheme.name == "bnb-int8":
+        changes["moments"] = INT8_ON_CPU["avx512f" in machine.cpu_flags]
+    elif scheme.name == "bnb-nf4":
+        fused = "avx512_bf16" in machine.cpu_flags
+        changes |= {"group_bytes": 2 if fused else 4, "bias_bytes": 4, "moments": NF4_ON_CPU[fused]}
     return scheme.model_copy(update=changes)
 
 
@@ -128,6 +163,8 @@ BACKEND = Backend(
     requires=("torch", "transformers", "bitsandbytes", "accelerate", "lm_eval", "gguf"),
     versions=("peft", "optimum", "gptqmodel", "tokenizers", "safetensors", "numpy", "datasets"),
     install='pip install -e ".[transformers]"',
+    scheme_requires=dict.fromkeys(STORED, LIBRARIES),
+    scheme_install=REMEDY,
     load=load,
     prepare=prepare,
     adapt=adapt,

@@ -224,14 +224,41 @@ class CudaMemory:
         return int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).free) + self._driver_bytes()
 
 
-class MpsMemory:
-    """Apple's GPU, which shares the host's memory: the driver's allocation for this process."""
+class HighestRead:
+    """A counter without a high-water mark of its own: the peak is the highest figure read since the reset."""
+
+    highest = 0
+
+    def read(self) -> Reading:
+        """Bytes now, `highest` kept."""
+        raise NotImplementedError
+
+    def trim(self) -> None:
+        """Give back what can be given back."""
+        raise NotImplementedError
+
+    def reset_peak(self) -> None:
+        """Start again from now, cached blocks given back first: a pool then grows again to what is needed."""
+        self.trim()
+        self.highest = 0
+        self.read()
+
+    def peak(self) -> Reading:
+        """The highest figure read since the reset, now included."""
+        self.read()
+        return Reading(total_bytes=self.highest)
+
+
+class MpsMemory(HighestRead):
+    """Apple's GPU, which shares the host's memory: the driver's allocation for this process.
+
+    The pool only grows between resets, so its size is its peak.
+    """
 
     name = "torch.mps.driver_allocated_memory"
 
     def __init__(self, torch_mps: Any) -> None:
         self.mps = torch_mps
-        self.highest = 0
 
     def read(self) -> Reading:
         """Driver and tensor bytes now."""
@@ -244,17 +271,6 @@ class MpsMemory:
         """Give cached blocks back."""
         gc.collect()
         self.mps.empty_cache()
-
-    def reset_peak(self) -> None:
-        """Give cached blocks back, so that the pool grows again to what is needed."""
-        self.trim()
-        self.highest = 0
-        self.read()
-
-    def peak(self) -> Reading:
-        """The pool only grows between resets, so its size now is its peak."""
-        self.read()
-        return Reading(total_bytes=self.highest)
 
     def limit(self, total_bytes: int) -> None:
         """Never asked: a limit on MPS is refused before anything starts."""

@@ -7,9 +7,10 @@ import os
 from typing import Any
 
 from bench.instruments import Reading
+from bench.instruments.memory import HighestRead
 
 
-class NvmlMemory:
+class NvmlMemory(HighestRead):
     """A process's memory on one NVIDIA GPU as the driver counts it.
 
     NVML cannot tell processes apart in some containers; then the figure is the device's use minus what it was when
@@ -25,7 +26,6 @@ class NvmlMemory:
         self.nvml.nvmlInit()
         self.handle = self.nvml.nvmlDeviceGetHandleByIndex(index)
         self.base = int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used)
-        self.highest = 0
         self.name = "NVML process"
 
     def _bytes(self) -> int:
@@ -51,16 +51,6 @@ class NvmlMemory:
 
     def trim(self) -> None:
         """Nothing is held that this could give back."""
-
-    def reset_peak(self) -> None:
-        """Start again from now."""
-        self.highest = 0
-        self.read()
-
-    def peak(self) -> Reading:
-        """The highest figure read since the reset, now included."""
-        self.read()
-        return Reading(total_bytes=self.highest)
 
     def limit(self, total_bytes: int) -> None:
         """Raise MemoryError: the driver alone cannot hold a process to a number of bytes."""

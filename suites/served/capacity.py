@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Longest context and largest batch of a served model: not applicable. They are its server's, and so is its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.engine import Unsupported
+from bench.record import Measurement
+from bench.suite import TextRun, Work
+
+VERSION = 1
+PROFILES: dict[str, dict[str, Any]] = {"smoke": {}, "standard": {}, "full": {}}
+
+
+def work(settings: Mapping[str, Any]) -> Work:
+    """Nothing is asked."""
+    return Work(prefill_tokens=0, decode_tokens=0)
+
+
+def measure(run: TextRun) -> list[Measurement]:
+    """Say why not."""
+    raise Unsupported("not applicable: what fits beside a served model is its server's, no API shows its memory")

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The validation report: exact from known answers, and regenerated in small with real processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from types import ModuleType
+
+import pytest
+
+from bench.places import ROOT
+
+
+def script(name: str) -> ModuleType:
+    path = ROOT / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+validate = script("validate")
+WORK = (16, 4, 2)
+
+
+def test_ratios_and_targets_are_read_from_the_rounds_medians() -> None:
+    """Ours 100 and 20 tokens/s against 98 and 25: 2 % is within 3 %, 20 % is not; a dead contender says why."""
+    everyone = [
+        validate.Contender(name="ours", command=(), against="ours"),
+        validate.Contender(name="bare loop", command=(), against="ours", target=0.03),
+        validate.Contender(name="broken", command=(), against="ours", target=0.03),
+    ]
+    text = [7, 8, 9]
+    answers = {
+        "ours": [{"prefill": [90, 100, 300], "decode": [20, 20], "chosen": text, "peak": 990, "wait4": 1000,
+                  "counter": "VmHWM"}] * 5,
+        "bare loop": [{"prefill": [98, 98], "decode": [25], "chosen": text, "wait4": 1}] * 5,
+        "broken": [{"reason": "exit 1: no such model"}] * 5,
+    }  # fmt: skip
+    page = validate.report(everyone, answers, WORK, "a machine")
+    assert "| ours | 100.0 | 20.0 | | | |" in page
+    assert (
+        "| bare loop | 98.0 | 25.0 | 1.020 (1.020 to 1.020) | 0.800 (0.800 to 0.800) | within 3%: no, decode |" in page
+    )
+    assert "| broken | not run: exit 1: no such model |" in page
+    assert "ratio 0.9900, furthest from 1 in any round 0.0100; within 2 %: yes" in page
+    assert "Tokens chosen by ours, bare loop: the same, token for token." in page
+    answers["bare loop"] = [{**answers["bare loop"][0], "chosen": [7, 8, 8]}]
+    assert "NOT the same" in validate.report(everyone, answers, WORK, "a machine")
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs the kernel's own account of a process")
+def test_the_report_is_regenerated_in_small() -> None:
+    """Real processes on the default model: the same tokens by all three loops, and the kernel's peak within 2 %."""
+    everyone = validate.contenders(WORK, None, None, "gguf-q8_0")
+    answers = validate.take_turns(everyone, 1)
+    page = validate.report(everyone, answers, WORK, "a machine")
+    assert "not run" not in page
+    assert "Tokens chosen by ours, bare loop, generate(): the same, token for token." in page
+    assert "within 2 %: yes" in page
+    assert all(len(answers[c.name][0]["decode"]) == 2 for c in everyone)
