@@ -158,9 +158,9 @@ def test_without_a_record_the_scheme_that_a_claim_names_is_predicted() -> None:
     own, other, unknown = (
         verdict(claims=(claim.model_copy(update={"scheme": name}),)) for name in ("gptq-int8", "gguf-q8_0", "exl2")
     )
-    assert re.match(r"predicted [\d.]+ KiB as gptq-int8 of at most 954 MiB: would hold", own.evidence)
+    assert re.match(r"predicted [\d.]+ MiB as gptq-int8 of at most 954 MiB: would hold", own.evidence)
     assert re.match(r"predicted [\d.]+ \wiB as gguf-q8_0 of ", other.evidence)
-    assert re.match(r"predicted [\d.]+ KiB as bnb-int8 in place of exl2 of ", unknown.evidence)
+    assert re.match(r"predicted [\d.]+ MiB as bnb-int8 in place of exl2 of ", unknown.evidence)
     assert " as " not in verdict(claims=(claim,)).evidence
     assert len({item.evidence.split(" as ")[0] for item in (own, other, unknown)}) == 3
 
