@@ -815,7 +815,7 @@ def test_generating_from_logits_that_are_not_finite_fails_every_suite_that_gener
     said = {suite: text.format(**named) for suite, text in BROKEN.items()}
     for suite, text in said.items():
         outcome = bench.outcome(suite)
-        assert (outcome.ending, outcome.reason, outcome.detail) == (Ending.FAILED, text, None)
+        assert (outcome.ending, outcome.reason, outcome.detail) == (Ending.FAILED, text, "")
     assert sum(line.endswith(tuple(said.values())) for line in capsys.readouterr().err.splitlines()) == 3
 
 
