@@ -166,8 +166,8 @@ def test_verdicts_are_published_where_there_are_items() -> None:
     """The table of tasks follows the ratios."""
     answers = {"task": [1.0] * 8 + [0.0] * 2}
     rows = newest(make_record(make_cell("quality", p), measurements=quality_samples(answers)) for p in ("fp16", "int8"))
-    assert "| tiny | int8 | task | undecided (+1,267 items) |" in measured(rows)
-    assert "| model | precision | task |" not in measured(ROWS)
+    assert "| tiny | int8 | fake-int8 | task | undecided (+1,267 items) |" in measured(rows)
+    assert "| model | precision | scheme | task |" not in measured(ROWS)
 
 
 def test_without_results_the_block_says_how_to_get_some() -> None:
