@@ -337,6 +337,31 @@ def test_too_few_tokens_fail_the_cell(engine, tmp_path, monkeypatch):
         throughput.measure(suite_run("throughput", engine, tmp_path, Instruments(Ticking(), fake.ArithmeticMemory())))
 
 
+@pytest.mark.parametrize(
+    ("settings", "broken", "words"),
+    [
+        ({}, 1, "token 8 of the text, in the warm-up"),
+        ({}, 4, "token 16 of the text, in repeat 2"),
+        ({"objective": "masked"}, 3, "the text of 128 tokens"),
+    ],
+)
+def test_logits_that_are_not_finite_have_no_speed(engine, tmp_path, monkeypatch, settings, broken, words):
+    """Looked at once for every text that is timed: in each warm-up round, each repeat and each forward pass."""
+    made = iter(range(1, 100))
+    plain = fake.FakeGeneration.__init__
+
+    def init(self, *args):
+        plain(self, *args)
+        self.number = next(made)
+
+    monkeypatch.setattr(fake.FakeGeneration, "__init__", init)
+    monkeypatch.setattr(fake.FakeGeneration, "finite", property(lambda self: self.number != broken))
+    run = suite_run("throughput", engine, tmp_path)
+    run.cell = run.cell.model_copy(update={"settings": {**run.cell.settings, **settings}})
+    with pytest.raises(NotFinite, match=rf"^NaN or infinite logits at fp16 \(fake-fp16\): {words}$"):
+        throughput.measure(run)
+
+
 class Ticking(VirtualClock):
     """A clock on which every reading takes longer than the one before it."""
 
