@@ -857,7 +857,7 @@ def _print_table(table: Any, format: Format) -> None:
     from rich import box
     from rich.table import Table as RichTable
 
-    rich_table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    rich_table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     text = {
         "model",
         "precision",

@@ -56,7 +56,7 @@ def per_byte(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[tuple[st
         else:
             together[row.device].append(row)
     alone = [
-        f"{'; '.join(f'{name} {_listed(precisions)}' for name, precisions in names.items())}: {reason}"
+        f"{reason} ({'; '.join(f'{name} {_listed(precisions)}' for name, precisions in names.items())})"
         for reason, names in lonely.items()
     ]
     return [(device, _ranked(found, margin)) for device, found in together.items()], alone

@@ -244,7 +244,7 @@ def test_a_larger_model_at_four_bits_stands_beside_a_smaller_one_at_sixteen() ->
     assert second is not None and second.share.value == pytest.approx(2.0) and second.verdict is Verdict.BETTER
     assert third is not None and third.verdict is Verdict.EQUIVALENT
     assert ranked[2].against is ranked[1].row
-    assert alone == ["lonely fp16: no quality record"]
+    assert alone == ["no quality record (lonely fp16)"]
     shown = worth_table(ranked).rows
     assert shown[0][:2] == ["small", "fake-fp16"] and shown[0][5:] == ["1", "-", "-", "smallest"]
     assert shown[1][6].startswith("200.0% ±") and shown[1][7:] == ["1", "better"]
@@ -260,7 +260,7 @@ def test_random_weights_have_no_score() -> None:
         for suite in ("memory", "quality")
         for model, precision in (("tiny", "fp16"), ("tiny", "int8"), ("other", "fp16"))
     ]
-    assert per_byte(newest(records)) == ([], ["other fp16; tiny fp16, int8: random weights have no score"])
+    assert per_byte(newest(records)) == ([], ["random weights have no score (other fp16; tiny fp16, int8)"])
 
 
 def test_what_random_weights_say_drifts_nowhere() -> None:

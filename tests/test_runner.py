@@ -31,6 +31,7 @@ from bench.engine import DoesNotFit, Unsupported
 from bench.errors import UserError
 from bench.flight import Flight, death
 from bench.instruments import memory
+from bench.journal import Journal, journal_folder
 from bench.plan import LeftOut, Plan, make_plan
 from bench.processes import stop_group
 from bench.record import Condition, Ending, Outcome
@@ -653,6 +654,17 @@ def test_a_left_out_cell_that_is_no_cell_leaves_no_record(tmp_path):
     """What can never be measured stands in the plan alone."""
     left = LeftOut(model="m", what="*", reason="api only")
     assert run_plan(tmp_path, Plan(cells=(), left_out=(left,))) == []
+
+
+def test_a_cell_that_the_runner_settles_leaves_no_journal(tmp_path):
+    """What it had scored before its worker could write nobody will go on from; other cells' answers stay."""
+    (cell,) = planned(suites=("quality",)).cells
+    for name in (f"{cell.cell.key}-1", "another-1"):
+        Journal(journal_folder() / name).remember("question", lambda: 1)
+    left = LeftOut(model="m", what="int8", reason="too large", planned=cell)
+    (record,) = run_plan(tmp_path, Plan(cells=(), left_out=(left,)))
+    assert record.outcome.ending is Ending.DOES_NOT_FIT
+    assert [path.name for path in journal_folder().iterdir()] == ["another-1"]
 
 
 def test_a_worker_that_needs_no_network_gets_none(tmp_path):
