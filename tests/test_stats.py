@@ -7,9 +7,11 @@ import math
 import random
 from fractions import Fraction
 from statistics import median
+from typing import Any
 
+import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, bootstrap
 
 from bench.stats import (
     Estimate,
@@ -241,6 +243,19 @@ def test_the_ratio_of_medians_is_deterministic_and_holds_its_value() -> None:
     assert found.value == median(above) / median(below)
     assert found.low is not None and found.high is not None
     assert min(above) / max(below) < found.low < found.value < found.high < max(above) / min(below)
+
+
+def test_the_interval_of_a_ratio_is_scipys_percentile_bootstrap() -> None:
+    """95 %, not 90: within 7 % of the width that five times as many resamples give there."""
+    draw = np.random.default_rng(5)
+    above, below = np.exp(0.1 * draw.normal(size=60)), np.exp(0.1 * draw.normal(size=60))
+
+    def ratio(one: Any, other: Any, axis: int) -> Any:
+        return np.median(one, axis=axis) / np.median(other, axis=axis)
+
+    theirs = bootstrap((above, below), ratio, method="percentile", n_resamples=10_000, rng=1).confidence_interval
+    found = ratio_of_medians(above.tolist(), below.tolist())
+    assert found.half_width == pytest.approx((theirs.high - theirs.low) / 2, rel=0.07)
 
 
 def test_the_ratio_of_single_samples_has_no_interval() -> None:
