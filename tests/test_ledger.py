@@ -80,11 +80,11 @@ def test_counters_that_contradict_each_other_are_a_caveat(engine, tmp_path, monk
     """A sampler that saw more than the high-water mark proves that one of them is wrong."""
     import contextlib
 
-    seen = sampler.Sampled(highest=Reading(total_bytes=10**9, anonymous_bytes=10**8, file_bytes=9 * 10**8))
+    seen = sampler.Sampled(highest=Reading(total_bytes=10**11, anonymous_bytes=10**10, file_bytes=9 * 10**10))
     monkeypatch.setattr(memory, "sampling", lambda counter: contextlib.nullcontext(seen))
     found, run = ledger(engine, tmp_path)
     assert [caveat.kind for caveat in run.caveats] == ["peak_disputed"]
-    assert (found["peak_anonymous_bytes"].value, found["peak_file_bytes"].value) == (10**8, 9 * 10**8)
+    assert (found["peak_anonymous_bytes"].value, found["peak_file_bytes"].value) == (10**10, 9 * 10**10)
 
 
 def test_nothing_is_sampled_where_the_counter_is_no_process_s():
