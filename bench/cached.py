@@ -57,7 +57,7 @@ def held(settled: Mapping[str, float] = MappingProxyType({})) -> list[Held]:
 
 
 def _held(kind: str, folder: Path, what: str) -> Held:
-    entries = list(folder.iterdir()) if folder.is_dir() else []
+    entries = _within(folder)
     return Held(kind=kind, folder=folder, entries=len(entries), bytes=sum(map(size, entries)), what=what)
 
 
@@ -83,19 +83,16 @@ def clear(kinds: Sequence[str], settled: Mapping[str, float] = MappingProxyType(
         if kind not in {*KINDS, STALE}:
             raise UserError(f"nothing in the cache is called {kind!r}", f"one of: {', '.join([*KINDS, STALE, 'all'])}")
     freed = 0
-    if STALE in wanted:
-        for journal in stale_journals(settled):
-            freed += size(journal)
-            shutil.rmtree(journal, ignore_errors=True)
     for kind in wanted:
-        if kind == STALE:
-            continue
-        folder = cache_folder() / KINDS[kind][0]
-        before = size(folder) if folder.is_dir() else 0
-        for path in folder.iterdir() if folder.is_dir() else ():
+        for path in stale_journals(settled) if kind == STALE else _within(cache_folder() / KINDS[kind][0]):
+            before = size(path)
             if path.is_dir() and not being_written(path):
                 shutil.rmtree(path, ignore_errors=True)
             elif path.is_file():
                 path.unlink(missing_ok=True)
-        freed += before - (size(folder) if folder.is_dir() else 0)
+            freed += before - (size(path) if path.exists() else 0)
     return freed
+
+
+def _within(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []

@@ -490,10 +490,12 @@ def cache(
 
 def _settled(results: Path) -> dict[str, float]:
     """When each cell was settled last, seconds since 1970."""
+    from datetime import datetime
+
     found: dict[str, float] = {}
     for record in _store(results).records():
         if record.outcome.ending.settled:
-            ended = record.started.timestamp() + record.seconds
+            ended = datetime.fromisoformat(record.started).timestamp() + record.seconds
             found[record.cell.key] = max(ended, found.get(record.cell.key, 0.0))
     return found
 

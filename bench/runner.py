@@ -122,8 +122,6 @@ class Runner:
                 outcome = death(code, flight, tail, kills)
                 if self._learns(flight, outcome):
                     culprits = []
-                elif flight.current and outcome.ending.settled:
-                    forget(flight.current.cell.key)
                 self._write(
                     [c for c in culprits if c], outcome, flight.started, time.monotonic() - flight.began, confinement
                 )

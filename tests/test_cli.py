@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -600,6 +601,28 @@ def test_publish_refuses_to_leave_a_record_out(bench, own_catalog, results):
     assert code == 2
     assert f"bench: not published: {path}:" in err
     assert (own_catalog / "README.md").read_text() == README
+
+
+# cache.
+
+
+def test_the_cache_tells_journals_of_cells_that_records_have_settled(bench, tmp_path):
+    """The commands list and clear them by the records' own times: one last written before its cell was settled."""
+    now = datetime.now(UTC)
+    started = (now - timedelta(seconds=100)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    record = make_record(make_cell("quality", "fp16"), started=started, seconds=10)
+    Store(tmp_path / "results").write(record)
+    key, other = record.cell.key, "0123456789ab"
+    for name, age_s in ((f"{key}-before", 200), (f"{key}-after", 50), (f"{other}-before", 200)):
+        folder = tmp_path / "cache" / "journal" / name
+        folder.mkdir(parents=True)
+        os.utime(folder, (now.timestamp() - age_s,) * 2)
+    code, out, err = bench("cache", "--results", tmp_path / "results")
+    assert (code, err) == (0, "")
+    assert "1 stale: --clear stale" in " ".join(out.split())
+    assert bench("cache", "--clear", "stale", "--results", tmp_path / "results")[0] == 0
+    left = {path.name for path in (tmp_path / "cache" / "journal").iterdir()}
+    assert left == {f"{key}-after", f"{other}-before"}
 
 
 # doctor, and the look of a run.
