@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from bench.engine import backend, backend_names
 from bench.figures import decode_rates, figures, prefill_rates
 from bench.pairing import PairedItems, pair, pair_task, tasks_of, versions_apart
 from bench.pairs import Answers, Recovery, recovery, together
-from bench.record import NO_WIDER_WEIGHTS
+from bench.record import NO_WIDER_WEIGHTS, Record
 from bench.stats import MARGIN, Estimate, Paired, Verdict, paired, ratio_of_medians
 from bench.table import Row, Table, written
 from bench.units import signed
@@ -62,13 +62,7 @@ def compare(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Compariso
             lacking = NO_WIDER_WEIGHTS if _published_so(row) else f"no {REFERENCE} row to compare with"
             alone.append(f"{row.name} {row.precision} ({row.backend}, {row.device}): {lacking}")
         elif reference is not row:
-            tasks, left = _tasks(row, reference, margin)
-            found.append(
-                Comparison(
-                    row=row, reference=reference, ratios=_ratios(row, reference), tasks=tasks, recovery=left,
-                    apart=_apart(row, reference),
-                )
-            )  # fmt: skip
+            found.append(_against(row, reference, margin))
     return found, alone
 
 
@@ -84,11 +78,21 @@ def _reference_scheme(row: Row) -> str | None:
     return scheme.name if scheme else None
 
 
-def _apart(row: Row, reference: Row) -> tuple[str, ...]:
-    """Versions that differ between the two records of any suite that is compared."""
-    pairs = [pair(row, reference, suite) for suite in ("memory", "throughput")]
-    pairs += [(x.this, x.base) for t in tasks_of(row) if isinstance(x := pair_task(row, reference, t), PairedItems)]
-    found = {name: both for two in pairs if two for name, both in versions_apart(*two).items()}
+def _against(row: Row, reference: Row, margin: float) -> Comparison:
+    """One row against its reference: records and items are paired once, for all that is said of them."""
+    memory, speed = (pair(row, reference, suite) for suite in ("memory", "throughput"))
+    items = {task: pair_task(row, reference, task) for task in tasks_of(row)}
+    tasks, left = _tasks(items, margin) if tasks_of(reference) else ((), None)
+    pairs = [two for two in (memory, speed) if two]
+    pairs += [(found.this, found.base) for found in items.values() if isinstance(found, PairedItems)]
+    return Comparison(
+        row=row, reference=reference, ratios=_ratios(memory, speed), tasks=tasks, recovery=left, apart=_apart(pairs)
+    )
+
+
+def _apart(pairs: Sequence[tuple[Record, Record]]) -> tuple[str, ...]:
+    """Versions that differ between the two records of any pair."""
+    found = {name: both for two in pairs for name, both in versions_apart(*two).items()}
     return tuple(f"{name} {this} against {base}" for name, (this, base) in sorted(found.items()))
 
 
@@ -102,14 +106,12 @@ def across_versions(comparisons: Sequence[Comparison]) -> list[str]:
     ]
 
 
-def _ratios(row: Row, reference: Row) -> dict[str, Estimate]:
+def _ratios(memory: tuple[Record, Record] | None, speed: tuple[Record, Record] | None) -> dict[str, Estimate]:
     ratios: dict[str, Estimate] = {}
-    memory = pair(row, reference, "memory")
     if memory:
         these, base = (figures(record) for record in memory)
         for name in ("weights_bytes", "peak_bytes"):
             ratios[name] = Estimate(these[name].value / base[name].value)
-    speed = pair(row, reference, "throughput")
     if speed:
         for name, source, rates in (
             ("prefill_tokens_per_s", "prefill_s", prefill_rates),
@@ -121,11 +123,8 @@ def _ratios(row: Row, reference: Row) -> dict[str, Estimate]:
     return ratios
 
 
-def _tasks(row: Row, reference: Row, margin: float) -> tuple[tuple[TaskComparison, ...], Recovery | None]:
+def _tasks(found: Mapping[str, PairedItems | str], margin: float) -> tuple[tuple[TaskComparison, ...], Recovery | None]:
     """Task by task, and over all of them together."""
-    found = {task: pair_task(row, reference, task) for task in tasks_of(row)}
-    if not tasks_of(reference):
-        return (), None
     pairs = {task: items for task, items in found.items() if isinstance(items, PairedItems)}
     judged = dict(zip(pairs, together([_paired(items, margin) for items in pairs.values()]), strict=True))
     tasks = tuple(
