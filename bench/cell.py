@@ -31,6 +31,8 @@ class Precision(StrEnum):
     """As whoever serves the model chose: unknown, so it is compared with nothing."""
 
 
+MEMORY_LIMIT = "memory_limit_bytes"
+"""The setting that holds a cell's hard memory limit."""
 COMPARED = (Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT4)
 """The precisions a model that is loaded here can have, widest first: the order of tables."""
 REFERENCE = Precision.FP16
@@ -275,10 +277,6 @@ class Model(Value):
     def default_weights(self) -> Weights:
         """The package if one ships it, else the Hub."""
         return Weights.PACKAGE if self.package else Weights.HUB
-
-
-MEMORY_LIMIT = "memory_limit_bytes"
-"""The setting that holds a cell's hard memory limit."""
 
 
 class Cell(Value):

@@ -204,7 +204,7 @@ def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
     if "nll_nat" not in found:
         return {}
     nll = found["nll_nat"].values
-    result = {"ppl": _exponential(mean_estimate(nll))}
+    result = {"ppl": mean_estimate(nll).exponential()}
     if "floor_nat" in found:
         result["kld_floor"] = Estimate(max(0.0, mean(found["floor_nat"].values)))
     if "kld_nat" in found:
@@ -265,22 +265,6 @@ def anchor_of(record: Record) -> str | None:
     """The fp32 reference of all engines that this record was compared with (or is), None if there was none."""
     found = record.measurement("anchor_kld_nat") or record.measurement("anchor_reference_kld_nat")
     return str(found.labels["anchor"]) if found else None
-
-
-def _exponential(estimate: Estimate) -> Estimate:
-    low, high = estimate.low, estimate.high
-    value = _exp(estimate.value)
-    if low is None or high is None or math.isinf(_exp(high)):
-        return Estimate(value)
-    return Estimate(value, _exp(low), _exp(high))
-
-
-def _exp(nats: float) -> float:
-    """Infinite where it overflows, as the perplexity of a broken model may."""
-    try:
-        return math.exp(nats)
-    except OverflowError:
-        return math.inf
 
 
 def answers(record: Record) -> dict[str, Measurement]:

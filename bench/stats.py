@@ -38,6 +38,21 @@ class Estimate:
         low, high = self.low, self.high
         return Estimate(self.value * factor, low and low * factor, high and high * factor)
 
+    def exponential(self) -> Estimate:
+        """The exponential of value and interval; infinite where it overflows, no interval where its end does."""
+        low, high = self.low, self.high
+        value = _exp(self.value)
+        if low is None or high is None or math.isinf(_exp(high)):
+            return Estimate(value)
+        return Estimate(value, _exp(low), _exp(high))
+
+
+def _exp(nats: float) -> float:
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
+
 
 def median_estimate(samples: Sequence[float]) -> Estimate:
     """Median with the order-statistic interval of at least 95 % coverage.

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench.backends._files import Located, made_once
 from bench.cell import Objective, digest
+from bench.distributions import is_installed
 from bench.engine import LoadRequest, Unsupported
 from bench.errors import UserError
 from bench.places import ROOT, cache_folder
@@ -90,10 +91,8 @@ def ready(located: Located, request: LoadRequest) -> Located:
 
 def _require(scheme: str) -> None:
     for name in LIBRARIES:
-        try:
-            importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            raise UserError(f"{scheme} needs {name}", REMEDY) from None
+        if not is_installed(name):
+            raise UserError(f"{scheme} needs {name}", REMEDY)
 
 
 def caveats(located: Located, request: LoadRequest) -> tuple[Caveat, ...]:
