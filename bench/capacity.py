@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from bench import architecture, predict
+from bench.bisection import largest
 from bench.cell import Model, Scheme
 from bench.engine import Backend
 from bench.record import Prediction
@@ -28,29 +29,35 @@ TRIALS = 2.6
 
 def with_capacity(
     predicted: Prediction, model: Model, scheme: Scheme, engine: Backend, kind: str, settings: Mapping[str, Any],
-    budget_bytes: int,
+    budget_bytes: int, *, trained: bool = True,
 ) -> Prediction:  # fmt: skip
     """A prediction with what fits the budget, and the seconds of finding it; its peak is that of the least trial.
 
-    Unchanged where the architecture or the budget is unknown.
+    `trained` tells real weights from random ones. Unchanged where the architecture or the budget is unknown.
     """
     if not budget_bytes or not architecture.is_known(model.architecture) or scheme.bits is None:
         return predicted
     decode = 0 if settings.get("objective") == "masked" else int(settings["decode_tokens"])
-    least = prediction(model, scheme, engine, kind, 1, decode, 1)
+
+    def trial(prompt: int, batch: int) -> Prediction:
+        asked = {"prompt_tokens": prompt, "decode_tokens": decode, "batch": batch}
+        nothing = Work(prefill_tokens=0, decode_tokens=0)
+        return predict.predict(model, scheme, kind, asked, nothing, engine.footprint, trained=trained)
+
+    least = trial(1, 1)
     if least.peak_bytes is None:
         return predicted
     room = budget_bytes - BASELINE_BYTES.get(kind, {}).get(engine.name, 0)
 
     def fits(prompt: int, batch: int) -> bool:
-        return (prediction(model, scheme, engine, kind, prompt, decode, batch).peak_bytes or 0) <= room
+        return (trial(prompt, batch).peak_bytes or 0) <= room
 
     own = architecture.context_length(model.architecture or {}) or LONGEST
     ceiling = min(own, int(settings["trial_tokens"]))
-    longest = largest(lambda prompt: fits(prompt, 1), ceiling - decode)
+    longest = largest(lambda prompt: fits(prompt, 1), 0, ceiling - decode)
     context = longest and longest + decode
     batches = {
-        str(prompt): largest(partial(fits, prompt), int(settings["trial_tokens"]) // (prompt + decode))
+        str(prompt): largest(partial(fits, prompt), 0, int(settings["trial_tokens"]) // (prompt + decode))
         for prompt in ([] if settings.get("objective") == "masked" else settings["batch_prompts"])
         if prompt + decode <= own
     }
@@ -58,27 +65,6 @@ def with_capacity(
     work = Work(prefill_tokens=round(TRIALS * tokens), decode_tokens=6 * decode * (1 + len(batches)))
     seconds = predict.work_seconds(model, least.weights_bytes or 0, predict.RATES[kind], work)
     return least.model_copy(update={"context_tokens": context, "batch": batches, "seconds": round(seconds, 1)})
-
-
-def prediction(
-    model: Model, scheme: Scheme, engine: Backend, kind: str, prompt: int, decode: int, batch: int
-) -> Prediction:
-    """Of one trial, its peak above the process before loading: the one place here that asks `bench.predict`.
-
-    A batch counts as one sequence of all its tokens, which is exact for a cache without windows.
-    """
-    settings = {"prompt_tokens": batch * prompt, "decode_tokens": batch * decode}
-    nothing = Work(prefill_tokens=0, decode_tokens=0)
-    return predict.predict(model, scheme, kind, settings, nothing, engine.footprint)
-
-
-def largest(fits: Callable[[int], bool], high: int) -> int:
-    """The largest number up to `high` that fits, 0 if 1 does not."""
-    low = 0
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
 
 
 def words(predicted: Prediction) -> str:

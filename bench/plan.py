@@ -208,7 +208,10 @@ def _with_capacity(planned: Planned, machine: Machine, free_bytes: int) -> Plann
     if cell.suite != "capacity":
         return planned
     stored, budget = engine.adapt(planned.scheme, machine), cell.memory_limit_bytes or free_bytes
-    found = with_capacity(planned.predicted, planned.model, stored, engine, machine.kind, cell.settings, budget)
+    found = with_capacity(
+        planned.predicted, planned.model, stored, engine, machine.kind, cell.settings, budget,
+        trained=cell.weights is not Weights.RANDOM,
+    )  # fmt: skip
     return replace(planned, predicted=found)
 
 

@@ -82,8 +82,9 @@ def predict(
 ) -> Prediction:
     """What one cell will need, by the backend's own `footprint` where it has one.
 
-    `trained` tells real weights from random ones (see `bench.workspace`). Fields stay None where the architecture is
-    unknown.
+    The settings' `batch`, 1 where there is none, counts its sequences; a `footprint` takes them for one of all their
+    tokens, which is exact for a cache without windows. `trained` tells real weights from random ones (see
+    `bench.workspace`). Fields stay None where the architecture is unknown.
     """
     if scheme.bits is None:
         return predict_served(work)
@@ -92,11 +93,12 @@ def predict(
         return Prediction()
     tokens = int(settings.get("prompt_tokens") or settings.get("window_tokens") or 512)
     decode = 0 if settings.get("objective") == "masked" else int(settings.get("decode_tokens") or 0)
+    batch = int(settings.get("batch") or 1)
     try:
         if footprint:
-            needs = footprint(config, scheme, tokens, decode)
+            needs = footprint(config, scheme, batch * tokens, batch * decode)
         else:
-            needs = needed(config, scheme, device, tokens, decode, trained=trained)
+            needs = needed(config, scheme, device, tokens, decode, batch, trained=trained)
     except architecture.UnknownArchitecture:
         return Prediction()
     return Prediction(

@@ -393,7 +393,7 @@ def test_the_prediction_is_the_largest_that_is_predicted_to_fit() -> None:
     found = with_capacity(Prediction(), big(), scheme, TORCH, "cpu", SETTINGS, budget)
 
     def peak(prompt: int, batch: int) -> int:
-        settings = {"prompt_tokens": prompt * batch, "decode_tokens": 8 * batch}
+        settings = {"prompt_tokens": prompt, "decode_tokens": 8, "batch": batch}
         work = Work(prefill_tokens=0, decode_tokens=0)
         return predict.predict(big(), scheme, "cpu", settings, work, TORCH.footprint).peak_bytes or 0
 
@@ -405,6 +405,17 @@ def test_the_prediction_is_the_largest_that_is_predicted_to_fit() -> None:
     assert found.peak_bytes == peak(1, 1)
     assert words(found) == f"context of {tokens:,} tokens; batch of {batch} x 512"
     assert flat_prediction(found) == {"predicted_context_tokens": tokens, "predicted_batch_512": batch}
+
+
+def test_a_batch_of_more_tokens_than_one_sequence_may_have_still_grows() -> None:
+    """Its sequences are counted as such: 100 of 520 tokens hold 100 times the cache of one."""
+    scheme = TORCH.scheme("bf16")
+    assert scheme is not None
+    cache = 2 * 16 * 1024 * 2 * 520  # keys and values, layers, width, bytes, positions
+    budget = 100 * cache + BASELINE_BYTES["cpu"]["transformers"]
+    found = with_capacity(Prediction(), big(), scheme, TORCH, "cpu", {**SETTINGS, "trial_tokens": 10**6}, budget)
+    assert found.batch is not None
+    assert 20 < found.batch["512"] < 100
 
 
 def test_a_context_ends_where_the_model_s_own_or_the_profile_s_does() -> None:

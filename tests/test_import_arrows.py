@@ -80,7 +80,7 @@ def test_the_runner_never_imports_the_worker() -> None:
 
 
 PUBLIC_TO_SUITES = {
-    "bench.anchor", "bench.cell", "bench.engine", "bench.errors", "bench.instruments",
+    "bench.anchor", "bench.bisection", "bench.cell", "bench.engine", "bench.errors", "bench.instruments",
     "bench.instruments.energy",
     "bench.instruments.sampler", "bench.lm", "bench.lm_text", "bench.record", "bench.reference", "bench.scored",
     "bench.stats", "bench.suite", "suites.energy", "suites.floor", "suites.points", "suites.probe",
@@ -117,7 +117,7 @@ def test_nobody_imports_the_commands() -> None:
 
 
 BOTTOM = [
-    "bench.architecture", "bench.cell", "bench.distributions", "bench.errors", "bench.gguf_file",
+    "bench.architecture", "bench.bisection", "bench.cell", "bench.distributions", "bench.errors", "bench.gguf_file",
     "bench.places", "bench.units",
 ]  # fmt: skip
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from suites.search import FACTOR, HINTED, Search, Trial, curve, largest
+from bench.bisection import largest
+from suites.search import FACTOR, HINTED, Search, Trial, curve
 
 BUDGET, ROOM = 1_000_000, 980_000
 TRUTHS: dict[str, Callable[[int], int]] = {
