@@ -186,6 +186,22 @@ def test_suppressed_tokens_are_never_generated(engines):
     assert engine.prefill([prompt], suppress={first}).step()[0] != first
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_token_chosen_from_what_is_no_number_is_told(engines, value):
+    """It is the largest and so chosen; numbers are told as such before and after."""
+    generation = engines("llama").prefill([[5, 6, 7], [7, 6, 5]], suppress=[3])
+    generation.step()
+    assert generation.finite
+    generation.step()
+    assert generation.finite
+    generation.logits = generation.logits.copy()
+    generation.logits[1, 9] = value
+    generation.tokens = [int(token) for token in generation.logits.argmax(-1)]
+    assert generation.tokens[1] == 9
+    assert not generation.finite
+    generation.close()
+
+
 def test_the_files_own_tokenizer_is_used_there_and_back(engines):
     """Bytes of any script survive; end tokens come from the vocabulary; special tokens are shown."""
     engine = engines("llama")
