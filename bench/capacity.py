@@ -65,11 +65,17 @@ def prediction(
 ) -> Prediction:
     """Of one trial, its peak above the process before loading: the one place here that asks `bench.predict`.
 
-    A batch counts as one sequence of all its tokens, which is exact for a cache without windows.
+    For an engine with a layout of its own a batch counts as one sequence of all its tokens.
     """
-    settings = {"prompt_tokens": batch * prompt, "decode_tokens": batch * decode}
-    nothing = Work(prefill_tokens=0, decode_tokens=0)
-    return predict.predict(model, scheme, kind, settings, nothing, engine.footprint)
+    config = model.architecture or {}
+    try:
+        if engine.footprint:
+            needs = engine.footprint(config, scheme, batch * prompt, batch * decode)
+        else:
+            needs = predict.needed(config, scheme, kind, prompt, decode, batch)
+    except architecture.UnknownArchitecture:
+        return Prediction()
+    return Prediction(**vars(needs))
 
 
 def largest(fits: Callable[[int], bool], high: int) -> int:
