@@ -9,11 +9,12 @@ from typing import Any
 
 from bench.cell import REFERENCE, Precision
 from bench.engine import backend, backend_names
-from bench.figures import decode_rates, figures, prefill_rates
+from bench.figures import figures
 from bench.pairing import PairedItems, pair, pair_task, tasks_of, versions_apart
 from bench.pairs import Answers, Recovery, recovery, together
 from bench.record import NO_WIDER_WEIGHTS, Record
-from bench.stats import MARGIN, Estimate, Paired, Verdict, paired, ratio_of_medians
+from bench.speeds import speed_ratios
+from bench.stats import MARGIN, Estimate, Paired, Verdict, paired
 from bench.table import Row, Table, written
 from bench.units import signed
 
@@ -113,13 +114,7 @@ def _ratios(memory: tuple[Record, Record] | None, speed: tuple[Record, Record] |
         for name in ("weights_bytes", "peak_bytes"):
             ratios[name] = Estimate(these[name].value / base[name].value)
     if speed:
-        for name, source, rates in (
-            ("prefill_tokens_per_s", "prefill_s", prefill_rates),
-            ("decode_tokens_per_s", "itl_s", decode_rates),
-        ):
-            this, other = (record.measurement(source) for record in speed)
-            if this is not None and other is not None:  # a masked model has no gaps between tokens
-                ratios[name] = ratio_of_medians(rates(this), rates(other))
+        ratios |= speed_ratios(*speed)
     return ratios
 
 

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from statistics import mean, median
 
-from bench.record import Measurement, Record, Roof
+from bench.record import Measurement, Record
+from bench.speeds import further_points, moves, number, shares_of_roof, speed
 from bench.stats import Estimate, clustered_mean, design_effect, mean_estimate, median_estimate, proportion, quantile
 
 ACCURACY = ("acc", "exact_match", "em")
@@ -18,15 +19,15 @@ def figures(record: Record) -> dict[str, Estimate]:
     """Every figure that this record's measurements give, in base units."""
     apart = {"part", "storage", "point"}
     found = {m.name: m for m in record.measurements if not apart & m.labels.keys()}
-    shares = _shares(found, record.before.roof)
+    shares = shares_of_roof(found, record.before.roof)
     return {
         **_memory(found),
         **_parts(record),
-        **_speed(found),
+        **speed(found, moves(record)),
         **_served(record, found),
         **shares,
         **_energy(found),
-        **_points(record),
+        **further_points(record),
         **_divergence(found),
         **_quality(record),
         **_capacity(record),
@@ -47,7 +48,7 @@ def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
     plain = {
         "weights_bytes": weights,
         "kv_bytes": kv,
-        "kv_bytes_per_token": kv / max(1.0, _number(found["kv_bytes"], "tokens")),  # no token where there is no cache
+        "kv_bytes_per_token": kv / max(1.0, number(found["kv_bytes"], "tokens")),  # no token where there is no cache
         "peak_bytes": value("peak_bytes") - baseline,
         "load_peak_bytes": value("load_peak_bytes") - baseline,
         "workspace_bytes": value("peak_bytes") - settled - kv,
@@ -80,39 +81,6 @@ def _parts(record: Record) -> dict[str, Estimate]:
     return {name: Estimate(number) for name, number in plain.items()}
 
 
-def prefill_rates(prefill: Measurement) -> list[float]:
-    """Tokens per second of each repeat."""
-    tokens = _number(prefill, "prompt_tokens") * _number(prefill, "batch")
-    return [tokens / seconds for seconds in prefill.values]
-
-
-def decode_rates(gaps: Measurement) -> list[float]:
-    """Tokens per second of each repeat: (tokens - 1) x batch over the sum of its gaps."""
-    size = int(_number(gaps, "per_repeat"))
-    runs = [gaps.values[i : i + size] for i in range(0, len(gaps.values), size)]
-    return [len(run) * _number(gaps, "batch") / sum(run) for run in runs]
-
-
-def _number(measurement: Measurement, label: str) -> float:
-    value = measurement.labels[label]
-    assert isinstance(value, int | float)
-    return float(value)
-
-
-def _speed(found: dict[str, Measurement]) -> dict[str, Estimate]:
-    if "prefill_s" not in found:
-        return {}
-    rates = {"prefill_tokens_per_s": median_estimate(prefill_rates(found["prefill_s"]))}
-    if "itl_s" not in found:  # a masked model: it reads and does not generate
-        return rates
-    return rates | {
-        "ttft_s": median_estimate(found["ttft_s"].values),
-        "decode_tokens_per_s": median_estimate(decode_rates(found["itl_s"])),
-        "itl_s": median_estimate(found["itl_s"].values),
-        "itl_p99_s": Estimate(quantile(found["itl_s"].values, 0.99)),
-    }
-
-
 def served_rates(found: dict[str, Measurement]) -> list[float]:
     """Tokens per second of each streamed answer, by the server's count of tokens where it gives one.
 
@@ -142,55 +110,14 @@ def _served(record: Record, found: dict[str, Measurement]) -> dict[str, Estimate
     return result
 
 
-def _points(record: Record) -> dict[str, Estimate]:
-    """Figures of the further points, `decode_tokens_per_s:4x512` at batch 4 and prompt 512: rates are aggregate."""
-    points: dict[str, dict[str, Measurement]] = {}
-    for m in record.measurements:
-        if "point" in m.labels:
-            points.setdefault(f"{m.labels['batch']}x{m.labels['prompt_tokens']}", {})[m.name] = m
-    return {f"{name}:{at}": value for at, found in points.items() for name, value in _speed(found).items()}
-
-
-def point_figures(record: Record) -> dict[tuple[int, int], dict[str, Estimate]]:
-    """Figures by batch and prompt, the main point first; decode of each sequence and the 95 % quantile of gaps too."""
-    points: dict[tuple[int, int], dict[str, Measurement]] = {}
-    for m in record.measurements:
-        if m.name in {"prefill_s", "ttft_s", "itl_s"}:
-            points.setdefault((int(_number(m, "batch")), int(_number(m, "prompt_tokens"))), {})[m.name] = m
-    return {at: _speed(found) | _each(found, at[0]) for at, found in points.items()}
-
-
-def _each(found: dict[str, Measurement], batch: int) -> dict[str, Estimate]:
-    if "itl_s" not in found:
-        return {}
-    decode = median_estimate(decode_rates(found["itl_s"]))
-    return {"decode_each": decode.scaled(1 / batch), "itl_p95_s": Estimate(quantile(found["itl_s"].values, 0.95))}
-
-
-def _shares(found: dict[str, Measurement], roof: Roof | None) -> dict[str, Estimate]:
-    """Decode as a share of the copy bandwidth, prefill as a share of the matrix rate of the type it computes in."""
-    shares: dict[str, Estimate] = {}
-    if roof is None or "read_bytes_per_step" not in found:
-        return shares
-    if roof.copy_bytes_per_s:
-        steps = median_estimate(decode_rates(found["itl_s"])).scaled(1 / _number(found["itl_s"], "batch"))
-        per_step = found["read_bytes_per_step"].values[0]
-        shares["decode_bandwidth_share"] = steps.scaled(per_step / median(roof.copy_bytes_per_s))
-    operations = found["operations_per_token"]
-    if rate := roof.matrix_per_s.get(str(operations.labels["compute"])):
-        prefill = median_estimate(prefill_rates(found["prefill_s"]))
-        shares["prefill_matrix_share"] = prefill.scaled(operations.values[0] / median(rate))
-    return shares
-
-
 def _energy(found: dict[str, Measurement]) -> dict[str, Estimate]:
     """Joules a token, idling included, and the watts of idling; none of a window that has no figure."""
     figures = {}
     for name in ("prefill_j", "decode_j"):
-        if name in found and found[name].values and _number(found[name], "tokens"):
-            figures[f"{name}_per_token"] = Estimate(found[name].values[0] / _number(found[name], "tokens"))
+        if name in found and found[name].values and number(found[name], "tokens"):
+            figures[f"{name}_per_token"] = Estimate(found[name].values[0] / number(found[name], "tokens"))
     if "idle_j" in found and found["idle_j"].values:
-        figures["idle_w"] = Estimate(found["idle_j"].values[0] / _number(found["idle_j"], "seconds"))
+        figures["idle_w"] = Estimate(found["idle_j"].values[0] / number(found["idle_j"], "seconds"))
     return figures
 
 
@@ -211,7 +138,7 @@ def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
         kld = found["kld_nat"]
         differences = [a - b for a, b in zip(nll, found["reference_nll_nat"].values, strict=True)]
         result |= {
-            "kld_mean": clustered_mean(kld.values, int(_number(kld, "window_tokens"))),
+            "kld_mean": clustered_mean(kld.values, int(number(kld, "window_tokens"))),
             "kld_median": Estimate(median(kld.values)),
             "kld_p99": Estimate(quantile(kld.values, 0.99)),
             "kld_p999": Estimate(quantile(kld.values, 0.999)),
@@ -228,7 +155,7 @@ def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
 
 def _true_token(change: Measurement) -> dict[str, Estimate]:
     """Mean and root mean square of the change, their intervals from the windows."""
-    window = int(_number(change, "window_tokens"))
+    window = int(number(change, "window_tokens"))
     square = clustered_mean([value * value for value in change.values], window)
     root = [None if bound is None else math.sqrt(max(0.0, bound)) for bound in (square.low, square.high)]
     return {
@@ -239,7 +166,7 @@ def _true_token(change: Measurement) -> dict[str, Estimate]:
 
 def _from_fp32(kld: Measurement, top1: Measurement) -> dict[str, Estimate]:
     return {
-        "kld_fp32_mean": clustered_mean(kld.values, int(_number(kld, "window_tokens"))),
+        "kld_fp32_mean": clustered_mean(kld.values, int(number(kld, "window_tokens"))),
         "same_top1_fp32": mean_estimate(top1.values),
     }
 
@@ -278,7 +205,7 @@ def _capacity(record: Record) -> dict[str, Estimate]:
     found = answers(record)
     figures = {name: Estimate(m.values[0]) for name, m in found.items()}
     if found:
-        figures["budget_bytes"] = Estimate(_number(next(iter(found.values())), "budget_bytes"))
+        figures["budget_bytes"] = Estimate(number(next(iter(found.values())), "budget_bytes"))
     return figures
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.figures import answers, figures, point_figures
+from bench.figures import answers, figures
 from bench.record import Measurement, Record
+from bench.speeds import point_figures
 from bench.stats import Estimate
 from bench.table import Row, Table, identity, mixed, written
 from bench.units import human_bytes

@@ -21,7 +21,20 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         "KL to fp32: KL(fp32 || this), the fp32 row being the same for all engines: `bench compare --across backend`.",
         "accuracy: mean over the tasks; the same items at every precision. Compare rows with `bench compare`.",
     ]
-    return lines + _floors(rows) + warned(rows)
+    return lines + moved(rows) + _floors(rows) + warned(rows)
+
+
+def moved(rows: Sequence[Row]) -> list[str]:
+    """What the ± of speeds holds beyond the repeats: how far each machine's own speed moves between moments."""
+    seen: dict[str, None] = {}
+    for row in rows:
+        record = row.records.get("throughput")
+        if record is None or record.wander is None or record.before.roof is None:
+            continue
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in record.wander.shares.items())
+        text = f"± of speeds includes how far this machine's own rates move between moments ({row.device}, "
+        seen[f"{text}{record.before.roof.engine}, {record.wander.looks} looks): {shares}."] = None
+    return list(seen)
 
 
 def warned(rows: Sequence[Row], names: Sequence[str] = suites.ORDER, told: Collection[str] = ()) -> list[str]:

@@ -145,6 +145,15 @@ class Roof(Value):
     """Why `copy` or a type has no samples."""
 
 
+class Wander(Value):
+    """How far this machine's speed moves from one moment to another (`bench.wander` says how it is known)."""
+
+    looks: int
+    """Roofs that tell it, of runs of this device."""
+    shares: dict[str, FiniteFloat]
+    """Half of the 95 % range as a share of the middle, by quantity: `copy`, and fp32, bf16, fp16, int8 products."""
+
+
 class GpuCondition(Value):
     """The state of the GPU at one moment. None where the driver does not tell."""
 
@@ -283,6 +292,8 @@ class Record(Value):
     before: Condition
     after: Condition
     versions: Versions
+    wander: Wander | None = Field(default=None, exclude=True)
+    """Never stored: what the runs beside it tell of its machine, joined on reading. None where there is one look."""
 
     def measurement(self, name: str, **labels: JsonValue) -> Measurement | None:
         """The measurement of that name whose labels include these, None if there is none."""

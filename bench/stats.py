@@ -38,6 +38,13 @@ class Estimate:
         low, high = self.low, self.high
         return Estimate(self.value * factor, low and low * factor, high and high * factor)
 
+    def widened(self, share: float) -> Estimate:
+        """The same with an independent error of that share of the value, added in squares; no interval stays none."""
+        if self.low is None or self.high is None:
+            return self
+        below, above = (math.hypot(end - self.value, share * self.value) for end in (self.low, self.high))
+        return Estimate(self.value, self.value - below, self.value + above)
+
     def exponential(self) -> Estimate:
         """The exponential of value and interval; infinite where it overflows, no interval where its end does."""
         low, high = self.low, self.high

@@ -17,6 +17,7 @@ from bench.document import read_yaml, validate
 from bench.errors import UserError
 from bench.places import RESULTS
 from bench.record import Record, Run
+from bench.wander import looked, wanders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,18 +86,23 @@ class Store:
     def records(self) -> Iterator[Record]:
         """Every record, oldest path first; files that do not read are named in `unreadable`.
 
-        A record carries its run's caveat where the device did not keep its speed: only the run's end could tell.
+        A record carries its run's caveat where the device did not keep its speed, which only the run's end could tell,
+        and how far that device's speed moves between moments, which only all of its runs can.
         """
         self.unreadable = []
-        drifted = [(run, caveat) for run in self.runs() if (caveat := drift(run.before, run.after))]
+        runs = list(self.runs())
+        drifted = [(run, caveat) for run in runs if (caveat := drift(run.before, run.after))]
+        moved = wanders(runs)
         for path in sorted(self.root.glob("*/*/*/*/*.json")):
             try:
                 record = read_record(path)
             except UserError as error:
                 self.unreadable.append(str(error))
                 continue
-            found = [c for run, c in drifted if run.run == record.run and run.before.roof == record.before.roof]
-            yield record.model_copy(update={"warnings": (*record.warnings, *found)}) if found else record
+            roof = record.before.roof
+            found = [c for run, c in drifted if run.run == record.run and run.before.roof == roof]
+            wander = moved.get(looked(record.cell.device, roof)) if roof else None
+            yield record.model_copy(update={"warnings": (*record.warnings, *found), "wander": wander})
 
     def runs(self) -> Iterator[Run]:
         """What the ends of runs told; files that do not read are named in `unreadable`."""

@@ -25,13 +25,12 @@ from builders import (
 from bench.figures import (
     accuracies,
     anchor_of,
-    decode_rates,
     figures,
-    prefill_rates,
     reference_figures,
     wrote_anchor,
 )
 from bench.record import Unit
+from bench.speeds import decode_rates, prefill_rates
 from bench.stats import Estimate, clustered_mean, proportion
 from bench.table import flat, to_json, written
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a machine's own speed moves from one moment to another: what no repeats within one run can see. Pure.
+
+Repeats of one cell lie within a minute. A clock shared with others, a neighbour on the same host or heat change a
+machine over minutes: on a two-core virtual machine the float32 matrix rate stayed at 404 Gop/s for a minute and at 368
+in the next, and runs whose own intervals were 5 % wide missed each other. Every run looks at the device's roofs when
+it begins and when it ends; the spread of these looks is added to the intervals of speeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median, stdev
+
+from bench.disturbance import OTHERS
+from bench.record import Condition, Roof, Run, Wander
+
+Z = 1.96
+EXPECTED_RANGE = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326}
+"""Mean range of so many normal samples in standard deviations (the d2 of control charts)."""
+MAD = 1.4826
+"""Standard deviations in a median absolute deviation of normal samples."""
+Looked = tuple[str, str, int | None]
+"""Device, library and threads: only such looks are comparable."""
+
+
+def wanders(runs: Iterable[Run]) -> dict[Looked, Wander]:
+    """What the looks of all runs tell, by what they looked at and with; none from a single look."""
+    looks: dict[Looked, list[Roof]] = {}
+    for run in runs:
+        for condition in (run.before, run.after):
+            if condition.roof is not None and _undisturbed(condition):
+                looks.setdefault(looked(run.device, condition.roof), []).append(condition.roof)
+    return {key: wander(roofs) for key, roofs in looks.items() if len(roofs) > 1}
+
+
+def looked(device: str, roof: Roof) -> Looked:
+    """What makes a roof comparable."""
+    return device, roof.engine, roof.threads
+
+
+def wander(roofs: Sequence[Roof]) -> Wander:
+    """Half of the 95 % range of every quantity that all of these have, as a share of it."""
+    rates = [_rates(roof) for roof in roofs]
+    names = set.intersection(*(set(found) for found in rates))
+    shares = {name: half_range([found[name] for found in rates]) for name in sorted(names)}
+    return Wander(looks=len(roofs), shares=shares)
+
+
+def half_range(samples: Sequence[float]) -> float:
+    """Half of the 95 % range of what such samples come from, as a share of their median.
+
+    From the mean range while there are fewer than six; then from the standard deviation, or from the median absolute
+    deviation where that is smaller: a look at a moment when somebody else computed is no look at this machine.
+    """
+    middle = median(samples)
+    if len(samples) in EXPECTED_RANGE:
+        deviation = (max(samples) - min(samples)) / EXPECTED_RANGE[len(samples)]
+    else:
+        deviation = min(stdev(samples), MAD * median(abs(sample - middle) for sample in samples))
+    return round(Z * deviation / middle, 4)
+
+
+def _undisturbed(condition: Condition) -> bool:
+    return condition.others_cpu is None or condition.others_cpu <= OTHERS
+
+
+def _rates(roof: Roof) -> Mapping[str, float]:
+    copied = {"copy": median(roof.copy_bytes_per_s)} if roof.copy_bytes_per_s else {}
+    return copied | {kind: median(samples) for kind, samples in roof.matrix_per_s.items() if samples}
