@@ -8,19 +8,13 @@ from functools import partial
 from typing import Any
 
 from bench import architecture, predict
+from bench.baseline import baseline_bytes
 from bench.bisection import largest
 from bench.cell import Model, Scheme
 from bench.engine import Backend
 from bench.record import Prediction
 from bench.suite import Work
 
-MIB = 2**20
-BASELINE_BYTES = {
-    "cpu": {"transformers": 480 * MIB, "llamacpp": 62 * MIB, "fake": 100_000_000},
-    "cuda": {"transformers": 450 * MIB, "llamacpp": 450 * MIB},
-}
-"""A process with its libraries (on a GPU: its driver context) before it loads anything: a budget counts it, a predicted
-peak does not. CPU: medians of this project's records; CUDA: what drivers commonly take."""
 LONGEST = 2**20
 """Positions asked of the architecture at most."""
 TRIALS = 2.6
@@ -47,24 +41,26 @@ def with_capacity(
     least = trial(1, 1)
     if least.peak_bytes is None:
         return predicted
-    room = budget_bytes - BASELINE_BYTES.get(kind, {}).get(engine.name, 0)
+    own = baseline_bytes(kind, engine.name, scheme)
+    room = budget_bytes - own
 
     def fits(prompt: int, batch: int) -> bool:
         return (trial(prompt, batch).peak_bytes or 0) <= room
 
-    own = architecture.context_length(model.architecture or {}) or LONGEST
-    ceiling = min(own, int(settings["trial_tokens"]))
+    declared = architecture.context_length(model.architecture or {}) or LONGEST
+    ceiling = min(declared, int(settings["trial_tokens"]))
     longest = largest(lambda prompt: fits(prompt, 1), 0, ceiling - decode)
     context = longest and longest + decode
     batches = {
         str(prompt): largest(partial(fits, prompt), 0, int(settings["trial_tokens"]) // (prompt + decode))
         for prompt in ([] if settings.get("objective") == "masked" else settings["batch_prompts"])
-        if prompt + decode <= own
+        if prompt + decode <= declared
     }
     tokens = context + sum(batch * (int(prompt) + decode) for prompt, batch in batches.items())
     work = Work(prefill_tokens=round(TRIALS * tokens), decode_tokens=6 * decode * (1 + len(batches)))
     seconds = predict.work_seconds(model, least.weights_bytes or 0, predict.RATES[kind], work)
-    return least.model_copy(update={"context_tokens": context, "batch": batches, "seconds": round(seconds, 1)})
+    found = {"baseline_bytes": own, "context_tokens": context, "batch": batches, "seconds": round(seconds, 1)}
+    return least.model_copy(update=found)
 
 
 def words(predicted: Prediction) -> str:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from bench.cell import Scheme
 
+LEAST_QUANTIZED = 0.95
+"""Share of the linear weights that a quantizing scheme must hold in fewer than 16 bits."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Census:
@@ -56,14 +59,15 @@ class Census:
         """Why these bytes are not that scheme, with both figures; None if they are.
 
         A quantizing scheme must hold at least 95 % of the linear weights (the output head apart) in fewer
-        than 16 bits, and every scheme must come within one bit of its nominal width plus metadata.
+        than 16 bits, and every scheme must come within one bit of its nominal width plus metadata. Where no linear
+        weight is found at all, nothing proves that they are quantized.
         """
         if not self.linear_weights:
-            return None
+            return f"{scheme.name} asks for quantized linear weights, found none at all" if scheme.quantizes else None
         assert scheme.bits is not None
         share = self.linear_quantized / self.linear_weights
-        if scheme.quantizes and share < 0.95:
-            return f"{scheme.name} asks for quantized linear weights, {share:.0%} are"
+        if scheme.quantizes and share < LEAST_QUANTIZED:
+            return f"{scheme.name} asks for {LEAST_QUANTIZED:.0%} of linear weights quantized, {share:.1%} are"
         if abs(self.linear_bits - scheme.bits) > 1.0:
             return f"{scheme.name} asks for {scheme.bits:g} bits a linear weight, found {self.linear_bits:.2f}"
         return None

@@ -8,7 +8,7 @@
 
 A claim about peak memory is about everything a process needs, loading included. A record made under a hard memory
 limit of the claimed size proves it: the work was done, or the kernel stopped it. A record without one is weighed by
-the peak of its whole process, libraries included.
+the peak of its whole process, libraries included; so is a prediction, with the GPU driver's context.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Any
 
 from bench import predict
+from bench.baseline import with_baseline
 from bench.cell import Claim, Model, Precision, Quantity, Scheme
 from bench.engine import Backend, backend, backend_names
 from bench.figures import figures
@@ -92,9 +93,10 @@ def _judge(model: Model, claim: Claim, names: Mapping[str, Model], records: Mapp
     computed = _computed(names[measured_as(model, claim)], claim)
     if computed is None:
         return Judged(model=model, claim=claim, verdict=Verdict.UNTESTED, evidence="no record, and nothing predicts it")
-    size, scheme = computed
+    size, context, scheme = computed
     would = "would hold" if within(claim, size) else "would fail" + _if_binary(claim, size)
     named = f" as {scheme}{_in_place(claim, scheme)}" if claim.scheme else ""
+    named += f" ({human_bytes(context)} of it the driver's context)" if context else ""
     evidence = f"predicted {human_bytes(size)}{named} of {bounds(claim)}: {would}"
     return Judged(model=model, claim=claim, verdict=Verdict.COMPUTED, evidence=evidence)
 
@@ -175,6 +177,9 @@ def _weigh_peak(claim: Claim, record: Record) -> tuple[Verdict, str] | None:
         where = f"a hard limit of {human_bytes(limit.bytes)} ({limit.enforced_by})"
         fits, does_not = (Verdict.HOLDS, Verdict.FAILS) if claim.at_most is not None else (Verdict.FAILS, Verdict.HOLDS)
         if ending is Ending.OK and limit.bytes <= budget:
+            if (limit.highest_bytes or 0) > budget:  # only where it holds the framework's allocator alone
+                counted = f"{human_bytes(limit.highest_bytes or 0)} were counted for the process"
+                return Verdict.UNTESTED, f"ran under {where}, but {counted}"
             # Pages of a weight file that another process had cached are resident here and charged there.
             resident = steady.values[0] if steady else 0
             elsewhere = f", but {human_bytes(resident)} were resident, some charged elsewhere: drop the page cache"
@@ -252,15 +257,20 @@ def selections(judged: Sequence[Judged], base: Selection, capacity_bytes: int) -
     return found, left
 
 
-def _computed(model: Model, claim: Claim) -> tuple[int, str] | None:
-    """Predicted bytes and in which scheme, None where the claim is not about bytes or the architecture is unknown."""
+def _computed(model: Model, claim: Claim) -> tuple[int, int, str] | None:
+    """Predicted bytes, those that are the process's own, and in which scheme; None where nothing is predicted.
+
+    A peak is the whole process's, as a limit counts it and as a measured one is weighed.
+    """
     if claim.quantity not in BYTES or claim.precision is None:
         return None
     engine, scheme = _computing(claim, Precision(claim.precision))
     settings, work = context(claim.tokens or DEFAULT_TOKENS), Work(prefill_tokens=0, decode_tokens=0)
     predicted = predict.predict(model, scheme, COMPUTED_ON, settings, work, engine.footprint)
-    size = predicted.weights_bytes if claim.quantity is Quantity.WEIGHTS else predicted.peak_bytes
-    return (size, scheme.name) if size is not None else None
+    if claim.quantity is Quantity.WEIGHTS:
+        return None if predicted.weights_bytes is None else (predicted.weights_bytes, 0, scheme.name)
+    whole = with_baseline(predicted, COMPUTED_ON, engine.name, scheme)
+    return None if whole.needed_bytes is None else (whole.needed_bytes, whole.baseline_bytes or 0, scheme.name)
 
 
 def _computing(claim: Claim, precision: Precision) -> tuple[Backend, Scheme]:

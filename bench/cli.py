@@ -181,7 +181,8 @@ def plan(
         {
             "model": p.cell.model, "precision": str(p.cell.precision), "scheme": p.cell.scheme, "suite": p.cell.suite,
             "weights": str(p.cell.weights), "predicted_weights_bytes": p.predicted.weights_bytes,
-            "predicted_peak_bytes": p.predicted.peak_bytes, "predicted_s": p.predicted.seconds, "why": p.why or None,
+            "predicted_peak_bytes": p.predicted.peak_bytes, "predicted_baseline_bytes": p.predicted.baseline_bytes,
+            "predicted_s": p.predicted.seconds, "why": p.why or None,
             "left_out": None, **flat(p.predicted),
         }
         for p in made.cells

@@ -39,6 +39,8 @@ def _changes(before: Roof, after: Roof) -> Iterator[tuple[str, float]]:
 OTHERS = 0.2
 """CPUs that others may use: below this a two-core machine's speed changes by less than it does by itself."""
 SWAPPED = 16 << 20
+GPU_BUSY = 0.05
+"""Share of a moment before a run in which somebody may compute on the GPU; a display's own drawing is below."""
 
 
 def caveats(before: Condition, after: Condition, machine: Machine) -> list[Caveat]:
@@ -55,8 +57,10 @@ def _found(before: Condition, after: Condition, machine: Machine) -> Iterator[tu
             "close them and measure again",
         )
     swapped = _grown(before.swapped_in_bytes, after.swapped_in_bytes)
-    if swapped > SWAPPED:
-        text = f"{swapped >> 20} MiB came back from swap between this run's start and this cell's end"
+    lost = _grown(before.swapped_out_bytes, after.swapped_out_bytes)
+    if max(swapped, lost) > SWAPPED:
+        moved = f"{swapped >> 20} MiB came back from swap" if swapped > SWAPPED else f"{lost >> 20} MiB went to swap"
+        text = f"{moved} between this run's start and this cell's end"
         yield "swapping", text, "free memory first: what was swapped is neither in the peak nor fast"
     if after.on_battery:
         yield "on_battery", "the machine ran on battery", "plug it in: most slow down on battery"
@@ -68,15 +72,19 @@ def _found(before: Condition, after: Condition, machine: Machine) -> Iterator[tu
         quota = f" of {after.container_cpus:g} CPUs" if after.container_cpus else ""
         text = f"the container's quota{quota} stopped this run {count} times"
         yield "container_throttled", text, "give no more --threads than the quota has CPUs"
-    yield from _gpu(after)
+    yield from _gpu(before, after)
 
 
-def _gpu(after: Condition) -> Iterator[tuple[str, str, str]]:
+def _gpu(before: Condition, after: Condition) -> Iterator[tuple[str, str, str]]:
+    if before.gpu is not None and (before.gpu.busy or 0) > GPU_BUSY:
+        text = f"the GPU was {before.gpu.busy:.0%} busy before this run began"
+        yield "gpu_busy", text, "wait for who computes on it (the driver may hide them), or choose another GPU"
     if after.gpu is None:
         return
     if after.gpu.others:
         held = f", holding {(after.gpu.others_bytes or 0) >> 20} MiB" if after.gpu.others_bytes else ""
-        text = f"{after.gpu.others} other processes compute on this GPU{held}"
+        who = "1 other process computes" if after.gpu.others == 1 else f"{after.gpu.others} other processes compute"
+        text = f"{who} on this GPU{held}"
         yield "gpu_shared", text, "end them, or choose another GPU with CUDA_VISIBLE_DEVICES"
     if after.gpu.reasons:
         text = f"the GPU's clocks were held back: {', '.join(after.gpu.reasons)}"

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from bench.assemble import now
 from bench.errors import UserError
-from bench.instruments import memory
+from bench.instruments import container
 from bench.limits import Confinement
 from bench.plan import Planned
 from bench.record import Ending, Outcome
@@ -51,7 +51,7 @@ def death(code: int, flight: Flight, log: str, kills_before: int | None) -> Outc
         reason = f"needs more than its limit of {limit} ({confinement.enforced_by}): killed by the kernel {phase}"
         return Outcome(ending=Ending.DOES_NOT_FIT, reason=reason, detail=log)
     if code == -signal.SIGKILL:
-        kills = memory.oom_kills()
+        kills = container.oom_kills()
         if kills is not None and kills_before is not None and kills > kills_before:
             return Outcome(ending=Ending.DOES_NOT_FIT, reason=f"the kernel ran out of memory {phase}", detail=log)
         reason = f"killed by signal 9 {phase}: by the kernel for lack of memory, or by someone"

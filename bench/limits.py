@@ -16,6 +16,8 @@ The first mechanism that this machine allows is taken, and the record names it, 
   escape it. Neither outcome proves anything to a claim. An address-space limit (`RLIMIT_AS`) would be cruder still:
   it counts every library and every mapping, gigabytes with torch alone.
 - `CUDA allocator`: on a GPU, the share of the card that the framework's allocator may take, its context subtracted.
+  What the driver takes later (kernels that are loaded when first used) escapes it, so the driver's own figure for the
+  process is recorded as the highest, and one above the limit is a caveat and proves nothing to a claim.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from pathlib import Path
 import psutil
 
 from bench.errors import UserError
-from bench.record import Machine, MemoryLimit
+from bench.record import Caveat, Machine, MemoryLimit
 from bench.units import human_bytes
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -199,6 +201,17 @@ def charged_bytes(limit: MemoryLimit) -> MemoryLimit:
     version = {"cgroup v1": 1, "cgroup v2": 2, "systemd scope": 2}.get(limit.enforced_by)
     group = own_group(version) if version else None
     return limit.model_copy(update={"highest_bytes": _highest(version, group) if version and group else None})
+
+
+def overrun(limit: MemoryLimit | None) -> list[Caveat]:
+    """A caveat where more was counted than the limit should have let through, as only the CUDA allocator's can."""
+    if limit is None or limit.enforced_by != CUDA or (limit.highest_bytes or 0) <= limit.bytes:
+        return []
+    held = f"the driver counted {human_bytes(limit.highest_bytes or 0)}"
+    text = (
+        f"{held} for this process: more than its limit of {human_bytes(limit.bytes)}, which holds the allocator alone"
+    )
+    return [Caveat(kind="over_limit", text=text, advice="it needs that figure; give a lower limit to see what fits")]
 
 
 def _scope(limit_bytes: int) -> Confinement | None:

@@ -18,8 +18,8 @@ import psutil
 
 import bench
 from bench.distributions import is_installed
-from bench.instruments import neighbours
-from bench.instruments.memory import container_limit_bytes
+from bench.instruments import container, neighbours
+from bench.instruments.nvml import visible_gpu
 from bench.places import ROOT
 from bench.record import Condition, GpuCondition, Machine, Versions
 from bench.suite import suite_sha256
@@ -42,6 +42,14 @@ def device_kind() -> str:
     return "cpu"
 
 
+def computing_on(kind: str) -> dict[str, str]:
+    """The environment in which a worker sees the device that was described and no other."""
+    if kind == "cpu":
+        return {"CUDA_VISIBLE_DEVICES": ""}
+    found = gpu() if kind == "cuda" else None
+    return {"CUDA_VISIBLE_DEVICES": found["uuid"]} if found and found.get("uuid") else {}
+
+
 def available(kind: str) -> bool:
     """Whether this machine has a device of that kind."""
     return kind in {"cpu", device_kind()} or (kind == "cuda" and gpu() is not None)
@@ -56,14 +64,9 @@ def gpu() -> dict[str, Any] | None:
         pynvml.nvmlInit()
         if not pynvml.nvmlDeviceGetCount():
             return None
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-        if visible in {"", "-1"}:
+        handle = visible_gpu(pynvml)
+        if handle is None:
             return None
-        handle = (
-            pynvml.nvmlDeviceGetHandleByIndex(int(visible))
-            if visible.isdigit()
-            else pynvml.nvmlDeviceGetHandleByUUID(visible)
-        )
         cuda = pynvml.nvmlSystemGetCudaDriverVersion()
         return {
             "name": _text(pynvml.nvmlDeviceGetName(handle)),
@@ -85,7 +88,7 @@ def describe(kind: str) -> Machine:
     cpu, flags = _cpu()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     total = psutil.virtual_memory().total
-    limit = container_limit_bytes()
+    limit = container.limit_bytes()
     found = gpu() if kind == "cuda" else None
     name = found["name"] if found else cpu
     level = next((label for flag, label in LEVELS if flag in flags), platform.machine().lower())
@@ -144,11 +147,24 @@ def _cpu() -> tuple[str, frozenset[str]]:
 def free_bytes(kind: str) -> int:
     """Memory a worker could have now, 0 where that is not known before it starts."""
     if kind == "cuda":
-        found = gpu()
-        return int(found["memory_bytes"]) if found else 0
+        return _gpu_free_bytes()
     available = psutil.virtual_memory().available
-    limit = container_limit_bytes()
-    return min(available, limit) if limit else available
+    left = container.left_bytes()
+    return available if left is None else min(available, left)
+
+
+def _gpu_free_bytes() -> int:
+    """What nobody holds of the GPU now, 0 where the driver does not tell."""
+    import pynvml
+
+    found = gpu()
+    if found is None:
+        return 0
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(found["uuid"])
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).free)
+    except pynvml.NVMLError:
+        return 0
 
 
 def condition(kind: str = "cpu", since: neighbours.Snapshot | None = None) -> Condition:
@@ -180,7 +196,7 @@ def _surroundings(kind: str, since: neighbours.Snapshot | None) -> dict[str, Any
 
         try:
             handle = pynvml.nvmlDeviceGetHandleByUUID(here["uuid"])
-            found["gpu"] = GpuCondition(**neighbours.gpu(pynvml, handle, mine))
+            found["gpu"] = GpuCondition(**neighbours.gpu(pynvml, handle, mine, computing=since is not None))
         except pynvml.NVMLError:
             found["gpu"] = None
     return found

@@ -97,19 +97,21 @@ def _measure(
     runs = Runs(store.root)
     runs.begin(selection.key, run, [planned.cell for planned in plan.cells])
 
-    def condition() -> Condition:
+    def roofed(state: Condition) -> Condition:
         here = [engine for engine in engines if not engine.remote]
         roof = measure_roof(here, described.kind, limits.threads) if here else None
-        return machine.condition(described.kind).model_copy(update={"roof": roof})
+        return state.model_copy(update={"roof": roof})
 
     with LiveDisplay(plan, console, quiet=quiet) as display:
+        state = machine.condition(described.kind)  # before work of our own could pass for others'
         if sweep and described.kind == "cpu":
             limits = replace(limits, swept=_swept(plan, described, display))
-        before = condition()
+        before = roofed(state)
         runner = Runner(run=run, store=store, described=described, before=before, observer=display, limits=limits)
         records = runner.run(plan)
     ended = f"{now():%Y-%m-%dT%H:%M:%SZ}"
-    store.write_run(Run(run=run, device=described.device, ended=ended, before=before, after=condition()))
+    after = roofed(machine.condition(described.kind))
+    store.write_run(Run(run=run, device=described.device, ended=ended, before=before, after=after))
     if all(record.outcome.ending.settled for record in records) and not runner.undecided:
         runs.finish(selection.key)
     return records

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import predict
+from bench.baseline import with_baseline
 from bench.catalog import unmeasurable
 from bench.cell import Model, Precision
 from bench.engine import Backend
@@ -32,7 +33,7 @@ class Need:
     weights_bytes: int | None
     peak_bytes: int | None
     fits: bool | None
-    """Whether the peak fits what is free; None where either is unknown."""
+    """Whether the peak and the process itself fit what is free; None where either is unknown."""
 
     def __str__(self) -> str:
         if self.peak_bytes is None:
@@ -47,12 +48,14 @@ def needs(model: Model, engine: Backend, machine: Machine, free_bytes: int) -> d
     settings = memory.PROFILES[PROFILE]
     for precision in Precision:
         scheme = engine.default_scheme(precision, machine.kind)
-        peak = weights = None
+        peak = weights = whole = None
         if scheme is not None:
             stored = engine.adapt(scheme, machine)
-            predicted = predict.predict(model, stored, machine.kind, settings, memory.work(settings))
-            peak, weights = predicted.peak_bytes, predicted.weights_bytes
-        fits = peak <= HEADROOM * free_bytes if peak is not None and free_bytes else None
+            work = memory.work(settings)
+            predicted = predict.predict(model, stored, machine.kind, settings, work, engine.footprint)
+            predicted = with_baseline(predicted, machine.kind, engine.name, scheme)
+            peak, weights, whole = predicted.peak_bytes, predicted.weights_bytes, predicted.needed_bytes
+        fits = whole <= HEADROOM * free_bytes if whole is not None and free_bytes else None
         found[precision] = Need(
             precision=precision,
             scheme=scheme.name if scheme else None,

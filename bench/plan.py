@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import suites
 from bench import predict, remote
+from bench.baseline import with_baseline
 from bench.capacity import with_capacity
 from bench.cell import COMPARED, REFERENCE, Cell, Model, Precision, Scheme, Weights
 from bench.engine import Backend, backend, backend_names
@@ -31,7 +32,7 @@ from bench.units import human_bytes
 ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4, Precision.SERVED)
 """The reference first: the others are compared with what it leaves."""
 HEADROOM = 0.97
-"""Share of the memory that a predicted peak may take before a cell is left out."""
+"""Share of the free memory that a predicted peak with its process may take before a cell is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,20 +180,14 @@ def _planned(
         settings=settings,
         device=machine.device,
     )
-    stored = engine.adapt(scheme, machine)
+    stored, work = engine.adapt(scheme, machine), found.work(settings)
+    trained = weights is not Weights.RANDOM
+    predicted = predict.predict(model, stored, machine.kind, settings, work, engine.footprint, trained=trained)
     return Planned(
         cell=cell,
         model=model,
         scheme=scheme,
-        predicted=predict.predict(
-            model,
-            stored,
-            machine.kind,
-            settings,
-            found.work(settings),
-            engine.footprint,
-            trained=weights is not Weights.RANDOM,
-        ),
+        predicted=with_baseline(predicted, machine.kind, engine.name, scheme),
         path=selection.path,
         base=base,
         base_path=selection.base,
@@ -267,13 +262,14 @@ def _by_size(cells: list[Planned], free_bytes: int, force: bool) -> tuple[list[P
     fitting: list[Planned] = []
     too_large: list[LeftOut] = []
     for planned in cells:
-        wanted, limit = planned.predicted.peak_bytes or 0, planned.cell.memory_limit_bytes
+        predicted, limit = planned.predicted, planned.cell.memory_limit_bytes
         room = min(HEADROOM * free_bytes, limit or free_bytes)
-        if wanted <= room:
+        if (predicted.needed_bytes or 0) <= room:
             fitting.append(planned)
             continue
         there = f"{human_bytes(limit)} is the limit" if limit == room else f"{human_bytes(free_bytes)} are free"
-        reason = f"does not fit: predicted {human_bytes(wanted)}, {there}"
+        own = f" and {human_bytes(predicted.baseline_bytes)} for the process" if predicted.baseline_bytes else ""
+        reason = f"does not fit: predicted {human_bytes(predicted.peak_bytes or 0)}{own}, {there}"
         what = f"{planned.cell.precision} {planned.cell.suite}"
         too_large.append(LeftOut(model=planned.cell.model, what=what, reason=reason, planned=planned))
     return fitting, too_large

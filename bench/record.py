@@ -167,6 +167,10 @@ class GpuCondition(Value):
     """Processes that compute on it and are not ours; those of other containers may be hidden."""
     others_bytes: int | None = None
     """Memory they hold, as far as the driver tells."""
+    used_bytes: int | None = None
+    """Memory in use by everybody, the hidden and this process included."""
+    busy: float | None = None
+    """Share of the last moment (up to a second) in which somebody computed on it, between 0 and 1."""
 
 
 class Condition(Value):
@@ -184,6 +188,8 @@ class Condition(Value):
     """Swap in use on the whole machine."""
     swapped_in_bytes: int | None = None
     """Bytes read back from swap since the machine started."""
+    swapped_out_bytes: int | None = None
+    """Bytes written to swap since the machine started."""
     on_battery: bool | None = None
     """None where there is no battery, or none is told of."""
     governor: str | None = None
@@ -246,11 +252,19 @@ class Prediction(Value):
     """Temporary buffers while the prompt is read."""
     peak_bytes: int | None = None
     """All of these, and what loading and the first pass leave in the process (`bench.workspace.runtime_bytes`)."""
+    baseline_bytes: int | None = None
+    """The process with its libraries, on a GPU its driver context, before anything is loaded: no part of `peak_bytes`,
+    but of what a limit counts (`bench.baseline`). None in older records."""
     seconds: float | None = None
     context_tokens: int | None = None
     """Capacity alone: positions of the longest context that fits its budget."""
     batch: dict[str, int] | None = None
     """Capacity alone: the largest batch that does, by prompt tokens."""
+
+    @property
+    def needed_bytes(self) -> int | None:
+        """The peak with the process itself: what a memory limit, or what is free, must hold. None without a peak."""
+        return None if self.peak_bytes is None else self.peak_bytes + (self.baseline_bytes or 0)
 
 
 class MemoryLimit(Value):
@@ -261,7 +275,8 @@ class MemoryLimit(Value):
     enforced_by: str
     """`cgroup v2`, `cgroup v1`, `systemd scope`, `RLIMIT_DATA`, `CUDA allocator`: they count differently."""
     highest_bytes: int | None = None
-    """The most that was charged against it from the process's start on; None where the mechanism does not tell."""
+    """The most that was charged against it from the process's start on, on a GPU the driver's figure for the process;
+    None where the mechanism does not tell."""
 
 
 class Record(Value):

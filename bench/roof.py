@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable
 
 from bench.engine import Backend
+from bench.machine import computing_on
 from bench.places import ROOT
 from bench.record import Roof
 
@@ -30,7 +31,7 @@ def measure_roof(backends: Iterable[Backend], kind: str, threads: int | None = N
         return known()
     library = "torch" if any("torch" in engine.requires for engine in engines) else "numpy"
     command = [sys.executable, "-m", "bench.roof_worker", kind, library, *([str(threads)] if threads else [])]
-    own = {"CUDA_VISIBLE_DEVICES": ""} if kind == "cpu" else {}
+    own = computing_on(kind)
     if threads:
         own |= {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

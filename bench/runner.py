@@ -24,9 +24,10 @@ from bench.call import Limits, Observer
 from bench.engine import backend
 from bench.errors import UserError
 from bench.flight import Flight, death
-from bench.instruments import memory
+from bench.instruments import container
 from bench.journal import forget
 from bench.limits import Confinement, confined
+from bench.machine import computing_on
 from bench.places import ROOT, cache_folder
 from bench.plan import Plan, Planned
 from bench.processes import GRACE_S, stop_group
@@ -91,7 +92,7 @@ class Runner:
 
     def _fly(self, flight: Flight) -> set[str]:
         """The same, within its memory limit."""
-        kills, confinement, launched = memory.oom_kills(), flight.confinement, time.monotonic()
+        kills, confinement, launched = container.oom_kills(), flight.confinement, time.monotonic()
         command = [sys.executable, "-m", "bench.worker"]
         known = len(self.records)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -185,8 +186,7 @@ class Runner:
     def _environment(self, first: Planned) -> dict[str, str]:
         """The caller's, without the network where nothing needs it, and with caches of our own."""
         own = {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(cache_folder() / "datasets")}
-        if self.machine.kind == "cpu":
-            own["CUDA_VISIBLE_DEVICES"] = ""
+        own |= computing_on(self.machine.kind)
         if threads := self.limits.threads_of(first.cell):
             own["OMP_NUM_THREADS"] = str(threads)
         needs_hub = first.cell.weights == "hub" or (first.cell.weights == "local" and first.base is not None)

@@ -28,10 +28,10 @@ from bench.engine import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, St
 from bench.errors import UserError
 from bench.instruments.neighbours import snapshot
 from bench.journal import Journal, journal_folder
-from bench.limits import charged_bytes
+from bench.limits import charged_bytes, overrun
 from bench.machine import installed, versions
 from bench.places import reference_folder
-from bench.record import Ending, Measurement, Outcome
+from bench.record import Ending, Measurement, MemoryLimit, Outcome
 from bench.request import Asked, Request, reference_name
 from bench.store import Store
 from bench.suite import Afresh, Loading, SuiteRun, TextRun, suite, text_suite
@@ -48,15 +48,28 @@ class Worker:
         self.deadline = None if request.budget_s is None else time.monotonic() + request.budget_s
         self.used = False
         """Whether a cell has been answered in this process."""
-        limit = request.memory_limit
+        self.gpu_bytes: int | None = None
+        """The most that the driver counted for this process, None unless it runs under a limit on a GPU."""
         self.assembler = Assembler(
             run=request.run, machine=request.machine, backend=self.backend, before=request.before,
-            memory_limit=lambda: charged_bytes(limit) if limit else None,
+            memory_limit=self.limit,
         )  # fmt: skip
 
     def tell(self, event: str, **facts: Any) -> None:
         """Send one event to the runner; if it is gone, so are we."""
         os.write(self.request.events, (json.dumps({"event": event, **facts}) + "\n").encode())
+
+    def limit(self) -> MemoryLimit | None:
+        """The limit this process runs under, with the most that was charged against it until now."""
+        limit = self.request.memory_limit
+        if limit is None or self.gpu_bytes is None:
+            return charged_bytes(limit) if limit else None
+        return limit.model_copy(update={"highest_bytes": self.gpu_bytes})
+
+    def _watch_limit(self, memory: inst.MemoryCounter) -> None:
+        """Note the GPU's highest figure since the counter was last reset."""
+        if self.request.memory_limit and self.request.machine.kind == "cuda":
+            self.gpu_bytes = max(self.gpu_bytes or 0, memory.peak().total_bytes)
 
     def spent(self) -> bool:
         """Whether the call's budget is spent."""
@@ -128,6 +141,7 @@ class Worker:
         engine = self.backend.load(asked)
         seconds = tools.clock.now() - start
         peak, ready = tools.memory.peak(), tools.memory.read()
+        self._watch_limit(tools.memory)
         tools.memory.trim()
         loaded = tools.memory.read()
         wrong = None if isinstance(engine, TextEngine) else engine.census().contradiction(request.scheme)
@@ -155,6 +169,7 @@ class Worker:
             raise
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
             outcome = self._ending(error, cell.suite)
+        self._watch_limit(tools.memory)
         self._write(
             self.assembler.record(
                 cell,
@@ -164,7 +179,7 @@ class Worker:
                 predicted=asked.predicted,
                 measurements=measurements,
                 texts=run.texts,
-                warnings=[*engine.caveats, *run.caveats],
+                warnings=[*engine.caveats, *run.caveats, *overrun(self.limit())],
                 provenance=engine.provenance,
                 threads=engine.threads,
             )

@@ -23,8 +23,8 @@ more cache than it fills (llama.cpp) has the difference in its workspace; what i
 `kv_bytes`, and what it would keep for the next user is freed before settled is read. Weights mapped from a file are in
 the `file` part of the readings, the rest is anonymous.
 
-Counters: on a CPU the kernel's resident set of the whole process tree, with the peak from the resettable VmHWM; on
-a GPU the driver's figure for the process, the allocator's own marks beside it.
+Counters: on a CPU the kernel's resident set of the whole process tree (smaps_rollup), with the peak from the resettable
+VmHWM; on a GPU the driver's figure for the process, the allocator's own marks beside it. Each figure names its own.
 """
 
 from __future__ import annotations
@@ -87,6 +87,14 @@ def measure(run: SuiteRun) -> list[Measurement]:
                 advice="run outside a sandbox that hides /proc/self/clear_refs",
             )
         )
+    if memory.name.endswith("minus baseline"):
+        run.caveats.append(
+            Caveat(
+                kind="not_per_process",
+                text="the driver does not tell this process's memory: figures are the GPU's use beyond that before",
+                advice="use a GPU that nobody else uses, or let the driver see processes (docker run --pid=host)",
+            )
+        )
     if sampled.highest and sampled.highest.total_bytes > (1 + DISAGREE) * peak.total_bytes:
         text = f"the sampler saw {sampled.highest.total_bytes} bytes, the high-water mark says {peak.total_bytes}"
         run.caveats.append(Caveat(kind="peak_disputed", text=text, advice="trust neither before the cause is known"))
@@ -106,11 +114,13 @@ def measure(run: SuiteRun) -> list[Measurement]:
 
 def _readings(name: str, reading: Reading, counter: str) -> list[Measurement]:
     """One measurement for each figure the counter gave: the total under `NAME_bytes`, the others with a part label."""
+    counter = reading.counter or counter
     found = [measured(f"{name}_bytes", Unit.BYTE, reading.total_bytes, counter=counter)]
     for part in ("anonymous", "file", "proportional", "allocated", "reserved"):
         value = getattr(reading, f"{part}_bytes")
         if value is not None:
-            found.append(measured(f"{name}_{part}_bytes", Unit.BYTE, value, labels={"part": part}))
+            which = "torch's allocator" if part in {"allocated", "reserved"} else counter
+            found.append(measured(f"{name}_{part}_bytes", Unit.BYTE, value, counter=which, labels={"part": part}))
     return found
 
 

@@ -19,8 +19,9 @@ from test_limits import grouped
 from bench import predict
 from bench.backends import fake
 from bench.backends.transformers import BACKEND as TORCH
-from bench.capacity import BASELINE_BYTES, with_capacity, words
+from bench.baseline import BASELINE_BYTES
 from bench.capacity import flat as flat_prediction
+from bench.capacity import with_capacity, words
 from bench.cell import Weights
 from bench.engine import DoesNotFit, LoadRequest, Unsupported
 from bench.figures import figures

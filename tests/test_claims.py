@@ -10,6 +10,7 @@ import pytest
 from builders import failed, make_cell, make_model, make_record, memory_samples, sample, speed_samples
 from pydantic import ValidationError
 
+from bench.baseline import BASELINE_BYTES
 from bench.catalog import read_catalog
 from bench.cell import Cell, Claim, Model, Precision, Quantity, Weights
 from bench.claims import Judged, Verdict, bounds, counts, flat, judge, people, selections, terms
@@ -115,6 +116,15 @@ def test_pages_charged_elsewhere_prove_nothing() -> None:
     assert "drop the page cache" in judged.evidence
 
 
+def test_a_gpu_s_limit_that_held_the_allocator_alone_proves_nothing_beyond_the_budget() -> None:
+    """The driver's own figure decides: within the budget it fits, above it the question is open."""
+    for highest, expected in ((GB, Verdict.HOLDS), (GB + 1, Verdict.UNTESTED)):
+        state = MemoryLimit(bytes=GB - 10**8, enforced_by="CUDA allocator", highest_bytes=highest)
+        judged = verdict(peaks(GB // 2, GB // 2, limit=GB - 10**8).model_copy(update={"memory_limit": state}))
+        assert judged.verdict is expected
+    assert "but 954 MiB were counted for the process" in judged.evidence
+
+
 def test_a_prediction_that_it_will_not_fit_is_no_proof() -> None:
     """The plan writes such records without having tried."""
     unrun = failed(cell(limit=GB), Ending.DOES_NOT_FIT, "predicted too large")
@@ -158,9 +168,11 @@ def test_without_a_record_the_scheme_that_a_claim_names_is_predicted() -> None:
     own, other, unknown = (
         verdict(claims=(claim.model_copy(update={"scheme": name}),)) for name in ("gptq-int8", "gguf-q8_0", "exl2")
     )
-    assert re.match(r"predicted [\d.]+ MiB as gptq-int8 of at most 954 MiB: would hold", own.evidence)
-    assert re.match(r"predicted [\d.]+ \wiB as gguf-q8_0 of ", other.evidence)
-    assert re.match(r"predicted [\d.]+ MiB as bnb-int8 in place of exl2 of ", unknown.evidence)
+    assert re.match(
+        r"predicted [\d.]+ MiB as gptq-int8 \(450 MiB of it the driver's context\) of at most 954", own.evidence
+    )
+    assert re.match(r"predicted [\d.]+ \wiB as gguf-q8_0 \(", other.evidence)
+    assert re.match(r"predicted [\d.]+ MiB as bnb-int8 in place of exl2 \(", unknown.evidence)
     assert " as " not in verdict(claims=(claim,)).evidence
     assert own.evidence.split(" as ")[0] != other.evidence.split(" as ")[0]
 
@@ -278,6 +290,16 @@ def test_without_a_record_the_prediction_only_points(budget: int, words: str) ->
     judged = verdict(claims=(make_claim(at_most=budget),))
     assert judged.verdict is Verdict.COMPUTED
     assert judged.evidence.endswith(words)
+
+
+def test_a_predicted_peak_is_the_whole_process_s_as_a_limit_would_count_it() -> None:
+    """The driver's context is in it, and said; weights are weights."""
+    mine = 1 + BASELINE_BYTES["cuda"]["transformers"]
+    assert verdict(claims=(make_claim(at_most=mine),)).evidence.endswith(": would fail")
+    assert " (450 MiB of it the driver's context) of at most " in verdict().evidence
+    weights = make_claim(quantity=Quantity.WEIGHTS, at_least=1, at_most=mine)
+    assert verdict(claims=(weights,)).evidence.endswith(": would hold")
+    assert "context" not in verdict(claims=(weights,)).evidence
 
 
 def test_an_unknown_architecture_is_untested() -> None:

@@ -20,7 +20,7 @@ from bench import locks, machine
 from bench.assemble import busy
 from bench.disturbance import caveats
 from bench.errors import UserError
-from bench.instruments import neighbours
+from bench.instruments import container, neighbours
 from bench.instruments.neighbours import Snapshot
 from bench.record import Condition, GpuCondition
 from bench.units import parse_seconds
@@ -95,6 +95,8 @@ def test_a_quiet_machine_needs_no_caveat() -> None:
          "others used 0.9 of 2 CPUs meanwhile: stress 0.8"),
         ({"swapped_in_bytes": 60 << 20}, {"swapped_in_bytes": 10 << 20}, "swapping",
          "50 MiB came back from swap between this run's start and this cell's end"),
+        ({"swapped_out_bytes": 60 << 20}, {"swapped_out_bytes": 10 << 20}, "swapping",
+         "50 MiB went to swap between this run's start and this cell's end"),
         ({"on_battery": True}, {}, "on_battery", "the machine ran on battery"),
         ({"governor": "powersave (acpi-cpufreq)"}, {}, "governor",
          "the CPU frequency governor was powersave (acpi-cpufreq)"),
@@ -103,6 +105,9 @@ def test_a_quiet_machine_needs_no_caveat() -> None:
          "the container's quota of 1.5 CPUs stopped this run 7 times"),
         ({"gpu": GpuCondition(others=2, others_bytes=3 << 20)}, {}, "gpu_shared",
          "2 other processes compute on this GPU, holding 3 MiB"),
+        ({"gpu": GpuCondition(others=1)}, {}, "gpu_shared", "1 other process computes on this GPU"),
+        ({"gpu": GpuCondition(busy=1.0)}, {"gpu": GpuCondition(busy=0.31)}, "gpu_busy",
+         "the GPU was 31% busy before this run began"),
         ({"gpu": GpuCondition(reasons=("power cap",))}, {}, "throttled",
          "the GPU's clocks were held back: power cap"),
     ],
@@ -118,24 +123,23 @@ def test_the_host_is_read_from_its_files(tmp_path: Path, monkeypatch: pytest.Mon
     files = {
         "cpu0/cpufreq/scaling_governor": "performance\n", "cpu0/cpufreq/scaling_driver": "intel_pstate\n",
         "cpu0/thermal_throttle/package_throttle_count": "3\n", "cpu1/thermal_throttle/package_throttle_count": "7\n",
-        "group/cpu.max": "150000 100000\n", "group/cpu.stat": "usage_usec 5\nnr_throttled 12\n",
     }  # fmt: skip
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     monkeypatch.setattr(neighbours, "CPUS", tmp_path)
-    monkeypatch.setattr(neighbours, "cgroup_folder", lambda: tmp_path / "group")
+    monkeypatch.setattr(container, "quota", lambda: container.Quota(1.5, 12))
     monkeypatch.setattr(psutil, "sensors_battery", lambda: SimpleNamespace(power_plugged=False), raising=False)
     sensors = {"core": [SimpleNamespace(current=50.0), SimpleNamespace(current=71.5)]}
     monkeypatch.setattr(psutil, "sensors_temperatures", lambda: sensors, raising=False)
-    monkeypatch.setattr(psutil, "swap_memory", lambda: SimpleNamespace(used=5, sin=6))
+    monkeypatch.setattr(psutil, "swap_memory", lambda: SimpleNamespace(used=5, sin=6, sout=7))
     assert neighbours.host() == {
         "governor": "performance (intel_pstate)", "throttle_count": 7, "container_cpus": 1.5,
         "container_throttled": 12, "on_battery": True, "temperature_c": 71.5, "swap_used_bytes": 5,
-        "swapped_in_bytes": 6,
+        "swapped_in_bytes": 6, "swapped_out_bytes": 7,
     }  # fmt: skip
-    (tmp_path / "group/cpu.max").write_text("max 100000\n")
+    monkeypatch.setattr(container, "quota", lambda: None)
     assert "container_cpus" not in neighbours.host()
 
 
@@ -162,6 +166,14 @@ class Driver:
             raise NVMLError
         return 0x1 | 0x4 | 0x20
 
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> SimpleNamespace:
+        return SimpleNamespace(used=900)
+
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> SimpleNamespace:
+        if self.old:
+            raise NVMLError
+        return SimpleNamespace(gpu=37, memory=5)
+
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[SimpleNamespace]:
         own = SimpleNamespace(pid=os.getpid(), usedGpuMemory=10)
         return [own, SimpleNamespace(pid=1, usedGpuMemory=700), SimpleNamespace(pid=2, usedGpuMemory=None)]
@@ -171,9 +183,20 @@ def test_the_gpu_s_state_is_the_driver_s() -> None:
     """Idle is no reason; ours is no tenant; memory that the driver hides counts as none; an old driver tells less."""
     told = GpuCondition(**neighbours.gpu(Driver(), "h", {os.getpid()}))
     assert told == GpuCondition(
-        sm_mhz=1410, temperature_c=83, reasons=("power cap", "thermal slowdown"), others=2, others_bytes=700
-    )
-    assert GpuCondition(**neighbours.gpu(Driver(old=True), "h", set())).reasons is None
+        sm_mhz=1410, temperature_c=83, reasons=("power cap", "thermal slowdown"), others=2, others_bytes=700,
+        used_bytes=900, busy=0.37,
+    )  # fmt: skip
+    old = GpuCondition(**neighbours.gpu(Driver(old=True), "h", set()))
+    assert (old.reasons, old.busy, old.used_bytes) == (None, None, 900)
+
+
+def test_in_a_container_we_are_not_taken_for_another_tenant() -> None:
+    """Where the driver numbers processes otherwise, one of those listed while we compute is this one."""
+    unknown = {-1}
+    told = GpuCondition(**neighbours.gpu(Driver(), "h", unknown, computing=True))
+    assert (told.others, told.others_bytes) == (2, None)
+    assert GpuCondition(**neighbours.gpu(Driver(), "h", unknown)).others == 3
+    assert GpuCondition(**neighbours.gpu(Driver(), "h", {os.getpid()}, computing=True)).others == 2
 
 
 def test_a_condition_looks_for_as_long_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

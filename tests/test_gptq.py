@@ -127,7 +127,7 @@ def test_a_plain_layer_among_packed_ones_shows() -> None:
     found = _census.count(Stack(*(Gptq(256, 128, 4, 64) for _ in range(3)), plain))
     scheme = BACKEND.scheme("gptq-int4")
     assert scheme is not None
-    assert "75% are" in (found.contradiction(scheme) or "")
+    assert "75.0% are" in (found.contradiction(scheme) or "")
     assert found.left_out == ("layers.3", "lm_head")
 
 

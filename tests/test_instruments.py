@@ -18,9 +18,10 @@ from typing import Any
 import psutil
 import pytest
 
-from bench.instruments import Reading, memory
+from bench.instruments import Reading, container
 from bench.instruments.clock import DeviceClock, HostClock, VirtualClock
 from bench.instruments.memory import CudaMemory, MpsMemory, ProcessMemory
+from bench.instruments.nvml import NvmlMemory
 
 MIB = 1024**2
 KNOWN = 64 * MIB
@@ -123,6 +124,26 @@ def test_a_child_that_has_ended_does_not_stop_the_measurement() -> None:
 
 
 @linux
+def test_without_rollups_the_status_file_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hardened kernel has no smaps_rollup: then no shares, but never zero bytes; the reading names its counter."""
+    counter = ProcessMemory()
+    whole = counter.read()
+    assert whole.counter == "smaps_rollup"
+    read = Path.read_text
+
+    def refuse(self: Path, *args: Any, **options: Any) -> str:
+        if self.name == "smaps_rollup":
+            raise FileNotFoundError
+        return read(self, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    found = counter.read()
+    assert found.total_bytes == pytest.approx(whole.total_bytes, rel=0.1)
+    assert found.anonymous_bytes == pytest.approx(whole.anonymous_bytes, rel=0.1)
+    assert (found.proportional_bytes, found.counter) == (None, "status")
+
+
+@linux
 def test_trimming_keeps_what_is_in_use() -> None:
     """Only freed memory goes back."""
     counter = ProcessMemory()
@@ -139,10 +160,10 @@ def test_capacity_is_what_is_free_and_what_is_held(monkeypatch: pytest.MonkeyPat
     counter = ProcessMemory()
     own = counter.process.memory_info().rss
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**9))
-    monkeypatch.setattr(memory, "container_limit_bytes", lambda: None)
+    monkeypatch.setattr(container, "left_bytes", lambda: None)
     assert counter.capacity_bytes() == pytest.approx(10**9 + own, rel=0.05)
-    monkeypatch.setattr(memory, "container_limit_bytes", lambda: 12345)
-    assert counter.capacity_bytes() == 12345
+    monkeypatch.setattr(container, "left_bytes", lambda: 12345)
+    assert counter.capacity_bytes() == pytest.approx(12345 + own, rel=0.05)
 
 
 class NVMLError(Exception):
@@ -167,12 +188,13 @@ class Gpu:
 
     # torch.cuda
     def init(self) -> None:
-        self.started = True
+        pass  # the driver's context comes with the first thing that is asked of the device
 
     def get_device_properties(self, index: int) -> SimpleNamespace:
         return SimpleNamespace(uuid=self.uuid)
 
     def synchronize(self, index: int) -> None:
+        self.started = True
         self.calls.append("synchronize")
 
     def memory_allocated(self, index: int) -> int:
@@ -210,6 +232,12 @@ class Gpu:
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
         self.asked.append(uuid)
+        if uuid == "GPU-cut":
+            raise NVMLError
+        return "handle"
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        self.asked.append(str(index))
         return "handle"
 
     def nvmlDeviceGetMemoryInfo(self, handle: str) -> SimpleNamespace:
@@ -238,11 +266,19 @@ def test_the_driver_is_asked_for_the_gpu_that_torch_uses(uuid: str) -> None:
     assert gpu.asked == ["GPU-1234"]
 
 
+def test_an_instance_of_a_card_is_found_by_its_own_name() -> None:
+    """On a card that is cut (MIG), torch tells the UUID of the instance without saying that it is one."""
+    gpu = Gpu(uuid="cut")
+    open_gpu(gpu)
+    assert gpu.asked == ["GPU-cut", "MIG-cut"]
+
+
 def test_the_driver_s_figure_for_the_process_is_the_reading() -> None:
     """Context included, other processes not; the allocator's figures beside it, after the queue is empty."""
     gpu = Gpu()
     counter = open_gpu(gpu)
     gpu.use(allocated=50 * MIB, reserved=80 * MIB)
+    gpu.calls.clear()
     assert counter.name == "NVML process"
     assert counter.read() == Reading(total_bytes=380 * MIB, allocated_bytes=50 * MIB, reserved_bytes=80 * MIB)
     assert gpu.calls == ["synchronize"]
@@ -267,9 +303,44 @@ def test_the_peak_on_a_gpu_is_the_highest_reservation_and_the_context() -> None:
     gpu.use(allocated=900 * MIB, reserved=1000 * MIB)
     gpu.use(allocated=50 * MIB, reserved=80 * MIB)
     assert counter.peak() == Reading(total_bytes=1300 * MIB, allocated_bytes=900 * MIB, reserved_bytes=1000 * MIB)
+    assert (counter.peak().counter, counter.read().counter) == ("NVML process, max_memory_reserved", "")
     counter.reset_peak()
     assert gpu.calls[-2:] == ["empty_cache", "reset"]
     assert counter.peak() == Reading(total_bytes=350 * MIB, allocated_bytes=50 * MIB, reserved_bytes=50 * MIB)
+
+
+@pytest.mark.parametrize("lists", ["bytes", "error", "nobody", "unknown"])
+def test_an_engine_without_an_allocator_to_ask_has_the_driver_s_figure(
+    monkeypatch: pytest.MonkeyPatch, lists: str
+) -> None:
+    """The process's where it is listed, another tenant's never; else the device's growth. The highest is the peak."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    gpu = Gpu(lists=lists)
+    counter = NvmlMemory(gpu)
+    assert gpu.asked == ["1"]
+    assert counter.read() == Reading(total_bytes=0)
+    gpu.started = True
+    for reserved in (80, 500, 50):
+        gpu.use(allocated=0, reserved=reserved * MIB)
+        assert counter.read() == Reading(total_bytes=(300 + reserved) * MIB)
+    assert counter.name == ("NVML process" if lists == "bytes" else "NVML device minus baseline")
+    assert counter.peak() == Reading(total_bytes=800 * MIB)
+    assert counter.capacity_bytes() == Gpu.TOTAL - Gpu.OTHERS
+    counter.reset_peak()
+    assert counter.peak() == Reading(total_bytes=350 * MIB)
+    with pytest.raises(MemoryError, match="no limit can be enforced"):
+        counter.limit(10**9)
+
+
+def test_a_tenant_that_comes_first_does_not_stay_in_the_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What grew before this process had a context was another's; once listed, it has a figure of its own."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpu = Gpu()
+    counter = NvmlMemory(gpu)
+    monkeypatch.setattr(Gpu, "OTHERS", Gpu.OTHERS + 200 * MIB)
+    assert (counter.read().total_bytes, counter.name) == (200 * MIB, "NVML device minus baseline")
+    gpu.started = True
+    assert (counter.read().total_bytes, counter.name) == (300 * MIB, "NVML process")
 
 
 class Mps:
@@ -332,53 +403,3 @@ def test_a_device_clock_reads_after_the_device_has_finished(monkeypatch: pytest.
     assert happened == ["synchronize", "time"]
     assert clock.name == "perf_counter after cuda synchronize"
     assert HostClock().now() == 7.0
-
-
-def cgroup(monkeypatch: pytest.MonkeyPatch, root: Path, line: str, files: dict[str, str]) -> None:
-    """/proc and /sys as they would be under `root`."""
-    files = {f"sys/fs/cgroup/{name}": text for name, text in files.items()} | {"proc/self/cgroup": line}
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    read_text, is_dir = Path.read_text, Path.is_dir
-
-    def there(path: Path) -> Path:
-        inside = path.is_relative_to("/proc") or path.is_relative_to("/sys")
-        return root / path.relative_to("/") if inside else path
-
-    monkeypatch.setattr(Path, "read_text", lambda self, *a, **k: read_text(there(self), *a, **k))
-    monkeypatch.setattr(Path, "is_dir", lambda self: is_dir(there(self)))
-
-
-@pytest.mark.parametrize(
-    ("line", "files", "limit"),
-    [
-        ("0::/a/b\n", {"a/b/memory.max": "300\n", "a/memory.max": "max\n"}, 300),
-        ("0::/a/b\n", {"a/b/memory.max": "300\n", "a/memory.max": "200\n"}, 200),
-        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "max\n"}, None),
-        ("0::/\n", {"memory.max": "100\n"}, 100),
-        ("0::/\n", {"cgroup.procs": "1\n"}, None),
-        ("0::/../outside\n", {"memory.max": "100\n"}, 100),
-        ("0::/not/mounted/here\n", {"memory.max": "100\n"}, 100),
-        ("4:memory:/docker/x\n", {"memory.max": "100\n"}, None),
-    ],
-)
-def test_the_smallest_limit_on_the_way_up_is_the_container_s(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, files: dict[str, str], limit: int | None
-) -> None:
-    """A parent may be stricter; `max` is no limit; without cgroup v2 none is known."""
-    cgroup(monkeypatch, tmp_path, line, files)
-    assert memory.container_limit_bytes() == limit
-
-
-def test_the_kernel_s_kills_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a worker's death can be told from a murder."""
-    cgroup(monkeypatch, tmp_path, "0::/a\n", {"a/memory.events": "oom 5\noom_kill 3\noom_group_kill 1\n"})
-    assert memory.oom_kills() == 3
-
-
-def test_without_a_count_of_kills_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None, not zero."""
-    cgroup(monkeypatch, tmp_path, "0::/a\n", {"a/memory.max": "max\n"})
-    assert memory.oom_kills() is None

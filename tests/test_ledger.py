@@ -13,7 +13,7 @@ from test_suites import engine, suite_run  # noqa: F401 - a fixture
 
 from bench.backends import fake
 from bench.figures import figures
-from bench.instruments import Reading, sampler
+from bench.instruments import Instruments, Reading, sampler
 from bench.instruments.memory import ProcessMemory
 from bench.places import ROOT
 from bench.table import VIEWS, newest, people
@@ -85,6 +85,35 @@ def test_counters_that_contradict_each_other_are_a_caveat(engine, tmp_path, monk
     found, run = ledger(engine, tmp_path)
     assert [caveat.kind for caveat in run.caveats] == ["peak_disputed"]
     assert (found["peak_anonymous_bytes"].value, found["peak_file_bytes"].value) == (10**10, 9 * 10**10)
+
+
+def test_each_figure_names_its_own_counter(engine, tmp_path):  # noqa: F811
+    """What is read now, the peak and the allocator's shares of it come from different ones."""
+
+    class Told(fake.ArithmeticMemory):
+        name = "driver"
+
+        def read(self):
+            return Reading(total_bytes=5, allocated_bytes=3, counter="now")
+
+        def peak(self):
+            return Reading(total_bytes=9, anonymous_bytes=4)
+
+    run = suite_run("memory", engine, tmp_path, Instruments(fake._CLOCK, Told()))
+    counters = {m.name: m.counter for m in memory.measure(run)}
+    names = ("settled_bytes", "settled_allocated_bytes", "peak_bytes", "peak_anonymous_bytes")
+    assert [counters[name] for name in names] == ["now", "torch's allocator", "driver", "driver"]
+    assert all(counter for name, counter in counters.items() if name.endswith("_bytes"))
+
+
+def test_a_driver_that_cannot_tell_processes_apart_is_a_caveat(engine, tmp_path):  # noqa: F811
+    """Another tenant's memory would be in the figure: its reader must know."""
+    told = fake.ArithmeticMemory()
+    told.name = "NVML device minus baseline"
+    run = suite_run("memory", engine, tmp_path, Instruments(fake._CLOCK, told))
+    memory.measure(run)
+    assert [caveat.kind for caveat in run.caveats] == ["not_per_process"]
+    assert run.caveats[0].advice
 
 
 def test_nothing_is_sampled_where_the_counter_is_no_process_s():

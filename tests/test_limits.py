@@ -11,14 +11,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from builders import make_cell, make_condition, make_machine, make_model, make_scheme
 
 from bench import limits
+from bench.engine import DoesNotFit
 from bench.errors import UserError
 from bench.flight import Flight, death
 from bench.instruments.memory import CudaMemory
 from bench.limits import Confinement, capacity_bytes, charged_bytes, check, confined, own_group, parse_bytes
-from bench.record import Ending, MemoryLimit
-from bench.worker import ending
+from bench.record import Ending, MemoryLimit, Prediction
+from bench.request import Asked, Request
+from bench.store import Store
+from bench.units import human_bytes
+from bench.worker import Worker, ending
 
 MIB = 2**20
 LIMIT = 200 * MIB
@@ -277,6 +282,51 @@ def test_a_gpu_s_limit_leaves_room_for_the_context(limit: int, fraction: float) 
     )
     CudaMemory(cuda, nvml).limit(limit)
     assert set_to == [(fraction, 0)]
+
+
+@pytest.mark.parametrize(("limit", "kinds"), [(10**9, []), (10**8 + 10**7, ["over_limit"])])
+def test_what_the_driver_counts_is_held_against_a_gpu_s_limit(tmp_path: Path, limit: int, kinds: list[str]) -> None:
+    """The allocator is held to it, other memory of the driver is not: its highest figure is in the record."""
+    read, write = os.pipe()
+    request = Request(
+        run="run", results=tmp_path, cache=tmp_path, events=write, model=make_model(), weights="random", path=None,
+        backend="fake", scheme=make_scheme(), threads=None, machine=make_machine(kind="cuda"), before=make_condition(),
+        memory_limit=MemoryLimit(bytes=limit, enforced_by="CUDA allocator"),
+        cells=(Asked(cell=make_cell("memory"), predicted=Prediction()),),
+    )  # fmt: skip
+    Worker(request).run()
+    os.close(read)
+    os.close(write)
+    (record,) = Store(tmp_path).records()
+    peak = record.measurement("peak_bytes")
+    assert peak is not None
+    assert record.memory_limit is not None
+    assert record.memory_limit.highest_bytes == peak.values[0] > 10**8 + 10**7
+    assert [caveat.kind for caveat in record.warnings if caveat.kind == "over_limit"] == kinds
+    assert all(human_bytes(limit) in caveat.text for caveat in record.warnings if caveat.kind == "over_limit")
+
+
+def test_other_mechanisms_let_nothing_over(tmp_path: Path) -> None:
+    """What a group charges is what it holds."""
+    charged = MemoryLimit(bytes=5, enforced_by="cgroup v2", highest_bytes=6)
+    assert limits.overrun(charged) == limits.overrun(None) == []
+
+
+@pytest.mark.parametrize(("share", "reserved", "left"), [(1.0, 100, 700), (0.5, 100, 400), (0.5, 600, 0)])
+def test_what_a_limited_gpu_had_left_is_of_its_share(
+    monkeypatch: pytest.MonkeyPatch, share: float, reserved: int, left: int
+) -> None:
+    """A card of 1000 bytes with 700 free: an allocator that may take half of it never had all 700."""
+    torch = pytest.importorskip("torch")
+    from bench.backends import _torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (700, 1000))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda: share)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: reserved)
+    with pytest.raises(DoesNotFit) as caught, _torch.fits("load"):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert (caught.value.wanted_bytes, caught.value.had_bytes) == (2 * 2**30, left)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class FakeNvml:
     NVMLError = NVMLError
 
     def __init__(self, names: tuple[str | bytes, ...] = ("NVIDIA H200",), broken: str = "") -> None:
-        self.names, self.broken = names, broken
+        self.names, self.broken, self.free = names, broken, 140 * 10**9
         self.asked: list[int | str] = []
 
     def __getattribute__(self, name: str) -> Any:
@@ -61,7 +61,7 @@ class FakeNvml:
         return "GPU-1234"
 
     def nvmlDeviceGetMemoryInfo(self, handle: str | bytes) -> SimpleNamespace:
-        return SimpleNamespace(total=141 * 10**9)
+        return SimpleNamespace(total=141 * 10**9, free=self.free)
 
     def nvmlSystemGetDriverVersion(self) -> bytes:
         return b"595.10"
@@ -127,6 +127,69 @@ def test_the_first_visible_gpu_counts(monkeypatch: pytest.MonkeyPatch, visible: 
     assert driver.asked == (asked or [])
 
 
+class Cards(FakeNvml):
+    """Two cards known by their UUIDs, the second cut into instances of which the first place is empty."""
+
+    def __init__(self, cut: bool = False) -> None:
+        super().__init__(("GPU-aaaa", "GPU-bbbb"))
+        self.cut = cut
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        if uuid not in {*self.names, "MIG-1"}:
+            raise NVMLError
+        return uuid
+
+    def nvmlDeviceGetUUID(self, handle: str | bytes) -> str:
+        return str(handle)
+
+    def nvmlDeviceGetMigMode(self, handle: str) -> list[int]:
+        return [int(self.cut and handle == "GPU-bbbb"), 0]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: str) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: str, index: int) -> str:
+        if index == 0:
+            raise NVMLError
+        return f"MIG-{index}"
+
+
+@pytest.mark.parametrize(
+    ("visible", "cut", "uuid"),
+    [
+        ("1", False, "GPU-bbbb"), ("GPU-b", False, "GPU-bbbb"), ("GPU-aaaa,GPU-bbbb", False, "GPU-aaaa"),
+        ("1", True, "MIG-1"), ("0", True, "GPU-aaaa"), ("MIG-1", True, "MIG-1"),
+    ],
+)  # fmt: skip
+def test_a_worker_sees_the_very_gpu_that_was_described(
+    monkeypatch: pytest.MonkeyPatch, visible: str, cut: bool, uuid: str
+) -> None:
+    """By UUID: CUDA's numbers need not be the driver's, and an engine must not spread over a second card."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    install(monkeypatch, Cards(cut))
+    assert machine.computing_on("cuda") == {"CUDA_VISIBLE_DEVICES": uuid}
+    assert machine.lock_name(machine.describe("cuda")).endswith(uuid.lower())
+    assert machine.computing_on("cpu") == {"CUDA_VISIBLE_DEVICES": ""}
+    assert machine.computing_on("mps") == {}
+
+
+def test_a_card_that_is_not_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CUDA sees it."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-cccc")
+    install(monkeypatch, Cards())
+    assert machine.gpu() is None
+    assert machine.computing_on("cuda") == {}
+
+
+def test_what_another_tenant_holds_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked anew each time, unlike what the card has."""
+    driver = install(monkeypatch, FakeNvml())
+    assert machine.free_bytes("cuda") == 140 * 10**9
+    driver.free = 7
+    assert machine.free_bytes("cuda") == 7
+    assert machine.describe("cuda").gpu_memory_bytes == 141 * 10**9
+
+
 def test_apple_silicon_is_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no NVIDIA driver."""
     install(monkeypatch, FakeNvml(broken="nvmlInit"))
@@ -186,7 +249,7 @@ def test_memory_is_the_smaller_of_machine_and_container(
 ) -> None:
     """A container's limit counts where it is smaller."""
     total = psutil.virtual_memory().total
-    monkeypatch.setattr(machine, "container_limit_bytes", lambda: limit and int(total * limit))
+    monkeypatch.setattr(machine.container, "limit_bytes", lambda: limit and int(total * limit))
     assert machine.describe("cpu").memory_bytes == int(total * share)
 
 

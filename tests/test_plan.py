@@ -13,6 +13,7 @@ import pytest
 from builders import failed, make_cell, make_machine, make_model, make_record, make_versions
 
 from bench.backends import transformers
+from bench.baseline import BASELINE_BYTES, GPTQ_BYTES, baseline_bytes
 from bench.catalog import DEFAULT_MODEL, read_catalog
 from bench.cell import Cell, Kind, Precision, Weights
 from bench.engine import backend
@@ -21,7 +22,7 @@ from bench.machine import installed
 from bench.plan import Plan, has_reference, make_plan
 from bench.record import Ending, Provenance, Record
 from bench.selection import Selection, chosen_models
-from bench.units import slug
+from bench.units import human_bytes, slug
 from bench.worker import Worker
 
 MACHINE = make_machine()
@@ -168,18 +169,42 @@ def test_weights_that_a_model_does_not_have_are_left_out() -> None:
 def test_what_is_predicted_not_to_fit_is_left_out_with_its_cell() -> None:
     """With both figures; the cell comes along, because the finding belongs in a record."""
     cells = plan().cells
-    peaks = [p.predicted.peak_bytes for p in cells]
+    peaks = [p.predicted.needed_bytes for p in cells]
     largest = max(peak for peak in peaks if peak is not None)
     made = plan(free_bytes=largest)
     assert 0 < len(made.left_out) < len(cells)
     for left in made.left_out:
         assert left.planned is not None
-        assert left.planned.predicted.peak_bytes is not None
-        assert left.planned.predicted.peak_bytes > 0.97 * largest
+        assert left.planned.predicted.needed_bytes is not None
+        assert left.planned.predicted.needed_bytes > 0.97 * largest
         assert left.reason.startswith("does not fit: predicted ")
         assert left.what == f"{left.planned.cell.precision} {left.planned.cell.suite}"
     assert len(made.cells) + len(made.left_out) == len(cells)
     assert plan(free_bytes=2 * largest).left_out == ()
+
+
+def test_a_limit_is_held_against_the_peak_and_the_process_itself() -> None:
+    """A hard limit counts Python and its libraries too: one byte less than both is predicted not to fit."""
+    (free,) = plan(suites=("memory",), precisions=(Precision.FP16,)).cells
+    peak, own = free.predicted.peak_bytes, free.predicted.baseline_bytes
+    assert peak and own == BASELINE_BYTES["cpu"]["fake"]
+    asked = {"suites": ("memory",), "precisions": (Precision.FP16,), "free_bytes": 10**12}
+    assert len(plan(**asked, memory_limit_bytes=peak + own).cells) == 1
+    (left,) = plan(**asked, memory_limit_bytes=peak + own - 1).left_out
+    limit, process = human_bytes(peak + own - 1), human_bytes(own)
+    assert left.reason == (
+        f"does not fit: predicted {human_bytes(peak)} and {process} for the process, {limit} is the limit"
+    )
+
+
+def test_the_libraries_of_a_scheme_count_as_well() -> None:
+    """GPTQ's imports take as much again as all others; where nothing is known nothing is counted."""
+    for name, more in (("gptq-int4", GPTQ_BYTES), ("bf16", 0)):
+        scheme = backend("transformers").scheme(name)
+        assert scheme is not None
+        assert baseline_bytes("cpu", "transformers", scheme) == BASELINE_BYTES["cpu"]["transformers"] + more
+        assert baseline_bytes("cuda", "transformers", scheme) == BASELINE_BYTES["cuda"]["transformers"]
+        assert baseline_bytes("mps", "transformers", scheme) == 0
 
 
 def test_force_tries_what_is_predicted_not_to_fit() -> None:

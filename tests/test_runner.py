@@ -30,7 +30,7 @@ from bench.cli import app, guarded
 from bench.engine import DoesNotFit, Unsupported
 from bench.errors import UserError
 from bench.flight import Flight, death
-from bench.instruments import memory
+from bench.instruments import container
 from bench.journal import Journal, journal_folder
 from bench.plan import LeftOut, Plan, make_plan
 from bench.processes import stop_group
@@ -189,7 +189,7 @@ def test_a_crash_while_loading_ends_every_cell_of_that_load_alone(bench, workers
 
 def test_signal_nine_names_both_possibilities(bench, monkeypatch):
     """Without a word from the kernel a SIGKILL may have been its memory killer or a person."""
-    monkeypatch.setattr(memory, "oom_kills", lambda: None)
+    monkeypatch.setattr(container, "oom_kills", lambda: None)
     assert bench.run(fault="kill@log_probs") == 1
     assert bench.outcomes() == {"fp16 memory": "ok", "fp16 throughput": "ok", "fp16 divergence": "killed"}
     reason = bench.outcome("divergence").reason
@@ -199,7 +199,7 @@ def test_signal_nine_names_both_possibilities(bench, monkeypatch):
 def test_signal_nine_with_a_counted_memory_kill_does_not_fit(bench, monkeypatch):
     """If the cgroup counted a memory kill meanwhile, it is a finding, and settled."""
     counts = iter(range(100))
-    monkeypatch.setattr(memory, "oom_kills", lambda: next(counts))
+    monkeypatch.setattr(container, "oom_kills", lambda: next(counts))
     assert bench.run(fault="kill@log_probs", suite="divergence") == 0
     assert bench.outcome("divergence").ending is Ending.DOES_NOT_FIT
     assert bench.outcome("divergence").reason == "the kernel ran out of memory in divergence"
@@ -269,12 +269,24 @@ def test_a_fault_at_one_precision_leaves_the_others(bench):
     assert bench.outcomes() == {"fp16 memory": "ok", "int8 memory": "failed", "int4 memory": "ok"}
 
 
+def test_a_row_that_is_not_the_precision_it_is_called_fails(bench):
+    """An engine that was told 4 bits and holds 16: the cell fails with both figures, and has no others."""
+    assert bench.run(fault="wide@census:fake-int4", suite="memory", precision="int8,int4") == 1
+    assert bench.outcomes() == {"int8 memory": "ok", "int4 memory": "failed"}
+    (failed,) = (record for record in bench.records() if record.cell.precision == "int4")
+    assert "fake-int4 asks for 95% of linear weights quantized, 0.0% are" in failed.outcome.reason
+    assert failed.measurements == ()
+
+
 def test_a_predicted_misfit_is_recorded_without_a_worker(bench, workers, monkeypatch):
     """A cell left out for size gets its record, with both figures, and no process is started for it."""
     monkeypatch.setattr(machine, "free_bytes", lambda kind: 1000)
     assert bench.run(suite="memory") == 0
     assert bench.outcome("memory").ending is Ending.DOES_NOT_FIT
-    assert re.fullmatch(r"does not fit: predicted \d+ MiB, 1000 B are free", bench.outcome("memory").reason)
+    assert re.fullmatch(
+        r"does not fit: predicted \d+ MiB and 95\.4 MiB for the process, 1000 B are free",
+        bench.outcome("memory").reason,
+    )
     assert workers == []
 
 
@@ -729,7 +741,7 @@ def flight(suite=None, timed_out=None):
 )  # fmt: skip
 def test_a_death_has_one_meaning(monkeypatch, code, suite, timed_out, kills, ended, reason):
     """Exit code, limit and the kernel's count of memory kills decide the ending; the log is kept beside it."""
-    monkeypatch.setattr(memory, "oom_kills", lambda: kills[1])
+    monkeypatch.setattr(container, "oom_kills", lambda: kills[1])
     found = death(code, flight(suite, timed_out), "first\nlast words\n\n", kills[0])
     assert found == Outcome(ending=Ending(ended), reason=reason, detail="first\nlast words\n\n")
 
@@ -779,8 +791,8 @@ def census(*, bits, quantized):
     [
         ("fake-int4", 4.5, 1000, None),
         ("fake-int4", 4.5, 950, None),
-        ("fake-int4", 4.5, 949, "fake-int4 asks for quantized linear weights, 95% are"),
-        ("fake-int4", 16.0, 0, "fake-int4 asks for quantized linear weights, 0% are"),
+        ("fake-int4", 4.5, 949, "fake-int4 asks for 95% of linear weights quantized, 94.9% are"),
+        ("fake-int4", 16.0, 0, "fake-int4 asks for 95% of linear weights quantized, 0.0% are"),
         ("fake-int4", 8.0, 1000, "fake-int4 asks for 4 bits a linear weight, found 8.00"),
         ("fake-int8", 9.0, 1000, None),
         ("fake-int8", 9.01, 1000, "fake-int8 asks for 8 bits a linear weight, found 9.01"),
@@ -794,10 +806,12 @@ def test_bytes_that_are_not_the_scheme_contradict_it(scheme, bits, quantized, fo
     assert census(bits=bits, quantized=quantized).contradiction(fake.BACKEND.scheme(scheme)) == found
 
 
-def test_a_model_without_linear_weights_contradicts_nothing():
-    """Where there is nothing to quantize there is nothing to prove."""
+def test_a_model_without_linear_weights_proves_no_quantizing_scheme():
+    """Layers of a class that the census does not know must not pass for quantized ones; 16 bits need no such proof."""
     empty = Census(bytes_by_storage={}, linear_weights=0, linear_quantized=0, linear_bits=0.0, kernels={})
-    assert empty.contradiction(fake.BACKEND.scheme("fake-int4")) is None
+    words = "fake-int4 asks for quantized linear weights, found none at all"
+    assert empty.contradiction(fake.BACKEND.scheme("fake-int4")) == words
+    assert empty.contradiction(fake.BACKEND.scheme("fake-fp16")) is None
 
 
 # Logits that are no numbers.

@@ -153,19 +153,38 @@ def test_conv1d_layers_are_quantized_and_the_head_is_left_alone(engines, scheme)
 def test_an_unquantized_model_contradicts_a_quantizing_scheme(engines):
     """A model that was to be 4-bit and is 16 is found out, with the share that is quantized."""
     census = engines("llama", "bf16").census()
-    assert census.contradiction(BACKEND.scheme("bnb-nf4")) == "bnb-nf4 asks for quantized linear weights, 0% are"
+    assert (
+        census.contradiction(BACKEND.scheme("bnb-nf4")) == "bnb-nf4 asks for 95% of linear weights quantized, 0.0% are"
+    )
     assert census.contradiction(BACKEND.scheme("fp32")) == "fp32 asks for 32 bits a linear weight, found 16.00"
 
 
+def test_a_model_without_linear_weights_proves_no_quantizing_scheme():
+    """Layers of a class nobody knows must not pass for quantized ones."""
+
+    class Bare(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.matrix = torch.nn.Parameter(torch.zeros(8, 8))
+
+        def get_output_embeddings(self):
+            return None
+
+    census = _census.count(Bare())
+    words = "bnb-nf4 asks for quantized linear weights, found none at all"
+    assert census.contradiction(BACKEND.scheme("bnb-nf4")) == words
+    assert census.contradiction(BACKEND.scheme("bf16")) is None
+
+
 def test_tensor_subclasses_are_unwrapped():
-    """A subclass that wraps integers and scales is counted by what it wraps, not by its outer type."""
+    """A subclass that wraps integers and scales, or another subclass that does, is counted by what is in it."""
 
     class Wrapped(torch.Tensor):
         @staticmethod
-        def __new__(cls, inner, scale):
-            return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=torch.bfloat16)
+        def __new__(cls, inner, scale, shape=None):
+            return torch.Tensor._make_wrapper_subclass(cls, shape or inner.shape, dtype=torch.bfloat16)
 
-        def __init__(self, inner, scale):
+        def __init__(self, inner, scale, shape=None):
             self.inner, self.scale = inner, scale
 
         def __tensor_flatten__(self):
@@ -178,7 +197,14 @@ def test_tensor_subclasses_are_unwrapped():
     layer = torch.nn.Linear(8, 4, bias=False)
     wrapped = Wrapped(torch.zeros(4, 8, dtype=torch.int8), torch.ones(4))
     parts = dict(_census._parts(layer, "weight", wrapped))
-    assert {name: p.numel() * p.element_size() for name, p in parts.items()} == {"int8": 32, "float32": 16}
+    assert {name: p.numel() * p.element_size() for name, p in parts.items()} == {"int8": 32, "int8 metadata": 16}
+    words = Wrapped(torch.zeros(4, 1, dtype=torch.int32), torch.ones(4, dtype=torch.bfloat16), (4, 8))  # 4 bits each
+    twice = Wrapped(words, torch.ones(1), (4, 8))
+    parts = [(name, p.numel() * p.element_size()) for name, p in _census._parts(layer, "weight", twice)]
+    assert parts == [("int32", 16), ("int32 metadata", 8), ("int32 metadata", 4)]
+    del layer.weight
+    layer.weight = twice
+    assert _census._is_quantized(layer)
 
 
 def test_weights_on_a_low_bit_grid_are_found_out():

@@ -17,6 +17,8 @@ MATRICES = 3
 """Dimensions of a tensor that holds one matrix for each expert."""
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 """Configurations' words for how many there are."""
+NARROW = 16
+"""Bits a weight below which it counts as quantized, whatever words its integers are packed into."""
 GRID_BLOCK = 32
 GRID_VALUES = 16
 GRID_TENSORS = 8
@@ -123,8 +125,11 @@ def _is_quantized(module: nn.Module) -> bool:
     weight = getattr(module, "weight", None)
     if not _is_linear(module) or weight is None:
         return False
-    packed = any(part.dtype in {torch.int8, torch.uint8} for _, part in _parts(module, "weight", weight))
-    return packed or "float8" in str(weight.dtype)
+    parts = [part for _, part in _parts(module, "weight", weight)]
+    if any(part.dtype in {torch.int8, torch.uint8} for part in parts) or "float8" in str(weight.dtype):
+        return True
+    held = sum(part.numel() * part.element_size() for part in parts)
+    return bool(8 * held < NARROW * _elements(weight))
 
 
 def _held(module: nn.Module) -> Iterator[tuple[bool, int, list[tuple[str, torch.Tensor]]]]:
@@ -142,7 +147,7 @@ def _parts(module: nn.Module, name: str, tensor: torch.Tensor) -> Iterator[tuple
     """A parameter's tensors with their storage labels: itself or what it wraps, then its metadata.
 
     bitsandbytes keeps int8 row scales in `weight.SCB` until the first forward pass moves them to `state.SCB`, and
-    4-bit scales in `weight.quant_state`; a tensor subclass (torchao and others) says what it wraps.
+    4-bit scales in `weight.quant_state`; a tensor subclass (torchao and others) says what it wraps, values first.
     """
     state = getattr(tensor, "quant_state", None)
     if state is not None:
@@ -152,9 +157,9 @@ def _parts(module: nn.Module, name: str, tensor: torch.Tensor) -> Iterator[tuple
                 if isinstance(value, torch.Tensor):
                     yield f"{state.quant_type} metadata", value
     elif hasattr(tensor, "__tensor_flatten__"):
-        for inner in tensor.__tensor_flatten__()[0]:
-            part = getattr(tensor, inner)
-            yield _dtype(part), part
+        values, *metadata = _unwrapped(tensor)
+        yield _dtype(values), values
+        yield from ((f"{_dtype(values)} metadata", part) for part in metadata)
     else:
         yield _dtype(tensor), tensor.data
         if name == "weight":
@@ -163,6 +168,15 @@ def _parts(module: nn.Module, name: str, tensor: torch.Tensor) -> Iterator[tuple
                 scales = getattr(getattr(module, "state", None), "SCB", None)
             if scales is not None:
                 yield "int8 metadata", scales
+
+
+def _unwrapped(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The plain tensors in a subclass, which may wrap another subclass."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        yield tensor
+        return
+    for name in tensor.__tensor_flatten__()[0]:
+        yield from _unwrapped(getattr(tensor, name))
 
 
 def _dtype(tensor: torch.Tensor) -> str:

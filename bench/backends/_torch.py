@@ -46,8 +46,7 @@ def fits(phase: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        free, _ = torch.cuda.mem_get_info() if torch.cuda.is_available() else (None, None)
-        raise DoesNotFit(phase, _gib(str(error)), free) from error
+        raise DoesNotFit(phase, _gib(str(error)), _gpu_left()) from error
     except MemoryError as error:
         raise DoesNotFit(phase) from error
     except RuntimeError as error:
@@ -55,6 +54,15 @@ def fits(phase: str) -> Iterator[None]:
         if not wanted:
             raise
         raise DoesNotFit(phase, int(wanted[1]), ProcessMemory().capacity_bytes()) from error
+
+
+def _gpu_left() -> int | None:
+    """What the allocator could still take: what is free on the card, or of its own share where that is limited."""
+    if not torch.cuda.is_available():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    share = torch.cuda.get_per_process_memory_fraction() * total - torch.cuda.memory_reserved()
+    return min(int(free), max(0, int(share)))
 
 
 def _gib(message: str) -> int | None:

@@ -4,9 +4,9 @@
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
 z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. Time is virtual
 and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
-tests of the runner: kind is crash, kill, hang, hoard, leak, garbage, error, memory, unsupported or nan (no logit is a
-number from there on); point is load, prefill, log_probs or score; hoard takes real memory, so that a real limit kills,
-leak keeps a megabyte each time.
+tests of the runner: kind is crash, kill, hang, hoard, leak, garbage, error, memory, unsupported, nan (no logit is a
+number from there on) or wide (16 bits a weight, whatever was asked for); point is load, census, prefill, log_probs or
+score; hoard takes real memory, so that a real limit kills, leak keeps a megabyte each time.
 `BENCH_FAKE_STORED=scheme` makes its weights ones that their maker quantized: any other scheme is unsupported then.
 """
 
@@ -235,12 +235,13 @@ class FakeEngine:
 
     def census(self) -> Census:
         """The known bytes."""
-        quantized = LINEAR_WEIGHTS if self.scheme.quantizes else 0
+        wide = _misbehave("census", self.scheme.name) == "wide"
+        quantized = LINEAR_WEIGHTS if self.scheme.quantizes and not wide else 0
         return Census(
             bytes_by_storage={self.scheme.name: weights_bytes(self.scheme) - OTHER_BYTES, "other": OTHER_BYTES},
             linear_weights=LINEAR_WEIGHTS,
             linear_quantized=quantized,
-            linear_bits=self.scheme.bits or 0.0,
+            linear_bits=16.0 if wide else self.scheme.bits or 0.0,
             kernels={"FakeLinear": 1},
             embedding_bytes=EMBEDDING_BYTES,
             compute=COMPUTE[self.scheme.name],

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -32,6 +32,8 @@ class Reading:
     """GPU: live tensors of the framework's allocator."""
     reserved_bytes: int | None = None
     """GPU: what that allocator holds, live or not."""
+    counter: str = field(default="", compare=False)
+    """Which counter gave the total where it is not the one that `MemoryCounter.name` names."""
 
 
 class MemoryCounter(Protocol):

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from bench.instruments import Reading
+from bench.instruments import Reading, container
 
 KIB = 1024
 
@@ -53,17 +53,20 @@ class ProcessMemory:
         """Resident, proportional, anonymous and file-backed bytes now, summed over the tree."""
         if not self.linux:
             return Reading(total_bytes=sum(psutil.Process(pid).memory_info().rss for pid in self._pids()))
-        sums = dict.fromkeys(("Rss", "Pss", "Anonymous"), 0)
-        for pid in self._pids():
-            for key, value in _fields(Path(f"/proc/{pid}/smaps_rollup")).items():
-                if key in sums:
-                    sums[key] += value
+        found = [_fields(Path(f"/proc/{pid}/smaps_rollup")) for pid in self._pids()]
+        if not found[0]:  # a kernel or sandbox without it
+            return self._by_status()
+        rss, pss, anonymous = (sum(one.get(key, 0) for one in found) for key in ("Rss", "Pss", "Anonymous"))
         return Reading(
-            total_bytes=sums["Rss"],
-            anonymous_bytes=sums["Anonymous"],
-            file_bytes=sums["Rss"] - sums["Anonymous"],
-            proportional_bytes=sums["Pss"],
-        )
+            total_bytes=rss, anonymous_bytes=anonymous, file_bytes=rss - anonymous, proportional_bytes=pss,
+            counter="smaps_rollup",
+        )  # fmt: skip
+
+    def _by_status(self) -> Reading:
+        """The same by counts that the kernel adds up in batches, and that know no shares."""
+        found = [_fields(Path(f"/proc/{pid}/status")) for pid in self._pids()]
+        rss, anonymous = (sum(one.get(key, 0) for one in found) for key in ("VmRSS", "RssAnon"))
+        return Reading(total_bytes=rss, anonymous_bytes=anonymous, file_bytes=rss - anonymous, counter="status")
 
     def trim(self) -> None:
         """Collect garbage and let glibc return its free heap; elsewhere only the former."""
@@ -91,18 +94,17 @@ class ProcessMemory:
         """Nothing: the limit stands around the process already."""
 
     def capacity_bytes(self) -> int:
-        """Available memory plus what this process holds, or the container's limit where smaller."""
-        free = psutil.virtual_memory().available + self.process.memory_info().rss
-        limit = container_limit_bytes()
-        return min(free, limit) if limit else free
+        """What is available, or left of the container's limit where that is less, and what this process holds."""
+        free, left = psutil.virtual_memory().available, container.left_bytes()
+        return (free if left is None else min(free, left)) + int(self.process.memory_info().rss)
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """`Name:  123 kB` lines of a /proc file, in bytes; none for a process that has ended."""
+    """`Name:  123 kB` lines of a /proc file, in bytes; none where there is no such file, or its process has ended."""
     fields: dict[str, int] = {}
     try:
         text = path.read_text()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return fields
     for line in text.splitlines():
         name, _, rest = line.partition(":")
@@ -112,42 +114,14 @@ def _fields(path: Path) -> dict[str, int]:
     return fields
 
 
-def cgroup_folder() -> Path | None:
-    """This process's cgroup v2 folder, None where there is none."""
+def _card(nvml: Any, uuid: str) -> Any:
+    """The driver's handle of what torch calls so: a card, or an instance of one (MIG)."""
+    if uuid.startswith(("GPU-", "MIG-")):
+        return nvml.nvmlDeviceGetHandleByUUID(uuid)
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith("0::"):
-            folder = Path("/sys/fs/cgroup") / line[3:].lstrip("/")
-            return folder if folder.is_dir() else Path("/sys/fs/cgroup")
-    return None
-
-
-def container_limit_bytes() -> int | None:
-    """The smallest `memory.max` on the way up from this process's cgroup, None if unlimited or unknown."""
-    folder = cgroup_folder()
-    limits = []
-    while folder is not None and folder.is_relative_to("/sys/fs/cgroup"):
-        try:
-            text = (folder / "memory.max").read_text().strip()
-        except OSError:
-            text = "max"
-        if text.isdigit():
-            limits.append(int(text))
-        folder = folder.parent if folder != Path("/sys/fs/cgroup") else None
-    return min(limits) if limits else None
-
-
-def oom_kills() -> int | None:
-    """How often the kernel killed a process of this cgroup for lack of memory; None if it does not tell."""
-    folder = cgroup_folder()
-    try:
-        lines = (folder / "memory.events").read_text().splitlines() if folder else []
-    except OSError:
-        return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+        return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+    except nvml.NVMLError:
+        return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
 
 
 class CudaMemory:
@@ -164,12 +138,12 @@ class CudaMemory:
     def __init__(self, torch_cuda: Any, nvml: Any, index: int = 0) -> None:
         self.cuda, self.nvml = torch_cuda, nvml
         nvml.nvmlInit()
-        uuid = str(torch_cuda.get_device_properties(index).uuid)
-        self.handle = nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        self.handle = _card(nvml, str(torch_cuda.get_device_properties(index).uuid))
         self.base = int(nvml.nvmlDeviceGetMemoryInfo(self.handle).used)
         self.index = index
         self.name = "NVML device minus baseline"
         torch_cuda.init()
+        torch_cuda.synchronize(index)  # makes the context, without which the driver does not list this process
         if self._of_process() is not None:
             self.name = "NVML process"
 
@@ -212,6 +186,7 @@ class CudaMemory:
         reserved = int(self.cuda.max_memory_reserved(self.index))
         beyond = max(0, now.total_bytes - (now.reserved_bytes or 0))
         return Reading(
+            counter=f"{self.name}, max_memory_reserved",
             total_bytes=max(now.total_bytes, reserved + beyond),
             allocated_bytes=int(self.cuda.max_memory_allocated(self.index)),
             reserved_bytes=reserved,

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from bench.instruments.memory import cgroup_folder
+from bench.instruments import container
 
 CPUS = Path("/sys/devices/system/cpu")
 NAMED = 3
@@ -73,6 +73,7 @@ def host() -> dict[str, Any]:
     with contextlib.suppress(OSError, RuntimeError, psutil.Error):
         swap = psutil.swap_memory()
         found |= {"swap_used_bytes": int(swap.used), "swapped_in_bytes": int(swap.sin)}
+        found["swapped_out_bytes"] = int(swap.sout)
     with contextlib.suppress(AttributeError, OSError):
         battery = psutil.sensors_battery()
         found["on_battery"] = None if battery is None else not battery.power_plugged
@@ -89,19 +90,9 @@ def host() -> dict[str, Any]:
 
 
 def _container() -> dict[str, Any]:
-    """The CPU quota of this process's cgroup (v2) and how often it was held back by it."""
-    folder = cgroup_folder()
-    found: dict[str, Any] = {}
-    if folder is None:
-        return found
-    quota, _, period = (_text(folder / "cpu.max") or "max").partition(" ")
-    if quota.isdigit() and period.isdigit():
-        found["container_cpus"] = int(quota) / int(period)
-    for line in (_text(folder / "cpu.stat") or "").splitlines():
-        name, _, value = line.partition(" ")
-        if name == "nr_throttled":
-            found["container_throttled"] = int(value)
-    return found
+    """The strictest CPU quota of this process's control groups, and how often it held them back."""
+    quota = container.quota()
+    return {} if quota is None else {"container_cpus": quota.cpus, "container_throttled": quota.throttled}
 
 
 def _text(path: Path) -> str | None:
@@ -118,8 +109,12 @@ REASONS = {
 """NVML's clock event reasons that mean less speed than the card can give; idle and clocks set by hand do not."""
 
 
-def gpu(nvml: Any, handle: Any, mine: set[int]) -> dict[str, Any]:
-    """Fields of a GpuCondition; what the driver does not tell is left out."""
+def gpu(nvml: Any, handle: Any, mine: set[int], *, computing: bool = False) -> dict[str, Any]:
+    """Fields of a GpuCondition; what the driver does not tell is left out.
+
+    `computing` says that one of `mine` computes there: if none of them is listed, the driver uses the numbers of
+    another namespace, as it may in a container, and one of those listed is ours.
+    """
     found: dict[str, Any] = {}
 
     def ask(name: str, call: str, *args: Any) -> None:
@@ -131,10 +126,17 @@ def gpu(nvml: Any, handle: Any, mine: set[int]) -> dict[str, Any]:
     with contextlib.suppress(nvml.NVMLError, AttributeError):
         bits = int(nvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
         found["reasons"] = tuple(text for bit, text in REASONS.items() if bits & bit)
+    with contextlib.suppress(nvml.NVMLError, AttributeError):
+        found["used_bytes"] = int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
+    with contextlib.suppress(nvml.NVMLError, AttributeError):
+        found["busy"] = int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu) / 100
     with contextlib.suppress(nvml.NVMLError):
-        listed = [p for p in nvml.nvmlDeviceGetComputeRunningProcesses(handle) if p.pid not in mine]
-        found["others"] = len(listed)
-        found["others_bytes"] = sum(int(p.usedGpuMemory or 0) for p in listed)
+        listed = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        others = [process for process in listed if process.pid not in mine]
+        if computing and others and len(others) == len(listed):
+            return found | {"others": len(others) - 1}
+        found["others"] = len(others)
+        found["others_bytes"] = sum(int(process.usedGpuMemory or 0) for process in others)
     return found
 
 

@@ -1,13 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GPU memory by the driver alone, for engines that bring no allocator to ask."""
+"""The GPU that is computed on, and its memory by the driver alone, for engines that bring no allocator to ask."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
 from bench.instruments import Reading
 from bench.instruments.memory import HighestRead
+
+
+def visible_gpu(nvml: Any) -> Any | None:
+    """The driver's handle of the first GPU that CUDA_VISIBLE_DEVICES leaves, None where it hides all.
+
+    Numbers are the driver's own, as nvidia-smi prints them, which CUDA's need not be (it begins with the fastest card):
+    so whoever computes is given the UUID of what this finds. Of a card that is cut into instances (MIG) it is the first
+    instance, for CUDA computes on one alone. Raises NVMLError.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if first in {"", "-1"}:
+        return None
+    if first.startswith("MIG-"):
+        return nvml.nvmlDeviceGetHandleByUUID(first)
+    card = nvml.nvmlDeviceGetHandleByIndex(int(first)) if first.isdigit() else _by_uuid(nvml, first)
+    with contextlib.suppress(nvml.NVMLError, AttributeError):  # no such cards, or an older driver
+        if nvml.nvmlDeviceGetMigMode(card)[0]:
+            for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(card)):
+                with contextlib.suppress(nvml.NVMLError):
+                    return nvml.nvmlDeviceGetMigDeviceHandleByIndex(card, index)
+    return card
+
+
+def _by_uuid(nvml: Any, start: str) -> Any:
+    """The card of that UUID, or of the only one that begins so, as CUDA lets people write it."""
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(start)
+    except nvml.NVMLError:
+        for index in range(nvml.nvmlDeviceGetCount()):
+            card = nvml.nvmlDeviceGetHandleByIndex(index)
+            uuid = nvml.nvmlDeviceGetUUID(card)
+            if (uuid.decode() if isinstance(uuid, bytes) else str(uuid)).startswith(start):
+                return card
+        raise
 
 
 class NvmlMemory(HighestRead):
@@ -19,29 +54,28 @@ class NvmlMemory(HighestRead):
     it is read while the work's memory is still held.
     """
 
-    def __init__(self, nvml: Any = None, index: int = 0) -> None:
+    def __init__(self, nvml: Any = None) -> None:
         import pynvml
 
         self.nvml = nvml or pynvml
         self.nvml.nvmlInit()
-        self.handle = self.nvml.nvmlDeviceGetHandleByIndex(index)
+        self.handle = visible_gpu(self.nvml)
         self.base = int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used)
         self.name = "NVML process"
 
     def _bytes(self) -> int:
-        if self.name == "NVML process":
-            try:
-                listed = self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
-            except self.nvml.NVMLError:
-                listed = []
-            used = [p.usedGpuMemory for p in listed if p.pid == os.getpid()]
-            if used and used[0] is not None:
-                return int(used[0])
-            now = int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used) - self.base
-            if now > 0:  # memory is in use and the driver does not say by whom
-                self.name = "NVML device minus baseline"
-            return max(0, now)
-        return max(0, int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used) - self.base)
+        try:
+            listed = self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
+        except self.nvml.NVMLError:
+            listed = []
+        used = [p.usedGpuMemory for p in listed if p.pid == os.getpid()]
+        if used and used[0] is not None:
+            self.name = "NVML process"
+            return int(used[0])
+        now = int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used) - self.base
+        if now > 0:  # memory is in use and the driver does not say by whom; it may, once this process has a context
+            self.name = "NVML device minus baseline"
+        return max(0, now)
 
     def read(self) -> Reading:
         """The driver's figure now."""

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the control groups of this process allow: memory, CPUs, and what was stopped there. Version 1 and 2. Reads only.
+
+A group's limit binds everything below it, so the strictest on the way up counts. In a container the path that the
+kernel tells may not be there: then the mounted root is the container's own group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+UNLIMITED = 2**60
+"""Version 1 writes the largest number of whole pages where there is no limit."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """The share of the CPUs that a group may use, and how often it has been stopped for it."""
+
+    cpus: float
+    throttled: int | None
+
+
+def limit_bytes() -> int | None:
+    """The strictest memory limit, None if there is none or none is known."""
+    found = (_limit(folder, version) for folder, version in _groups("memory"))
+    return min((limit for limit in found if limit is not None), default=None)
+
+
+def left_bytes() -> int | None:
+    """What the strictest group could still take, page cache that can be dropped included; None without a limit."""
+    found = (_left(folder, version) for folder, version in _groups("memory"))
+    return min((left for left in found if left is not None), default=None)
+
+
+def oom_kills() -> int | None:
+    """How often the kernel killed a process of this group for lack of memory; None if it does not tell."""
+    files = ("memory.oom_control", "memory.events")
+    found = (_field(folder / files[version - 1], "oom_kill") for folder, version in _groups("memory"))
+    return next((kills for kills in found if kills is not None), None)
+
+
+def quota() -> Quota | None:
+    """The strictest CPU quota, None without one."""
+    found = []
+    for folder, version in _groups("cpu"):
+        if version == 2:
+            text, _, per = (_text(folder / "cpu.max") or "").partition(" ")
+        else:
+            text, per = (_text(folder / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period"))
+        if text.isdigit() and per.isdigit() and int(per):
+            found.append(Quota(int(text) / int(per), _field(folder / "cpu.stat", "nr_throttled")))
+    return min(found, key=lambda one: one.cpus, default=None)
+
+
+def _groups(controller: str) -> Iterator[tuple[Path, int]]:
+    """The groups that account for this process, its own first, each with its version."""
+    for line in (_text(Path("/proc/self/cgroup")) or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            roots, version = [CGROUPS / controller, CGROUPS / controllers], 1
+        elif not controllers:
+            roots, version = [CGROUPS], 2
+        else:
+            continue
+        root = next((place for place in roots if place.is_dir()), None)
+        if root is None:
+            continue
+        folder = root / path.lstrip("/")
+        folder = folder if ".." not in folder.parts and folder.is_dir() else root
+        while True:
+            yield folder, version
+            if folder == root:
+                break
+            folder = folder.parent
+
+
+def _limit(folder: Path, version: int) -> int | None:
+    text = _text(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")) or ""
+    return int(text) if text.isdigit() and int(text) < UNLIMITED else None
+
+
+def _left(folder: Path, version: int) -> int | None:
+    limit = _limit(folder, version)
+    used = _text(folder / ("memory.current" if version == 2 else "memory.usage_in_bytes")) or ""
+    if limit is None or not used.isdigit():
+        return limit
+    cache = _field(folder / "memory.stat", "inactive_file" if version == 2 else "total_inactive_file") or 0
+    return max(0, limit - int(used) + cache)
+
+
+def _field(path: Path, name: str) -> int | None:
+    """The number behind a name in a file of such lines."""
+    for line in (_text(path) or "").splitlines():
+        key, _, value = line.partition(" ")
+        if key == name and value.strip().isdigit():
+            return int(value)
+    return None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
