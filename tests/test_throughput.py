@@ -155,6 +155,22 @@ def test_a_noisy_engine_is_repeated_up_to_the_cap_and_marked(engine, tmp_path, m
     assert run.caveats[0].text == f"prefill: the interval is {width:.0%} of the median after 7 repeats"
 
 
+def test_a_masked_model_s_forward_passes_are_judged_as_repeats_are(engine, tmp_path, monkeypatch):  # noqa: F811
+    """Warmed up until steady, repeated while noisy, marked where still noisy; a steady one costs the least."""
+    run = run_of(engine, tmp_path, objective="masked", repeats=2, repeats_max=7, warmup_max=5)
+    counts = {m.name: len(m.values) for m in throughput.measure(run) if m.name.endswith("prefill_s")}
+    assert (counts, kinds(run)) == ({"prefill_s": 2, "warmup_prefill_s": 2}, [])
+    clock = fake.NoisyClock(0.5, seed=1)
+    monkeypatch.setattr(fake, "_CLOCK", clock)
+    run = run_of(engine, tmp_path, clock, objective="masked", repeats=2, repeats_max=7, warmup_max=3)
+    counts = {m.name: len(m.values) for m in throughput.measure(run) if m.name.endswith("prefill_s")}
+    assert (counts, kinds(run)) == ({"prefill_s": 7, "warmup_prefill_s": 3}, ["not_steady", "noisy"])
+    assert run.caveats[1].text.endswith("of the median after 7 repeats")
+    run.spent, run.caveats = lambda: True, []
+    throughput.measure(run)
+    assert kinds(run)[-1] == "undecided"
+
+
 def test_a_spent_budget_ends_repeats_and_points_and_says_so(engine, tmp_path, monkeypatch):  # noqa: F811
     """The least repeats of the main point are the price of any answer."""
     clock = fake.NoisyClock(0.5, seed=1)
