@@ -77,8 +77,8 @@ def bench_gptq(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run every test, on real models too."""
-    install(session, "transformers", group="tests")
+    """Run every test, on real models and with the real reader of energy counters too."""
+    install(session, "transformers", "energy", group="tests")
     session.run("pytest", *session.posargs)
 
 

@@ -4,7 +4,6 @@
 `python benchmarks/prediction.py --peaks [RESULTS]`: predicted peaks against those of every memory record, nothing run;
 as predicted when it was measured and as predicted now. Exits 1 if one is now off by more than 5 % and 150 MiB.
 
-
 Each model is built at its true size with random weights at 16, 8 and 4 bits, in a process of its own, and counted.
 Printed for each: predicted and counted bytes, the difference, seconds to build, and the build's peak above the
 process before it. Exits 1 if any difference is above 1 %.
@@ -15,7 +14,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.record import Record
 
 DEFAULT = (
     "gpt2", "pythia-410m", "opt-350m", "bloom-560m", "flan-t5-small", "bert-base-uncased", "smollm2-135m-instruct",
@@ -61,8 +65,11 @@ def build(name: str, scheme_name: str) -> int:
     return int(abs(off) > LIMIT or wrong is not None)
 
 
-def peaks(results: Path | None) -> int:
-    """Print every memory record's peak beside the predictions; returns 1 if one is off now."""
+def measured_peaks(results: Path | None) -> Iterator[tuple[Record, float, float]]:
+    """Every memory record of those results whose peak can be predicted, its peak and that prediction, in bytes.
+
+    Predicted as a run would today: from the catalogue's architecture, nothing loaded.
+    """
     from bench import catalog, predict
     from bench.cell import Weights
     from bench.engine import backend
@@ -73,8 +80,7 @@ def peaks(results: Path | None) -> int:
     from bench.suite import Work
 
     known = {model.name: model for model in catalog.read_catalog()}
-    none, off, count = Work(prefill_tokens=0, decode_tokens=0), 0, 0
-    print(f"{'model':24} {'scheme':12} {'tokens':>9} {'peak MiB':>9} {'then':>7} {'now':>7} {'off':>7}")
+    none = Work(prefill_tokens=0, decode_tokens=0)
     for record in sorted(Store(results or RESULTS).records(), key=lambda r: (r.cell.model, r.cell.scheme, r.started)):
         cell = record.cell
         if cell.suite != "memory" or record.outcome.ending is not Ending.OK or cell.model not in known:
@@ -86,10 +92,22 @@ def peaks(results: Path | None) -> int:
             known[cell.model], engine.adapt(scheme, record.machine), record.machine.kind, cell.settings, none,
             engine.footprint, trained=cell.weights is not Weights.RANDOM,
         ).peak_bytes  # fmt: skip
-        measured, then = figures(record)["peak_bytes"].value, record.predicted.peak_bytes
-        if now is None:
-            continue
-        wrong = abs(now - measured) > max(TARGET * measured, FLOOR)
+        if now is not None:
+            yield record, figures(record)["peak_bytes"].value, now
+
+
+def within(predicted: float, measured: float) -> bool:
+    """Whether a peak is predicted well enough."""
+    return abs(predicted - measured) <= max(TARGET * measured, FLOOR)
+
+
+def peaks(results: Path | None) -> int:
+    """Print every memory record's peak beside the predictions; returns 1 if one is off now."""
+    off = count = 0
+    print(f"{'model':24} {'scheme':12} {'tokens':>9} {'peak MiB':>9} {'then':>7} {'now':>7} {'off':>7}")
+    for record, measured, now in measured_peaks(results):
+        cell, then = record.cell, record.predicted.peak_bytes
+        wrong = not within(now, measured)
         off, count = off + wrong, count + 1
         tokens = f"{cell.settings['prompt_tokens']}+{cell.settings['decode_tokens']}"
         before = f"{then / measured - 1:+.1%}" if then else "-"

@@ -3,14 +3,15 @@
 
 Apart from the timed repeats, so that reading counters costs no sample anything. First the device idles for IDLE_S
 with the model loaded; then prompts are read until WORK_S have passed; then one prompt is read and, from its first
-token on, tokens are generated until WORK_S have passed or the context is full. Stored are the joules, seconds and
+token on, tokens are generated until WORK_S have passed or the context is full. A window begins and ends when the
+clock has waited for the device. Stored are the joules, seconds and
 tokens of each window; joules per token are gross, and the idle rate stands beside them. Where there is no counter, or
 a window proves nothing, the measurement has no sample and its label says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from bench.instruments import energy
 from bench.record import Measurement, Unit
@@ -34,7 +35,8 @@ def measure(run: SuiteRun, prompt: list[int], *, generates: bool = True) -> list
             run.engine.prefill([prompt], suppress=run.engine.end_tokens).close()
             tokens["prefill_j"] += len(prompt)
 
-    windows = {"idle_j": energy.idle(meter, IDLE_S), "prefill_j": meter.window(read)}
+    run.instruments.clock.now()
+    windows = {"idle_j": energy.idle(meter, IDLE_S), "prefill_j": meter.window(_waited_for(run, read))}
     if generates:
         windows["decode_j"] = _decode(run, prompt, meter, tokens)
     run.phase("energy", 1, 1)
@@ -51,6 +53,7 @@ def _decode(run: SuiteRun, prompt: list[int], meter: energy.Meter, tokens: dict[
     """The joules of generating, its tokens counted."""
     generation = run.engine.prefill([prompt], suppress=run.engine.end_tokens)
     generation.step()
+    run.instruments.clock.now()
     room = run.engine.context_length - len(prompt) - 1
 
     def generate() -> None:
@@ -60,9 +63,19 @@ def _decode(run: SuiteRun, prompt: list[int], meter: energy.Meter, tokens: dict[
             generation.step()
             tokens["decode_j"] += 1
 
-    window = meter.window(generate)
+    window = meter.window(_waited_for(run, generate))
     generation.close()
     return window
+
+
+def _waited_for(run: SuiteRun, work: Callable[[], None]) -> Callable[[], None]:
+    """The work, until the device has done it."""
+
+    def whole() -> None:
+        work()
+        run.instruments.clock.now()
+
+    return whole
 
 
 def _until(run: SuiteRun, seconds: float) -> Iterator[None]:

@@ -17,8 +17,8 @@ of the same machine (2 / binomial(10, 5)); three miss in one of ten. The garbage
 as in timeit. The text of the first repeat is kept and checked: no text, or fewer tokens than asked for, and the cell
 has failed; so has it where the logits of a repeat's last tokens, looked at after its last timestamp, are NaN or
 infinite. A repeat that generates something else is a caveat. A masked model has no tokens to generate: its repeats
-are forward passes, prefill alone, at the main point. A model with fewer positions than prompt and answer need gets a
-shorter prompt there, with a warning.
+are forward passes, prefill alone, at the main point, by the same rules. A model with fewer positions than prompt and
+answer need gets a shorter prompt there, with a warning.
 
 `points` are further (batch, prompt) pairs, the smallest first, each with `point_repeats` to `point_repeats_max`
 repeats of `point_decode_tokens` tokens; their measurements carry the label `point`. A batch is the prompt and its
@@ -95,6 +95,10 @@ class Repeat:
     """Whether the logits of its last tokens were numbers."""
 
 
+Once = Callable[[int, str], Repeat]
+"""One repeat of so many tokens; the text says which one, where its logits are no numbers."""
+
+
 def work(settings: Mapping[str, Any]) -> Work:
     """Repeats, and about one warm-up round more than the least; a masked model generates nothing."""
     prefill = decode = 0
@@ -146,18 +150,16 @@ def _why_not(run: SuiteRun, point: Point, growth: float) -> str | None:
 
 
 def _point(run: SuiteRun, point: Point) -> list[Measurement]:
-    """Warm up until steady, then repeat until the interval is narrow."""
-    clock = run.instruments.clock
-    prompts = _prompts(run.engine.encode, point)
-    rounds = _warm_up(run, point, prompts)
-    repeats: list[Repeat] = []
-    while len(repeats) < point.repeats or (len(repeats) < point.repeats_max and _noise(repeats) and not run.spent()):
-        run.phase("repeat" if point.main else str(point), len(repeats), max(point.repeats, len(repeats) + 1))
-        repeats.append(one_repeat(run.engine, clock, prompts, point.decode_tokens))
-        run.require_finite(repeats[-1].finite, f"token {point.decode_tokens} of the text, in repeat {len(repeats)}")
+    """Samples of one point, and its text checked."""
+    prompts, clock = _prompts(run.engine.encode, point), run.instruments.clock
+
+    def once(tokens: int, where: str) -> Repeat:
+        found = one_repeat(run.engine, clock, prompts, tokens)
+        run.require_finite(found.finite, f"token {tokens} of the text, in {where}")
+        return found
+
+    rounds, repeats = _samples(run, point, once)
     _check_output(run, point, repeats)
-    for name, width in _noise(repeats).items():
-        run.caveats.append(_noisy(point, name, width, len(repeats), spent=len(repeats) < point.repeats_max))
     labels, gaps = point.labels, [gap for repeat in repeats for gap in repeat.gaps_s]
     seconds = {
         "prefill_s": [r.prefill_s for r in repeats], "ttft_s": [r.ttft_s for r in repeats],
@@ -170,20 +172,34 @@ def _point(run: SuiteRun, point: Point) -> list[Measurement]:
     return [*found, measured("position_bytes", Unit.BYTE, held, counter="cache tensors", labels=labels)]
 
 
+def _samples(run: SuiteRun, point: Point, once: Once) -> tuple[list[Repeat], list[Repeat]]:
+    """Warm-up rounds until steady, then repeats until the interval is narrow; says what stayed open."""
+    rounds = _warm_up(run, point, once)
+    repeats: list[Repeat] = []
+    while len(repeats) < point.repeats or (len(repeats) < point.repeats_max and _noise(repeats) and not run.spent()):
+        run.phase("repeat" if point.main else str(point), len(repeats), max(point.repeats, len(repeats) + 1))
+        repeats.append(once(point.decode_tokens, f"repeat {len(repeats) + 1}"))
+    for name, width in _noise(repeats).items():
+        run.caveats.append(_noisy(point, name, width, len(repeats), spent=len(repeats) < point.repeats_max))
+    return rounds, repeats
+
+
 def _forward_passes(run: SuiteRun, point: Point, prompt: list[int]) -> list[Measurement]:
-    """Prefill alone, its warm-up rounds first, for a model that does not generate."""
-    clock, seconds = run.instruments.clock, list[float]()
-    for index in range(point.warmup_max + point.repeats):
-        run.phase("repeat", index, point.warmup_max + point.repeats)
+    """Prefill alone, for a model that does not generate."""
+    clock = run.instruments.clock
+
+    def once(tokens: int, where: str) -> Repeat:
         start = clock.now()
         read = run.engine.prefill([prompt])
-        seconds.append(clock.now() - start)
-        run.require_finite(read.finite, f"the text of {len(prompt)} tokens")
+        seconds = clock.now() - start
+        run.require_finite(read.finite, f"the text of {len(prompt)} tokens, in {where}")
         read.close()
-    warmup, repeats = seconds[: point.warmup_max], seconds[point.warmup_max :]
+        return Repeat(seconds, seconds, (), (), 0.0, finite=True)
+
+    rounds, repeats = _samples(run, point, once)
     return [
-        measured(name, Unit.SECOND, values, counter=clock.name, labels=point.labels)
-        for name, values in (("prefill_s", repeats), ("warmup_prefill_s", warmup))
+        measured(name, Unit.SECOND, [r.prefill_s for r in found], counter=clock.name, labels=point.labels)
+        for name, found in (("prefill_s", repeats), ("warmup_prefill_s", rounds))
     ]
 
 
@@ -219,13 +235,12 @@ def _prompts(encode: Callable[[str], list[int]], point: Point) -> list[list[int]
     return [first[i * shift :] + first[: i * shift] for i in range(point.batch)]
 
 
-def _warm_up(run: SuiteRun, point: Point, prompts: list[list[int]]) -> list[Repeat]:
+def _warm_up(run: SuiteRun, point: Point, once: Once) -> list[Repeat]:
     rounds: list[Repeat] = []
     low, high = point.warmup_min, point.warmup_max
     while len(rounds) < high:
         run.phase("warm-up", len(rounds), high)
-        rounds.append(one_repeat(run.engine, run.instruments.clock, prompts, WARMUP_TOKENS))
-        run.require_finite(rounds[-1].finite, f"token {WARMUP_TOKENS} of the text, in the warm-up")
+        rounds.append(once(WARMUP_TOKENS, "the warm-up"))
         if len(rounds) >= max(2, low) and _steady(rounds[-2], rounds[-1]):
             return rounds
     if high >= 2:
@@ -241,7 +256,9 @@ def _warm_up(run: SuiteRun, point: Point, prompts: list[list[int]]) -> list[Repe
 
 
 def _steady(before: Repeat, after: Repeat) -> bool:
-    pairs = [(before.prefill_s, after.prefill_s), (median(before.gaps_s), median(after.gaps_s))]
+    pairs = [(before.prefill_s, after.prefill_s)]
+    if before.gaps_s:  # a masked model has none
+        pairs.append((median(before.gaps_s), median(after.gaps_s)))
     return all(abs(a - b) <= STEADY * min(a, b) for a, b in pairs)
 
 
@@ -249,7 +266,9 @@ def _noise(repeats: Sequence[Repeat]) -> dict[str, float]:
     """Width of the median's interval as a share of it, of each rate that is noisy."""
     if len(repeats) < 2:
         return {}
-    rates = {"prefill": [1 / r.prefill_s for r in repeats], "decode": [1 / sum(r.gaps_s) for r in repeats]}
+    rates = {"prefill": [1 / r.prefill_s for r in repeats]}
+    if repeats[0].gaps_s:
+        rates["decode"] = [1 / sum(r.gaps_s) for r in repeats]
     estimates = {name: median_estimate(samples) for name, samples in rates.items()}
     widths = {name: 2 * (found.half_width or 0.0) / found.value for name, found in estimates.items()}
     return {name: width for name, width in widths.items() if width > NOISY}

@@ -10,6 +10,7 @@ from test_suites import engine, suite_run  # noqa: F401 - a fixture
 
 from bench.backends import fake
 from bench.figures import figures
+from bench.instruments import Instruments
 from bench.instruments import energy as instrument
 from bench.table import VIEWS, newest, people
 from suites import energy
@@ -19,13 +20,14 @@ class Monitor:
     """Zeus over a device that takes 10 W idle and 50 W at work, on the fake's clock."""
 
     def __init__(self, gpu_indices, cpu_indices, cpus=1, soc=False):
-        self.gpu_indices = gpu_indices
+        self.gpu_indices, self.cpus = gpu_indices, SimpleNamespace(cpus=[SimpleNamespace()] * cpus)
         self.cpu_indices = list(range(cpus)) if cpu_indices is None else cpu_indices
         self.soc_is_present, self.watts, self.cancelled = soc, 50.0, 0
 
     def begin_window(self, key, sync_execution):
         """Remember the time."""
-        self.start, self.synced = fake._CLOCK.now(), sync_execution
+        assert not sync_execution  # through torch, which not every engine has
+        self.start = fake._CLOCK.now()
 
     def end_window(self, key, sync_execution, cancel=False):
         """Energy since then, in the device's own field."""
@@ -43,10 +45,25 @@ class Monitor:
 def zeus(monkeypatch):
     """The package, with what `set` says of its monitor."""
     options = {}
-    module = SimpleNamespace(ZeusMonitor=lambda **asked: Monitor(**asked, **options))
+    gpus = SimpleNamespace(
+        gpus=[SimpleNamespace(handle=0), SimpleNamespace(handle=1)],
+        supports_get_total_energy_consumption=lambda index: options["architectures"][index] >= 6,
+    )
+    options = {"architectures": [6, 9], "monitor": {}}
+    module = SimpleNamespace(ZeusMonitor=lambda **asked: Monitor(**asked, **options["monitor"]))
     monkeypatch.setitem(sys.modules, "zeus", SimpleNamespace(monitor=module))
     monkeypatch.setitem(sys.modules, "zeus.monitor", module)
+    monkeypatch.setitem(sys.modules, "zeus.device", SimpleNamespace(get_gpus=lambda: gpus))
+    uuids = SimpleNamespace(nvmlDeviceGetUUID=lambda handle: f"GPU-{'ab'[handle]}")
+    monkeypatch.setitem(sys.modules, "pynvml", uuids)
+    first(monkeypatch, "a")
     return options
+
+
+def first(monkeypatch, uuid):
+    """Torch calls that GPU the first."""
+    cuda = SimpleNamespace(get_device_properties=lambda index: SimpleNamespace(uuid=uuid))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
 
 
 def run_of(engine, tmp_path, monkeypatch, meter):  # noqa: F811
@@ -72,7 +89,45 @@ def test_known_joules_come_back_per_token(engine, tmp_path, monkeypatch, device)
     assert read["prefill_j_per_token"].value == pytest.approx(10 / 2000)  # the substituted power stays at 10 W
     assert read["decode_j_per_token"].value == pytest.approx(10 / 40)
     assert {m.counter for m in found} == {"zeus NVML" if device == "cuda" else "zeus RAPL"}
-    assert meter.monitor.synced == (device == "cuda")
+
+
+def test_windows_begin_and_end_when_the_device_has_finished(engine, tmp_path, monkeypatch):  # noqa: F811
+    """What is read before a window begins and ends is the clock, which waits for the device's queue."""
+    meter, log = instrument.Meter(Monitor([0], []), "cuda"), []
+    run = run_of(engine, tmp_path, monkeypatch, meter)
+
+    def logged(owner, name, what):
+        plain = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, **k: (log.append(what), plain(*a, **k))[1])
+
+    logged(meter.monitor, "begin_window", "begin")
+    logged(meter.monitor, "end_window", "end")
+    logged(type(engine), "prefill", "work")
+    logged(fake.FakeGeneration, "step", "work")
+    clock = SimpleNamespace(name="x", now=lambda: (log.append("clock"), fake._CLOCK.now())[1])
+    run.instruments = Instruments(clock, run.instruments.memory)
+    energy.measure(run, list(range(128)))
+    before = [log[i - 1] for i, what in enumerate(log) if what in {"begin", "end"}]
+    assert [what for what in log if what in {"begin", "end"}] == ["begin", "end"] * 3
+    assert before == ["clock", "begin", "end", "clock", "clock", "clock"]  # nothing is asked of it while it idles
+
+
+@pytest.mark.parametrize("broken", ["begin_window", "end_window"])
+def test_a_counter_that_cannot_be_read_costs_no_cell(engine, tmp_path, monkeypatch, broken):  # noqa: F811
+    """A virtual GPU may name an architecture that counts and then refuse: a reason in place of the number."""
+    meter = instrument.Meter(Monitor([0], []), "cuda")
+
+    def refuse(*_, **__):
+        raise RuntimeError("Not Supported")
+
+    run = run_of(engine, tmp_path, monkeypatch, meter)
+    monkeypatch.setattr(meter.monitor, broken, refuse)
+    found = energy.measure(run, list(range(128)))
+    assert [m.values for m in found] == [(), (), ()]
+    assert {m.labels["reason"] for m in found} == {"no counter on this device: RuntimeError: Not Supported"}
+    done = []
+    meter.window(lambda: done.append("work"))
+    assert bool(done) == (broken == "end_window")  # without a first reading no second is spent on work
 
 
 def test_decoding_ends_where_the_context_does(engine, tmp_path, monkeypatch):  # noqa: F811
@@ -114,9 +169,21 @@ def test_the_device_s_own_counters_are_opened(zeus):
     cuda, cpu = instrument.open_meter("cuda", "perf_counter"), instrument.open_meter("cpu", "perf_counter")
     assert (cuda.monitor.gpu_indices, cuda.monitor.cpu_indices) == ([0], [])
     assert (cpu.monitor.gpu_indices, cpu.monitor.cpu_indices) == ([], [0])
-    zeus["cpus"] = 0
+    zeus["monitor"]["cpus"] = 0
     assert instrument.open_meter("cpu", "perf_counter").startswith("no counter on this device (RAPL")
     assert instrument.open_meter("mps", "perf_counter") == "no counter on this device"
+
+
+def test_the_gpu_that_was_measured_is_the_one_counted(monkeypatch, zeus):
+    """NVML counts along the bus, CUDA the fastest first; one without an energy counter, or not listed, is none."""
+    first(monkeypatch, "b")
+    assert instrument.open_meter("cuda", "perf_counter").monitor.gpu_indices == [1]
+    zeus["architectures"][1] = 5
+    assert instrument.open_meter("cuda", "x") == "no counter on this device: GPUs before Volta count no energy"
+    first(monkeypatch, "c")
+    assert instrument.open_meter("cuda", "x") == "no counter on this device: NVML does not list it"
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert instrument.open_meter("cuda", "x").monitor.gpu_indices == [0]
 
 
 def test_a_driver_that_fails_is_a_reason(monkeypatch, zeus):
@@ -129,6 +196,22 @@ def test_a_driver_that_fails_is_a_reason(monkeypatch, zeus):
     assert instrument.open_meter("cuda", "x") == "no counter on this device: RuntimeError: no permission"
     monkeypatch.setitem(sys.modules, "zeus.monitor", None)
     assert instrument.open_meter("cuda", "x") == "zeus is not installed: pip install -e '.[energy]'"
+    monkeypatch.setitem(sys.modules, "zeus.device", SimpleNamespace())
+    monkeypatch.delitem(sys.modules, "zeus.monitor")
+    monkeypatch.setattr("builtins.__import__", lacking("httpx"))
+    assert instrument.open_meter("cuda", "x") == "zeus lacks httpx: pip install -e '.[energy]'"
+
+
+def lacking(name):
+    """An import of zeus that fails for want of that package."""
+    plain = __import__
+
+    def load(wanted, *rest, **options):
+        if wanted.startswith("zeus"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return plain(wanted, *rest, **options)
+
+    return load
 
 
 def test_the_column_says_that_there_is_no_counter(engine, tmp_path):  # noqa: F811

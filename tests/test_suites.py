@@ -342,7 +342,7 @@ def test_too_few_tokens_fail_the_cell(engine, tmp_path, monkeypatch):
     [
         ({}, 1, "token 8 of the text, in the warm-up"),
         ({}, 4, "token 16 of the text, in repeat 2"),
-        ({"objective": "masked"}, 3, "the text of 128 tokens"),
+        ({"objective": "masked"}, 3, "the text of 128 tokens, in repeat 1"),
     ],
 )
 def test_logits_that_are_not_finite_have_no_speed(engine, tmp_path, monkeypatch, settings, broken, words):

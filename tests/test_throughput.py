@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Points of the throughput suite, repeats while the answer is noisy, budgets and known delays, on the fake."""
 
-import random
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,22 +11,9 @@ from bench.backends import fake
 from bench.engine import DoesNotFit
 from bench.figures import figures
 from bench.instruments import Instruments
-from bench.instruments.clock import VirtualClock
 from bench.record import Ending, Outcome
 from bench.stats import median_estimate
 from suites import memory, throughput
-
-
-class Noisy(VirtualClock):
-    """Every interval longer or shorter at random, by a known share."""
-
-    def __init__(self, share, seed):
-        super().__init__()
-        self.random, self.share = random.Random(seed), share
-
-    def advance(self, seconds):
-        """Let about that much time pass."""
-        super().advance(seconds * (1 + self.share * self.random.uniform(-1, 1)))
 
 
 def run_of(engine, tmp_path, clock=None, **settings):  # noqa: F811
@@ -157,7 +143,7 @@ def test_a_steady_engine_is_not_repeated_for_nothing(engine, tmp_path):  # noqa:
 
 def test_a_noisy_engine_is_repeated_up_to_the_cap_and_marked(engine, tmp_path, monkeypatch):  # noqa: F811
     """Intervals wider than 10 % of the median ask for more, then for a caveat with both figures."""
-    clock = Noisy(0.5, seed=1)
+    clock = fake.NoisyClock(0.5, seed=1)
     monkeypatch.setattr(fake, "_CLOCK", clock)
     run = run_of(engine, tmp_path, clock, repeats=2, repeats_max=7, warmup_max=1)
     found = throughput.measure(run)
@@ -169,9 +155,25 @@ def test_a_noisy_engine_is_repeated_up_to_the_cap_and_marked(engine, tmp_path, m
     assert run.caveats[0].text == f"prefill: the interval is {width:.0%} of the median after 7 repeats"
 
 
+def test_a_masked_model_s_forward_passes_are_judged_as_repeats_are(engine, tmp_path, monkeypatch):  # noqa: F811
+    """Warmed up until steady, repeated while noisy, marked where still noisy; a steady one costs the least."""
+    run = run_of(engine, tmp_path, objective="masked", repeats=2, repeats_max=7, warmup_max=5)
+    counts = {m.name: len(m.values) for m in throughput.measure(run) if m.name.endswith("prefill_s")}
+    assert (counts, kinds(run)) == ({"prefill_s": 2, "warmup_prefill_s": 2}, [])
+    clock = fake.NoisyClock(0.5, seed=1)
+    monkeypatch.setattr(fake, "_CLOCK", clock)
+    run = run_of(engine, tmp_path, clock, objective="masked", repeats=2, repeats_max=7, warmup_max=3)
+    counts = {m.name: len(m.values) for m in throughput.measure(run) if m.name.endswith("prefill_s")}
+    assert (counts, kinds(run)) == ({"prefill_s": 7, "warmup_prefill_s": 3}, ["not_steady", "noisy"])
+    assert run.caveats[1].text.endswith("of the median after 7 repeats")
+    run.spent, run.caveats = lambda: True, []
+    throughput.measure(run)
+    assert kinds(run)[-1] == "undecided"
+
+
 def test_a_spent_budget_ends_repeats_and_points_and_says_so(engine, tmp_path, monkeypatch):  # noqa: F811
     """The least repeats of the main point are the price of any answer."""
-    clock = Noisy(0.5, seed=1)
+    clock = fake.NoisyClock(0.5, seed=1)
     monkeypatch.setattr(fake, "_CLOCK", clock)
     run = run_of(engine, tmp_path, clock, repeats=2, repeats_max=7, warmup_max=1, points=[[1, 64]], **POINTS)
     run.spent = lambda: True
@@ -204,7 +206,7 @@ def test_two_runs_agree_within_their_intervals(engine, tmp_path, monkeypatch):  
     for pair in range(20):
         rates = []
         for seed in (2 * pair, 2 * pair + 1):
-            clock = Noisy(0.08, seed)
+            clock = fake.NoisyClock(0.08, seed)
             monkeypatch.setattr(fake, "_CLOCK", clock)
             run = run_of(engine, tmp_path, clock, repeats=5, repeats_max=10)
             rates.append(figures(make_record(make_cell("throughput"), measurements=tuple(throughput.measure(run)))))

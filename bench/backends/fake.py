@@ -8,12 +8,14 @@ tests of the runner: kind is crash, kill, hang, hoard, leak, garbage, error, mem
 number from there on) or wide (16 bits a weight, whatever was asked for); point is load, census, prefill, log_probs or
 score; hoard takes real memory, so that a real limit kills, leak keeps a megabyte each time.
 `BENCH_FAKE_STORED=scheme` makes its weights ones that their maker quantized: any other scheme is unsupported then.
+`BENCH_FAKE_NOISE=share:seed` makes every duration longer or shorter by up to that share, drawn evenly.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import random
 import signal
 import sys
 import time
@@ -123,7 +125,24 @@ class ArithmeticMemory:
         return 10**12
 
 
-_CLOCK, _MEMORY = VirtualClock(), ArithmeticMemory()
+class NoisyClock(VirtualClock):
+    """Every duration longer or shorter, drawn evenly, by up to a known share."""
+
+    def __init__(self, share: float, seed: int) -> None:
+        super().__init__()
+        self.random, self.share = random.Random(seed), share  # noqa: S311 - noise, not a secret
+
+    def advance(self, seconds: float) -> None:
+        """Let about that much time pass."""
+        super().advance(seconds * (1 + self.share * self.random.uniform(-1, 1)))
+
+
+def _clock(asked: str) -> VirtualClock:
+    share, _, seed = asked.partition(":")
+    return NoisyClock(float(share), int(seed or 0)) if share else VirtualClock()
+
+
+_CLOCK, _MEMORY = _clock(os.environ.get("BENCH_FAKE_NOISE", "")), ArithmeticMemory()
 _REACHED: Counter[str] = Counter()
 """How often this process has come to the point of a fault."""
 

@@ -2,11 +2,15 @@
 """Energy from counters through the `zeus` package: NVIDIA's total-energy counter, RAPL, Apple's.
 
 Differences of counters, never power samples. A window that proves nothing has a reason instead of a number: shorter
-than counters are updated, no energy counted, or a counter that ran backwards (RAPL wraps around).
+than counters are updated, no energy counted, a counter that ran backwards (RAPL wraps around, seen at once in windows
+of seconds), or one that could not be read. The device must have finished its work when a window begins and ends: that
+is the caller's to see to, with its clock, because zeus waits through torch, which not every engine has.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,14 +41,21 @@ class Meter:
         self.name = f"zeus {'NVML' if device == 'cuda' else 'SoC' if device == 'mps' else 'RAPL'}"
 
     def window(self, work: Callable[[], object]) -> Window:
-        """Do the work between two readings."""
-        self.monitor.begin_window("bench", sync_execution=self.device == "cuda")
+        """Do the work between two readings; not at all where the first one fails."""
+        try:
+            self.monitor.begin_window("bench", sync_execution=False)
+        except Exception as error:  # noqa: BLE001 - a counter that cannot be read costs no cell
+            return Window(seconds=0.0, joules=None, reason=_lacking(error))
         try:
             work()
         except BaseException:
-            self.monitor.end_window("bench", sync_execution=False, cancel=True)
+            with contextlib.suppress(Exception):
+                self.monitor.end_window("bench", sync_execution=False, cancel=True)
             raise
-        found = self.monitor.end_window("bench", sync_execution=self.device == "cuda")
+        try:
+            found = self.monitor.end_window("bench", sync_execution=False)
+        except Exception as error:  # noqa: BLE001 - the same
+            return Window(seconds=0.0, joules=None, reason=_lacking(error))
         return judged(float(found.time), self._joules(found))
 
     def _joules(self, found: Any) -> float | None:
@@ -80,18 +91,76 @@ def open_meter(device: str, clock: str) -> Meter | str:
     if clock == "virtual":
         return VIRTUAL
     try:
+        from zeus.device import get_gpus
         from zeus.monitor import ZeusMonitor
-    except ImportError:
-        return INSTALL
+    except ImportError as error:
+        missing = (error.name or "zeus").split(".")[0]
+        return INSTALL if missing == "zeus" else f"zeus lacks {missing}: pip install -e '.[energy]'"
     try:
-        indices = [0] if device == "cuda" else []
+        indices = [_counting_gpu(get_gpus())] if device == "cuda" else []
         monitor = ZeusMonitor(gpu_indices=indices, cpu_indices=None if device == "cpu" else [])
+        if device == "cpu":
+            monitor.cpu_indices = _packages(monitor.cpus)
     except Exception as error:  # noqa: BLE001 - drivers and permissions fail in many ways; none costs the cell
-        return f"{NO_COUNTER}: {type(error).__name__}: {error}".split("\n")[0][:160]
+        return _lacking(error)
     there = {"cuda": monitor.gpu_indices, "cpu": monitor.cpu_indices, "mps": monitor.soc_is_present}[device]
     if not there:
         return NO_COUNTER + (" (RAPL is absent, or only root may read it)" if device == "cpu" else "")
     return Meter(monitor, device)
+
+
+class _CountsNone(Exception):
+    """This device has no energy counter; the message says why."""
+
+
+def _lacking(error: Exception) -> str:
+    if isinstance(error, _CountsNone):
+        return f"{NO_COUNTER}: {error}"
+    return f"{NO_COUNTER}: {type(error).__name__}: {error}".split("\n")[0][:160]
+
+
+def _counting_gpu(gpus: Any) -> int:
+    """Which of zeus's GPUs torch calls the first: NVML counts along the bus, CUDA the fastest first.
+
+    Raises _CountsNone where it has no energy counter: zeus would sample its power instead.
+    """
+    index, torch = 0, sys.modules.get("torch")
+    if torch is not None:
+        import pynvml
+
+        wanted = str(torch.cuda.get_device_properties(0).uuid).removeprefix("GPU-")
+        listed = [str(pynvml.nvmlDeviceGetUUID(gpu.handle)).removeprefix("GPU-") for gpu in gpus.gpus]
+        if wanted not in listed:
+            raise _CountsNone("NVML does not list it")
+        index = listed.index(wanted)
+    if not gpus.supports_get_total_energy_consumption(index):
+        raise _CountsNone("GPUs before Volta count no energy")
+    return index
+
+
+class _NoWraps:
+    """Stands for zeus's process that counts wraparounds, one for each zone.
+
+    They would start within the idle window and poll for ever after, be part of the process tree whose memory later
+    suites read, and count a wraparound up to a second late, in the wrong window. A wraparound within our windows of
+    seconds shows as a counter that ran backwards.
+    """
+
+    def get_num_wraparounds(self) -> int:
+        """None is counted."""
+        return 0
+
+
+def _packages(cpus: Any) -> list[int]:
+    """Indices of the CPU packages. Laptops have a zone `psys` beside them: the whole machine, packages included."""
+    found = []
+    for index, cpu in enumerate(cpus.cpus):
+        zone = getattr(cpu, "rapl_file", None)  # zeus's daemon reads for us and does not tell a zone's name
+        if zone is None or zone.name.startswith("package"):
+            found.append(index)
+        for file in filter(None, (zone, getattr(cpu, "dram", None))):
+            file._wraparound_tracker = _NoWraps()  # noqa: SLF001 - zeus 0.16.0 has no option for it
+    return found
 
 
 def idle(meter: Meter, seconds: float) -> Window:
