@@ -12,20 +12,9 @@ from bench.cell import Cell
 from bench.disturbance import caveats
 from bench.engine import Backend, DoesNotFit
 from bench.instruments.neighbours import Snapshot
-from bench.record import (
-    Caveat,
-    Condition,
-    Ending,
-    Machine,
-    Measurement,
-    MemoryLimit,
-    Outcome,
-    Prediction,
-    Provenance,
-    Record,
-    Text,
-)
+from bench.record import Caveat, Ending, Measurement, MemoryLimit, Outcome, Prediction, Provenance, Record, Text
 from bench.store import new_id
+from bench.surroundings import Condition, Machine
 from bench.units import human_bytes
 
 BUSY = 0.5

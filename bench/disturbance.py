@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import median
 
-from bench.record import Caveat, Condition, Machine, Roof
+from bench.record import Caveat
+from bench.surroundings import Condition, Machine, Roof
 
 DRIFT = 0.10
 """A roof that changed by more than this share between a run's start and its end marks the run."""

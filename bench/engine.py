@@ -15,7 +15,8 @@ from bench.census import Census
 from bench.distributions import is_installed
 from bench.errors import UserError
 from bench.instruments import Instruments
-from bench.record import Caveat, Machine, Measurement, Provenance, Roof
+from bench.record import Caveat, Measurement, Provenance
+from bench.surroundings import Machine, Roof
 
 if TYPE_CHECKING:
     import numpy as np

@@ -37,7 +37,8 @@ from pathlib import Path
 import psutil
 
 from bench.errors import UserError
-from bench.record import Caveat, Machine, MemoryLimit
+from bench.record import Caveat, MemoryLimit
+from bench.surroundings import Machine
 from bench.units import human_bytes
 
 CGROUPS = Path("/sys/fs/cgroup")

@@ -21,8 +21,9 @@ from bench.distributions import is_installed
 from bench.instruments import container, neighbours
 from bench.instruments.nvml import visible_gpu
 from bench.places import ROOT
-from bench.record import Condition, GpuCondition, Machine, Versions
+from bench.record import Versions
 from bench.suite import suite_sha256
+from bench.surroundings import Condition, GpuCondition, Machine
 
 FLAGS = {
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni",

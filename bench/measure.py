@@ -18,11 +18,12 @@ from bench.engine import Backend, backend
 from bench.journal import forget
 from bench.locks import measuring
 from bench.plan import Plan, Planned, has_reference
-from bench.record import Condition, Machine, Record, Run
+from bench.record import Record, Run
 from bench.roof import measure_roof
 from bench.runner import Runner, new_run_id
 from bench.selection import Selection
 from bench.store import Runs, Store
+from bench.surroundings import Condition, Machine
 
 
 def continued(plan: Plan, selection: Selection, store: Store, *, fresh: bool) -> tuple[Plan, str, int]:

@@ -13,8 +13,9 @@ from bench.catalog import unmeasurable
 from bench.cell import Model, Precision
 from bench.engine import Backend
 from bench.plan import HEADROOM
-from bench.record import Ending, Machine
+from bench.record import Ending
 from bench.suite import suite
+from bench.surroundings import Machine
 from bench.table import Row, Table
 from bench.units import human_bytes
 

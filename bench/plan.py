@@ -15,7 +15,7 @@ from bench.engine import Backend, backend, backend_names
 from bench.errors import UserError
 from bench.machine import installed
 from bench.places import reference_folder
-from bench.record import Ending, Machine, Prediction, Record
+from bench.record import Ending, Prediction, Record
 from bench.request import reference_name
 from bench.selection import (
     RANDOM_SAYS_NOTHING,
@@ -27,6 +27,7 @@ from bench.selection import (
     telling_suites,
 )
 from bench.suite import PROFILES, suite, text_suite
+from bench.surroundings import Machine
 from bench.units import human_bytes
 
 ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4, Precision.SERVED)

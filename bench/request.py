@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import Field
 
 from bench.cell import Cell, Model, Scheme, Value, Weights, digest
-from bench.record import Condition, Machine, MemoryLimit, Prediction
+from bench.record import MemoryLimit, Prediction
+from bench.surroundings import Condition, Machine
 
 
 class Asked(Value):

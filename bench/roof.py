@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from bench.engine import Backend
 from bench.machine import computing_on
 from bench.places import ROOT
-from bench.record import Roof
+from bench.surroundings import Roof
 
 PATIENCE_S = 120.0
 """A roof takes about 4 s; a first import of torch from a cold disk can take a minute."""

@@ -31,9 +31,10 @@ from bench.machine import computing_on
 from bench.places import ROOT, cache_folder
 from bench.plan import Plan, Planned
 from bench.processes import GRACE_S, stop_group
-from bench.record import Condition, Ending, Machine, Outcome, Record
+from bench.record import Ending, Outcome, Record
 from bench.request import Asked, Request
 from bench.store import Store, read_record
+from bench.surroundings import Condition, Machine
 
 LEAST_LIMIT_S = 900.0
 LIMIT_FACTOR = 30

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from bench.record import Measurement, Record, Roof
+from bench.record import Measurement, Record
 from bench.stats import Estimate, median_estimate, quantile, ratio_of_medians
+from bench.surroundings import Roof
 
 
 def prefill_rates(prefill: Measurement) -> list[float]:

@@ -22,8 +22,9 @@ from bench.figures import figures
 from bench.machine import installed
 from bench.places import cache_folder
 from bench.plan import Planned
-from bench.record import Ending, Machine, Record
+from bench.record import Ending, Record
 from bench.suite import suite
+from bench.surroundings import Machine
 
 REQUEST = (512, 128)
 """Tokens read and generated of the request that is to be fastest."""

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median, stdev
 
 from bench.disturbance import OTHERS
-from bench.record import Condition, Roof, Run, Wander
+from bench.record import Run
+from bench.surroundings import Condition, Roof, Wander
 
 Z = 1.96
 EXPECTED_RANGE = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326}

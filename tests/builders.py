@@ -8,19 +8,9 @@ from itertools import count
 from typing import Any
 
 from bench.cell import Cell, Kind, Model, Precision, Scheme, Weights
-from bench.record import (
-    Condition,
-    Ending,
-    Machine,
-    Measurement,
-    Outcome,
-    Prediction,
-    Provenance,
-    Record,
-    Unit,
-    Versions,
-)
+from bench.record import Ending, Measurement, Outcome, Prediction, Provenance, Record, Unit, Versions
 from bench.suite import suite
+from bench.surroundings import Condition, Machine
 
 DEVICE = "cpu-test"
 PRECISIONS = {"fp32": Precision.FP32, "fp16": Precision.FP16, "int8": Precision.INT8, "int4": Precision.INT4}

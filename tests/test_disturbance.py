@@ -22,7 +22,7 @@ from bench.disturbance import caveats
 from bench.errors import UserError
 from bench.instruments import container, neighbours
 from bench.instruments.neighbours import Snapshot
-from bench.record import Condition, GpuCondition
+from bench.surroundings import Condition, GpuCondition
 from bench.units import parse_seconds
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel")

@@ -18,8 +18,8 @@ import tiny
 
 from bench import measure
 from bench.cli import app, guarded
-from bench.record import Roof
 from bench.store import Store
+from bench.surroundings import Roof
 
 ENTRY = """\
   - name: {name}

@@ -24,8 +24,9 @@ from bench.cli import app, guarded
 from bench.disturbance import drift
 from bench.figures import figures
 from bench.instruments import roofline
-from bench.record import Condition, Roof, Run, Unit
+from bench.record import Run, Unit
 from bench.store import Store
+from bench.surroundings import Condition, Roof
 
 
 class Virtual:

@@ -34,10 +34,11 @@ from bench.instruments import container
 from bench.journal import Journal, journal_folder
 from bench.plan import LeftOut, Plan, make_plan
 from bench.processes import stop_group
-from bench.record import Condition, Ending, Outcome
+from bench.record import Ending, Outcome
 from bench.runner import Runner, new_run_id
 from bench.selection import Selection
 from bench.store import Runs, Store
+from bench.surroundings import Condition
 from bench.worker import UnprovenPrecision, ending
 
 ROOT = Path(__file__).resolve().parent.parent

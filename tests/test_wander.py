@@ -11,10 +11,11 @@ from builders import make_cell, make_condition, make_record, sample, speed_sampl
 
 from bench import notes
 from bench.figures import figures
-from bench.record import Roof, Run, Unit, Wander
+from bench.record import Run, Unit
 from bench.speeds import point_figures, speed_ratios
 from bench.stats import Estimate, ratio_of_medians
 from bench.store import Store
+from bench.surroundings import Roof, Wander
 from bench.table import newest
 from bench.wander import half_range, wander, wanders
 

@@ -29,7 +29,8 @@ from bench.census import Census
 from bench.engine import Backend, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
 from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
-from bench.record import Caveat, Provenance, Roof
+from bench.record import Caveat, Provenance
+from bench.surroundings import Roof
 
 if TYPE_CHECKING:
     import numpy as np

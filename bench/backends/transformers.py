@@ -9,7 +9,7 @@ from bench.backends._gptq import LIBRARIES, REMEDY, STORED
 from bench.cell import Objective, Precision, Scheme
 from bench.engine import Backend, Engine, LoadRequest
 from bench.instruments import Instruments
-from bench.record import Machine
+from bench.surroundings import Machine
 
 NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
 GPTQ = "GPTQ by optimum, symmetric, groups of 128 (64 where 128 does not divide), calibrated on this project's text"
