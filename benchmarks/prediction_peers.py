@@ -7,8 +7,8 @@ offline as in its `create_empty_model` and `gather_data`: the bytes of the empty
 `--model-id`, writes https://huggingface.co into every address it asks and takes no folder, so it cannot run without
 the Hub; it adds up what files' headers say is stored (and, with `--experimental`, the cache), not what quantizing
 while loading gives. Neither predicts the peak; the errors are of the quantity each states: weights for accelerate,
-weights and peak for ours, the peak as predicted when it was measured and as predicted today. Only figures of records
-are printed, nothing is loaded.
+weights and peak for ours, the peak as predicted when it was measured and as predicted today; and the peaks of the
+capacity suite's trials, of many lengths and batches. Only figures of records are printed, nothing is loaded.
 
     python -m benchmarks.prediction_peers [RESULTS] [--report FILE]
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -25,9 +25,8 @@ from statistics import median
 from bench.catalog import read_catalog
 from bench.cell import Precision
 from bench.figures import figures
-from bench.record import Record
 from bench.units import human_bytes
-from benchmarks.prediction import FLOOR, TARGET, measured_peaks, within
+from benchmarks.prediction_peaks import FLOOR, TARGET, Peak, of_results
 
 DIVISOR = {Precision.FP32: 1, Precision.FP16: 2, Precision.INT8: 4, Precision.INT4: 8}
 """What `accelerate estimate-memory` divides float32's bytes by."""
@@ -36,6 +35,10 @@ ABOUT = (
     "before loading. Peak: as predicted when it was measured (then) and by the present model (now); target: within "
     f"{TARGET:.0%} or {human_bytes(FLOOR)}. accelerate states weights alone. hf-mem 0.5.6 is not run: every address it "
     "asks is on the Hub, and it reads what files store, not what quantizing while loading gives."
+)
+TRIALS = (
+    "Peaks above the empty process of prompts and batches that really ran while the longest context and the largest "
+    "batch were looked for, beside the present model's."
 )
 
 
@@ -60,19 +63,40 @@ def error(predicted: float | None, measured: float) -> str:
     return "-" if not predicted else f"{predicted / measured - 1:+.1%}"
 
 
-def row(record: Record, peak: float, now: float) -> str:
-    """A cell's line."""
+def row(found: Peak) -> str:
+    """A memory cell's line."""
+    record, peak = found.record, found.measured
     cell, weights = record.cell, figures(record)["weights_bytes"].value
     theirs = accelerate_bytes(cell.model)
-    work = f"{cell.settings['prompt_tokens']}+{cell.settings['decode_tokens']}"
     cells = [
-        cell.model, f"{cell.backend} {cell.scheme}", work,
+        cell.model, f"{cell.backend} {cell.scheme}", f"{found.prompt}+{found.decode}",
         human_bytes(weights), error(record.predicted.weights_bytes, weights),
         error(theirs and theirs / DIVISOR[cell.precision], weights),
-        human_bytes(peak), error(record.predicted.peak_bytes, peak), error(now, peak),
-        "" if within(now, peak) else f"missed by {human_bytes(abs(now - peak))}",
+        human_bytes(peak), error(found.then, peak), error(found.now, peak), missed(found),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
+
+
+def trial(found: Peak) -> str:
+    """The line of one trial of a capacity cell."""
+    cell = found.record.cell
+    cells = [
+        cell.model, f"{cell.backend} {cell.scheme}", f"{found.batch} x {found.prompt}+{found.decode}",
+        human_bytes(found.measured), error(found.now, found.measured), missed(found),
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def missed(found: Peak) -> str:
+    """By how much the target was missed, empty if it was not."""
+    return f"missed by {human_bytes(abs(found.now - found.measured))}" if found.is_off else ""
+
+
+def reached(found: Sequence[Peak]) -> str:
+    """How many are within the target, and the errors."""
+    near = sum(not peak.is_off for peak in found)
+    errors = summary((peak.now, peak.measured) for peak in found)
+    return f"{near} of {len(found)} within {TARGET:.0%} or {human_bytes(FLOOR)}, {errors}"
 
 
 def summary(found: Iterable[tuple[float | None, float]]) -> str:
@@ -83,31 +107,33 @@ def summary(found: Iterable[tuple[float | None, float]]) -> str:
 
 def report(results: Path | None, command: str) -> str:
     """The Markdown page."""
-    found = list(measured_peaks(results))
+    every = of_results(results)
+    found = [peak for peak in every if peak.suite == "memory"]
+    trials = [peak for peak in every if peak.suite == "capacity"]
     if not found:
         raise SystemExit("no memory record whose peak can be predicted")
-    days = sorted({record.started[:10] for record, _, _ in found})
-    devices = ", ".join(sorted({record.cell.device for record, _, _ in found}))
+    last = max(peak.record.started[:10] for peak in every)
+    devices = ", ".join(sorted({peak.record.cell.device for peak in every}))
     lines = [
-        "# Predicted memory", "", f"Written by `{command}` from records of {devices} up to {days[-1]}. {ABOUT}", "",
+        "# Predicted memory", "", f"Written by `{command}` from records of {devices} up to {last}. {ABOUT}", "",
         "| model | engine | tokens | weights | ours | accelerate | peak | then | now | target |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
-        *(row(*cell) for cell in found),
+        *map(row, found),
     ]  # fmt: skip
-    weights = [(record, figures(record)["weights_bytes"].value) for record, _, _ in found]
-    theirs = [(accelerate_bytes(r.cell.model), DIVISOR[r.cell.precision], measured) for r, measured in weights]
-    near = sum(within(now, peak) for _, peak, now in found)
-    today = summary((now, peak) for _, peak, now in found)
-    before = summary((record.predicted.peak_bytes, peak) for record, peak, _ in found)
-    ours = summary((record.predicted.weights_bytes, measured) for record, measured in weights)
-    accelerate = summary((count and count / by, measured) for count, by, measured in theirs)
-    reached = f"{near} of {len(found)} within {TARGET:.0%} or {human_bytes(FLOOR)}"
-    lines += [
-        "",
-        f"Peak: now {reached}, {today}; then {before}.",
-        "",
-        f"Weights: ours {ours}; accelerate {accelerate}.",
-    ]
+    before = summary((peak.then, peak.measured) for peak in found)
+    ours, theirs = [], []
+    for record in (peak.record for peak in found):
+        weights, count = figures(record)["weights_bytes"].value, accelerate_bytes(record.cell.model)
+        ours.append((record.predicted.weights_bytes, weights))
+        theirs.append((count and count / DIVISOR[record.cell.precision], weights))
+    lines += ["", f"Peak: now {reached(found)}; then {before}.", ""]
+    lines += [f"Weights: ours {summary(ours)}; accelerate {summary(theirs)}."]
+    if trials:
+        lines += [
+            "", "## Trials of the capacity suite", "", TRIALS, "",
+            "| model | engine | batch x tokens | peak | now | target |", "| --- | --- | --- | ---: | ---: | --- |",
+            *map(trial, trials), "", f"Peak: {reached(trials)}.",
+        ]  # fmt: skip
     return "\n".join([*lines, ""])
 
 
