@@ -31,8 +31,9 @@ from bench.cell import Model, Weights  # noqa: E402
 from bench.cli import app, guarded  # noqa: E402
 from bench.engine import LoadRequest, Row, Unsupported  # noqa: E402
 from bench.errors import UserError  # noqa: E402
-from bench.record import NO_WIDER_WEIGHTS, Roof  # noqa: E402
+from bench.record import NO_WIDER_WEIGHTS  # noqa: E402
 from bench.store import Store  # noqa: E402
+from bench.surroundings import Roof  # noqa: E402
 from suites import divergence, probe  # noqa: E402
 
 HAS_GPTQ = all(importlib.util.find_spec(name) for name in _gptq.LIBRARIES)
