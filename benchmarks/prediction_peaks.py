@@ -4,9 +4,9 @@
 Memory records, as predicted when they were measured and now, and each trial of the capacity records; nothing is run.
 Exits 1 if one is now off by more than 5 % and 150 MiB.
 
-A trial is a peak like any other, of many lengths and batches, and it is absolute: the bytes of the process before it
-loads anything are those of the newest memory record of the same model, backend, scheme and device, else of another model's,
-else what `bench.capacity` takes for them. Trials that failed are left out: what they needed is not known.
+A trial is a peak like any other, of many lengths and batches, and it is absolute. The bytes of the process before it
+loads anything are those of the newest memory record of the same model, backend, scheme and device, else of another
+model's, else what `bench.capacity` takes for them. Trials that failed are left out: what they needed is not known.
 """
 
 from __future__ import annotations
@@ -56,10 +56,9 @@ class Peak:
     def line(self) -> str:
         """Under `HEADER`."""
         tokens, before = f"{self.prompt}+{self.decode}", f"{self.then / self.measured - 1:+.1%}" if self.then else "-"
-        return (
-            f"{self.model:24} {self.scheme:12} {tokens:>9} {self.batch:5} {self.measured / MIB:9.0f} {before:>7} "
-            f"{self.now / self.measured - 1:+7.1%} {(self.now - self.measured) / MIB:+7.0f}{'  OFF' if self.is_off else ''}"
-        )
+        off = f"{self.now / self.measured - 1:+7.1%} {(self.now - self.measured) / MIB:+7.0f}"
+        sizes = f"{tokens:>9} {self.batch:5} {self.measured / MIB:9.0f}"
+        return f"{self.model:24} {self.scheme:12} {sizes} {before:>7} {off}{'  OFF' if self.is_off else ''}"
 
 
 def peaks(records: Sequence[Record], models: Mapping[str, Model]) -> Iterator[Peak]:
