@@ -10,7 +10,7 @@ allocator, which they meet within a few per cent. Rows are tokens read at once, 
 - The feed-forward holds inner rows: gate, up and product of a gated one; with an activation written out in Python
   (`gelu_new`, BLOOM's own) one for each step of its formula that is still needed.
 - A quantized layer computes in other types than the model, in copies of its input and output and perhaps of its
-  weight: its scheme lists them (`Scheme.moments`).
+  weight: its scheme lists them (`Kernel.moments`).
 - The head reads the last position alone; a masked model's reads all.
 """
 
@@ -103,4 +103,4 @@ def copies(weight: Weight, scheme: Scheme, rows: int, apart: float) -> list[list
     whole = weight.rows * weight.columns
     elements: dict[str, float] = {"input": rows * weight.columns, "output": rows * weight.rows}
     elements |= {"weight": whole, "outliers": apart * whole}
-    return [[each * elements[what] for what, each in moment] for moment in scheme.moments]
+    return [[each * elements[what] for what, each in moment] for moment in scheme.kernel.moments]

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from bench.kernel import Kernel
+
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 """A name that is also a folder of `results/`: lower case, no spaces."""
 
@@ -66,9 +68,7 @@ class Scheme(Value):
     """Bytes of one element of a weight that its architecture keeps from quantizing and from float16: T5's `wo`."""
     bias_bytes: int | None = None
     """Bytes of one element of a quantized layer's bias, None if as other parameters."""
-    moments: tuple[tuple[tuple[Literal["input", "output", "weight", "outliers"], int], ...], ...] = ()
-    """Blocks a quantized layer holds beside input, output and weight at each moment that may be its worst: bytes for
-    each element of what. `outliers` are the weight's columns that LLM.int8() computes apart."""
+    kernel: Kernel = Kernel()
     method: str
     """One sentence for the footnote of a table."""
 

@@ -70,6 +70,34 @@ def cache_bytes(config: Mapping[str, Any], scheme: Scheme, tokens: int, batch: i
     return architecture.cache_elements(config, tokens, batch) * scheme.other_bytes
 
 
+CAST_BYTES = {"float32": 4, "float16": 2, "bfloat16": 0}
+"""Of a parameter in a file: what lies there unused once it is cast to bfloat16."""
+
+
+def stored_type(model: Model) -> str:
+    """How the file has what is not quantized, as far as can be told: what a package ships is converted to float32."""
+    config = model.architecture or {}
+    told = config.get("dtype") or config.get("torch_dtype") or "float16"
+    return "float32" if model.package else str(told).removeprefix("torch.")
+
+
+def mapped_bytes(config: Mapping[str, Any], scheme: Scheme, stored: str = "float16") -> int:
+    """Bytes of a checkpoint's mapped file that are resident and in no weight, `stored` the type of what it casts."""
+    kernel, every = scheme.kernel, architecture.weights(config)
+    if not kernel.mapped:
+        return 0
+    file = grouped(scheme, (weight.columns for weight in every if weight.role is Role.LINEAR)).model_copy(
+        update={"group_bytes": kernel.file_group_bytes or 0, "column_bytes": 0, "layer_bytes": 0}
+    )
+    packed_anew = kernel.file_group_bytes is not None
+    return sum(
+        weight.count * file.linear_bytes(weight.rows, weight.columns) * packed_anew
+        if weight.role is Role.LINEAR
+        else weight.parameters * CAST_BYTES.get(stored, 0)
+        for weight in every
+    )
+
+
 def predict(
     model: Model,
     scheme: Scheme,
@@ -98,7 +126,8 @@ def predict(
         if footprint:
             needs = footprint(config, scheme, batch * tokens, batch * decode)
         else:
-            needs = needed(config, scheme, device, tokens, decode, batch, trained=trained)
+            stored = stored_type(model)
+            needs = needed(config, scheme, device, tokens, decode, batch, trained=trained, stored=stored)
     except architecture.UnknownArchitecture:
         return Prediction()
     return Prediction(
@@ -119,16 +148,19 @@ def needed(
     batch: int = 1,
     *,
     trained: bool = True,
+    stored: str = "float16",
 ) -> Footprint:
     """What a transformers model needs for `batch` prompts and generations, its scheme as this device stores it.
 
-    A prompt longer than the model's positions allow is cut, as the suites cut it. Raises UnknownArchitecture.
+    `stored` is the type of what its file does not quantize. A prompt longer than the model's positions allow is cut, as
+    the suites cut it. Raises UnknownArchitecture.
     """
     positions = architecture.context_length(config)
     prompt = prompt if positions is None else max(1, min(prompt, positions - decode))
     weights, kv = weights_bytes(config, scheme), cache_bytes(config, scheme, prompt + decode, batch)
     temporary = workspace.workspace_bytes(config, scheme, prompt, batch, device, decode=decode, trained=trained)
-    peak = weights + kv + temporary + workspace.runtime_bytes(config, scheme, device)
+    stays = workspace.runtime_bytes(config, scheme, device) + mapped_bytes(config, scheme, stored)
+    peak = weights + kv + temporary + stays
     return Footprint(weights_bytes=weights, kv_bytes=kv, workspace_bytes=temporary, peak_bytes=peak)
 
 

@@ -44,6 +44,15 @@ POST_NORM = frozenset({"olmo2"})
 LOST_APART, LOST_COLUMNS, STEP_COLUMNS = 0.75, 0.55, 1.08
 """Lost with outliers: in each layer, of all that one multiplication takes from the heap; where every column has them,
 of what their columns take, in each layer and in each step. Two runs of such a cell differed by 320 MiB of 4.5 GiB."""
+TRACED = 128
+"""Traces kept of one function, beyond which no more is traced (gptqmodel 7.7.0, utils/torch.py, over torch's 8). Every
+linear layer is another one, for its tensors are told apart by their addresses."""
+TRACER_BYTES, TRACE_BYTES = 36 * MIB, 532 << 10
+"""What stays of torch's compiler however little it traced, and of each trace: within 9 MiB at 28 to 210 layers."""
+LOST_TRACING, LOST_TRACE = 2.25, 0.04
+"""Lost while it traces, of all blocks that unpacking the largest weight takes from the heap: once, and by each trace,
+whose own small blocks come to lie between. A later pass of the same process loses a third of it, malloc_trim gives it
+back, collecting garbage does not. Held against 28 to 210 layers of 0.9 to 12 million weights."""
 KERNELS = 1024
 """oneDNN's primitive cache (ONEDNN_PRIMITIVE_CACHE_CAPACITY)."""
 KERNEL_BYTES, KERNEL_BYTES_ONE_ROW = MIB, MIB // 4
@@ -74,18 +83,21 @@ def workspace_bytes(
         _lost_by_layers(s, linear, scheme, tokens * batch, apart)
         + _lost_by_steps(s, linear, scheme, tokens * batch, decode, apart)
         + _kernels(s, scheme, decode, apart)
+        + _lost_by_traces(linear, scheme)
     )
 
 
 def runtime_bytes(config: Settings, scheme: Scheme, device: str) -> int:
     """Bytes beyond the weights that stay once a model is loaded and has run: library state, and its class's tables."""
     imported = IMPORTED_BYTES if device == "cpu" and scheme.quantizes else 0
-    return RUNTIME_BYTES[device] - imported + _tables(architecture.settings(config))
+    linear = [weight for weight in architecture.weights(config) if weight.role is Role.LINEAR]
+    compiler = (TRACER_BYTES + TRACE_BYTES * _traces(linear)) * scheme.kernel.traced
+    return RUNTIME_BYTES[device] - imported + _tables(architecture.settings(config)) + compiler
 
 
 def _lost_by_layers(s: Settings, linear: Sequence[Weight], scheme: Scheme, rows: int, apart: float) -> float:
     block = _block(s, scheme, rows)
-    if not scheme.moments:
+    if not _copies_rows(scheme):
         lost = min((LOST_WRITTEN if score_bytes(s["model_type"], 1) else LOST_FUSED) * block, MMAP_LIMIT)
     elif not _takes_apart(scheme):
         lost = min(LOST_CAST * block, MMAP_LIMIT)
@@ -103,17 +115,24 @@ def _lost_by_steps(
     s: Settings, linear: Sequence[Weight], scheme: Scheme, rows: int, decode: int, apart: float
 ) -> float:
     if s["model_type"] == "openai-gpt":
-        blocks = STEP_INT8 if _takes_apart(scheme) else STEP_CAST if scheme.moments else STEP_PLAIN
+        blocks = STEP_INT8 if _takes_apart(scheme) else STEP_CAST if scheme.kernel.moments else STEP_PLAIN
         return decode * blocks * _block(s, scheme, rows)
     if _takes_apart(scheme) and apart == 1:
         return decode * STEP_COLUMNS * _columns(linear, scheme)
     return 0.0
 
 
+def _lost_by_traces(linear: Sequence[Weight], scheme: Scheme) -> float:
+    if not scheme.kernel.traced:
+        return 0.0
+    unpacked = max(sum(map(_from_heap, copies(weight, scheme, 0, 0.0))) for weight in linear)
+    return (LOST_TRACING + LOST_TRACE * _traces(linear)) * unpacked
+
+
 def _kernels(s: Settings, scheme: Scheme, decode: int, apart: float) -> int:
     """What is kept of kernels that each step prepares anew; scores are two products, and four matrices make a layer."""
     if s["model_type"] == "openai-gpt":  # its layers share their sizes
-        made = 2 if scheme.moments else 6
+        made = 2 if scheme.kernel.moments else 6
         return min(made * decode, KERNELS) * KERNEL_BYTES
     if _takes_apart(scheme) and apart == 1:  # no two of its matrices do
         made = int(s["num_hidden_layers"]) * (5 + 2 * is_gated(s))
@@ -135,8 +154,16 @@ def _from_heap(blocks: Sequence[float]) -> float:
     return sum(block for block in blocks if block < MMAP_LIMIT)
 
 
+def _copies_rows(scheme: Scheme) -> bool:
+    return any(what in {"input", "output"} for moment in scheme.kernel.moments for what, _ in moment)
+
+
 def _takes_apart(scheme: Scheme) -> bool:
-    return any(what == "outliers" for moment in scheme.moments for what, _ in moment)
+    return any(what == "outliers" for moment in scheme.kernel.moments for what, _ in moment)
+
+
+def _traces(linear: Sequence[Weight]) -> int:
+    return min(TRACED, sum(weight.count for weight in linear))
 
 
 def _tables(s: Settings) -> int:

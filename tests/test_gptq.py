@@ -31,6 +31,7 @@ from bench.cell import Model, Weights  # noqa: E402
 from bench.cli import app, guarded  # noqa: E402
 from bench.engine import LoadRequest, Row, Unsupported  # noqa: E402
 from bench.errors import UserError  # noqa: E402
+from bench.kernel import Kernel  # noqa: E402
 from bench.record import NO_WIDER_WEIGHTS  # noqa: E402
 from bench.store import Store  # noqa: E402
 from bench.surroundings import Roof  # noqa: E402
@@ -357,13 +358,23 @@ def test_the_default_model_has_the_predicted_bytes(scheme: str) -> None:
 
 
 def test_kernels_of_the_cpu_decide_what_is_held() -> None:
-    """Four bits have float32 scales where AVX-512 BF16 computes them, else a cache of zero points."""
+    """Four bits have float32 scales where AVX-512 BF16 computes them, else 16-bit ones and ATen's table."""
     four, eight = BACKEND.scheme("gptq-int4"), BACKEND.scheme("gptq-int8")
     assert four is not None and eight is not None
     wide, narrow = make_machine(cpu_flags=("avx512_bf16",)), make_machine()
-    assert [BACKEND.adapt(four, m).group_bytes for m in (wide, narrow)] == [5, 3.5]
+    assert [BACKEND.adapt(four, m).group_bytes for m in (wide, narrow)] == [5, 8]
     assert [BACKEND.adapt(eight, m).group_bytes for m in (wide, narrow)] == [5, 5]
     assert BACKEND.adapt(four, make_machine(kind="cuda")) is four
+
+
+@pytest.mark.parametrize("name", ["gptq-int4", "gptq-int8"])
+def test_only_four_bits_are_packed_anew_and_only_eight_are_traced(name: str) -> None:
+    """Either keeps a view of the file, whose metadata are a 16-bit scale and a packed zero point for each group."""
+    scheme = BACKEND.scheme(name)
+    assert scheme is not None and scheme.kernel == Kernel()
+    kernel = BACKEND.adapt(scheme, make_machine()).kernel
+    found = (kernel.mapped, kernel.file_group_bytes, kernel.traced, bool(kernel.moments))
+    assert found == ((True, 2.5, False, False) if name == "gptq-int4" else (True, None, True, True))
 
 
 def awq_packed(values: torch.Tensor) -> torch.Tensor:

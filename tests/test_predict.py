@@ -12,7 +12,17 @@ from bench.backends.transformers import BACKEND
 from bench.catalog import DEFAULT_MODEL, read_catalog
 from bench.cell import Model, Scheme
 from bench.machine import describe
-from bench.predict import RATES, cache_bytes, load_seconds, needed, predict, weights_bytes, work_seconds
+from bench.predict import (
+    RATES,
+    cache_bytes,
+    load_seconds,
+    mapped_bytes,
+    needed,
+    predict,
+    stored_type,
+    weights_bytes,
+    work_seconds,
+)
 from bench.record import Prediction
 from bench.suite import Work
 from bench.workspace import runtime_bytes
@@ -116,6 +126,47 @@ def test_the_peak_is_weights_cache_workspace_and_runtime() -> None:
     runtime = runtime_bytes(architecture(DEFAULT), scheme("bf16"), "cpu")
     assert short.peak_bytes == short.weights_bytes + short.kv_bytes + short.workspace_bytes + runtime
     assert long.workspace_bytes > short.workspace_bytes
+
+
+def on_cpu(name: str) -> Scheme:
+    """As a CPU with AVX-512 BF16 holds it."""
+    return BACKEND.adapt(scheme(name), describe("cpu").model_copy(update={"cpu_flags": ("avx512f", "avx512_bf16")}))
+
+
+def test_a_file_that_a_view_keeps_mapped_is_resident_beside_the_weights() -> None:
+    """GPTQ's default model has a file of 171,217,152 bytes besides its header, all float32 but what is packed.
+
+    At four bits the index of the inputs alone is used there; at eight all that is packed is, and what was cast is left.
+    """
+    config = architecture(DEFAULT)
+    packed, index, rest = LINEAR // 2 + 5 * LINEAR // 128, 4 * LINEAR_COLUMNS, 4 * OTHER
+    assert packed + index + rest == 171_217_152
+    assert mapped_bytes(config, on_cpu("gptq-int4"), "float32") == packed + rest
+    assert mapped_bytes(config, on_cpu("gptq-int8"), "float32") == rest
+    assert mapped_bytes(config, on_cpu("gptq-int8"), "float16") == rest // 2
+    assert mapped_bytes(config, on_cpu("gptq-int8"), "bfloat16") == 0
+    for name in ("fp32", "bf16", "bnb-int8", "bnb-nf4"):
+        assert mapped_bytes(config, on_cpu(name), "float32") == 0
+    assert mapped_bytes(config, scheme("gptq-int4"), "float32") == 0  # on a GPU
+
+
+def test_the_mapped_file_counts_in_the_peak_in_the_type_it_is_stored_in() -> None:
+    """The package is converted to float32, a config names its type, and others are taken at 16 bits."""
+    config = architecture(DEFAULT)
+    hub = make_model(architecture=config)
+    models = {
+        "float32": DEFAULT,
+        "float16": hub,
+        "bfloat16": make_model(architecture={**config, "dtype": "bfloat16"}),
+    }
+    assert {name: stored_type(model) for name, model in models.items()} == {name: name for name in models}
+    assert stored_type(make_model(architecture={**config, "torch_dtype": "torch.bfloat16"})) == "bfloat16"
+    nothing, settings = Work(prefill_tokens=0, decode_tokens=0), {"prompt_tokens": 100}
+    peaks = {
+        name: predict(model, on_cpu("gptq-int8"), "cpu", settings, nothing).peak_bytes for name, model in models.items()
+    }
+    assert None not in peaks.values()
+    assert peaks["float32"] - peaks["float16"] == peaks["float16"] - peaks["bfloat16"] == 2 * OTHER  # type: ignore[operator]
 
 
 def test_a_prompt_is_cut_to_the_positions_there_are() -> None:

@@ -9,6 +9,7 @@ from bench.backends._gptq import LIBRARIES, REMEDY, STORED
 from bench.cell import Objective, Precision, Scheme
 from bench.engine import Backend, Engine, LoadRequest
 from bench.instruments import Instruments
+from bench.kernel import Kernel
 from bench.surroundings import Machine
 
 NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
@@ -29,10 +30,14 @@ the output that is yet to come (int8_mm_dequant)."""
 WIDENED = ((X, 1), (X, 4), (W, 4), (Y, 4), (Y, 4), (APART, 2))
 """Without AVX-512, where torch has no fast product of int8: both sides in float32 (int8_linear_matmul)."""
 INT8_ON_CPU = {True: (QUANTIZING, TAKING_APART, SCALING), False: (QUANTIZING, TAKING_APART, WIDENED, SCALING)}
-"""`Scheme.moments` with and without AVX-512."""
+"""`Kernel.moments` with and without AVX-512."""
 NF4_ON_CPU = {True: (((X, 4), (X, 2), (Y, 4)),), False: (((X, 4), (W, 4), (Y, 4)),)}
-"""`Scheme.moments` with and without AVX-512 BF16 at float32 compute: the fused kernel takes bfloat16, so the input is
+"""`Kernel.moments` with and without AVX-512 BF16 at float32 compute: the fused kernel takes bfloat16, so the input is
 cast twice; without it the whole weight is dequantized (nn/modules.py, Linear4bit.forward, backends/cpu/ops.py)."""
+UNPACKING = (((W, 4), (W, 2)), ((W, 2), (W, 2), (W, 2), (W, 2)))
+"""gptqmodel's TorchLinear: the weight shifted out of its words in int32 and the same in int16; then in int16 or float16
+the weight, its zero points, their difference, and either the scales or the product (7.7.0,
+nn_modules/qlinear/torch.py, _right_shift_unpack and _dequantize_weight_cached_248)."""
 SCHEMES = (
     Scheme(name="fp32", precision=Precision.FP32, bits=32, other_bytes=4, method="float32"),
     Scheme(name="bf16", precision=Precision.FP16, bits=16, kept_bytes=2, method="bfloat16"),
@@ -48,7 +53,7 @@ SCHEMES = (
         precision=Precision.INT8,
         bits=8,
         row_bytes=4,
-        moments=(((X, 2), (X, 1), (Y, 4), (APART, 2)),),
+        kernel=Kernel(moments=(((X, 2), (X, 1), (Y, 4), (APART, 2)),)),
         method="bitsandbytes LLM.int8(), outlier threshold 6.0; embeddings and head stay 16-bit",
     ),
     Scheme(
@@ -58,7 +63,7 @@ SCHEMES = (
         group=64,
         group_bytes=4,
         layer_bytes=64,
-        moments=(((W, 2),),),
+        kernel=Kernel(moments=(((W, 2),),)),
         method=NF4,
     ),
     Scheme(name="gptq-int8", precision=Precision.INT8, bits=8, group_bytes=3, method=GPTQ, **GROUPED),
@@ -86,23 +91,27 @@ def adapt(scheme: Scheme, machine: Machine) -> Scheme:
         return _gptq_on_cpu(scheme, machine)
     changes: dict[str, Any] = {"kept_bytes": 2}
     if scheme.name == "bnb-int8":
-        changes["moments"] = INT8_ON_CPU["avx512f" in machine.cpu_flags]
+        changes["kernel"] = Kernel(moments=INT8_ON_CPU["avx512f" in machine.cpu_flags])
     elif scheme.name == "bnb-nf4":
         fused = "avx512_bf16" in machine.cpu_flags
-        changes |= {"group_bytes": 2 if fused else 4, "bias_bytes": 4, "moments": NF4_ON_CPU[fused]}
+        changes |= {"group_bytes": 2 if fused else 4, "bias_bytes": 4, "kernel": Kernel(moments=NF4_ON_CPU[fused])}
     return scheme.model_copy(update=changes)
 
 
 def _gptq_on_cpu(scheme: Scheme, machine: Machine) -> Scheme:
     """GPTQ as the kernels that gptqmodel 7.7 chooses hold it after the first forward pass.
 
-    Four bits with AVX-512 BF16: float32 scales and a byte for each zero point, two indices of the inputs. Otherwise
-    the packed file as it is, beside it a cache of unpacked zero points and 64-bit indices.
+    Four bits are packed anew, with an index of the inputs beside the file's: TorchCpuAvx512Linear (AVX-512 BF16) has
+    float32 scales and a byte for each zero point, TorchAtenLinear 16-bit scales and zero points, and a table of both.
+    Of the file only the index is used, which keeps it mapped. Eight bits are used as they lie in the file, beside them
+    a cache of unpacked zero points and 64-bit indices (TorchLinear); torch.compile traces how they are unpacked.
     """
-    if scheme.bits == 4 and "avx512_bf16" in machine.cpu_flags:
-        return scheme.model_copy(update={"group_bytes": 5, "column_bytes": 8, "layer_bytes": 32})
-    group_bytes, layer_bytes = (3.5, 32) if scheme.bits == 4 else (5, 16)
-    return scheme.model_copy(update={"group_bytes": group_bytes, "column_bytes": 12, "layer_bytes": layer_bytes})
+    if scheme.bits == 4:
+        group_bytes = 5 if "avx512_bf16" in machine.cpu_flags else 8
+        held = {"group_bytes": group_bytes, "column_bytes": 8, "layer_bytes": 32}
+        return scheme.model_copy(update=held | {"kernel": Kernel(mapped=True, file_group_bytes=scheme.group_bytes)})
+    held = {"group_bytes": 5, "column_bytes": 12, "layer_bytes": 16}
+    return scheme.model_copy(update=held | {"kernel": Kernel(mapped=True, moments=UNPACKING, traced=True)})
 
 
 def load(request: LoadRequest) -> Engine:
