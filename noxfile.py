@@ -26,9 +26,14 @@ def install(session: nox.Session, *extras: str, group: str | None = None) -> Non
         session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), group))
 
 
+def has_compiler() -> bool:
+    """Whether llama-cpp-python can be built here: cmake and ninja come from PyPI, a compiler does not."""
+    return bool(os.environ.get("CXX")) or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
+
+
 def require_compiler(session: nox.Session) -> None:
-    """Stop with the remedy where llama-cpp-python cannot be built: cmake and ninja come from PyPI, a compiler not."""
-    if not os.environ.get("CXX") and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+    """Stop with the remedy where llama-cpp-python cannot be built."""
+    if not has_compiler():
         session.error(
             "llama-cpp-python is built from source and no C++ compiler is here: apt install g++, dnf install gcc-c++, "
             "or xcode-select --install; then run this again (about ten minutes, once)"
@@ -126,7 +131,7 @@ def publish(session: nox.Session) -> None:
 @nox.session
 def validate(session: nox.Session) -> None:
     """This harness beside its peers on the default model: prints ratios, writes results/validation/peers.md."""
-    install(session, "transformers")
+    install(session, "transformers", *(["llamacpp"] if has_compiler() else []))
     peer = Path(session.create_tmp()) / "peer"  # optimum-benchmark needs transformers below 5
     session.run("python", "-m", "venv", str(peer))
     python = peer / "bin" / "python"

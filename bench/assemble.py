@@ -85,13 +85,19 @@ class Assembler:
 
 
 def busy(before: Condition, described: Machine) -> list[Caveat]:
-    """A caveat if other work was running when measuring began."""
-    if before.load_1min is None or before.load_1min <= BUSY * described.logical_cpus:
+    """A caveat if other work was running when measuring began.
+
+    Other processes' own use tells it; the load average, which still holds the run before, only where that is hidden.
+    """
+    cpus = described.logical_cpus
+    used = before.load_1min if before.others_cpu is None else before.others_cpu
+    if used is None or used <= BUSY * cpus:
         return []
+    text = f"load was {used:.1f}" if before.others_cpu is None else f"others used {used:.1f}"
     return [
         Caveat(
             kind="busy_machine",
-            text=f"load was {before.load_1min:.1f} on {described.logical_cpus} CPUs before this run began",
+            text=f"{text} on {cpus} CPUs before this run began",
             advice="close other programs and measure again",
         )
     ]

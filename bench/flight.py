@@ -29,6 +29,8 @@ class Flight:
     refused: UserError | None = None
     spent: bool = False
     """Whether it stopped because the call's time budget was spent."""
+    again: bool = False
+    """Whether its suite asked to go on in a new process."""
     timed_out: float | None = None
     """The limit it broke, None if it did not."""
     spent_usd: float = 0.0

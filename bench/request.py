@@ -21,6 +21,8 @@ class Asked(Value):
     """The divergence cell this one is compared with (itself, if it is the reference); None for other suites."""
     deaths: int = 0
     """How often a worker of this call was killed for memory while it answered this cell."""
+    earlier_s: float = 0.0
+    """Seconds that earlier workers of this call spent on this cell."""
 
 
 class Request(Value):

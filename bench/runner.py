@@ -52,6 +52,8 @@ class Runner:
         self.spent_usd = 0.0
         self.deaths: Counter[str] = Counter()
         """By cell key, workers that were killed for memory while they answered it."""
+        self.earlier_s: dict[str, float] = {}
+        """By cell key, seconds that workers spent on it and left it to another."""
         self.undecided: list[Planned] = []
         """Cells that the budget left unanswered."""
         self.deadline = None if limits.budget_s is None else time.monotonic() + limits.budget_s
@@ -89,7 +91,7 @@ class Runner:
 
     def _fly(self, flight: Flight) -> set[str]:
         """The same, within its memory limit."""
-        kills, confinement = memory.oom_kills(), flight.confinement
+        kills, confinement, launched = memory.oom_kills(), flight.confinement, time.monotonic()
         command = [sys.executable, "-m", "bench.worker"]
         known = len(self.records)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -116,6 +118,8 @@ class Runner:
             unanswered = [planned for planned in flight.cells if planned.cell.key not in answered]
             if flight.refused is not None:
                 raise flight.refused
+            if flight.current in unanswered and (flight.again or code):
+                self._spend(flight, launched if len(unanswered) == len(flight.cells) else flight.began)
             if unanswered and (code or flight.timed_out):
                 tail = log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
                 culprits = [flight.current] if flight.current in unanswered else unanswered
@@ -125,10 +129,16 @@ class Runner:
                 self._write(
                     [c for c in culprits if c], outcome, flight.started, time.monotonic() - flight.began, confinement
                 )
-            elif unanswered and not flight.spent:
+            elif unanswered and not flight.spent and not flight.again:
                 outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
                 self._write(unanswered, outcome, flight.started, time.monotonic() - flight.began, confinement)
         return {record.cell.key for record in self.records[known:]}
+
+    def _spend(self, flight: Flight, since: float) -> None:
+        """Count what a worker spent on a cell that another is to answer."""
+        assert flight.current is not None
+        key = flight.current.cell.key
+        self.earlier_s[key] = self.earlier_s.get(key, 0.0) + time.monotonic() - since
 
     def _learns(self, flight: Flight, outcome: Outcome) -> bool:
         """Whether the cell that was killed for memory is to go on from there, as its suite can."""
@@ -166,6 +176,7 @@ class Runner:
                     predicted=planned.predicted,
                     reference=planned.reference,
                     deaths=self.deaths[planned.cell.key],
+                    earlier_s=self.earlier_s.get(planned.cell.key, 0.0),
                 )
                 for planned in flight.cells
             ),
@@ -246,6 +257,8 @@ class Runner:
             self.observer.record(record)
         elif kind == "spent":
             flight.spent = True
+        elif kind == "again":
+            flight.again = True
         elif kind == "refused":
             flight.refused = UserError(event["message"], event["remedy"])
 

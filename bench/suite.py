@@ -51,6 +51,10 @@ class Loading:
     """The same after freed memory went back to the system."""
 
 
+class Afresh(Exception):
+    """A suite asks to be called again in a process that has run nothing; what it knows is in its journal."""
+
+
 @dataclass(kw_only=True)
 class Answering:
     """One cell being answered: what every suite may use, and where it leaves what is not a measurement."""
@@ -91,6 +95,10 @@ class SuiteRun(Answering):
     """What was expected of this cell before anything was loaded."""
     deaths: int = 0
     """How often this call's processes were killed for memory while they answered this very cell."""
+    used: bool = False
+    """Whether this process has run anything but the load, which may show in later peaks."""
+    renewable: bool = False
+    """Whether `Afresh` is heard."""
     cache: Path
     """A folder of this machine for what can be computed again."""
     reference: Path | None = None

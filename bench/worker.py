@@ -34,7 +34,7 @@ from bench.places import reference_folder
 from bench.record import Ending, Measurement, Outcome
 from bench.request import Asked, Request, reference_name
 from bench.store import Store
-from bench.suite import Loading, SuiteRun, TextRun, suite, text_suite
+from bench.suite import Afresh, Loading, SuiteRun, TextRun, suite, text_suite
 from bench.units import human_bytes
 
 
@@ -46,6 +46,8 @@ class Worker:
         self.backend: Backend = backend(request.backend)
         self.store = Store(request.results)
         self.deadline = None if request.budget_s is None else time.monotonic() + request.budget_s
+        self.used = False
+        """Whether a cell has been answered in this process."""
         limit = request.memory_limit
         self.assembler = Assembler(
             run=request.run, machine=request.machine, backend=self.backend, before=request.before,
@@ -81,7 +83,12 @@ class Worker:
             if self.spent():
                 self.tell("spent")
                 break
-            self._answer(asked, engine, tools, loading)
+            try:
+                self._answer(asked, engine, tools, loading)
+            except Afresh:
+                self.tell("again")
+                break
+            self.used = True
         engine.close()
 
     def _load(self) -> tuple[Engine | TextEngine, inst.Instruments, Loading]:
@@ -144,6 +151,8 @@ class Worker:
             outcome = Outcome(ending=Ending.OK)
         except Stopped as error:
             measurements, outcome = error.kept, ending(error)
+        except Afresh:
+            raise
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
             outcome = self._ending(error, cell.suite)
         self._write(
@@ -151,7 +160,7 @@ class Worker:
                 cell,
                 outcome,
                 started=started,
-                seconds=time.monotonic() - clock,
+                seconds=asked.earlier_s + time.monotonic() - clock,
                 predicted=asked.predicted,
                 measurements=measurements,
                 texts=run.texts,
@@ -188,6 +197,8 @@ class Worker:
             loading=loading,
             predicted=asked.predicted,
             deaths=asked.deaths,
+            used=self.used,
+            renewable=True,
             cache=self.request.cache,
             reference=self._reference_path(reference, engine) if reference else None,
             is_reference=reference is not None and reference.key == asked.cell.unlimited.key,

@@ -5,7 +5,7 @@ Prints one line of JSON: `prefill` and `decode`, tokens per second of each repea
 of the last repeat where it chose them itself; and what else it has to tell. Nothing here is shared between contenders
 but the loading of the model.
 
-    python benchmarks/contenders.py NAME --prompt N --tokens N --repeats N [--scheme NAME] [--gguf FILE]
+    python benchmarks/contenders.py NAME --prompt N --tokens N --repeats N [--scheme NAME]
 """
 
 from __future__ import annotations
@@ -27,13 +27,18 @@ Repeat = tuple[float, float, list[int]]
 """Seconds of the prompt, seconds of the tokens after the first one, and the tokens."""
 
 
-def load(name: str, scheme: str) -> Any:
-    """The default model in one engine."""
-    engines: Backend = backend(name)
+def asked_for(engines: Backend, scheme: str) -> LoadRequest:
+    """The default model in one scheme of an engine."""
     chosen = engines.scheme(scheme)
     assert chosen is not None, scheme
     model = select(read_catalog(), [DEFAULT_MODEL])[0]
-    asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=chosen, device="cpu")
+    return LoadRequest(model=model, weights=Weights.PACKAGE, scheme=chosen, device="cpu")
+
+
+def load(name: str, scheme: str) -> Any:
+    """The default model in one engine."""
+    engines: Backend = backend(name)
+    asked = asked_for(engines, scheme)
     engines.prepare(asked)
     return engines.load(asked)
 
@@ -108,10 +113,10 @@ def llama_ours(asked: argparse.Namespace) -> tuple[Callable[[], Repeat], Callabl
 
 
 def llama_peer(asked: argparse.Namespace) -> tuple[Callable[[], Repeat], Callable[[], dict[str, Any]]]:
-    """llama-cpp-python's `eval` timed by hand as llama-bench does: a prompt, then one token after another."""
+    """llama-cpp-python's `eval` of our very file, by hand as llama-bench does: a prompt, then token after token."""
     import llama_cpp
 
-    from bench.backends import _llama_lib
+    from bench.backends import _gguf, _llama_lib
 
     engine = load("llamacpp", asked.scheme)
     prompt, threads = probe.prompt(engine.encode, asked.prompt), engine.compute_threads
@@ -123,13 +128,12 @@ def llama_peer(asked: argparse.Namespace) -> tuple[Callable[[], Repeat], Callabl
         params.use_extra_bufts = False
         return params
 
-    if (
-        not _llama_lib.repacking_works()
-    ):  # its AMX kernels die on some virtual machines: then neither of the two repacks
+    if not _llama_lib.repacking_works():  # AMX kernels die on some virtual machines: then neither of the two repacks
         llama_cpp.llama_cpp.llama_model_default_params = without_repacking
+    file = _gguf.locate(asked_for(backend("llamacpp"), asked.scheme)).path
     context = asked.prompt + asked.tokens + 8
     llama = llama_cpp.Llama(
-        asked.gguf, n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False,
+        str(file), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False,
         flash_attn=asked.flash_attention,
     )  # fmt: skip
 
@@ -155,7 +159,6 @@ def main() -> None:
     for name in ("prompt", "tokens", "repeats"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--scheme", default="gguf-q8_0")
-    parser.add_argument("--gguf")
     parser.add_argument(
         "--flash-attention", action="store_true", help="as the library chooses for ours; Llama does not"
     )

@@ -16,7 +16,7 @@ Every contender is a process of its own, started anew each round; rounds go thro
 reversed every other round. A round's median is one sample; a ratio's interval is that of the ratio of medians over the
 rounds. A contender that cannot run here is named with its reason.
 
-    python benchmarks/validate.py [--rounds 5] [--peer-python PATH] [--gguf FILE] [--out REPORT.md]
+    python benchmarks/validate.py [--rounds 5] [--peer-python PATH] [--out REPORT.md]
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ from typing import Any
 from bench.catalog import DEFAULT_MODEL, read_catalog, select
 from bench.cell import Weights
 from bench.engine import LoadRequest, backend
-from bench.machine import describe
+from bench.machine import describe, installed
 from bench.places import ROOT
 from bench.stats import ratio_of_medians
 
 HERE = Path(__file__).resolve().parent
+LLAMA = "llama_cpp_python"
 Answer = dict[str, Any]
 """What one process printed, with `wait4`: the kernel's peak of it in bytes; or `reason`, why there is nothing."""
 
@@ -60,7 +61,7 @@ class Contender:
     """Whether it needs this project on its path."""
 
 
-def contenders(work: tuple[int, int, int], peer: str | None, gguf: str | None, scheme: str) -> list[Contender]:
+def contenders(work: tuple[int, int, int], peer: str | None, llama: bool) -> list[Contender]:
     """Everyone that can be asked with what is here. `work`: prompt tokens, generated tokens, repeats."""
 
     def own(name: str, *more: str, sizes: tuple[int, int, int] = work) -> tuple[str, ...]:
@@ -74,21 +75,21 @@ def contenders(work: tuple[int, int, int], peer: str | None, gguf: str | None, s
     ]
     folder = default_folder()
     if peer:
+        peer = str(Path(peer).absolute())  # contenders run elsewhere; not resolved, a venv's python is a link
         script, sizes = str(HERE / "contender_optimum.py"), tuple(map(str, work))
         for launcher, target in (("inline", 0.05), ("process", None)):
             command = (peer, script, launcher, str(folder), *sizes)
             name = f"optimum-benchmark, {launcher} launcher"
             found.append(Contender(name=name, command=command, against="ours", target=target, ours=False))
-    if gguf:
+    if llama:
         sizes = (512, 128, work[2])
-        chosen = (f"--scheme={scheme}", f"--gguf={gguf}")
         flash = ("--flash-attention",)
         for name, who, more, target in (
             ("ours, llama.cpp", "llama-ours", (), None),
             ("llama-cpp-python, flash attention as ours", "llama-peer", flash, 0.05),
             ("llama-cpp-python, without flash attention", "llama-peer", (), None),
         ):
-            command = own(who, *chosen, *more, sizes=sizes)
+            command = own(who, *more, sizes=sizes)
             found.append(Contender(name=name, command=command, against="ours, llama.cpp", target=target))
     return found
 
@@ -209,13 +210,15 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer-python", help="of an environment with optimum-benchmark 0.6.0")
-    parser.add_argument("--gguf", help="also beside llama-cpp-python on this file")
-    parser.add_argument("--gguf-scheme", default="gguf-q8_0", help="the scheme that file is stored in")
     parser.add_argument("--out", type=Path, help="where to write the report too")
     options = parser.parse_args()
     work = (options.prompt, options.tokens, options.repeats)
-    everyone = contenders(work, options.peer_python, options.gguf, options.gguf_scheme)
+    llama = bool(installed([LLAMA]))
+    everyone = contenders(work, options.peer_python, llama)
     text = report(everyone, take_turns(everyone, options.rounds), work, describe("cpu").device)
+    absent = [name for name, here in ((LLAMA, llama), ("optimum-benchmark", options.peer_python)) if not here]
+    if absent:
+        text += f"\nLeft out, for it is not installed: {', '.join(absent)}.\n"
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text, encoding="utf-8")

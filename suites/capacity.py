@@ -19,11 +19,11 @@ answer is the largest that ran; what is a little larger may run too, and was exp
 What bounds the answer is in the label `bound`: `memory`; `context`, the model's own; `sequences`, of which the engine
 takes no more at once; `tokens` or `seconds`, this profile's ceilings for one trial (`trial_tokens`, `trial_s`: the
 prompts' reading), `trials`, `spent` (the call's budget of time): then more may fit and the answer is a least one; else
-what the engine said. The search ends when the bracket is narrower than 2 % or 16 tokens, or one sequence. A peak
-depends on what came before it, for an allocator keeps pieces of what was freed; so trials grow as a rule, and a batch
-of one that fails counts as run where a longer context did (its trial is listed again). Every trial is kept:
-`trial_bytes` and `trial_s`, in order, with sizes, what was expected and what became of it in their labels. A masked
-model reads its context and has no batch.
+what the engine said. The search ends when the bracket is narrower than 2 % or 16 tokens, or one sequence. On a CPU a
+peak depends on what its process did before, for an allocator keeps pieces of what was freed (int8 read 512 tokens in
+793 to 1,009 MiB of one process); so each trial there has a process of its own, the model loaded anew. Every trial is
+kept: `trial_bytes` and `trial_s`, in order, with sizes, what was expected and what became of it in their labels. A
+masked model reads its context and has no batch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import cycle, islice
 from typing import Any, cast
 
@@ -40,7 +40,7 @@ from pydantic import JsonValue
 from bench.cell import MEMORY_LIMIT
 from bench.engine import DoesNotFit, Unsupported
 from bench.record import Caveat, Measurement, Unit
-from bench.suite import SuiteRun, Work, measured
+from bench.suite import Afresh, SuiteRun, Work, measured
 from suites import probe
 from suites.search import MEMORY, Search, Trial
 
@@ -68,6 +68,7 @@ def work(settings: Mapping[str, Any]) -> Work:
 
 def measure(run: SuiteRun) -> list[Measurement]:
     """The longest context, then the largest batch of each prompt."""
+    _renew(run)
     masked = run.settings.get("objective") == "masked"
     decode = 0 if masked else run.settings["decode_tokens"]
     budget, held_back = _budget(run)
@@ -112,9 +113,6 @@ def _batch(
         search.ended = context.bound()
     else:
         _search(run, search, budget, f"batch of {prompt}", lambda size: (prompt, size), decode)
-    if search.best is None and held <= longest:  # one did run, as a context of more tokens, when less lay about
-        witness = next(trial for trial in context.fitting if trial.size >= held)
-        search.trials.append(replace(witness, size=1))
     return _measurements(run, search, "max_batch", Unit.COUNT, labels)
 
 
@@ -143,18 +141,25 @@ def _search(run: SuiteRun, search: Search, budget: int, name: str, shape: Shape,
 def _remembered(run: SuiteRun, search: Search, size: int, budget: int, name: str, shape: Shape, decode: int) -> Trial:
     """The trial that an earlier process of this cell has run, or died of; else it is run now."""
     number, own = len(search.trials), f"{os.getpid()}-{secrets.token_hex(4)}"
-    begun = cast(list[Any], run.journal.remember([name, number, "begun"], lambda: [own, size]))
-    size = begun[1]  # as it was then: memory and predictions of two processes are not the same to the byte
 
     def compute() -> JsonValue:
-        expected = search.expected_bytes(size)
+        _renew(run)
+        begun = cast(list[Any], run.journal.remember([name, number, "begun"], lambda: [own, size]))
         if begun[0] != own and run.deaths:
+            expected = search.expected_bytes(begun[1])
             end: dict[str, Any] = {"failure": MEMORY, "killed": True, "peak_bytes": budget, "seconds": 0.0}
-            return asdict(Trial(size=size, expected_bytes=expected, **end))
-        prompt, batch = shape(size)
-        return asdict(_trial(run, search, size, budget, prompt, batch, decode))
+            return asdict(Trial(size=begun[1], expected_bytes=expected, **end))
+        run.used = True
+        prompt, batch = shape(begun[1])  # the size as it was then: what was loaded differs by some bytes
+        return asdict(_trial(run, search, begun[1], budget, prompt, batch, decode))
 
     return Trial(**cast(dict[str, Any], run.journal.remember([name, number], compute)))
+
+
+def _renew(run: SuiteRun) -> None:
+    """Go on in a new process where this one's memory shows what it has done before."""
+    if run.used and run.renewable and run.instruments.memory.remembers:
+        raise Afresh
 
 
 def _trial(run: SuiteRun, search: Search, size: int, budget: int, prompt: int, batch: int, decode: int) -> Trial:

@@ -153,21 +153,23 @@ def curve(points: Sequence[tuple[float, float]], size: int, *, bends: bool, at_w
 
     Through the last three points that lie apart (a parabola in Newton's form). Through two a line, or at worst, where
     it may bend, the steepest that a constant, a linear and a quadratic part can make of them: all growth is of the
-    quadratic part. One point is a constant.
+    quadratic part. One point is a constant. Where a later point lies lower, which only noise can do, the higher one
+    stands, and the slope is never less than that from the first point to the last.
     """
     apart = [points[-1]]
     for point in reversed(points[:-1]):
         if point[0] <= SPACED * apart[0][0]:
             apart.insert(0, point)
-    (last, value), before = apart[-1], apart[-3:-1]
+    last, before = apart[-1][0], apart[-3:-1]
+    value = max(found for _, found in points)
     if not before:
         return value
-    slope = max(0.0, (value - before[-1][1]) / (last - before[-1][0]))
+    slope = max(0.0, *((value - found) / (last - at) for at, found in (points[0], before[-1])))
     if not bends or (len(before) == 1 and not at_worst):
         return value + slope * (size - last)
     if len(before) == 1:
         first, base = before[0]
         return base + max(0.0, value - base) * ((size - first) / (last - first)) ** 2
     (first, base), (middle, between) = before
-    bend = max(0.0, (slope - (between - base) / (middle - first)) / (last - first))
+    bend = max(0.0, (slope - max(0.0, between - base) / (middle - first)) / (last - first))
     return value + slope * (size - last) + bend * (size - last) * (size - middle)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -30,7 +31,7 @@ from bench.plan import make_plan
 from bench.record import Ending, Measurement, Prediction, Record
 from bench.selection import Selection
 from bench.store import Store
-from bench.suite import Loading, SuiteRun, Work
+from bench.suite import Afresh, Loading, SuiteRun
 from bench.table import flat
 from suites import capacity
 
@@ -173,23 +174,6 @@ def test_an_engine_that_refuses_is_a_no(run: Any, monkeypatch: pytest.MonkeyPatc
     assert sizes[3] * 0.98 - 16 <= context.values[0] < sizes[3]  # type: ignore[operator]
 
 
-def test_a_batch_of_one_that_fails_has_run_where_a_longer_context_did(
-    run: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What trials leave behind can stop the second question where the first had room; 0 would contradict it."""
-    fields = {"memory_limit_bytes": 125_000_000, "batch_prompts": [128]}
-    before = answer(capacity.measure(run(**fields)), "trial_bytes", of="max_context_tokens").labels["sizes"]
-    assert isinstance(before, list)
-    monkeypatch.setenv("BENCH_FAKE_FAULT", f"memory@prefill#{len(before) + 1}")
-    monkeypatch.setattr(fake, "_REACHED", type(fake._REACHED)())
-    found = capacity.measure(run(**fields))
-    batch, trials = answer(found, "max_batch"), answer(found, "trial_bytes", of="max_batch").labels
-    longer = min(size for size in before if isinstance(size, int) and size >= 136)
-    assert (batch.values, batch.labels["bound"]) == ((1,), "memory")
-    assert batch.labels["peak_bytes"] == FIXED + 1000 * longer
-    assert (trials["sizes"], trials["failures"]) == ([1, 1], ["memory", ""])
-
-
 def test_what_trials_left_behind_counts_in_the_next_question(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A megabyte leaked by the context's trials is expected under the batch's."""
     made = run(memory_limit_bytes=10**9)
@@ -284,6 +268,35 @@ def test_a_search_is_taken_up_where_its_process_ended(
         assert trials.values[3] == 125_000_000
 
 
+def test_where_memory_remembers_each_trial_has_a_process_of_its_own(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The suite asks for it before it begins a second trial, and before anything in a process that was used."""
+    monkeypatch.setenv("BENCH_FAKE_FAULT", "leak@prefill")
+    journal, processes = Journal(tmp_path / "journal"), 0
+    used = run(memory_limit_bytes=126_000_000, batch_prompts=[])
+    used.used = used.renewable = True
+    with pytest.raises(Afresh):
+        capacity.measure(used)
+    found: list[Measurement] = []
+    while not found:
+        processes += 1
+        memory = fake.ArithmeticMemory()
+        memory.use(18_000_000)
+        monkeypatch.setattr(fake, "_MEMORY", memory)
+        fresh = run(memory_limit_bytes=126_000_000, batch_prompts=[])
+        fresh.instruments = Instruments(fake._CLOCK, memory)
+        fresh.journal, fresh.renewable = journal, True
+        with contextlib.suppress(Afresh):
+            found = capacity.measure(fresh)
+        assert processes < 20
+    kept = answer(found, "trial_bytes")
+    assert processes == len(kept.values) > 3
+    sizes = kept.labels["sizes"]
+    assert isinstance(sizes, list)
+    assert list(kept.values) == [FIXED + 1_000_000 + 1000 * int(str(size)) for size in sizes]  # one leak in each
+
+
 # Through the runner and the kernel.
 
 
@@ -335,6 +348,21 @@ def test_a_trial_that_is_killed_is_a_no_and_the_search_goes_on(tmp_path: Path, m
         best = answer(list(record.measurements), name).values[0]
         assert best == max(size for size, failure in zip(sizes, failures, strict=True) if not failure)  # type: ignore[type-var]
         assert all(size > best for size, failure in zip(sizes, failures, strict=True) if failure)  # type: ignore[operator]
+    assert list((tmp_path / "cache" / "journal").iterdir()) == []
+
+
+def test_the_runner_gives_every_trial_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte stays behind each prompt, and yet every peak has just one: as many loads as trials, one record."""
+    monkeypatch.setenv("BENCH_FAKE_FAULT", "leak@prefill")
+    (record,) = bench_run(tmp_path, "--precision", "fp16").values()
+    assert record.outcome.ending is Ending.OK
+    trials = [m for m in record.measurements if m.name == "trial_bytes"]
+    assert [len(m.values) > 2 for m in trials] == [True, True]
+    for trial, held in zip(trials, (1, 136), strict=True):
+        sizes = trial.labels["sizes"]
+        assert isinstance(sizes, list)
+        assert list(trial.values) == [FIXED + 1_000_000 + 1000 * held * int(str(size)) for size in sizes]
+    assert record.seconds > 0.5  # a process takes some tenths of a second: those before the last are counted
     assert list((tmp_path / "cache" / "journal").iterdir()) == []
 
 
@@ -393,9 +421,7 @@ def test_the_prediction_is_the_largest_that_is_predicted_to_fit() -> None:
     found = with_capacity(Prediction(), big(), scheme, TORCH, "cpu", SETTINGS, budget)
 
     def peak(prompt: int, batch: int) -> int:
-        settings = {"prompt_tokens": prompt, "decode_tokens": 8, "batch": batch}
-        work = Work(prefill_tokens=0, decode_tokens=0)
-        return predict.predict(big(), scheme, "cpu", settings, work, TORCH.footprint).peak_bytes or 0
+        return predict.needed(big().architecture or {}, scheme, "cpu", prompt, 8, batch).peak_bytes
 
     tokens, batch = found.context_tokens, (found.batch or {})["512"]
     assert tokens is not None

@@ -17,6 +17,7 @@ import pytest
 from builders import make_condition, make_machine
 
 from bench import locks, machine
+from bench.assemble import busy
 from bench.disturbance import caveats
 from bench.errors import UserError
 from bench.instruments import neighbours
@@ -262,3 +263,14 @@ def test_what_is_no_time_is_refused(text: str) -> None:
     """Never a guess."""
     with pytest.raises(ValueError, match=r".*"):
         parse_seconds(text)
+
+
+def test_the_load_that_the_run_before_left_is_no_neighbour() -> None:
+    """Others' own use decides; the load average counts only where that is hidden, and a quiet start has no caveat."""
+    described = make_machine(logical_cpus=2)
+    assert busy(make_condition(load_1min=2.0, others_cpu=0.1), described) == []
+    (caveat,) = busy(make_condition(load_1min=0.1, others_cpu=1.5), described)
+    assert caveat.text == "others used 1.5 on 2 CPUs before this run began"
+    (caveat,) = busy(make_condition(load_1min=2.0, others_cpu=None), described)
+    assert caveat.text == "load was 2.0 on 2 CPUs before this run began"
+    assert busy(make_condition(load_1min=1.0, others_cpu=None), described) == []

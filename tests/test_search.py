@@ -55,7 +55,7 @@ def test_the_answer_is_within_two_percent_of_the_truth_and_nothing_was_killed(na
     search = run(truth, hint=HINTS[hint](right))
     assert search.best is not None
     assert search.bound() == "memory"
-    slack = 256 if "steps" in name else 45 if name == "noise" else 0  # beyond what is expected, growth is not smooth
+    slack = {"loads in steps of 256": 256, "noise": 45, "libraries at the first trial": 30}.get(name, 0)  # not smooth
     assert right - max(15, 0.02 * right) - slack <= search.best.size <= right + slack
     assert len(search.trials) <= 12
 
@@ -135,8 +135,18 @@ def test_a_curve_passes_through_its_points_and_never_falls() -> None:
     assert curve([(0, 5.0), (10, 25.0)], 20, bends=False) == 45
     assert curve([(0, 5.0), (10, 25.0)], 20, bends=True) == 85
     assert curve([(10, 25.0)], 1000, bends=True) == 25
-    assert curve([(10, 30.0), (20, 25.0)], 1000, bends=False) == 25
-    assert curve([(10, 0.0), (20, 100.0), (40, 110.0)], 80, bends=True) == 130  # bending down would be a hope
+    assert curve([(10, 30.0), (20, 25.0)], 1000, bends=False) == 30
+
+
+def test_a_point_that_noise_made_low_raises_no_hope() -> None:
+    """Of nf4, MB: 1,576 tokens took 825, 2,410 only 836 and 3,132 then 973; straight on from two points, 8,192 fit."""
+    points = [(24, 608.0), (320, 650.0), (765, 724.0), (1576, 825.0), (2410, 836.0)]
+    secant = (836 - 608) / (2410 - 24)
+    assert curve(points, 3132, bends=False) == pytest.approx(836 + 722 * secant)
+    assert curve(points, 8192, bends=True) > 1380
+    assert curve([(10, 0.0), (20, 100.0), (40, 110.0)], 80, bends=True) == pytest.approx(110 + 40 * 110 / 30)
+    int8 = [(24, 682.0), (67, 684.0), (268, 818.0), (345, 796.0)]
+    assert curve(int8, 1380, bends=True) > 1200
 
 
 def test_points_close_together_say_nothing_of_growth() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.distributions import is_installed
 from bench.places import ROOT
 from benchmarks import validate
 
@@ -50,8 +51,13 @@ def test_the_report_is_regenerated_in_small(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "validate.py"), "--rounds=1", *sizes, "--out", str(out)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
     page = out.read_text(encoding="utf-8")
-    assert "not run" not in page
+    assert "not run:" not in page
     assert "Tokens chosen by ours, bare loop, generate(): the same, token for token." in page
     assert "within 2 %: yes" in page
     rows = [line for line in page.splitlines() if line.startswith("| ")]
-    assert [line.split(" | ")[0] for line in rows[2:]] == ["| ours", "| bare loop", "| generate()"]
+    names = [line.split(" | ")[0].removeprefix("| ") for line in rows[1:]]
+    llama = [name for name in names if "llama" in name]
+    assert [name for name in names if name not in llama] == ["---", "ours", "bare loop", "generate()"]
+    assert len(llama) == 3 * is_installed("llama_cpp_python")
+    absent = "optimum-benchmark" if llama else "llama_cpp_python, optimum-benchmark"
+    assert f"Left out, for it is not installed: {absent}." in page

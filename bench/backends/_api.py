@@ -27,6 +27,7 @@ class NoMemory:
     """There is nothing to count: the model's memory is its server's. Never stored."""
 
     name = "not applicable"
+    remembers = False
 
     def read(self) -> Reading:
         """Nothing."""

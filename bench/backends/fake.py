@@ -4,8 +4,9 @@
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
 z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. Time is virtual
 and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
-tests of the runner: kind is crash, kill, hang, hoard, garbage, error, memory, unsupported or nan (no logit is a number
-from there on); point is load, prefill, log_probs or score; hoard takes real memory, so that a real limit kills.
+tests of the runner: kind is crash, kill, hang, hoard, leak, garbage, error, memory, unsupported or nan (no logit is a
+number from there on); point is load, prefill, log_probs or score; hoard takes real memory, so that a real limit kills,
+leak keeps a megabyte each time.
 `BENCH_FAKE_STORED=scheme` makes its weights ones that their maker quantized: any other scheme is unsupported then.
 `BENCH_FAKE_NOISE=share:seed` makes every duration longer or shorter by up to that share, drawn evenly.
 """
@@ -45,6 +46,7 @@ EMBEDDING_BYTES = 500_000
 CACHE_BYTES_PER_TOKEN = 1_000
 WORKSPACE_BYTES = 3_000_000
 HOARD_BYTES = 10**9
+LEAK_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,11 @@ class ArithmeticMemory:
 
     def __init__(self) -> None:
         self.bytes = self.highest = BASELINE_BYTES
+
+    @property
+    def remembers(self) -> bool:
+        """Only where a fault makes it."""
+        return os.environ.get("BENCH_FAKE_FAULT", "").startswith("leak")
 
     def use(self, change: int) -> None:
         """Take (or give back) bytes."""
@@ -293,6 +300,8 @@ def _fail(kind: str, point: str) -> None:
         time.sleep(3600)
     elif kind == "hoard":
         bytearray(HOARD_BYTES)
+    elif kind == "leak":
+        _MEMORY.use(LEAK_BYTES)
     elif kind == "garbage":
         sys.stdout.write('{"outcome": "ok"}\n' * 1000)
     elif kind == "error":

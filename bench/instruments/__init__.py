@@ -40,6 +40,10 @@ class MemoryCounter(Protocol):
     name: str
     """Which counter gives `total_bytes`."""
 
+    @property
+    def remembers(self) -> bool:
+        """Whether earlier work shows in later peaks: a heap keeps pieces of what was freed, a mark stays set."""
+
     def read(self) -> Reading:
         """What is in use now."""
 

@@ -26,6 +26,8 @@ class ProcessMemory:
     `resettable` is False and a peak lower than an earlier one cannot be seen.
     """
 
+    remembers = True
+
     def __init__(self) -> None:
         self.process = psutil.Process()
         self.apart: set[int] = set()
@@ -157,6 +159,8 @@ class CudaMemory:
     highest reservation plus what the driver holds beyond it (the CUDA context).
     """
 
+    remembers = False
+
     def __init__(self, torch_cuda: Any, nvml: Any, index: int = 0) -> None:
         self.cuda, self.nvml = torch_cuda, nvml
         nvml.nvmlInit()
@@ -227,6 +231,7 @@ class CudaMemory:
 class HighestRead:
     """A counter without a high-water mark of its own: the peak is the highest figure read since the reset."""
 
+    remembers = False
     highest = 0
 
     def read(self) -> Reading:
