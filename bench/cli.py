@@ -302,7 +302,7 @@ def show(
         str,
         typer.Option(
             "--columns",
-            help="default, memory, counters, speed, points, energy, quality, served, predicted, capacity, all.",
+            help="default, memory, counters, speed, points, roof, energy, quality, served, predicted, capacity, all.",
         ),
     ] = "default",
     format: FormatOption = Format.TABLE,
@@ -312,6 +312,9 @@ def show(
     from bench.table import flat, to_csv, to_json
 
     store = _store(results)
+    if columns == "roof" and format not in {Format.CSV, Format.JSON}:
+        _print_roofs(store, device, format)
+        return
     rows = _filter(_rows(store), model, precision, scheme, backend, device)
     if format in {Format.CSV, Format.JSON}:
         flats = [
@@ -733,7 +736,7 @@ def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
     from bench.table import COLUMNS, VIEWS, people
 
     if columns != "all" and columns not in {*VIEWS, *LISTINGS}:
-        raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, *LISTINGS, 'all'])}")
+        raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, *LISTINGS, 'roof', 'all'])}")
     if columns in LISTINGS:
         _print_listing(rows, LISTINGS[columns], format)
         return
@@ -745,7 +748,7 @@ def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
         here = [row for row in rows if row.device == device]
         out.print(f"\n[bold]{device}[/]" if format is Format.TABLE else f"## {device}\n")
         _print_table(people(here, chosen), format)
-        for line in footnotes(here):
+        for line in footnotes(here, chosen):
             out.print(
                 line if format is Format.TABLE else f"- {line}",
                 markup=False,
@@ -818,6 +821,22 @@ def _print_listing(rows: list[Any], listing: Any, format: Format) -> None:
         here = [row for row in shown if row.device == device]
         _print_table(listing.table(here), format)
         _print_notes([*listing.notes, *warned(here, [listing.suite], told=["not_measured"])], format)
+
+
+def _print_roofs(store: Any, device: str, format: Format) -> None:
+    import fnmatch
+
+    from bench.roofs import NOTES, roofs
+
+    runs = [run for run in store.runs() if fnmatch.fnmatch(run.device, device)]
+    found = {name: roofs(run for run in runs if run.device == name) for name in sorted({run.device for run in runs})}
+    if not any(table.rows for table in found.values()):
+        out.print("no run that measured its device matches; `bench run` makes one")
+    for name, table in found.items():
+        if table.rows:
+            _print_title(name, format)
+            _print_table(table, format)
+            _print_notes(list(NOTES), format)
 
 
 def _print_title(title: str, format: Format) -> None:

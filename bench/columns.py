@@ -72,7 +72,7 @@ VIEWS = {
         "load",
     ),
     "counters": ("peak", "anonymous", "file", "pss", "allocated", "reserved", "slack", "kv"),
-    "speed": ("prefill", "prefill_share", "ttft", "decode", "decode_share", "itl_p99", "load"),
+    "speed": ("prefill", "prefill_share", "ttft", "decode", "decode_share", "itl_p99"),
     "energy": ("prefill", "prefill_j", "decode", "decode_j", "idle_w"),
     "quality": ("kld", "kld_p99", "top1", "true_token", "ppl_ratio", "kld_fp32", "ppl", "acc", "items"),
     "served": ("ttft", "decode", "acc", "items", "item_cost"),

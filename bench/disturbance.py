@@ -17,24 +17,29 @@ def drift(before: Condition, after: Condition) -> Caveat | None:
     """A caveat if the device's own speed changed during the run, None if it did not or nobody looked."""
     if before.roof is None or after.roof is None:
         return None
-    changes = list(_changes(before.roof, after.roof))
-    name, change = max(changes, key=lambda item: abs(item[1]), default=("", 0.0))
+    name, change = most_changed(before.roof, after.roof)
     if abs(change) <= DRIFT:
         return None
+    quantity = "copy bandwidth" if name == "copy" else f"{name} matrix rate"
     return Caveat(
         kind="drifted",
-        text=f"between its start and its end this run's {name} changed by {change:+.0%}",
+        text=f"between its start and its end this run's {quantity} changed by {change:+.0%}",
         advice="the machine was not the same throughout: measure again when it is cool and nobody else uses it",
     )
+
+
+def most_changed(before: Roof, after: Roof) -> tuple[str, float]:
+    """`copy` or the type of the rate that changed most, and by which share; nothing where they have none in common."""
+    return max(_changes(before, after), key=lambda item: abs(item[1]), default=("", 0.0))
 
 
 def _changes(before: Roof, after: Roof) -> Iterator[tuple[str, float]]:
     """Relative change of every quantity that both have."""
     if before.copy_bytes_per_s and after.copy_bytes_per_s:
-        yield "copy bandwidth", median(after.copy_bytes_per_s) / median(before.copy_bytes_per_s) - 1
+        yield "copy", median(after.copy_bytes_per_s) / median(before.copy_bytes_per_s) - 1
     for kind, samples in before.matrix_per_s.items():
         if samples and after.matrix_per_s.get(kind):
-            yield f"{kind} matrix rate", median(after.matrix_per_s[kind]) / median(samples) - 1
+            yield kind, median(after.matrix_per_s[kind]) / median(samples) - 1
 
 
 OTHERS = 0.2

@@ -7,21 +7,62 @@ from collections.abc import Collection, Sequence
 
 import suites
 from bench.cell import REFERENCE
+from bench.columns import COLUMNS, VIEWS
 from bench.table import Row
 from bench.units import significant
 
-
-def footnotes(rows: Sequence[Row]) -> list[str]:
-    """Definitions of the columns, one sentence each, and the warnings of these rows."""
-    lines = [
-        "± is half of the 95 % interval. Memory is above the process before loading; peak is while generating.",
+INTERVAL = "± is half of the 95 % interval."
+DEFINITIONS = (
+    ({"memory"}, "Memory is above the process before loading; peak is while generating."),
+    (
+        {"memory"},
         "peak memory = weights, metadata among them, + KV + workspace + runtime + unexplained; peak in load is apart.",
+    ),
+    (
+        {"throughput"},
         "prefill: prompt tokens / s to the first logits; decode: (tokens - 1) / s from first to last token; batch 1.",
-        "KL: mean KL(16-bit reference || this) per token, in nats, of this very model on this device.",
+    ),
+    (
+        {"decode_share"},
+        "of bandwidth: bytes a step must read (weights, cache) x steps / s; of the device's copy bandwidth.",
+    ),
+    (
+        {"prefill_share"},
+        "of matrix rate: operations of a token's linear layers x tokens / s; of products in the type used.",
+    ),
+    (
+        {"decode_share", "prefill_share"},
+        "What the device can do, before and after each run: `bench show --columns roof`.",
+    ),
+    (
+        {"prefill_j", "decode_j"},
+        "J/token: counted joules / tokens of a window, idling included; idle W: loaded, nothing asked.",
+    ),
+    ({"divergence"}, "KL: mean KL(16-bit reference || this) per token, in nats, of this very model on this device."),
+    (
+        {"divergence"},
         "KL to fp32: KL(fp32 || this), the fp32 row being the same for all engines: `bench compare --across backend`.",
+    ),
+    (
+        {"quality"},
         "accuracy: mean over the tasks; the same items at every precision. Compare rows with `bench compare`.",
-    ]
-    return lines + moved(rows) + _floors(rows) + warned(rows)
+    ),
+)
+"""What a column, or any column of a suite, means."""
+
+
+def footnotes(rows: Sequence[Row], columns: Sequence[str] = VIEWS["default"]) -> list[str]:
+    """Definitions of these columns, one sentence each, and the warnings of what they show."""
+    shown = {COLUMNS[name].suite if name in COLUMNS else "memory" for name in columns}
+    about = {*columns, *shown}
+    texts = [text for wanted, text in DEFINITIONS if wanted & about]
+    if "memory" in shown:  # the first two share a line
+        texts[0] = f"{INTERVAL} {texts[0]}"
+    else:
+        texts.insert(0, INTERVAL)
+    apart = moved(rows) if "throughput" in shown else []
+    floors = _floors(rows) if "divergence" in shown else []
+    return [*texts, *apart, *floors, *warned(rows, [name for name in suites.ORDER if name in shown])]
 
 
 def moved(rows: Sequence[Row]) -> list[str]:

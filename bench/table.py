@@ -15,6 +15,7 @@ from bench.figures import answers, figures, no_energy, reference_figures, wrote_
 from bench.formats import Table, markdown, to_json
 from bench.plan import ORDER
 from bench.record import Ending, Record
+from bench.roofs import no_share
 from bench.selection import QUALITY, RANDOM_SAYS_NOTHING
 from bench.stats import Estimate
 from bench.suite import PROFILES
@@ -194,6 +195,8 @@ def _cell(table: Table, row: Row, found: dict[str, Estimate], column: Column) ->
             return f"n/a {table.note('masked models fill blanks, they do not generate')}"
         if column.figure in ENERGY and (why := no_energy(row.records[column.suite])):
             return f"none {table.note(why)}"
+        if why := no_share(row.records[column.suite], column.figure):
+            return f"n/a {table.note(why)}"
         from_fp32 = column.figure == "kld_fp32_mean"
         is_reference = wrote_anchor(row.records["divergence"]) if from_fp32 else row.precision == REFERENCE
         return "reference" if column.suite == "divergence" and is_reference else "-" if from_fp32 else "n/a"

@@ -3,10 +3,11 @@
 
 `python -m benchmarks.simulations [--trials 2000] [--report FILE]` draws every case anew in each trial, makes the
 interval by the very function that the tables use, and counts how often it holds the truth: 94 to 96 of a hundred, or
-more where order statistics allow no closer interval. Proportions are discrete, and a single true share is covered by
-luck now above and now below 95 %; so their truth is drawn anew in each trial too. Beside the intervals stand error
-rates: how often `equivalent` is said of a model that has lost just the margin, how often any of six tasks is said to
-differ where none does, how often McNemar's test rejects where nothing has changed. Exit 1 if a rate is out of its
+more where order statistics allow no closer interval; up to five samples the interval is their range, 94 % of five at
+best, and to stop as soon as it is narrow costs one more at most. Proportions are discrete, and a single true share is
+covered by luck now above and now below 95 %; so their truth is drawn anew in each trial too. Beside the intervals stand
+error rates: how often `equivalent` is said of a model that has lost just the margin, how often any of six tasks is said
+to differ where none does, how often McNemar's test rejects where nothing has changed. Exit 1 if a rate is out of its
 bounds. A case marked "naive" is one that the project does not print: what the same samples give where their clusters
 are forgotten.
 """
@@ -39,6 +40,7 @@ from bench.stats import (
     proportion,
     ratio_of_medians,
 )
+from suites.throughput import NOISY
 
 Draw = np.random.Generator
 CHANCE = 0.25
@@ -73,6 +75,21 @@ def holds(estimate: Estimate, truth: float) -> bool:
 def median_of(n: int, skew: float) -> Callable[[Draw], bool]:
     """Repeats of a time that is sometimes much longer, never much shorter."""
     return lambda draw: holds(median_estimate(np.exp(skew * draw.normal(size=n)).tolist()), 1.0)
+
+
+def median_until_narrow(least: int, most: int) -> Callable[[Draw], bool]:
+    """Repeats as the throughput suite adds them: while the interval is wider than its share of the median."""
+
+    def trial(draw: Draw) -> bool:
+        samples: list[float] = []
+        while len(samples) < most:
+            samples.append(float(np.exp(0.04 * draw.normal())))
+            found = median_estimate(samples)
+            if len(samples) >= least and 2 * (found.half_width or 0.0) <= NOISY * found.value:
+                break
+        return holds(median_estimate(samples), 1.0)
+
+    return trial
 
 
 def mean_of(n: int) -> Callable[[Draw], bool]:
@@ -280,6 +297,11 @@ ORDER = {"low": 0.94, "high": 1.0}
 ERROR = {"low": 0.0, "high": 0.05}
 CASES = (
     *(Case(name="median", setting=f"{n} repeats", trial=median_of(n, 0.5), **ORDER) for n in (6, 10, 20, 100)),
+    *(
+        Case(name="median, repeats until narrow", setting=f"{a} to {b} repeats", trial=median_until_narrow(a, b),
+             low=0.92, high=1.0)
+        for a, b in ((5, 10), (10, 30))
+    ),
     *(Case(name="mean, ln perplexity ratio", setting=f"{n} windows", trial=mean_of(n)) for n in (6, 18, 96)),
     *(Case(name="mean KL, by windows", setting=f"{n} x 255 tokens", trial=kld_of(n, 255)) for n in (18, 96)),
     Case(name="mean KL, naive", setting="18 x 255 tokens", trial=kld_of(18, 255, naive=True), judged=False),

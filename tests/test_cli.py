@@ -470,7 +470,7 @@ def test_show_is_narrowed_by_the_selection(bench, results):
 def test_unknown_columns_are_refused(bench, results):
     """The views there are stand in the complaint."""
     code, _, err = bench("show", "--columns", "size", "--results", results)
-    known = "default, memory, counters, speed, energy, quality, served, predicted, points, capacity, all"
+    known = "default, memory, counters, speed, energy, quality, served, predicted, points, capacity, roof, all"
     assert (code, err) == (2, f"bench: no columns 'size'; one of: {known}\n")
 
 

@@ -191,7 +191,7 @@ def test_show_prints_a_listing_by_its_name(bench: Callable[..., tuple[int, str, 
     assert out.count("did not fit in generate") == 1
     assert "- warning, tiny fp16: busy machine: load was 2.0" in out
     code, _, err = bench("show", "--columns", "banana", *where)
-    assert (code, "points, capacity, all" in err) == (2, True)
+    assert (code, "points, capacity, roof, all" in err) == (2, True)
     rows = json.loads(bench("show", "--suite", "capacity", "--format", "json", *where)[1])
     assert [row["max_context_tokens"] for row in rows] == [5400]
 

@@ -25,8 +25,10 @@ from bench.disturbance import drift
 from bench.figures import figures
 from bench.instruments import roofline
 from bench.record import Run, Unit
+from bench.roofs import no_share, roofs
 from bench.store import Store
 from bench.surroundings import Condition, Roof
+from bench.table import newest, people
 
 
 class Virtual:
@@ -71,6 +73,37 @@ def test_matrices_grow_until_one_product_can_be_timed() -> None:
     rates = roofline.measure(kernels, "cpu", kernels.now)
     assert kernels.sizes == [256, 256, 512, 1024, 256, 512, 1024, 2048]
     assert [len(values) for values in rates.matrix_per_s.values()] == [8, 12, 25]
+
+
+def test_a_unit_that_speeds_up_while_it_is_used_is_measured_when_it_has() -> None:
+    """Half as fast in the first 40 ms of work: no sample is."""
+    kernels = Virtual()
+    plain = kernels.product
+
+    def slow_at_first(kind: str, n: int) -> Callable[[], object]:
+        call, began = plain(kind, n), kernels.seconds
+
+        def product() -> None:
+            call()
+            if kernels.seconds - began < 0.04:
+                call()
+
+        return product
+
+    kernels.product = slow_at_first  # type: ignore[method-assign]
+    rates = roofline.measure(kernels, "cpu", kernels.now)
+    assert rates.matrix_per_s["fp16"] == pytest.approx([1e15] * 25)
+    assert rates.matrix_per_s["bf16"] == pytest.approx([1e11] * 12)
+
+
+def test_a_roof_costs_less_than_four_seconds_on_a_slow_device() -> None:
+    """8 GB/s and 0.1 Top/s, as two busy cores had: twice a run that leaves two seconds for starting a library twice."""
+    kernels = Virtual()
+    kernels.copy = lambda size: lambda: kernels.spend(2 * size / 8e9)  # type: ignore[method-assign]
+    kernels.product = lambda kind, n: lambda: kernels.spend(2 * n**3 / 1e11)  # type: ignore[method-assign]
+    rates = roofline.measure(kernels, "cpu", kernels.now)
+    assert len(rates.matrix_per_s) == 4
+    assert 1 < kernels.seconds < 4
 
 
 def test_numpy_multiplies_and_copies() -> None:
@@ -193,6 +226,101 @@ def test_shares_are_those_of_the_roof() -> None:
         make_record(make_cell("throughput"), measurements=speed + terms, before=lacking)
     )
     assert "decode_bandwidth_share" not in figures(make_record(make_cell("throughput"), measurements=speed + terms))
+
+
+def test_the_roofs_of_every_run_are_listed_with_what_changed_and_what_they_cost() -> None:
+    """Medians at start and end, why a type has none; what changed most, and whether that counts."""
+    lacking = {"fp16": "no kernel", "bf16": "no kernel"}
+    before = Roof(
+        engine="torch 2.13.0+cpu", threads=2, seconds=2.56, copy_bytes_per_s=(25e9, 26e9, 9e9), lacking=lacking,
+        matrix_per_s={"fp32": (3.6e11,), "int8": (3e12, 4e12)},
+    )  # fmt: skip
+    after = before.model_copy(update={"seconds": 2.4, "matrix_per_s": {"fp32": (3.6e11,), "int8": (2.8e12,)}})
+    steady = before.model_copy(update={"matrix_per_s": {**before.matrix_per_s, "fp32": (3.78e11,)}})
+    listed = [
+        Run(run="r", device="c", ended=f"2026-01-0{day}T03:31:01Z", before=make_condition(roof=before), after=end)
+        for day, end in ((2, make_condition(roof=steady)), (1, make_condition(roof=after)), (3, make_condition()))
+    ]  # fmt: skip
+    table = roofs(listed)
+    assert table.titles[3:] == ["copy GB/s", "fp32", "bf16", "fp16", "int8", "took", "change"]
+    start = ["start", "torch 2.13.0", "25", "0.36", "n/a [1]", "n/a [1]", "3.5", "2.6 s", ""]
+    assert table.rows[0] == ["2026-01-01", *start]
+    assert table.rows[1][:3] + table.rows[1][7:] == [
+        "03:31:01",
+        "end",
+        "2 threads",
+        "2.8",
+        "2.4 s",
+        "int8 -20% drifted",
+    ]
+    assert table.rows[2] == ["2026-01-02", *start]
+    assert table.rows[3][-1] == "fp32 +5%"
+    assert (len(table.rows), table.notes) == (4, ["no kernel"])
+
+
+@pytest.mark.parametrize(
+    ("change", "decode", "prefill"),
+    [
+        ({}, "", ""),
+        ({"compute": "bf16"}, "", "bf16 was not measured of its device: numpy has none"),
+        ({"compute": None}, "", "the type that its kernels multiply in is not known"),
+        ({"copy": ()}, "copy was not measured of its device: too small", ""),
+        ({"roof": False}, *["measured without the roof of its device or the bytes and operations of a token"] * 2),
+        ({"objective": "masked"}, *["bytes and operations of a token are counted for decoders alone"] * 2),
+    ],
+)
+def test_a_rate_that_is_no_share_says_why(change: dict[str, Any], decode: str, prefill: str) -> None:
+    """In a footnote of the speed view, where the cell reads n/a; a figure that is there says nothing."""
+    roof = Roof(
+        engine="numpy", copy_bytes_per_s=change.get("copy", (1e9,)), matrix_per_s={"fp32": (1e11,)},
+        lacking={"bf16": "numpy has none", "copy": "too small"},
+    )  # fmt: skip
+    cell = make_cell("throughput")
+    objective = {"objective": change["objective"]} if "objective" in change else {}
+    terms = (
+        sample("read_bytes_per_step", 40.0, Unit.BYTE, prompt_tokens=100, batch=1),
+        sample("operations_per_token", 6.0, Unit.COUNT, compute=change.get("compute", "fp32")),
+    )
+    record = make_record(
+        cell.model_copy(update={"settings": {**cell.settings, **objective}}),
+        measurements=speed_samples() + (() if objective else terms),
+        before=make_condition(roof=roof if change.get("roof", True) else None),
+    )
+    assert (no_share(record, "decode_bandwidth_share"), no_share(record, "prefill_matrix_share")) == (decode, prefill)
+    assert no_share(record, "ttft_s") == ""
+    table = people(newest([record]), ["decode_share", "prefill_share"])
+    assert [cell.startswith("n/a [") for cell in table.rows[0][3:]] == [bool(decode), bool(prefill)]
+    assert set(table.notes) == {decode, prefill} - {""}
+
+
+def test_the_command_lists_roofs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a real run on the fake; where nobody ran, it says what to do."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+
+    def ask(*words: str) -> str:
+        capsys.readouterr()
+        guarded(lambda: app([*words, "--results", str(tmp_path)], standalone_mode=False))
+        return capsys.readouterr().out
+
+    assert "no run that measured its device matches" in ask("show", "--columns", "roof")
+    ask(
+        "run",
+        "--backend",
+        "fake",
+        "--profile",
+        "smoke",
+        "--suite",
+        "throughput",
+        "--precision",
+        "fp16",
+        "--device",
+        "cpu",
+    )
+    page = ask("show", "--columns", "roof", "--format", "md")
+    assert "| known | 1 | 0.1 | 0.05 | n/a [1] | 0.2 | 0.0 s |" in page
+    assert "`drifted`" in page
 
 
 def test_a_run_measures_its_roof_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,6 +204,23 @@ def test_footnotes_define_the_columns_and_name_the_warnings_once() -> None:
     assert footnotes([]) == [line for line in lines if not line.startswith("warning")]
 
 
+def test_footnotes_are_those_of_the_columns_that_are_shown() -> None:
+    """Speed explains its shares and says nothing of divergence; warnings are those of the suites shown."""
+    rows = newest(
+        make_record(make_cell(suite), warnings=(Caveat(kind=f"of_{suite}", text="x"),))
+        for suite in ("memory", "throughput", "divergence")
+    )
+    speed, energy, all_of_them = (footnotes(rows, VIEWS[name]) for name in ("speed", "energy", "memory"))
+    assert [line.split(":")[0] for line in speed] == [
+        "± is half of the 95 % interval.", "prefill", "of bandwidth", "of matrix rate",
+        "What the device can do, before and after each run", "warning, tiny fp16",
+    ]  # fmt: skip
+    assert speed[-1] == "warning, tiny fp16: of throughput: x"
+    assert [line.split(":")[0] for line in energy][1:3] == ["prefill", "J/token"]
+    assert all_of_them[0].startswith("± is half of the 95 % interval. Memory is")
+    assert all_of_them[-1] == "warning, tiny fp16: of memory: x"
+
+
 def test_markdown_is_a_table_with_its_footnotes() -> None:
     """Text left, numbers right, notes below; a line break in a cell cannot break the table."""
     table = Table(["model", "precision", "weights"], [["tiny", "int8", "failed [1]"]], ["failed: a\nb"])

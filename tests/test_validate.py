@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,6 +44,29 @@ def test_ratios_and_targets_are_read_from_the_rounds_medians() -> None:
     assert "Tokens chosen by ours, bare loop: the same, token for token." in page
     answers["bare loop"] = [{**answers["bare loop"][0], "chosen": [7, 8, 8]}]
     assert "NOT the same" in validate.report(everyone, answers, WORK, "a machine")
+
+
+def test_optimum_benchmark_is_asked_for_the_same_work(monkeypatch, capsys) -> None:
+    """In its own words: float32 on the CPU, one prompt, exactly so many tokens; latencies become tokens a second."""
+    said: dict[str, dict] = {}
+
+    def value(name):
+        return lambda **fields: said.setdefault(name, fields) or name
+
+    def launch(config):
+        latency = [SimpleNamespace(latency=SimpleNamespace(values=seconds)) for seconds in ([0.5, 0.25], [1.0, 2.0])]
+        return SimpleNamespace(prefill=latency[0], decode=latency[1])
+
+    names = ("BenchmarkConfig", "InferenceConfig", "InlineConfig", "ProcessConfig", "PyTorchConfig")
+    peer = SimpleNamespace(Benchmark=SimpleNamespace(launch=launch), **{name: value(name) for name in names})
+    monkeypatch.setitem(sys.modules, "optimum_benchmark", peer)
+    monkeypatch.setattr(sys, "argv", ["contender", "process", "/models/one", "16", "5", "2"])
+    runpy.run_path(str(ROOT / "benchmarks" / "contender_optimum.py"), run_name="__main__")
+    assert json.loads(capsys.readouterr().out) == {"prefill": [32.0, 64.0], "decode": [4.0, 2.0], "chosen": []}
+    assert (said["PyTorchConfig"]["model"], said["PyTorchConfig"]["torch_dtype"]) == ("/models/one", "float32")
+    assert said["InferenceConfig"]["input_shapes"] == {"batch_size": 1, "sequence_length": 16}
+    assert said["InferenceConfig"]["generate_kwargs"] == {"max_new_tokens": 5, "min_new_tokens": 5}
+    assert ("ProcessConfig" in said, "InlineConfig" in said) == (True, False)
 
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs the kernel's own account of a process")
