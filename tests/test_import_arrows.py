@@ -96,7 +96,7 @@ def test_a_suite_imports_what_is_public_to_suites(name: str) -> None:
 
 PUBLIC_TO_BACKENDS = {
     "bench.census", "bench.engine", "bench.cell", "bench.errors", "bench.record", "bench.places", "bench.architecture",
-    "bench.distributions", "bench.gguf_file", "bench.kernel", "bench.remote",
+    "bench.distributions", "bench.gguf_file", "bench.kernel", "bench.remote", "bench.surroundings",
 }  # fmt: skip
 
 
