@@ -11,6 +11,7 @@ from builders import make_condition, make_machine, make_record, sample
 from pydantic import ValidationError
 
 from bench import record as schema
+from bench import surroundings
 from bench.cell import Value
 from bench.record import Caveat, Ending, Measurement, Outcome, Record, Unit
 
@@ -103,8 +104,9 @@ def test_a_unit_is_one_of_the_base_units() -> None:
 
 MODELS = [
     kind
-    for kind in vars(schema).values()
-    if isinstance(kind, type) and issubclass(kind, Value) and kind.__module__ == schema.__name__
+    for module in (schema, surroundings)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Value) and kind.__module__ == module.__name__
 ]
 SELF_EXPLAINING = {
     # typed by a documented model or enumeration of the same file
