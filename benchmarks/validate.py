@@ -75,6 +75,7 @@ def contenders(work: tuple[int, int, int], peer: str | None, llama: bool) -> lis
     ]
     folder = default_folder()
     if peer:
+        peer = str(Path(peer).absolute())  # contenders run elsewhere; not resolved, a venv's python is a link
         script, sizes = str(HERE / "contender_optimum.py"), tuple(map(str, work))
         for launcher, target in (("inline", 0.05), ("process", None)):
             command = (peer, script, launcher, str(folder), *sizes)
