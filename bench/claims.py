@@ -96,7 +96,7 @@ def _judge(model: Model, claim: Claim, names: Mapping[str, Model], records: Mapp
     size, context, scheme = computed
     would = "would hold" if within(claim, size) else "would fail" + _if_binary(claim, size)
     named = f" as {scheme}{_in_place(claim, scheme)}" if claim.scheme else ""
-    named += f" ({human_bytes(context)} of it the driver's context)" if context else ""
+    named += f" ({human_bytes(context)} of it before loading)" if context else ""
     evidence = f"predicted {human_bytes(size)}{named} of {bounds(claim)}: {would}"
     return Judged(model=model, claim=claim, verdict=Verdict.COMPUTED, evidence=evidence)
 

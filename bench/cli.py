@@ -579,6 +579,8 @@ def _selection(
             raise UserError(f"no folder or file {folder}", "give an existing folder in Hub layout, or a GGUF file")
     device_name = device.value if device else device_kind()
     limit = limits.parse_bytes(memory_limit) if memory_limit else None
+    if limit and "api" in _split(backend):
+        raise UserError("a memory limit cannot hold a server", "leave --memory-limit out for backend api")
     if limit:
         limits.check(limit, limits.capacity_bytes(describe(device_name)))
     return Selection(

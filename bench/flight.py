@@ -16,6 +16,10 @@ from bench.plan import Planned
 from bench.record import Ending, Outcome
 from bench.units import human_bytes
 
+REACHED = 0.9
+"""Share of a limit below which a kill was not the limit's: groups count also what dies for want of the whole machine's
+memory. Charges come in batches and huge pages, so that a limit is reached a little below its last byte."""
+
 
 @dataclass
 class Flight:
@@ -47,9 +51,7 @@ def death(code: int, flight: Flight, log: str, kills_before: int | None) -> Outc
         return Outcome(ending=Ending.TIMED_OUT, reason=reason, detail=log)
     confinement = flight.confinement
     if confinement and code and confinement.kills():
-        limit = human_bytes(confinement.limit_bytes)
-        reason = f"needs more than its limit of {limit} ({confinement.enforced_by}): killed by the kernel {phase}"
-        return Outcome(ending=Ending.DOES_NOT_FIT, reason=reason, detail=log)
+        return _killed_inside(confinement, phase, log)
     if code == -signal.SIGKILL:
         kills = container.oom_kills()
         if kills is not None and kills_before is not None and kills > kills_before:
@@ -61,3 +63,13 @@ def death(code: int, flight: Flight, log: str, kills_before: int | None) -> Outc
         return Outcome(ending=Ending.KILLED, reason=f"the worker died of {name} {phase}", detail=log)
     last = next((line for line in reversed(log.splitlines()) if line.strip()), "no output")
     return Outcome(ending=Ending.FAILED, reason=f"the worker exited {code} {phase}: {last[:200]}", detail=log)
+
+
+def _killed_inside(confinement: Confinement, phase: str, log: str) -> Outcome:
+    """The kernel killed it in its limited group: at that limit, or because the machine itself had no more."""
+    limit, highest = human_bytes(confinement.limit_bytes), confinement.highest_bytes()
+    if highest is not None and highest < REACHED * confinement.limit_bytes:
+        words = f"killed by the kernel {phase} at {human_bytes(highest)} of its limit of {limit}"
+        return Outcome(ending=Ending.KILLED, reason=f"{words}: the machine itself had no more", detail=log)
+    reason = f"needs more than its limit of {limit} ({confinement.enforced_by}): killed by the kernel {phase}"
+    return Outcome(ending=Ending.DOES_NOT_FIT, reason=reason, detail=log)

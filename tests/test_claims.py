@@ -168,9 +168,7 @@ def test_without_a_record_the_scheme_that_a_claim_names_is_predicted() -> None:
     own, other, unknown = (
         verdict(claims=(claim.model_copy(update={"scheme": name}),)) for name in ("gptq-int8", "gguf-q8_0", "exl2")
     )
-    assert re.match(
-        r"predicted [\d.]+ MiB as gptq-int8 \(450 MiB of it the driver's context\) of at most 954", own.evidence
-    )
+    assert re.match(r"predicted [\d.]+ MiB as gptq-int8 \(450 MiB of it before loading\) of at most 954", own.evidence)
     assert re.match(r"predicted [\d.]+ \wiB as gguf-q8_0 \(", other.evidence)
     assert re.match(r"predicted [\d.]+ MiB as bnb-int8 in place of exl2 \(", unknown.evidence)
     assert " as " not in verdict(claims=(claim,)).evidence
@@ -293,13 +291,13 @@ def test_without_a_record_the_prediction_only_points(budget: int, words: str) ->
 
 
 def test_a_predicted_peak_is_the_whole_process_s_as_a_limit_would_count_it() -> None:
-    """The driver's context is in it, and said; weights are weights."""
+    """What the driver takes before loading is in it, and said; weights are weights."""
     mine = 1 + BASELINE_BYTES["cuda"]["transformers"]
     assert verdict(claims=(make_claim(at_most=mine),)).evidence.endswith(": would fail")
-    assert " (450 MiB of it the driver's context) of at most " in verdict().evidence
+    assert " (450 MiB of it before loading) of at most " in verdict().evidence
     weights = make_claim(quantity=Quantity.WEIGHTS, at_least=1, at_most=mine)
     assert verdict(claims=(weights,)).evidence.endswith(": would hold")
-    assert "context" not in verdict(claims=(weights,)).evidence
+    assert "before loading" not in verdict(claims=(weights,)).evidence
 
 
 def test_an_unknown_architecture_is_untested() -> None:

@@ -41,6 +41,33 @@ def test_other_processes_are_named_by_what_they_used() -> None:
     assert neighbours.others(before, after, {2}) == (1.255, {"stress": 0.75, "new": 0.5})
 
 
+def test_work_of_processes_that_ended_or_cannot_be_seen_counts() -> None:
+    """What the CPUs worked beyond the living; children of ours that ended are ours, and a few ticks are nobody."""
+    first = {(2, 0.0): ("ours", 1.0), (3, 0.0): ("make", 5.0)}
+    last = {(2, 0.0): ("ours", 3.0), (3, 0.0): ("make", 5.2)}
+    before = Snapshot(10.0, first, {(2, 0.0): 0.0, (3, 0.0): 4.0}, 100.0)
+
+    def seen(busy: float) -> tuple[float, dict[str, float]]:
+        return neighbours.others(before, Snapshot(12.0, last, {(2, 0.0): 0.5, (3, 0.0): 7.0}, busy), {2})
+
+    assert seen(100.0 + 2.0 + 0.2 + 0.5 + 3.0) == (1.6, {"ended or hidden": 1.5, "make": 0.1})
+    assert seen(100.0 + 2.0 + 0.2 + 0.5 + 0.19) == (0.1, {"make": 0.1})
+    assert neighbours.others(before, Snapshot(12.0, last), {2}) == (0.1, {"make": 0.1})
+
+
+@linux
+def test_the_cpus_work_is_what_their_processes_used() -> None:
+    """Both are counted alike: our own work alone leaves nothing unseen beyond what others really do."""
+    first = neighbours.snapshot()
+    until = psutil.Process().cpu_times().user + 0.3
+    while psutil.Process().cpu_times().user < until:
+        pass
+    last = neighbours.snapshot()
+    assert first.busy is not None
+    assert last.busy is not None
+    assert last.busy - first.busy > 0.2
+
+
 @linux
 def test_a_real_neighbour_is_seen_by_its_name_alone() -> None:
     """A process that spins beside this one is found with its share; its arguments are nowhere."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +15,11 @@ import pytest
 from builders import make_cell, make_condition, make_machine, make_model, make_scheme
 
 from bench import limits
+from bench.backends import fake
 from bench.engine import DoesNotFit
 from bench.errors import UserError
 from bench.flight import Flight, death
+from bench.instruments import Instruments
 from bench.instruments.memory import CudaMemory
 from bench.limits import Confinement, capacity_bytes, charged_bytes, check, confined, own_group, parse_bytes
 from bench.record import Ending, MemoryLimit, Prediction
@@ -257,8 +260,24 @@ def test_a_death_at_the_limit_does_not_fit_and_names_it() -> None:
     outcome = death(-signal.SIGKILL, Flight([], confinement=confinement), "log", None)
     assert outcome.ending is Ending.DOES_NOT_FIT
     assert outcome.reason == "needs more than its limit of 11.2 GiB (cgroup v1): killed by the kernel while loading"
+    reached = Confinement(
+        limit_bytes=12 * 10**9, enforced_by="cgroup v1", kills=lambda: 1, highest_bytes=lambda: 11_900_000_000
+    )
+    assert death(-signal.SIGKILL, Flight([], confinement=reached), "log", None) == outcome
     survived = Confinement(limit_bytes=12 * 10**9, enforced_by="cgroup v1", kills=lambda: 0)
     assert death(-signal.SIGKILL, Flight([], confinement=survived), "log", None).ending is Ending.KILLED
+
+
+def test_a_death_far_below_the_limit_is_not_the_limit_s() -> None:
+    """The kernel counts a kill in the group also where the whole machine ran out: that proves nothing of the limit."""
+    confinement = Confinement(
+        limit_bytes=12 * 10**9, enforced_by="cgroup v2", kills=lambda: 1, highest_bytes=lambda: 6 * 10**9
+    )
+    outcome = death(-signal.SIGKILL, Flight([], confinement=confinement), "log", None)
+    assert outcome.ending is Ending.KILLED
+    assert outcome.reason == (
+        "killed by the kernel while loading at 5.59 GiB of its limit of 11.2 GiB: the machine itself had no more"
+    )
 
 
 @pytest.mark.parametrize(("limit", "fraction"), [(600, 0.5), (50, 0.0), (5000, 1.0)])
@@ -304,6 +323,34 @@ def test_what_the_driver_counts_is_held_against_a_gpu_s_limit(tmp_path: Path, li
     assert record.memory_limit.highest_bytes == peak.values[0] > 10**8 + 10**7
     assert [caveat.kind for caveat in record.warnings if caveat.kind == "over_limit"] == kinds
     assert all(human_bytes(limit) in caveat.text for caveat in record.warnings if caveat.kind == "over_limit")
+
+
+def test_a_limit_that_a_gpu_s_engine_cannot_keep_is_unsupported(tmp_path: Path) -> None:
+    """Before anything is loaded, with the reason."""
+    read, write = os.pipe()
+    request = Request(
+        run="run", results=tmp_path, cache=tmp_path, events=write, model=make_model(), weights="random", path=None,
+        backend="fake", scheme=make_scheme(), threads=None, machine=make_machine(kind="cuda"), before=make_condition(),
+        memory_limit=MemoryLimit(bytes=10**9, enforced_by="CUDA allocator"),
+        cells=(Asked(cell=make_cell("memory"), predicted=Prediction()),),
+    )  # fmt: skip
+    worker = Worker(request)
+
+    class Driver(fake.ArithmeticMemory):
+        def limit(self, total_bytes: int) -> None:
+            raise MemoryError("no limit can be enforced on it")
+
+    def load(asked: object) -> None:
+        raise AssertionError("nothing is loaded")
+
+    tools = Instruments(fake._CLOCK, Driver())
+    worker.backend = replace(worker.backend, instruments=lambda device: tools, load=load)
+    worker.run()
+    os.close(read)
+    os.close(write)
+    (record,) = Store(tmp_path).records()
+    assert record.outcome.ending is Ending.UNSUPPORTED
+    assert record.outcome.reason.startswith("no limit can be enforced on it")
 
 
 def test_other_mechanisms_let_nothing_over(tmp_path: Path) -> None:

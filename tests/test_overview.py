@@ -261,6 +261,16 @@ def test_a_limit_that_is_none_is_one_line(
     assert err.count("\n") == 1
 
 
+def test_a_limit_around_a_client_says_nothing_of_its_server(
+    bench: Callable[..., tuple[int, str, str]], folders: list[str]
+) -> None:
+    """Refused in one line."""
+    api = ["run", "--backend", "api", "--api-url", "http://localhost:1/v1", "--model", "x", *folders]
+    code, out, err = bench(*api, "--memory-limit", "1GB")
+    assert (code, out) == (2, "")
+    assert err == "bench: a memory limit cannot hold a server; leave --memory-limit out for backend api\n"
+
+
 def test_a_revision_is_shown_or_plainly_not_pinned() -> None:
     """Beside every repository; an entry without one has none to pin."""
     unpinned, pinned = dict(overview.entry(make_model(), {})), dict(overview.entry(make_model(revision="v1"), {}))

@@ -328,11 +328,18 @@ def test_a_run_measures_its_roof_before_and_after(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     slower = fake.ROOF.model_copy(update={"copy_bytes_per_s": (8e8,)})
     answers = iter([fake.ROOF, slower])
-    monkeypatch.setattr(measure, "measure_roof", lambda *_: next(answers))
+    happened: list[str] = []
+    look = machine.condition
+    monkeypatch.setattr(measure, "measure_roof", lambda *_: happened.append("roof") or next(answers))
+    monkeypatch.setattr(measure.machine, "condition", lambda *given: happened.append("state") or look(*given))
+    monkeypatch.setattr(measure.threads, "chosen", lambda *_: happened.append("sweep"))
     chosen = ["--backend", "fake", "--profile", "smoke", "--suite", "throughput", "--precision", "fp16"]
     guarded(lambda: app(["run", *chosen, "--device", "cpu", "--results", str(tmp_path)], standalone_mode=False))
     store = Store(tmp_path)
     (record,), (run,) = list(store.records()), list(store.runs())
+    # whatever this call computes before its cells would pass for a busy machine
+    assert happened[0] == "state"
+    assert [what for what in happened if what != "sweep"] == ["state", "roof", "state", "roof"]
     found = figures(record)
     # 18 MB less 0.5 MB looked up, and 136 positions of 1000 bytes, 40 times a second, of 1 GB/s
     assert found["decode_bandwidth_share"].value == pytest.approx(40 * (17_500_000 + 136_000) / 1e9)

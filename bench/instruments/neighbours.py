@@ -7,8 +7,10 @@ Of other processes the name alone is kept: command lines can hold secrets.
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ NAMED = 3
 """How many other processes are named."""
 LEAST = 0.02
 """A process below this share of one CPU is not named."""
+UNSEEN = 0.1
+"""CPUs below which work that no process accounts for is put down to the clock ticks it is counted in."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,33 @@ class Snapshot:
     at: float
     used: dict[tuple[int, float], tuple[str, float]]
     """By process id and start: name and seconds."""
+    ended: dict[tuple[int, float], float] = field(default_factory=dict)
+    """The same of each process's children that have ended."""
+    busy: float | None = None
+    """Seconds that the CPUs which this process may use have worked for anybody, None where the system does not tell."""
 
 
 def snapshot() -> Snapshot:
     """Look at every process this one may see; about 10 ms for a hundred."""
-    used = {}
+    used, ended = {}, {}
     for process in psutil.process_iter(["pid", "name", "create_time", "cpu_times"]):
         info = process.info
         if info["cpu_times"] is not None:
-            spent = info["cpu_times"].user + info["cpu_times"].system
-            used[info["pid"], info["create_time"]] = (info["name"] or "?", spent)
-    return Snapshot(time.monotonic(), used)
+            spent, key = info["cpu_times"], (info["pid"], info["create_time"])
+            used[key] = (info["name"] or "?", spent.user + spent.system)
+            ended[key] = getattr(spent, "children_user", 0.0) + getattr(spent, "children_system", 0.0)
+    return Snapshot(time.monotonic(), used, ended, _busy())
+
+
+def _busy() -> float | None:
+    """CPU seconds of programs and the kernel for them; interrupts and what a hypervisor took are nobody's."""
+    if sys.platform != "linux":  # elsewhere a child's time is its parent's alone
+        return None
+    usable = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError, RuntimeError):
+        each = enumerate(psutil.cpu_times(percpu=True))
+        return sum(cpu.user + cpu.nice + cpu.system for index, cpu in each if index in usable)
+    return None
 
 
 def own() -> set[int]:
@@ -56,13 +76,22 @@ def own() -> set[int]:
 
 
 def others(since: Snapshot, now: Snapshot, mine: set[int]) -> tuple[float, dict[str, float]]:
-    """CPUs that other processes used in between, and the names of the busiest with their share of one CPU."""
+    """CPUs that other processes used in between, and the names of the busiest with their share of one CPU.
+
+    Those that ended meanwhile, as a compiler's do, and those of other containers are seen by what the CPUs worked and
+    no living process of ours or theirs accounts for.
+    """
     seconds = max(now.at - since.at, 1e-9)
     shares: dict[str, float] = {}
     for key, (name, spent) in now.used.items():
         if key[0] not in mine:
             used = max(0.0, spent - since.used.get(key, (name, 0.0))[1])
             shares[name] = shares.get(name, 0.0) + used / seconds
+    if now.busy is not None and since.busy is not None:
+        seen = sum(max(0.0, spent - since.used.get(key, ("", 0.0))[1]) for key, (_, spent) in now.used.items())
+        ours = sum(spent - since.ended.get(key, 0.0) for key, spent in now.ended.items() if key[0] in mine)
+        if (hidden := (now.busy - since.busy - seen - ours) / seconds) > UNSEEN:
+            shares["ended or hidden"] = hidden
     ranked = sorted(shares.items(), key=lambda item: -item[1])[:NAMED]
     return round(sum(shares.values()), 3), {name: round(share, 3) for name, share in ranked if share >= LEAST}
 
