@@ -735,17 +735,19 @@ def _filter(
 def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
     from bench.listings import LISTINGS
     from bench.notes import footnotes
-    from bench.table import COLUMNS, VIEWS, people
+    from bench.table import COLUMNS, VIEWS, people, with_any
+    from suites import DEFAULT
 
     if columns != "all" and columns not in {*VIEWS, *LISTINGS}:
         raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, *LISTINGS, 'roof', 'all'])}")
     if columns in LISTINGS:
         _print_listing(rows, LISTINGS[columns], format)
         return
+    chosen = tuple(COLUMNS) if columns == "all" else VIEWS[columns]
+    rows = with_any(rows, set(DEFAULT))  # what only capacity has measured stands in a listing of its own
     if not rows:
         out.print("no records match; `bench run` makes some")
         return
-    chosen = tuple(COLUMNS) if columns == "all" else VIEWS[columns]
     for device in sorted({row.device for row in rows}):
         here = [row for row in rows if row.device == device]
         out.print(f"\n[bold]{device}[/]" if format is Format.TABLE else f"## {device}\n")
@@ -763,9 +765,10 @@ def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | Non
     from bench import answers
     from bench.compare import across_versions, flat_comparisons, footnotes, ratio_table, task_tables
     from bench.compare import compare as pair
-    from bench.table import to_csv, to_json
+    from bench.table import to_csv, to_json, with_any
+    from suites import DEFAULT
 
-    found, alone = pair(rows, margin)
+    found, alone = pair(with_any(rows, set(DEFAULT)), margin)
     if only is not None:
         found = [item for item in found if any(item.row is row for row in only)]
     if format in {Format.CSV, Format.JSON}:

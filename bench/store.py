@@ -17,7 +17,7 @@ from bench.document import read_yaml, validate
 from bench.errors import UserError
 from bench.places import RESULTS
 from bench.record import Record, Run
-from bench.wander import looked, wanders
+from bench.wander import looked, looks, wander
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ class Store:
         self.unreadable = []
         runs = list(self.runs())
         drifted = [(run, caveat) for run in runs if (caveat := drift(run.before, run.after))]
-        moved = wanders(runs)
+        seen = looks(runs)
         for path in sorted(self.root.glob("*/*/*/*/*.json")):
             try:
                 record = read_record(path)
@@ -101,8 +101,8 @@ class Store:
                 continue
             roof = record.before.roof
             found = [c for run, c in drifted if run.run == record.run and run.before.roof == roof]
-            wander = moved.get(looked(record.cell.device, roof)) if roof else None
-            yield record.model_copy(update={"warnings": (*record.warnings, *found), "wander": wander})
+            moves = wander(roof, seen.get(looked(record.cell.device, roof), [])) if roof else None
+            yield record.model_copy(update={"warnings": (*record.warnings, *found), "wander": moves})
 
     def runs(self) -> Iterator[Run]:
         """What the ends of runs told; files that do not read are named in `unreadable`."""

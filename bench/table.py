@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -175,6 +176,11 @@ def people(rows: Sequence[Row], columns: Sequence[str], *, name_device: bool = F
     return table
 
 
+def with_any(rows: Sequence[Row], suites: AbstractSet[str]) -> list[Row]:
+    """The rows that a record of any of these suites stands behind: the others have nothing to say in their table."""
+    return [row for row in rows if suites & row.records.keys()]
+
+
 def mixed(rows: Sequence[Row]) -> bool:
     """Whether a table of these rows must name the engine of each."""
     return len({row.backend for row in rows}) > 1
@@ -239,5 +245,5 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 __all__ = [
     "COLUMNS", "ORDER", "VIEWS", "Row", "Table", "flat", "identity", "markdown", "mixed", "newest", "people", "to_csv",
-    "to_json", "written",
+    "to_json", "with_any", "written",
 ]  # fmt: skip

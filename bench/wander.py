@@ -21,18 +21,20 @@ EXPECTED_RANGE = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326}
 """Mean range of so many normal samples in standard deviations (the d2 of control charts)."""
 MAD = 1.4826
 """Standard deviations in a median absolute deviation of normal samples."""
+APART = 1.8
+"""Speeds further apart than this factor are of different machines."""
 Looked = tuple[str, str, int | None]
 """Device, library and threads: only such looks are comparable."""
 
 
-def wanders(runs: Iterable[Run]) -> dict[Looked, Wander]:
-    """What the looks of all runs tell, by what they looked at and with; none from a single look."""
-    looks: dict[Looked, list[Roof]] = {}
+def looks(runs: Iterable[Run]) -> dict[Looked, list[Roof]]:
+    """What all runs saw while nobody else computed, by what they looked at and with."""
+    found: dict[Looked, list[Roof]] = {}
     for run in runs:
         for condition in (run.before, run.after):
             if condition.roof is not None and _undisturbed(condition):
-                looks.setdefault(looked(run.device, condition.roof), []).append(condition.roof)
-    return {key: wander(roofs) for key, roofs in looks.items() if len(roofs) > 1}
+                found.setdefault(looked(run.device, condition.roof), []).append(condition.roof)
+    return found
 
 
 def looked(device: str, roof: Roof) -> Looked:
@@ -40,12 +42,22 @@ def looked(device: str, roof: Roof) -> Looked:
     return device, roof.engine, roof.threads
 
 
-def wander(roofs: Sequence[Roof]) -> Wander:
-    """Half of the 95 % range of every quantity that all of these have, as a share of it."""
-    rates = [_rates(roof) for roof in roofs]
-    names = set.intersection(*(set(found) for found in rates))
-    shares = {name: half_range([found[name] for found in rates]) for name in sorted(names)}
-    return Wander(looks=len(roofs), shares=shares)
+def wander(own: Roof, roofs: Sequence[Roof]) -> Wander | None:
+    """Half of the 95 % range of every quantity that all of these have, as a share of it; None from a single look.
+
+    `own` is the roof of the run that asks: a look at half or twice its speed saw no movement but another machine under
+    the same name, with fewer threads or CPUs than it was said to have, and is left out.
+    """
+    near = [rates for rates in map(_rates, roofs) if _alike(rates, _rates(own))]
+    if len(near) < 2:
+        return None
+    names = set.intersection(*(set(found) for found in near))
+    shares = {name: half_range([found[name] for found in near]) for name in sorted(names)}
+    return Wander(looks=len(near), shares=shares)
+
+
+def _alike(these: Mapping[str, float], those: Mapping[str, float]) -> bool:
+    return all(1 / APART < these[name] / those[name] < APART for name in these.keys() & those.keys())
 
 
 def half_range(samples: Sequence[float]) -> float:

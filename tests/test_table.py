@@ -38,6 +38,7 @@ from bench.table import (
     people,
     to_csv,
     to_json,
+    with_any,
     written,
 )
 
@@ -306,3 +307,12 @@ def test_a_row_of_random_weights_says_why_it_has_no_quality() -> None:
         "masked models fill blanks, they do not generate",
         "n/a: random weights say nothing about quality",
     ]
+
+
+def test_a_row_that_no_shown_suite_has_measured_is_left_out() -> None:
+    """What only capacity has measured says nothing in a table of memory and speed."""
+    rows = newest(
+        [make_record(make_cell("memory")), make_record(make_cell("capacity", scheme="fake-int8", precision="int8"))]
+    )
+    assert [row.scheme for row in with_any(rows, {"memory", "throughput"})] == ["fake-fp16"]
+    assert [row.scheme for row in with_any(rows, {"capacity", "memory"})] == ["fake-fp16", "fake-int8"]

@@ -17,7 +17,7 @@ from bench.stats import Estimate, ratio_of_medians
 from bench.store import Store
 from bench.surroundings import Roof, Wander
 from bench.table import newest
-from bench.wander import half_range, wander, wanders
+from bench.wander import half_range, looks, wander
 
 
 def roof(copy: float, fp32: float = 100.0, **fields: object) -> Roof:
@@ -55,21 +55,31 @@ def test_a_normal_machine_is_known_to_within_what_its_looks_can_tell() -> None:
 
 def test_only_looks_of_the_same_thing_in_quiet_are_compared() -> None:
     """Other devices, other threads and other libraries are other looks; a busy moment is none; one tells nothing."""
-    found = wanders(
+    found = looks(
         [
             run(roof(100), roof(110)),
             run(roof(50), roof(50), others=0.5),
             run(roof(200, threads=1), roof(200, threads=1)),
             run(roof(300), roof(300), device="cpu-other"),
-            Run.model_validate(run(roof(7, engine="y"), roof(7)).model_dump() | {"after": make_condition()}),
+            Run.model_validate(run(roof(7, engine="y"), roof(7)).model_dump()),
         ]
     )
-    assert found == {
-        ("cpu-test", "x", 2): Wander(looks=2, shares={"copy": round(1.96 * (10 / 1.128) / 105, 4), "fp32": 0.0}),
-        ("cpu-test", "x", 1): Wander(looks=2, shares={"copy": 0.0, "fp32": 0.0}),
-        ("cpu-other", "x", 2): Wander(looks=2, shares={"copy": 0.0, "fp32": 0.0}),
+    assert {key: [r.copy_bytes_per_s[0] for r in roofs] for key, roofs in found.items()} == {
+        ("cpu-test", "x", 2): [100, 110, 7],
+        ("cpu-test", "x", 1): [200, 200],
+        ("cpu-other", "x", 2): [300, 300],
+        ("cpu-test", "y", 2): [7],
     }
-    assert wander([roof(1), Roof(engine="x", copy_bytes_per_s=(1,))]).shares == {"copy": 0.0}
+
+
+def test_a_look_at_half_the_speed_saw_another_machine() -> None:
+    """Fewer threads than were said, or a quota: no movement; what some look lacks has no share; one look tells none."""
+    share = round(1.96 * (10 / 1.128) / 105, 4)
+    found = wander(roof(100), [roof(100), roof(110), roof(50), roof(100, 55), roof(200)])
+    assert found == Wander(looks=2, shares={"copy": share, "fp32": 0.0})
+    assert wander(roof(100), [roof(100), roof(50)]) is None
+    bare = wander(roof(1), [roof(1), Roof(engine="x", copy_bytes_per_s=(1,))])
+    assert bare is not None and bare.shares == {"copy": 0.0}
 
 
 def test_an_independent_error_is_added_in_squares_on_either_side() -> None:
@@ -115,7 +125,7 @@ def test_records_carry_it_on_reading_and_no_file_holds_it(tmp_path: Path) -> Non
     store.write_run(run(roof(100), roof(110), device=device))
     records = {record.cell.scheme: record for record in store.records()}
     assert records["fake-int8"].wander is None
-    assert records["fake-fp16"].wander == wanders([run(roof(100), roof(110), device=device)])[device, "x", 2]
+    assert records["fake-fp16"].wander == wander(roof(100), [roof(100), roof(110)])
     assert not any("wander" in path.read_text() for path in tmp_path.glob("*/*/*/*/*.json"))
     share = round(1.96 * (10 / 1.128) / 105, 4)
     (line,) = notes.moved(newest(records.values()))
