@@ -856,9 +856,10 @@ def _print_notes(lines: list[str], format: Format) -> None:
 
 def _print_across(rows: list[Any], format: Format) -> None:
     from bench.across import across, across_table, flat_across, footnotes
-    from bench.table import to_csv, to_json
+    from bench.table import to_csv, to_json, with_any
+    from suites import DEFAULT
 
-    groups, alone = across(rows)
+    groups, alone = across(with_any(rows, set(DEFAULT)))
     if format in {Format.CSV, Format.JSON}:
         flats = flat_across(groups)
         out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
