@@ -736,7 +736,6 @@ def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
     from bench.listings import LISTINGS
     from bench.notes import footnotes
     from bench.table import COLUMNS, VIEWS, people, with_any
-    from suites import DEFAULT
 
     if columns != "all" and columns not in {*VIEWS, *LISTINGS}:
         raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, *LISTINGS, 'roof', 'all'])}")
@@ -744,7 +743,7 @@ def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
         _print_listing(rows, LISTINGS[columns], format)
         return
     chosen = tuple(COLUMNS) if columns == "all" else VIEWS[columns]
-    rows = with_any(rows, set(DEFAULT))  # what only capacity has measured stands in a listing of its own
+    rows = with_any(rows)
     if not rows:
         out.print("no records match; `bench run` makes some")
         return
@@ -766,9 +765,8 @@ def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | Non
     from bench.compare import across_versions, flat_comparisons, footnotes, ratio_table, task_tables
     from bench.compare import compare as pair
     from bench.table import to_csv, to_json, with_any
-    from suites import DEFAULT
 
-    found, alone = pair(with_any(rows, set(DEFAULT)), margin)
+    found, alone = pair(with_any(rows), margin)
     if only is not None:
         found = [item for item in found if any(item.row is row for row in only)]
     if format in {Format.CSV, Format.JSON}:
@@ -857,9 +855,8 @@ def _print_notes(lines: list[str], format: Format) -> None:
 def _print_across(rows: list[Any], format: Format) -> None:
     from bench.across import across, across_table, flat_across, footnotes
     from bench.table import to_csv, to_json, with_any
-    from suites import DEFAULT
 
-    groups, alone = across(with_any(rows, set(DEFAULT)))
+    groups, alone = across(with_any(rows))
     if format in {Format.CSV, Format.JSON}:
         flats = flat_across(groups)
         out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)

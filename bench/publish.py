@@ -17,7 +17,7 @@ from bench.notes import footnotes
 from bench.overview import measured as with_figures
 from bench.overview import size
 from bench.record import Record
-from bench.table import VIEWS, Row, markdown, newest, people
+from bench.table import VIEWS, Row, markdown, newest, people, with_any
 
 SEED = "seed table"
 """The source that marks an entry of a family in the seed's table of projects."""
@@ -32,7 +32,7 @@ def marker(name: str, end: str) -> str:
 def blocks(models: Sequence[Model], records: Iterable[Record]) -> dict[str, str]:
     """The generated blocks by name."""
     known = list(records)
-    rows = newest(known)
+    rows = with_any(newest(known))
     tuned = projects(models)
     plain = [model for model in models if model not in tuned]
     return {

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import suites
 from bench import formats
 from bench.cell import COMPARED, REFERENCE, Precision, Weights
 from bench.columns import COLUMNS, ENERGY, GENERATED, PREDICTED, VIEWS, Column
@@ -176,9 +176,12 @@ def people(rows: Sequence[Row], columns: Sequence[str], *, name_device: bool = F
     return table
 
 
-def with_any(rows: Sequence[Row], suites: AbstractSet[str]) -> list[Row]:
-    """The rows that a record of any of these suites stands behind: the others have nothing to say in their table."""
-    return [row for row in rows if suites & row.records.keys()]
+def with_any(rows: Sequence[Row], names: Iterable[str] = suites.DEFAULT) -> list[Row]:
+    """The rows that a record of any of these suites stands behind: the others have nothing to say in their table.
+
+    What only the capacity suite has measured stands in a listing of its own.
+    """
+    return [row for row in rows if row.records.keys() & set(names)]
 
 
 def mixed(rows: Sequence[Row]) -> bool:

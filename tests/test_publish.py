@@ -162,6 +162,12 @@ def test_the_measured_block_has_a_part_for_each_device() -> None:
     assert "- warning, tiny fp16, tiny int4: busy machine: load was 3\n" in text
 
 
+def test_what_only_capacity_measured_is_no_row_of_the_other_tables() -> None:
+    """It has neither memory nor speed to show, and would stand there as not measured."""
+    found = make_record(make_cell("capacity", "int8", settings={"memory_limit_bytes": 10**9}))
+    assert blocks(MODELS, [*RECORDS, found]) == blocks(MODELS, RECORDS)
+
+
 def test_verdicts_are_published_where_there_are_items() -> None:
     """The table of tasks follows the ratios."""
     answers = {"task": [1.0] * 8 + [0.0] * 2}
