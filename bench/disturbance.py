@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import median
 
 from bench.record import Caveat
 from bench.surroundings import Condition, Machine, Roof
@@ -30,16 +29,9 @@ def drift(before: Condition, after: Condition) -> Caveat | None:
 
 def most_changed(before: Roof, after: Roof) -> tuple[str, float]:
     """`copy` or the type of the rate that changed most, and by which share; nothing where they have none in common."""
-    return max(_changes(before, after), key=lambda item: abs(item[1]), default=("", 0.0))
-
-
-def _changes(before: Roof, after: Roof) -> Iterator[tuple[str, float]]:
-    """Relative change of every quantity that both have."""
-    if before.copy_bytes_per_s and after.copy_bytes_per_s:
-        yield "copy", median(after.copy_bytes_per_s) / median(before.copy_bytes_per_s) - 1
-    for kind, samples in before.matrix_per_s.items():
-        if samples and after.matrix_per_s.get(kind):
-            yield kind, median(after.matrix_per_s[kind]) / median(samples) - 1
+    then, now = before.rates(), after.rates()
+    changes = {name: now[name] / then[name] - 1 for name in then if name in now}
+    return max(changes.items(), key=lambda item: abs(item[1]), default=("", 0.0))
 
 
 OTHERS = 0.2

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from statistics import median
 
 from bench.disturbance import DRIFT, most_changed
 from bench.formats import Table
@@ -37,10 +36,12 @@ def roofs(runs: Iterable[Run]) -> Table:
 
 
 def _rates(table: Table, roof: Roof) -> list[str]:
-    found = [("copy", roof.copy_bytes_per_s, 1e9), *((kind, roof.matrix_per_s.get(kind, ()), 1e12) for kind in TYPES)]
+    rates, units = roof.rates(), {"copy": 1e9} | dict.fromkeys(TYPES, 1e12)
     cells = [
-        significant(median(samples) / unit) if samples else f"n/a {table.note(roof.lacking.get(name, 'not measured'))}"
-        for name, samples, unit in found
+        significant(rates[name] / unit)
+        if name in rates
+        else f"n/a {table.note(roof.lacking.get(name, 'not measured'))}"
+        for name, unit in units.items()
     ]
     return [*cells, human_seconds(roof.seconds)]
 
@@ -58,5 +59,8 @@ def no_share(record: Record, figure: str) -> str:
     name = "copy" if figure == SHARES[0] else compute
     if name is None:
         return "the type that its kernels multiply in is not known"
-    there = roof.copy_bytes_per_s if name == "copy" else roof.matrix_per_s.get(str(name))
-    return "" if there else f"{name} was not measured of its device: {roof.lacking.get(str(name), 'no samples')}"
+    return (
+        ""
+        if name in roof.rates()
+        else f"{name} was not measured of its device: {roof.lacking.get(str(name), 'no samples')}"
+    )

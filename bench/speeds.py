@@ -9,7 +9,6 @@ generating the copy bandwidth's.
 from __future__ import annotations
 
 import math
-from statistics import median
 
 from bench.record import Measurement, Record
 from bench.stats import Estimate, median_estimate, quantile, ratio_of_medians
@@ -110,12 +109,13 @@ def shares_of_roof(found: dict[str, Measurement], roof: Roof | None) -> dict[str
     shares: dict[str, Estimate] = {}
     if roof is None or "read_bytes_per_step" not in found:
         return shares
-    if roof.copy_bytes_per_s:
+    rates = roof.rates()
+    if "copy" in rates:
         steps = median_estimate(decode_rates(found["itl_s"])).scaled(1 / number(found["itl_s"], "batch"))
         per_step = found["read_bytes_per_step"].values[0]
-        shares["decode_bandwidth_share"] = steps.scaled(per_step / median(roof.copy_bytes_per_s))
+        shares["decode_bandwidth_share"] = steps.scaled(per_step / rates["copy"])
     operations = found["operations_per_token"]
-    if rate := roof.matrix_per_s.get(str(operations.labels["compute"])):
+    if rate := rates.get(str(operations.labels["compute"])):
         prefill = median_estimate(prefill_rates(found["prefill_s"]))
-        shares["prefill_matrix_share"] = prefill.scaled(operations.values[0] / median(rate))
+        shares["prefill_matrix_share"] = prefill.scaled(operations.values[0] / rate)
     return shares

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 from pydantic import Field, FiniteFloat
 
 from bench.cell import Value
@@ -47,6 +49,11 @@ class Roof(Value):
     """Samples of operations per second of a square matrix product, by type: fp32, bf16, fp16, int8."""
     lacking: dict[str, str] = Field(default_factory=dict)
     """Why `copy` or a type has no samples."""
+
+    def rates(self) -> dict[str, float]:
+        """The median of what has samples: `copy` in bytes per second, products by type in operations per second."""
+        samples = {"copy": self.copy_bytes_per_s, **self.matrix_per_s}
+        return {name: median(values) for name, values in samples.items() if values}
 
 
 class Wander(Value):

@@ -14,9 +14,9 @@ from statistics import median, stdev
 
 from bench.disturbance import OTHERS
 from bench.record import Run
+from bench.stats import Z
 from bench.surroundings import Condition, Roof, Wander
 
-Z = 1.96
 EXPECTED_RANGE = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326}
 """Mean range of so many normal samples in standard deviations (the d2 of control charts)."""
 MAD = 1.4826
@@ -48,7 +48,8 @@ def wander(own: Roof, roofs: Sequence[Roof]) -> Wander | None:
     `own` is the roof of the run that asks: a look at half or twice its speed saw no movement but another machine under
     the same name, with fewer threads or CPUs than it was said to have, and is left out.
     """
-    near = [rates for rates in map(_rates, roofs) if _alike(rates, _rates(own))]
+    here = own.rates()
+    near = [rates for rates in (roof.rates() for roof in roofs) if _alike(rates, here)]
     if len(near) < 2:
         return None
     names = set.intersection(*(set(found) for found in near))
@@ -76,8 +77,3 @@ def half_range(samples: Sequence[float]) -> float:
 
 def _undisturbed(condition: Condition) -> bool:
     return condition.others_cpu is None or condition.others_cpu <= OTHERS
-
-
-def _rates(roof: Roof) -> Mapping[str, float]:
-    copied = {"copy": median(roof.copy_bytes_per_s)} if roof.copy_bytes_per_s else {}
-    return copied | {kind: median(samples) for kind, samples in roof.matrix_per_s.items() if samples}
