@@ -9,16 +9,13 @@ from datetime import UTC, datetime
 
 from bench import machine
 from bench.cell import Cell
-from bench.disturbance import caveats
+from bench.disturbance import busy, caveats
 from bench.engine import Backend, DoesNotFit
 from bench.instruments.neighbours import Snapshot
 from bench.record import Caveat, Ending, Measurement, MemoryLimit, Outcome, Prediction, Provenance, Record, Text
 from bench.store import new_id
 from bench.surroundings import Condition, Machine
 from bench.units import human_bytes
-
-BUSY = 0.5
-"""A one-minute load above this share of the CPUs before a cell starts is worth a warning."""
 
 
 @dataclass(kw_only=True)
@@ -71,25 +68,6 @@ class Assembler:
                 cell.suite, [*self.backend.requires, *self.backend.versions], served=self.backend.remote
             ),
         )
-
-
-def busy(before: Condition, described: Machine) -> list[Caveat]:
-    """A caveat if other work was running when measuring began.
-
-    Other processes' own use tells it; the load average, which still holds the run before, only where that is hidden.
-    """
-    cpus = described.logical_cpus
-    used = before.load_1min if before.others_cpu is None else before.others_cpu
-    if used is None or used <= BUSY * cpus:
-        return []
-    text = f"load was {used:.1f}" if before.others_cpu is None else f"others used {used:.1f}"
-    return [
-        Caveat(
-            kind="busy_machine",
-            text=f"{text} on {cpus} CPUs before this run began",
-            advice="close other programs and measure again",
-        )
-    ]
 
 
 def out_of_memory(error: DoesNotFit) -> Outcome:

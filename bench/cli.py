@@ -508,6 +508,7 @@ def _settled(results: Path) -> dict[str, float]:
 def doctor() -> None:
     """Say what this machine can run, which backends are installed, and the command that installs the rest."""
     from bench import machine
+    from bench.disturbance import busy
     from bench.engine import backend as get_backend
     from bench.engine import backend_names
     from bench.places import cache_folder
@@ -525,7 +526,7 @@ def doctor() -> None:
         facts.append(("GPU", f"{human_bytes(found.gpu_memory_bytes or 0)}, driver {found.driver}, CUDA {found.cuda}"))
     facts.append(("can load", f"models of up to about {human_bytes(machine.free_bytes(kind))}"))
     load = "unknown" if state.load_1min is None else f"{state.load_1min:.2f}"
-    advice = " (busy: close other programs before measuring)" if (state.load_1min or 0) > found.logical_cpus / 2 else ""
+    advice = " (busy: close other programs before measuring)" if busy(state, found) else ""
     facts.append(("load", load + advice))
     cache = cache_folder()
     there = next(path for path in (cache, *cache.parents) if path.exists())

@@ -34,6 +34,29 @@ def most_changed(before: Roof, after: Roof) -> tuple[str, float]:
     return max(changes.items(), key=lambda item: abs(item[1]), default=("", 0.0))
 
 
+BUSY = 0.5
+"""Share of the CPUs that others may use as a run begins, or that the load may reach where others are hidden."""
+
+
+def busy(before: Condition, described: Machine) -> list[Caveat]:
+    """A caveat if other work was running when measuring began.
+
+    Other processes' own use tells it; the load average, which still holds the run before, only where that is hidden.
+    """
+    cpus = described.logical_cpus
+    used = before.load_1min if before.others_cpu is None else before.others_cpu
+    if used is None or used <= BUSY * cpus:
+        return []
+    text = f"load was {used:.1f}" if before.others_cpu is None else f"others used {used:.1f}"
+    return [
+        Caveat(
+            kind="busy_machine",
+            text=f"{text} on {cpus} CPUs before this run began",
+            advice="close other programs and measure again",
+        )
+    ]
+
+
 OTHERS = 0.2
 """CPUs that others may use: below this a two-core machine's speed changes by less than it does by itself."""
 SWAPPED = 16 << 20

@@ -639,6 +639,15 @@ def test_doctor_says_what_this_machine_can_do(bench, tmp_path):
     assert machine.describe(machine.device_kind()).device in out
 
 
+@pytest.mark.parametrize(("others", "load", "told"), [(0.0, 99.0, False), (99.0, 0.0, True), (None, 99.0, True)])
+def test_doctor_calls_a_machine_busy_by_the_rule_of_runs(bench, monkeypatch, others, load, told):
+    """What others use decides; the load, which the last run left, only where they are hidden."""
+    state = machine.condition().model_copy(update={"others_cpu": others, "load_1min": load})
+    monkeypatch.setattr(machine, "condition", lambda: state)
+    (line,) = (line for line in bench("doctor")[1].splitlines() if line.startswith("load "))
+    assert ("(busy: close other programs before measuring)" in line) is told
+
+
 def test_doctor_names_what_is_missing(bench, monkeypatch):
     """A backend without its packages is told with the command that installs them."""
     lacking = replace(fake.BACKEND, requires=("no-such-engine",), install='pip install -e ".[none]"')

@@ -17,8 +17,7 @@ import pytest
 from builders import make_condition, make_machine
 
 from bench import locks, machine
-from bench.assemble import busy
-from bench.disturbance import caveats
+from bench.disturbance import busy, caveats
 from bench.errors import UserError
 from bench.instruments import container, neighbours
 from bench.instruments.neighbours import Snapshot
