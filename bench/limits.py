@@ -37,6 +37,7 @@ from pathlib import Path
 import psutil
 
 from bench.errors import UserError
+from bench.instruments import container
 from bench.record import Caveat, MemoryLimit
 from bench.surroundings import Machine
 from bench.units import human_bytes
@@ -177,17 +178,9 @@ def _in_group(version: int, group: Path, limit_bytes: int) -> Confinement:
         limit_bytes=limit_bytes,
         enforced_by=f"cgroup v{version}",
         prefix=enter,
-        kills=lambda: _kills(group / ("memory.oom_control" if version == 1 else "memory.events")),
+        kills=lambda: container.field(group / container.KILLS[version], "oom_kill"),
         highest_bytes=lambda: _highest(version, group),
     )
-
-
-def _kills(path: Path) -> int | None:
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
 def _highest(version: int, group: Path) -> int | None:
@@ -238,10 +231,10 @@ def _scope(limit_bytes: int) -> Confinement | None:
         return None
     # The scope is gone with its last process; its manager's group counts the kills of everything below.
     manager = CGROUPS / f"user.slice/user-{os.getuid()}.slice/user@{os.getuid()}.service/memory.events"
-    before = _kills(manager)
+    before = container.field(manager, "oom_kill")
 
     def kills() -> int | None:
-        now = _kills(manager)
+        now = container.field(manager, "oom_kill")
         return now - before if now is not None and before is not None else None
 
     return Confinement(limit_bytes=limit_bytes, enforced_by="systemd scope", prefix=prefix, kills=kills)

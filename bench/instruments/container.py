@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+KILLS = {1: "memory.oom_control", 2: "memory.events"}
+"""By version, the file that counts a group's kills as `oom_kill`."""
 UNLIMITED = 2**60
 """Version 1 writes the largest number of whole pages where there is no limit."""
 
@@ -38,8 +40,7 @@ def left_bytes() -> int | None:
 
 def oom_kills() -> int | None:
     """How often the kernel killed a process of this group for lack of memory; None if it does not tell."""
-    files = ("memory.oom_control", "memory.events")
-    found = (_field(folder / files[version - 1], "oom_kill") for folder, version in _groups("memory"))
+    found = (field(folder / KILLS[version], "oom_kill") for folder, version in _groups("memory"))
     return next((kills for kills in found if kills is not None), None)
 
 
@@ -48,17 +49,17 @@ def quota() -> Quota | None:
     found = []
     for folder, version in _groups("cpu"):
         if version == 2:
-            text, _, per = (_text(folder / "cpu.max") or "").partition(" ")
+            share, _, per = (text(folder / "cpu.max") or "").partition(" ")
         else:
-            text, per = (_text(folder / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period"))
-        if text.isdigit() and per.isdigit() and int(per):
-            found.append(Quota(int(text) / int(per), _field(folder / "cpu.stat", "nr_throttled")))
+            share, per = (text(folder / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period"))
+        if share.isdigit() and per.isdigit() and int(per):
+            found.append(Quota(int(share) / int(per), field(folder / "cpu.stat", "nr_throttled")))
     return min(found, key=lambda one: one.cpus, default=None)
 
 
 def _groups(controller: str) -> Iterator[tuple[Path, int]]:
     """The groups that account for this process, its own first, each with its version."""
-    for line in (_text(Path("/proc/self/cgroup")) or "").splitlines():
+    for line in (text(Path("/proc/self/cgroup")) or "").splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
             roots, version = [CGROUPS / controller, CGROUPS / controllers], 1
@@ -79,29 +80,30 @@ def _groups(controller: str) -> Iterator[tuple[Path, int]]:
 
 
 def _limit(folder: Path, version: int) -> int | None:
-    text = _text(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")) or ""
-    return int(text) if text.isdigit() and int(text) < UNLIMITED else None
+    limit = text(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")) or ""
+    return int(limit) if limit.isdigit() and int(limit) < UNLIMITED else None
 
 
 def _left(folder: Path, version: int) -> int | None:
     limit = _limit(folder, version)
-    used = _text(folder / ("memory.current" if version == 2 else "memory.usage_in_bytes")) or ""
+    used = text(folder / ("memory.current" if version == 2 else "memory.usage_in_bytes")) or ""
     if limit is None or not used.isdigit():
         return limit
-    cache = _field(folder / "memory.stat", "inactive_file" if version == 2 else "total_inactive_file") or 0
+    cache = field(folder / "memory.stat", "inactive_file" if version == 2 else "total_inactive_file") or 0
     return max(0, limit - int(used) + cache)
 
 
-def _field(path: Path, name: str) -> int | None:
+def field(path: Path, name: str) -> int | None:
     """The number behind a name in a file of such lines."""
-    for line in (_text(path) or "").splitlines():
+    for line in (text(path) or "").splitlines():
         key, _, value = line.partition(" ")
         if key == name and value.strip().isdigit():
             return int(value)
     return None
 
 
-def _text(path: Path) -> str | None:
+def text(path: Path) -> str | None:
+    """What a file of the kernel's says, None where it does not read."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError:

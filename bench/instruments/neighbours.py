@@ -109,10 +109,10 @@ def host() -> dict[str, Any]:
     with contextlib.suppress(AttributeError, OSError):
         temperatures = [s.current for sensors in psutil.sensors_temperatures().values() for s in sensors]
         found["temperature_c"] = max(temperatures, default=None)
-    governor, driver = (_text(CPUS / "cpu0/cpufreq" / name) for name in ("scaling_governor", "scaling_driver"))
+    governor, driver = (container.text(CPUS / "cpu0/cpufreq" / name) for name in ("scaling_governor", "scaling_driver"))
     if governor:
         found["governor"] = f"{governor} ({driver})" if driver else governor
-    counts = [_text(path) for path in CPUS.glob("cpu[0-9]*/thermal_throttle/package_throttle_count")]
+    counts = [container.text(path) for path in CPUS.glob("cpu[0-9]*/thermal_throttle/package_throttle_count")]
     if counts:
         found["throttle_count"] = max(int(text) for text in counts if text)
     return found | _container()
@@ -122,13 +122,6 @@ def _container() -> dict[str, Any]:
     """The strictest CPU quota of this process's control groups, and how often it held them back."""
     quota = container.quota()
     return {} if quota is None else {"container_cpus": quota.cpus, "container_throttled": quota.throttled}
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
 
 
 REASONS = {
