@@ -124,6 +124,16 @@ def _card(nvml: Any, uuid: str) -> Any:
         return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
 
 
+def process_bytes(nvml: Any, handle: Any) -> int | None:
+    """What the driver counts for this process on a GPU, None where it does not tell."""
+    try:
+        listed = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    except nvml.NVMLError:
+        return None
+    used = [process.usedGpuMemory for process in listed if process.pid == os.getpid()]
+    return int(used[0]) if used and used[0] is not None else None
+
+
 class CudaMemory:
     """A process's memory on one NVIDIA GPU: the driver's figure, with the allocator's beside it.
 
@@ -144,19 +154,11 @@ class CudaMemory:
         self.name = "NVML device minus baseline"
         torch_cuda.init()
         torch_cuda.synchronize(index)  # makes the context, without which the driver does not list this process
-        if self._of_process() is not None:
+        if process_bytes(nvml, self.handle) is not None:
             self.name = "NVML process"
 
-    def _of_process(self) -> int | None:
-        try:
-            listed = self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
-        except self.nvml.NVMLError:
-            return None
-        used = [p.usedGpuMemory for p in listed if p.pid == os.getpid()]
-        return int(used[0]) if used and used[0] is not None else None
-
     def _driver_bytes(self) -> int:
-        own = self._of_process() if self.name == "NVML process" else None
+        own = process_bytes(self.nvml, self.handle) if self.name == "NVML process" else None
         if own is None:
             own = max(0, int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used) - self.base)
         return own

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from bench.instruments import Reading
-from bench.instruments.memory import HighestRead
+from bench.instruments.memory import HighestRead, process_bytes
 
 
 def visible_gpu(nvml: Any) -> Any | None:
@@ -64,14 +64,10 @@ class NvmlMemory(HighestRead):
         self.name = "NVML process"
 
     def _bytes(self) -> int:
-        try:
-            listed = self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
-        except self.nvml.NVMLError:
-            listed = []
-        used = [p.usedGpuMemory for p in listed if p.pid == os.getpid()]
-        if used and used[0] is not None:
+        own = process_bytes(self.nvml, self.handle)
+        if own is not None:
             self.name = "NVML process"
-            return int(used[0])
+            return own
         now = int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used) - self.base
         if now > 0:  # memory is in use and the driver does not say by whom; it may, once this process has a context
             self.name = "NVML device minus baseline"
