@@ -69,6 +69,14 @@ def test_optimum_benchmark_is_asked_for_the_same_work(monkeypatch, capsys) -> No
     assert ("ProcessConfig" in said, "InlineConfig" in said) == (True, False)
 
 
+def test_a_peer_s_python_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nox names it relative to the project, and contenders run elsewhere; a venv's link is not followed."""
+    monkeypatch.setattr(validate, "default_folder", lambda: Path("/model"))
+    found = validate.contenders(WORK, ".nox/peer/bin/python", llama=False)
+    commands = [one.command[0] for one in found if "optimum" in one.name]
+    assert commands == [str(Path.cwd() / ".nox/peer/bin/python")] * 2
+
+
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs the kernel's own account of a process")
 def test_the_report_is_regenerated_in_small(tmp_path: Path) -> None:
     """Real processes on the default model: the same tokens by all three loops, and the kernel's peak within 2 %."""
