@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench import __doc__ as summary
-from bench.cell import Precision, Weights
 from bench.errors import UserError
-from bench.places import CATALOG, RESULTS
+from bench.paths import CATALOG, RESULTS
+from bench.records.cell import Precision, Weights
 
 app = typer.Typer(
     help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -97,10 +97,11 @@ def catalog(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """List the catalogue: what each entry is, needs here and gave, or why it never can be; with a NAME, all of one."""
-    from bench import catalog as entries
-    from bench import machine, overview
-    from bench.engine import backend as get_backend
-    from bench.table import to_csv, to_json
+    from bench.catalog import entries as entries
+    from bench.engines.contract import backend as get_backend
+    from bench.instruments import machine
+    from bench.views import overview
+    from bench.views.table import to_csv, to_json
 
     every = entries.read_catalog(folder)
     chosen = entries.select(every, _split([*name, *model])) if name or model else every
@@ -124,7 +125,7 @@ def _print_entry(
     model: Any, facts: list[tuple[str, str]], every: Sequence[Any], rows: list[Any], store: Any, format: Format
 ) -> None:
     """One entry: what the catalogue says, what was measured, and what became of its claims."""
-    from bench.claims import judge, people
+    from bench.judge.claims import judge, people
 
     width = max(len(label) for label, _ in facts)
     for label, text in facts:
@@ -166,9 +167,9 @@ def plan(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Show what would run, with predicted bytes and seconds, and what is left out and why. Loads nothing."""
-    from bench.capacity import flat, words
-    from bench.table import Table, to_csv, to_json
+    from bench.plan.capacity import flat, words
     from bench.units import human_bytes, human_seconds
+    from bench.views.table import Table, to_csv, to_json
 
     selection = _selection(
         model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url,
@@ -249,8 +250,8 @@ def run(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Measure, one process for each loaded model, one record on disk for each suite; then show the figures."""
-    from bench.call import Limits
-    from bench.measure import continued, run_plan
+    from bench.run.measure import continued, run_plan
+    from bench.run.options import Limits
 
     selection = _selection(
         model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url,
@@ -309,7 +310,7 @@ def show(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Show the newest comparable record of every cell."""
-    from bench.table import flat, to_csv, to_json
+    from bench.views.table import flat, to_csv, to_json
 
     store = _store(results)
     if columns == "roof" and format not in {Format.CSV, Format.JSON}:
@@ -378,9 +379,9 @@ def claims(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Hold the catalogue's claims against the records: holds, fails, computed only or untested, with the evidence."""
-    from bench.catalog import read_catalog, select
-    from bench.claims import counts, flat, judge, people
-    from bench.table import to_csv, to_json
+    from bench.catalog.entries import read_catalog, select
+    from bench.judge.claims import counts, flat, judge, people
+    from bench.views.table import to_csv, to_json
 
     every = read_catalog(folder)
     chosen = select(every, _split(model)) if model else every
@@ -410,11 +411,11 @@ def _run_claims(
     """Measure what can decide these claims; returns whether a cell failed."""
     from dataclasses import replace
 
-    from bench.call import Limits
-    from bench.claims import selections
-    from bench.limits import capacity_bytes
-    from bench.machine import describe
-    from bench.measure import continued, run_plan, together
+    from bench.instruments.machine import describe
+    from bench.judge.claims import selections
+    from bench.run.measure import continued, run_plan, together
+    from bench.run.memory_limit import capacity_bytes
+    from bench.run.options import Limits
 
     _require_backends(selection.backends)
     described = describe(selection.device)
@@ -435,7 +436,7 @@ def _run_claims(
 
 def _print_failed(records: Sequence[Any]) -> bool:
     """A line for each cell, or failing load, that another try may settle; returns whether there is one."""
-    from bench.display import answers, named
+    from bench.run.display import answers, named
 
     failed = answers(record for record in records if not record.outcome.ending.settled)
     for group in failed:
@@ -451,8 +452,8 @@ def publish(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Write the figures into the catalogue's README, between its markers."""
-    from bench.catalog import read_catalog
-    from bench.publish import publish as write
+    from bench.catalog.entries import read_catalog
+    from bench.views.publish import publish as write
 
     store = _store(results)
     records = list(store.records())
@@ -474,19 +475,19 @@ def cache(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """List what this machine's cache holds, or clear it: that costs time to make again, never a result."""
-    from bench import cached
-    from bench.places import cache_folder
-    from bench.reference import CACHE_LIMIT_BYTES
-    from bench.table import Table
+    from bench.paths import cache_folder
+    from bench.run import cache
+    from bench.scoring.reference import CACHE_LIMIT_BYTES
     from bench.units import human_bytes
+    from bench.views.table import Table
 
     settled = _settled(results)
     if clear:
-        out.print(f"{human_bytes(cached.clear(_split(clear), settled))} freed")
+        out.print(f"{human_bytes(cache.clear(_split(clear), settled))} freed")
         return
     table = Table(["name", "entries", "size", "kind"])
-    for item in cached.held(settled):
-        stale = f"; {item.stale} stale: --clear {cached.STALE}" if item.stale else ""
+    for item in cache.held(settled):
+        stale = f"; {item.stale} stale: --clear {cache.STALE}" if item.stale else ""
         table.rows.append([item.kind, str(item.entries), human_bytes(item.bytes), item.what + stale])
     _print_table(table, Format.TABLE)
     out.print(f"{cache_folder()}; references are kept below {human_bytes(CACHE_LIMIT_BYTES)}, the oldest go first")
@@ -507,11 +508,11 @@ def _settled(results: Path) -> dict[str, float]:
 @app.command()
 def doctor() -> None:
     """Say what this machine can run, which backends are installed, and the command that installs the rest."""
-    from bench import machine
-    from bench.disturbance import busy
-    from bench.engine import backend as get_backend
-    from bench.engine import backend_names
-    from bench.places import cache_folder
+    from bench.engines.contract import backend as get_backend
+    from bench.engines.contract import backend_names
+    from bench.instruments import machine
+    from bench.instruments.disturbance import busy
+    from bench.paths import cache_folder
     from bench.units import human_bytes
 
     kind = machine.device_kind()
@@ -558,9 +559,9 @@ def _selection(
     profile: str, task: list[str], device: DeviceKind | None, missing: bool, force: bool,
     memory_limit: str = "", api_url: str = "", *, plain_scoring: bool = False,
 ) -> Any:  # fmt: skip
-    from bench import limits
-    from bench.machine import available, describe, device_kind
-    from bench.selection import Selection
+    from bench.instruments.machine import available, describe, device_kind
+    from bench.plan.selection import Selection
+    from bench.run import memory_limit as limits
 
     known = [p.value for p in Precision]
     for name in _split(precision):
@@ -634,12 +635,12 @@ def _with_extras(
     """The selection with what it asks beyond the profile; `fetch` allows the network where a text needs it."""
     from dataclasses import replace
 
-    from bench import extras
-    from bench.task_files import task_files
+    from bench.plan import overrides
+    from bench.scoring.task_files import task_files
 
     names, files, tasks_sha256 = task_files(_split(task), folder)
-    name, path, sha256 = extras.text(text, fetch=fetch) if text else (None, None, None)
-    asked = extras.Extras(
+    name, path, sha256 = overrides.text(text, fetch=fetch) if text else (None, None, None)
+    asked = overrides.Extras(
         text=name,
         text_path=path,
         text_sha256=sha256,
@@ -652,9 +653,9 @@ def _with_extras(
 
 
 def _plan(selection: Any, folder: Path, results: Path) -> tuple[Any, Any, Any]:
-    from bench import machine
-    from bench.catalog import read_catalog
-    from bench.plan import make_plan
+    from bench.catalog.entries import read_catalog
+    from bench.instruments import machine
+    from bench.plan.plan import make_plan
 
     store = _store(results)
     described = machine.describe(selection.device)
@@ -665,13 +666,13 @@ def _plan(selection: Any, folder: Path, results: Path) -> tuple[Any, Any, Any]:
 
 
 def _store(results: Path) -> Any:
-    from bench.store import Store
+    from bench.records.store import Store
 
     return Store(results)
 
 
 def _require_backends(names: Sequence[str]) -> None:
-    from bench.engine import backend
+    from bench.engines.contract import backend
 
     for name in names:
         engine = backend(name)
@@ -681,7 +682,7 @@ def _require_backends(names: Sequence[str]) -> None:
 
 def _require_schemes(made: Any) -> None:
     """Before anything is loaded: what a scheme needs beyond its backend is here."""
-    from bench.engine import backend
+    from bench.engines.contract import backend
 
     for name, scheme in dict.fromkeys((planned.cell.backend, planned.cell.scheme) for planned in made.cells):
         engine = backend(name)
@@ -691,7 +692,7 @@ def _require_schemes(made: Any) -> None:
 
 def _require_keys(made: Any, max_cost: float | None) -> None:
     """Before anything is asked of a server: its key is there, and a spending limit has prices to count with."""
-    from bench import remote
+    from bench.catalog import remote
 
     asked = [planned.model for planned in made.cells if planned.cell.weights is Weights.REMOTE]
     for model in {model.name: model for model in asked}.values():
@@ -701,7 +702,7 @@ def _require_keys(made: Any, max_cost: float | None) -> None:
 
 
 def _rows(store: Any) -> list[Any]:
-    from bench.table import newest
+    from bench.views.table import newest
 
     rows = newest(store.records())
     for line in store.unreadable:
@@ -734,9 +735,9 @@ def _filter(
 
 
 def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
-    from bench.listings import LISTINGS
-    from bench.notes import footnotes
-    from bench.table import COLUMNS, VIEWS, people, with_any
+    from bench.views.listings import LISTINGS
+    from bench.views.notes import footnotes
+    from bench.views.table import COLUMNS, VIEWS, people, with_any
 
     if columns != "all" and columns not in {*VIEWS, *LISTINGS}:
         raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, *LISTINGS, 'roof', 'all'])}")
@@ -762,16 +763,16 @@ def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
 
 def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | None = None, margin: float = 0.01) -> None:
     """Print rows against their references; with `only`, those rows alone."""
-    from bench import answers
-    from bench.compare import across_versions, flat_comparisons, footnotes, ratio_table, task_tables
-    from bench.compare import compare as pair
-    from bench.table import to_csv, to_json, with_any
+    from bench.judge import generated
+    from bench.judge.compare import across_versions, flat_comparisons, footnotes, ratio_table, task_tables
+    from bench.judge.compare import compare as pair
+    from bench.views.table import to_csv, to_json, with_any
 
     found, alone = pair(with_any(rows), margin)
     if only is not None:
         found = [item for item in found if any(item.row is row for row in only)]
     if format in {Format.CSV, Format.JSON}:
-        flats = [*flat_comparisons(found), *(flat for item in found for flat in answers.flat_drifts(item))]
+        flats = [*flat_comparisons(found), *(flat for item in found for flat in generated.flat_drifts(item))]
         out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
         return
     if found:
@@ -783,11 +784,11 @@ def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | Non
             _print_table(table, format)
         if any(item.tasks for item in found):
             _print_notes(footnotes(margin), format)
-        drifted = answers.drift_table(found)
+        drifted = generated.drift_table(found)
         if drifted.rows:
             _print_title("generated answers", format)
             _print_table(drifted, format)
-            _print_notes(answers.footnotes(), format)
+            _print_notes(generated.footnotes(), format)
     for line in alone:
         out.print(line, markup=False)
     if only is not None and not found and not alone:
@@ -795,8 +796,8 @@ def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | Non
 
 
 def _print_worth(rows: list[Any], format: Format, margin: float) -> None:
-    from bench.table import to_csv, to_json
-    from bench.worth import flat_worth, footnotes, per_byte, worth_table
+    from bench.judge.score_per_byte import flat_worth, footnotes, per_byte, worth_table
+    from bench.views.table import to_csv, to_json
 
     devices, alone = per_byte(rows, margin)
     if format in {Format.CSV, Format.JSON}:
@@ -814,8 +815,8 @@ def _print_worth(rows: list[Any], format: Format, margin: float) -> None:
 
 
 def _print_listing(rows: list[Any], listing: Any, format: Format) -> None:
-    from bench.listings import listed
-    from bench.notes import warned
+    from bench.views.listings import listed
+    from bench.views.notes import warned
 
     shown = listed(rows, listing)
     if not shown:
@@ -830,7 +831,7 @@ def _print_listing(rows: list[Any], listing: Any, format: Format) -> None:
 def _print_roofs(store: Any, device: str, format: Format) -> None:
     import fnmatch
 
-    from bench.roofs import NOTES, roofs
+    from bench.views.roofs import NOTES, roofs
 
     runs = [run for run in store.runs() if fnmatch.fnmatch(run.device, device)]
     found = {name: roofs(run for run in runs if run.device == name) for name in sorted({run.device for run in runs})}
@@ -854,8 +855,8 @@ def _print_notes(lines: list[str], format: Format) -> None:
 
 
 def _print_across(rows: list[Any], format: Format) -> None:
-    from bench.across import across, across_table, flat_across, footnotes
-    from bench.table import to_csv, to_json, with_any
+    from bench.judge.cross_engine import across, across_table, flat_across, footnotes
+    from bench.views.table import to_csv, to_json, with_any
 
     groups, alone = across(with_any(rows))
     if format in {Format.CSV, Format.JSON}:
@@ -875,7 +876,7 @@ def _print_across(rows: list[Any], format: Format) -> None:
 
 
 def _print_table(table: Any, format: Format) -> None:
-    from bench.table import markdown
+    from bench.views.table import markdown
 
     if format is Format.MD:
         out.print(markdown(table), markup=False, soft_wrap=True)

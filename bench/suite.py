@@ -4,23 +4,20 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, ModuleType
-from typing import Any, Protocol, cast
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from pydantic import JsonValue
 
-import suites
-from bench.cell import Cell
-from bench.engine import Engine, NotFinite, TextEngine
-from bench.errors import UserError
+from bench.engines.contract import Engine, NotFinite, TextEngine
 from bench.instruments import Instruments, Reading
-from bench.journal import Journal
-from bench.record import Caveat, How, Measurement, Prediction, Text, Unit
+from bench.records.cell import Cell
+from bench.records.record import Caveat, How, Measurement, Prediction, Text, Unit
+from bench.scoring.journal import Journal
 
 PROFILES = ("smoke", "standard", "full")
 """From a minute to an hour for a small model; each suite's file says what they mean there."""
@@ -152,28 +149,6 @@ class TextSuite(Protocol):
 
     def measure(self, run: TextRun) -> list[Measurement]:
         """Measure. Raises Stopped, Unsupported, UserError."""
-
-
-def suite(name: str) -> Suite:
-    """The suite of that name. Raises UserError if there is none."""
-    return cast(Suite, _module(name, "suites"))
-
-
-def text_suite(name: str) -> TextSuite:
-    """The suite of that name for served models. Raises UserError if there is none."""
-    return cast(TextSuite, _module(name, "suites.served"))
-
-
-def _module(name: str, package: str) -> ModuleType:
-    if name not in suites.ORDER:
-        raise UserError(f"no suite {name!r}", f"one of: {', '.join(suites.ORDER)}")
-    return importlib.import_module(f"{package}.{name}")
-
-
-def suite_sha256(name: str, *, served: bool = False) -> str:
-    """First 12 hexadecimal digits of the hash of the suite's file."""
-    module = _module(name, "suites.served" if served else "suites")
-    return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()[:12]
 
 
 def measured(

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench.catalog import DEFAULT_MODEL, read_catalog, select
-from bench.cell import Weights
-from bench.engine import Backend, LoadRequest, backend
+from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
+from bench.engines.contract import Backend, LoadRequest, backend
 from bench.instruments.clock import HostClock
+from bench.records.cell import Weights
 from suites import probe
 from suites.throughput import one_repeat
 
@@ -116,7 +116,7 @@ def llama_peer(asked: argparse.Namespace) -> tuple[Callable[[], Repeat], Callabl
     """llama-cpp-python's `eval` of our very file, by hand as llama-bench does: a prompt, then token after token."""
     import llama_cpp
 
-    from bench.backends import _gguf, _llama_lib
+    from bench.engines.llamacpp import gguf, library
 
     engine = load("llamacpp", asked.scheme)
     prompt, threads = probe.prompt(engine.encode, asked.prompt), engine.compute_threads
@@ -128,9 +128,9 @@ def llama_peer(asked: argparse.Namespace) -> tuple[Callable[[], Repeat], Callabl
         params.use_extra_bufts = False
         return params
 
-    if not _llama_lib.repacking_works():  # AMX kernels die on some virtual machines: then neither of the two repacks
+    if not library.repacking_works():  # AMX kernels die on some virtual machines: then neither of the two repacks
         llama_cpp.llama_cpp.llama_model_default_params = without_repacking
-    file = _gguf.locate(asked_for(backend("llamacpp"), asked.scheme)).path
+    file = gguf.locate(asked_for(backend("llamacpp"), asked.scheme)).path
     context = asked.prompt + asked.tokens + 8
     llama = llama_cpp.Llama(
         str(file), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False,

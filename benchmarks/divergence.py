@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.backends.transformers import BACKEND
-from bench.catalog import DEFAULT_MODEL, read_catalog
-from bench.cell import Weights
-from bench.engine import Engine, LoadRequest
-from bench.places import CATALOG
-from bench.reference import kl_divergence
-from bench.stats import Estimate, clustered_mean
+from bench.catalog.entries import DEFAULT_MODEL, read_catalog
+from bench.engines.contract import Engine, LoadRequest
+from bench.engines.transformers import BACKEND
+from bench.judge.stats import Estimate, clustered_mean
+from bench.paths import CATALOG
+from bench.records.cell import Weights
+from bench.scoring.reference import kl_divergence
 from suites import probe
 
 WINDOW = 251

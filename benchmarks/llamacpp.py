@@ -18,12 +18,12 @@ from statistics import median
 import llama_cpp
 import numpy as np
 
-from bench import machine
-from bench.catalog import DEFAULT_MODEL, read_catalog, select
-from bench.cell import Weights
-from bench.engine import LoadRequest, backend
+from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
+from bench.engines.contract import LoadRequest, backend
+from bench.instruments import machine
 from bench.instruments.clock import HostClock
-from bench.stats import ratio_of_medians
+from bench.judge.stats import ratio_of_medians
+from bench.records.cell import Weights
 from suites import probe
 from suites.throughput import one_repeat
 

@@ -28,11 +28,12 @@ LIMIT = 0.01
 
 def build(name: str, scheme_name: str) -> int:
     """Build and count one model here; returns 1 if the prediction is off."""
-    from bench import machine, predict
-    from bench.backends.transformers import BACKEND
-    from bench.catalog import read_catalog, select
-    from bench.cell import Weights
-    from bench.engine import LoadRequest
+    from bench.catalog.entries import read_catalog, select
+    from bench.engines.contract import LoadRequest
+    from bench.engines.transformers import BACKEND
+    from bench.instruments import machine
+    from bench.plan import predict
+    from bench.records.cell import Weights
 
     (model,) = select(read_catalog(), [name])
     scheme = BACKEND.scheme(scheme_name)

@@ -6,7 +6,7 @@ Exits 1 if one is now off by more than 5 % and 150 MiB.
 
 A trial is a peak like any other, of many lengths and batches, and it is absolute: the bytes of the process before it
 loads anything are those of the newest memory record of the same model, backend, scheme and device, else of another
-model's, else what `bench.baseline` takes for them. Trials that failed are left out: what they needed is not known.
+model's, else what `bench.plan.plan.baseline` takes for them. Trials that failed are left out: what they needed is not known.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.baseline import baseline_bytes as usual_bytes
-from bench.catalog import read_catalog
-from bench.cell import Model, Weights
-from bench.engine import backend
-from bench.figures import figures
-from bench.places import RESULTS
-from bench.predict import predict
-from bench.record import Ending, Measurement, Record
-from bench.store import Store
+from bench.catalog.entries import read_catalog
+from bench.catalog.model import Model
+from bench.engines.contract import backend
+from bench.judge.figures import figures
+from bench.paths import RESULTS
+from bench.plan.baseline import baseline_bytes as usual_bytes
+from bench.plan.predict import predict
+from bench.records.cell import Weights
+from bench.records.record import Ending, Measurement, Record
+from bench.records.store import Store
 from bench.suite import Work
 
 TARGET, FLOOR = 0.05, 150 << 20

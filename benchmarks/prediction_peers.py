@@ -22,9 +22,9 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
-from bench.catalog import read_catalog
-from bench.cell import Precision
-from bench.figures import figures
+from bench.catalog.entries import read_catalog
+from bench.judge.figures import figures
+from bench.records.cell import Precision
 from bench.units import human_bytes
 from benchmarks.prediction_peaks import FLOOR, TARGET, Peak, of_results
 

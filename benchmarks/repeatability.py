@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
 
-from bench.figures import figures
-from bench.places import ROOT
-from bench.record import Ending, Record
-from bench.stats import Estimate
-from bench.store import Store
+from bench.judge.figures import figures
+from bench.judge.stats import Estimate
+from bench.paths import ROOT
+from bench.records.record import Ending, Record
+from bench.records.store import Store
 
 RATES = ("prefill_tokens_per_s", "decode_tokens_per_s")
 FAKE = ("--backend", "fake", "--precision", "fp16", "--device", "cpu")
@@ -114,7 +114,7 @@ def table(found: Sequence[Fresh], truth: Mapping[str, float] | None = None) -> l
 
 def report(real: Sequence[Fresh], fake: Sequence[Fresh], command: str) -> str:
     """The Markdown page."""
-    from bench.backends.fake import TRUTH
+    from bench.engines.fake import TRUTH
 
     first = real[0].record
     known = TRUTH[fake[0].record.cell.scheme]

@@ -34,12 +34,12 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from bench.catalog import DEFAULT_MODEL, read_catalog, select
-from bench.cell import Weights
-from bench.engine import LoadRequest, backend
-from bench.lm import EngineLM
-from bench.machine import condition, describe
-from bench.stats import median_estimate
+from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
+from bench.engines.contract import LoadRequest, backend
+from bench.instruments.machine import condition, describe
+from bench.judge.stats import median_estimate
+from bench.records.cell import Weights
+from bench.scoring.lm import EngineLM
 
 BATCHES = (1, 4, 8, 16, 32)
 TRIAL_TOKENS = 2500

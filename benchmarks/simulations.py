@@ -26,10 +26,9 @@ from statistics import mean
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.figures import mean_of_tasks
-from bench.pairs import Answers, recovery, together
-from bench.record import How, Measurement, Unit
-from bench.stats import (
+from bench.judge.aggregate import Answers, recovery, together
+from bench.judge.figures import mean_of_tasks
+from bench.judge.stats import (
     Estimate,
     Verdict,
     clustered_mean,
@@ -40,6 +39,7 @@ from bench.stats import (
     proportion,
     ratio_of_medians,
 )
+from bench.records.record import How, Measurement, Unit
 from suites.throughput import NOISY
 
 Draw = np.random.Generator

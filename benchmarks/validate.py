@@ -34,12 +34,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.catalog import DEFAULT_MODEL, read_catalog, select
-from bench.cell import Weights
-from bench.engine import LoadRequest, backend
-from bench.machine import describe, installed
-from bench.places import ROOT
-from bench.stats import ratio_of_medians
+from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
+from bench.engines.contract import LoadRequest, backend
+from bench.instruments.machine import describe, installed
+from bench.judge.stats import ratio_of_medians
+from bench.paths import ROOT
+from bench.records.cell import Weights
 
 HERE = Path(__file__).resolve().parent
 LLAMA = "llama_cpp_python"
@@ -96,7 +96,7 @@ def contenders(work: tuple[int, int, int], peer: str | None, llama: bool) -> lis
 
 def default_folder() -> Path:
     """The default model as a folder in Hub layout, converted first: wait4 would count a contender's converter too."""
-    from bench.backends._weights import locate
+    from bench.engines.weights.ready import locate
 
     engines, model = backend("transformers"), select(read_catalog(), [DEFAULT_MODEL])[0]
     asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=engines.schemes[0], device="cpu")

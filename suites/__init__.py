@@ -1,9 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is measured and how: one short file per suite, its docstring is the method."""
 
+from __future__ import annotations
+
+import hashlib
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from bench.errors import UserError
+from bench.suite import Suite, TextSuite
+
 ORDER = ("memory", "throughput", "divergence", "quality", "capacity")
 """The order in which one loaded model answers them: the cheap and the fragile first, what goes to the limit last."""
 DEFAULT = ORDER[:4]
 """What is measured where no suite is named; the rest is asked for by name."""
 DEATHS = {"capacity": 4}
 """How often a cell is begun again when its process is killed for memory, where the suite learns from that."""
+
+
+def suite(name: str) -> Suite:
+    """The suite of that name. Raises UserError if there is none."""
+    return cast(Suite, _module(name, "suites"))
+
+
+def text_suite(name: str) -> TextSuite:
+    """The suite of that name for served models. Raises UserError if there is none."""
+    return cast(TextSuite, _module(name, "suites.served"))
+
+
+def _module(name: str, package: str) -> ModuleType:
+    if name not in ORDER:
+        raise UserError(f"no suite {name!r}", f"one of: {', '.join(ORDER)}")
+    return importlib.import_module(f"{package}.{name}")
+
+
+def suite_sha256(name: str, *, served: bool = False) -> str:
+    """First 12 hexadecimal digits of the hash of the suite's file."""
+    module = _module(name, "suites.served" if served else "suites")
+    return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()[:12]

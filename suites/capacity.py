@@ -37,9 +37,9 @@ from typing import Any, cast
 
 from pydantic import JsonValue
 
-from bench.cell import MEMORY_LIMIT
-from bench.engine import DoesNotFit, Unsupported
-from bench.record import Caveat, Measurement, Unit
+from bench.engines.contract import DoesNotFit, Unsupported
+from bench.records.cell import MEMORY_LIMIT
+from bench.records.record import Caveat, Measurement, Unit
 from bench.suite import Afresh, SuiteRun, Work, measured
 from suites import probe
 from suites.search import MEMORY, Search, Trial

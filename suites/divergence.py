@@ -13,7 +13,7 @@ The noise floor is measured where the reference is: its first windows are read a
 KL(one by one || together) is stored for each of them (`floor_nat`, mean over its tokens). A distance of that size is
 what another batch size does.
 
-One fp32 row of the model is the anchor of all engines (`bench.anchor`). It leaves its distributions too, and every
+One fp32 row of the model is the anchor of all engines (`bench.scoring.anchor`). It leaves its distributions too, and every
 other cell that finds them for the very same tokens stores its distance from them: KL(fp32 || this) for each token
 (`anchor_kld_nat`) and the same top-1 (`anchor_same_top1`, per window). The 16-bit row has been measured before the
 anchor is written, so the fp32 cell computes that row's distance from its stored distributions
@@ -24,7 +24,7 @@ A checkpoint that its maker published in 8 or 4 bits alone has no 16-bit row, so
 A masked model is compared where tokens are blanked, each token but a window's first once, every eighth at a time; a
 sequence-to-sequence model on the second half of each window, its encoder given the first.
 
-The cache holds 16-bit codes of p^(1/4), see `bench.reference`; what that costs is measured where the reference is
+The cache holds 16-bit codes of p^(1/4), see `bench.scoring.reference`; what that costs is measured where the reference is
 written, as `store_error_nat`: the KL between the exact distributions and the stored ones. A distance of less than a
 hundred times that gets a warning. Logits that are not finite end the cell.
 """
@@ -39,17 +39,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from bench.anchor import NotPaired, about, label, open_anchor
-from bench.engine import NotFinite, Unsupported
-from bench.record import NO_WIDER_WEIGHTS, Caveat, Measurement, Unit
+from bench.engines.contract import NotFinite, Unsupported
+from bench.records.record import NO_WIDER_WEIGHTS, Caveat, Measurement, Unit
+from bench.scoring.anchor import NotPaired, about, label, open_anchor
 from bench.suite import SuiteRun, Work, measured
-from suites import floor, probe
+from suites import noise_floor, probe
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bench.reference import Reader, Writer
+    from bench.scoring.reference import Reader, Writer
 
 VERSION = 2
 TEXT: dict[str, JsonValue] = {"text": "probe", "text_sha256": probe.text_sha256()}
@@ -153,7 +153,7 @@ class Distances:
 
 
 def _write(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> list[Measurement]:
-    from bench.reference import Writer, negative_log_likelihood
+    from bench.scoring.reference import Writer, negative_log_likelihood
 
     assert run.reference is not None
     targets = _targets(windows, labels)
@@ -171,7 +171,7 @@ def _write(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> l
     return [
         measured("nll_nat", Unit.NAT, nll, counter="float32 log-softmax", labels=labels),
         measured("store_error_nat", Unit.NAT, writer.error, digits=4, counter="KL(exact || stored)", labels=labels),
-        *floor.measure(run, windows, labels),
+        *noise_floor.measure(run, windows, labels),
         *_from_anchor(run, anchor, labels),
     ]
 
@@ -179,7 +179,7 @@ def _write(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> l
 def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> list[Measurement]:
     import numpy as np
 
-    from bench.reference import Reader, kl_divergence, negative_log_likelihood
+    from bench.scoring.reference import Reader, kl_divergence, negative_log_likelihood
 
     assert run.reference is not None
     if not run.reference.exists():
@@ -244,7 +244,7 @@ def _anchor_writer(run: SuiteRun, windows: list[list[int]]) -> Iterator[Writer |
     if not run.is_anchor or run.anchor is None:
         yield None
         return
-    from bench.reference import Writer
+    from bench.scoring.reference import Writer
 
     assert run.reference is not None
     told = about(run.cell, run.engine.provenance)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bench.instruments import energy
-from bench.record import Measurement, Unit
+from bench.records.record import Measurement, Unit
 from bench.suite import SuiteRun, measured
 
 IDLE_S = 2.0

@@ -36,7 +36,7 @@ from pydantic import JsonValue
 
 from bench.instruments import Reading
 from bench.instruments.sampler import INTERVAL_S, sampling
-from bench.record import Caveat, How, Measurement, Unit
+from bench.records.record import Caveat, How, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
 from suites import probe
 

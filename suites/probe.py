@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.cell import Weights
 from bench.errors import UserError
-from bench.record import Caveat
+from bench.records.cell import Weights
+from bench.records.record import Caveat
 from bench.suite import SuiteRun
 
 MIN_WINDOWS = 2

@@ -26,13 +26,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.cell import Objective
-from bench.engine import NotFinite
-from bench.record import Caveat, Measurement, Unit
+from bench.catalog.model import Objective
+from bench.engines.contract import NotFinite
+from bench.records.record import Caveat, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
 
 if TYPE_CHECKING:
-    from bench.scored import TaskResult
+    from bench.records.scored import TaskResult
 
 VERSION = 1
 OFFLINE = ["bench_grammar_en", "bench_facts_en", "bench_arithmetic", "bench_reading_en", "bench_cloze_zh"]
@@ -65,7 +65,7 @@ def work(settings: Mapping[str, Any]) -> Work:
 
 def measure(run: SuiteRun) -> list[Measurement]:
     """Score every task and keep every item's result."""
-    from bench.lm import Frame, evaluate
+    from bench.scoring.lm import Frame, evaluate
 
     settings = run.settings
     try:

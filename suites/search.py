@@ -8,10 +8,8 @@ end is the least of what is expected to fill the room, of what has failed, and o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from bench.bisection import largest
 
 NARROW = 0.02
 """The bracket is narrow when it is less than this share of the size: trials closer than that differ by noise."""
@@ -173,3 +171,14 @@ def curve(points: Sequence[tuple[float, float]], size: int, *, bends: bool, at_w
     (first, base), (middle, between) = before
     bend = max(0.0, (slope - max(0.0, between - base) / (middle - first)) / (last - first))
     return value + slope * (size - last) + bend * (size - last) * (size - middle)
+
+
+def largest(fits: Callable[[int], bool], low: int, high: int) -> int:
+    """The largest size from `low` to `high` that fits, by bisection; `low` where none above it does.
+
+    `fits` must not become true again once it is false.
+    """
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low

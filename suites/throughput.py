@@ -44,13 +44,13 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from bench.engine import DoesNotFit, Engine
+from bench.engines.contract import DoesNotFit, Engine
 from bench.instruments import Clock
-from bench.record import Caveat, How, Measurement, Unit
-from bench.stats import median_estimate
+from bench.judge.stats import median_estimate
+from bench.records.record import Caveat, How, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
 from suites import energy, probe
-from suites.points import Point, points
+from suites.sweep import Point, points
 
 VERSION = 2
 MAIN: dict[str, JsonValue] = {"prompt_tokens": 512, "decode_tokens": 128, "batch": 1}

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from bench.cell import Cell, Kind, Model, Precision, Scheme, Weights
-from bench.record import Ending, Measurement, Outcome, Prediction, Provenance, Record, Unit, Versions
-from bench.suite import suite
-from bench.surroundings import Condition, Machine
+from bench.catalog.model import Kind, Model
+from bench.records.cell import Cell, Precision, Scheme, Weights
+from bench.records.record import Ending, Measurement, Outcome, Prediction, Provenance, Record, Unit, Versions
+from bench.records.surroundings import Condition, Machine
+from suites import suite
 
 DEVICE = "cpu-test"
 PRECISIONS = {"fp32": Precision.FP32, "fp16": Precision.FP16, "int8": Precision.INT8, "int4": Precision.INT4}

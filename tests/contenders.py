@@ -19,9 +19,11 @@ import pytest
 import tiny_llama
 from numpy.typing import NDArray
 
-from bench import machine, predict
-from bench.cell import Model, Precision, Scheme, Weights
-from bench.engine import LoadRequest, backend, backend_names
+from bench.catalog.model import Model
+from bench.engines.contract import LoadRequest, backend, backend_names
+from bench.instruments import machine
+from bench.plan import predict
+from bench.records.cell import Precision, Scheme, Weights
 
 FP32, FP16, INT8, INT4 = Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT4
 Patch = pytest.MonkeyPatch

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from builders import make_cell, make_model
 
-from bench.backends import fake
-from bench.cell import Weights
-from bench.engine import LoadRequest
+from bench.engines import fake
+from bench.engines.contract import LoadRequest
 from bench.instruments import Instruments
 from bench.instruments.clock import HostClock
 from bench.instruments.memory import ProcessMemory
+from bench.records.cell import Weights
 from bench.suite import Loading, SuiteRun
 from suites import capacity
 

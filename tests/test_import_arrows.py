@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.places import ROOT
+from bench.paths import ROOT
 
 HEAVY = ("torch", "transformers", "pandas", "lm_eval", "datasets", "bitsandbytes", "llama_cpp", "gguf")
 LONGEST = 330
@@ -21,7 +21,7 @@ LONGEST = 330
 
 
 def named(path: Path) -> str:
-    """`bench.backends.fake` for bench/backends/fake.py, the package for its __init__.py."""
+    """`bench.engines.fake` for bench/engines/fake.py, the package for its __init__.py."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -31,7 +31,7 @@ FILES = {name: path for name, path in FILES.items() if not name.startswith(("sui
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 BENCH = sorted(name for name in FILES if name.split(".")[0] == "bench")
 SUITES = sorted(name for name in FILES if name.startswith("suites."))
-BACKENDS = sorted(name for name in FILES if name.startswith("bench.backends."))
+BACKENDS = sorted(name for name in FILES if name.startswith("bench.engines."))
 
 
 def imported(node: ast.AST) -> Iterator[str]:
@@ -51,9 +51,11 @@ ARROWS = {name: {found for node in ast.walk(tree) for found in imported(node)} f
 
 def test_the_arrows_are_seen() -> None:
     """Submodules, packages and imports inside functions are all found, so that the rules below can fail."""
-    assert {"bench.selection", "bench.predict", "bench.cell", "suites"} <= ARROWS["bench.plan"]
-    assert "bench.plan" in ARROWS["bench.cli"]
-    assert "bench.backends._torch" in ARROWS["bench.backends.transformers"]
+    assert {"bench.plan.plan.selection", "bench.plan.plan.predict", "bench.records.cell", "suites"} <= ARROWS[
+        "bench.plan.plan"
+    ]
+    assert "bench.plan.plan" in ARROWS["bench.cli"]
+    assert "bench.engines.transformers.torch_engine" in ARROWS["bench.engines.transformers"]
     assert "suites.probe" in ARROWS["suites.memory"]
     assert len(BENCH) > 25 and len(SUITES) > 4 and len(BACKENDS) > 4
 
@@ -69,22 +71,22 @@ def test_imports_form_no_cycle() -> None:
 
 def test_the_runner_never_imports_the_worker() -> None:
     """It starts it by command line; they share the request alone."""
-    reached, ahead = set(), {"bench.runner"}
+    reached, ahead = set(), {"bench.run.runner"}
     while ahead:
         name = ahead.pop()
         reached.add(name)
         ahead |= ARROWS[name] - reached
-    assert "bench.worker" not in reached
-    assert "bench.request" in ARROWS["bench.runner"] & ARROWS["bench.worker"]
-    assert [name for name in FILES if "bench.worker" in ARROWS[name]] == []
+    assert "bench.run.worker" not in reached
+    assert "bench.run.request" in ARROWS["bench.run.runner"] & ARROWS["bench.run.worker"]
+    assert [name for name in FILES if "bench.run.worker" in ARROWS[name]] == []
 
 
 PUBLIC_TO_SUITES = {
-    "bench.anchor", "bench.bisection", "bench.cell", "bench.engine", "bench.errors", "bench.instruments",
+    "bench.scoring.anchor", "suites.search", "bench.records.cell", "bench.engines.contract", "bench.errors", "bench.instruments",
     "bench.instruments.energy",
-    "bench.instruments.sampler", "bench.lm", "bench.lm_text", "bench.record", "bench.reference", "bench.scored",
-    "bench.stats", "bench.suite", "suites.energy", "suites.floor", "suites.points", "suites.probe",
-    "suites.search", "suites.served",
+    "bench.instruments.sampler", "bench.scoring.lm", "bench.scoring.lm_text", "bench.records.record", "bench.scoring.reference", "bench.records.scored",
+    "bench.judge.stats", "bench.suite", "suites.energy", "suites.noise_floor", "suites.sweep", "suites.probe",
+    "suites.served",
 }  # fmt: skip
 
 
@@ -95,8 +97,8 @@ def test_a_suite_imports_what_is_public_to_suites(name: str) -> None:
 
 
 PUBLIC_TO_BACKENDS = {
-    "bench.census", "bench.engine", "bench.cell", "bench.errors", "bench.record", "bench.places", "bench.architecture",
-    "bench.distributions", "bench.gguf_file", "bench.kernel", "bench.remote", "bench.surroundings",
+    "bench.records.census", "bench.engines.contract", "bench.records.cell", "bench.errors", "bench.records.record", "bench.paths", "bench.catalog.entries.architecture",
+    "bench.instruments.distributions", "bench.catalog.entries.gguf_file", "bench.records.kernel", "bench.catalog.remote", "bench.records.surroundings",
 }  # fmt: skip
 
 
@@ -106,7 +108,7 @@ def test_a_backend_imports_its_library_and_little_else(name: str) -> None:
     others = {
         target
         for target in ARROWS[name] - PUBLIC_TO_BACKENDS
-        if not target.startswith(("bench.instruments", "bench.backends._")) and target != "bench.backends"
+        if not target.startswith(("bench.instruments", "bench.engines._")) and target != "bench.engines"
     }
     assert others == set()
 
@@ -117,38 +119,41 @@ def test_nobody_imports_the_commands() -> None:
 
 
 BOTTOM = [
-    "bench.architecture", "bench.bisection", "bench.cell", "bench.distributions", "bench.errors", "bench.gguf_file",
-    "bench.kernel", "bench.places", "bench.units",
+    "bench.catalog.entries.architecture", "suites.search", "bench.records.cell", "bench.instruments.distributions", "bench.errors", "bench.catalog.entries.gguf_file",
+    "bench.records.kernel", "bench.paths", "bench.units",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BOTTOM)
 def test_the_bottom_imports_nothing_of_the_project(name: str) -> None:
     """Values, paths and arithmetic need nobody; a scheme alone is told in two parts."""
-    assert ARROWS[name] == ({"bench.kernel"} if name == "bench.cell" else set())
+    assert ARROWS[name] == ({"bench.records.kernel"} if name == "bench.records.cell" else set())
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "bench.stats",
-        "bench.figures",
-        "bench.table",
-        "bench.columns",
-        "bench.formats",
-        "bench.compare",
-        "bench.across",
-        "bench.disturbance",
-        "bench.claims",
-        "bench.overview",
-        "bench.listings",
+        "bench.judge.stats",
+        "bench.judge.figures",
+        "bench.views.table",
+        "bench.views.columns",
+        "bench.views.formats",
+        "bench.judge.compare",
+        "bench.judge.cross_engine",
+        "bench.instruments.disturbance",
+        "bench.judge.claims",
+        "bench.views.overview",
+        "bench.views.listings",
     ],
 )
 def test_views_are_pure(name: str) -> None:
     """They open, write and start nothing."""
     names = {node.module or "" for node in ast.walk(TREES[name]) if isinstance(node, ast.ImportFrom)}
     names |= {a.name for node in ast.walk(TREES[name]) if isinstance(node, ast.Import) for a in node.names}
-    assert names & {"os", "sys", "pathlib", "subprocess", "time", "bench.store", "bench.machine"} == set()
+    assert (
+        names & {"os", "sys", "pathlib", "subprocess", "time", "bench.records.store", "bench.instruments.machine"}
+        == set()
+    )
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -156,7 +161,7 @@ def test_only_the_commands_and_the_display_print(name: str) -> None:
     """No print call anywhere; a console belongs to cli and to display (measure hands it through)."""
     calls = [node.func for node in ast.walk(TREES[name]) if isinstance(node, ast.Call)]
     assert [call for call in calls if isinstance(call, ast.Name) and call.id == "print"] == []
-    if name not in {"bench.cli", "bench.display"}:
+    if name not in {"bench.cli", "bench.run.display"}:
         methods = {call.attr for call in calls if isinstance(call, ast.Attribute)}
         assert "print" not in methods
 
@@ -195,11 +200,11 @@ def test_every_module_says_what_it_is_and_under_which_licence(name: str) -> None
 
 @pytest.mark.parametrize("name", sorted(name for name in FILES if not name.rpartition(".")[2].startswith("_")))
 def test_heavy_libraries_are_never_imported_by_a_module_as_such(name: str) -> None:
-    """Only inside functions, in backends' private modules, and in bench.lm and lm_text (suites' own)."""
+    """Only inside functions, in backends' private modules, and in bench.scoring.lm and lm_text (suites' own)."""
     top = [node for node in TREES[name].body if isinstance(node, ast.Import | ast.ImportFrom)]
     roots = {a.name.split(".")[0] for node in top if isinstance(node, ast.Import) for a in node.names}
     roots |= {(node.module or "").split(".")[0] for node in top if isinstance(node, ast.ImportFrom)}
-    assert roots & set(HEAVY) == ({"lm_eval"} if name in {"bench.lm", "bench.lm_text"} else set())
+    assert roots & set(HEAVY) == ({"lm_eval"} if name in {"bench.scoring.lm", "bench.scoring.lm_text"} else set())
 
 
 PROGRAM = """

@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from pydantic import JsonValue
 
-from bench.engine import Reply
-from bench.record import How, Measurement, Unit
+from bench.engines.contract import Reply
+from bench.records.record import How, Measurement, Unit
 from bench.suite import measured
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.engine import Unsupported
-from bench.record import Measurement
+from bench.engines.contract import Unsupported
+from bench.records.record import Measurement
 from bench.suite import TextRun, Work
 
 VERSION = 1

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.engine import Stopped, Unsupported
-from bench.record import Caveat, Measurement, Unit
+from bench.engines.contract import Stopped, Unsupported
+from bench.records.record import Caveat, Measurement, Unit
 from bench.suite import TextRun, Work, measured
 from suites.served import ledger
 
 if TYPE_CHECKING:
-    from bench.lm_text import Answered
+    from bench.scoring.lm_text import Answered
 
 VERSION = 1
 GENERATED = ["bench_arithmetic_answer", "bench_reading_answer"]
@@ -41,7 +41,7 @@ def work(settings: Mapping[str, Any]) -> Work:
 
 def measure(run: TextRun) -> list[Measurement]:
     """Ask every task that can be asked and keep every item's result."""
-    from bench.lm_text import evaluate_text
+    from bench.scoring.lm_text import evaluate_text
 
     found = evaluate_text(
         run.engine,

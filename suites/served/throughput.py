@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from bench.engine import Reply, Stopped
-from bench.record import Caveat, Measurement, Unit
+from bench.engines.contract import Reply, Stopped
+from bench.records.record import Caveat, Measurement, Unit
 from bench.suite import TextRun, Work, measured
 from suites import probe
 from suites.served import ledger

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a GGUF file says of itself: metadata and tensors, from its header alone. No library and no weights are loaded.
+
+The format is written down in ggml's docs/gguf.md: magic, version, counts, key-value pairs, tensor records, padding,
+data. Long arrays (the tokenizer's) are skipped, only their lengths are kept, so that a header of any vocabulary is
+read in well under a second.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAGIC = b"GGUF"
+SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+STRING, ARRAY = 8, 9
+SHORT = 64
+"""Longest array whose values are kept; of a longer one the length alone."""
+BLOCKS = {
+    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 36), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
+    12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292),
+    16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136),
+    24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8),
+    29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
+}  # fmt: skip
+"""Tensor type number to its name, its elements per block and its bytes per block (ggml.h, gguf's constants)."""
+FILE_TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
+              12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
+              25: "IQ4_NL", 30: "IQ4_XS", 32: "BF16"}  # fmt: skip
+"""`general.file_type` to its name (llama.h, llama_ftype)."""
+
+
+class BadGguf(ValueError):
+    """The file is no GGUF, or not all of one; the message says which, with both figures where there are two."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor's record."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Output features first, as in PyTorch (GGUF itself stores the reverse)."""
+    type: str
+    offset: int
+    """Bytes from the start of the data."""
+
+    @property
+    def elements(self) -> int:
+        """How many values."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in the file and, unless the engine repacks, in memory."""
+        return type_bytes(self.type, self.elements)
+
+
+@dataclass(frozen=True)
+class Gguf:
+    """A file's header."""
+
+    metadata: dict[str, Any]
+    """Scalars and short arrays as they are; a longer array is its length."""
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def architecture(self) -> str:
+        """llama.cpp's name of it."""
+        return str(self.metadata.get("general.architecture", "unknown"))
+
+    @property
+    def file_type(self) -> str:
+        """How it says its weights are stored (`Q4_K_M`), else the type that holds most elements."""
+        named = FILE_TYPES.get(self.metadata.get("general.file_type", -1))
+        if named:
+            return named
+        counts: dict[str, int] = {}
+        for tensor in self.tensors:
+            counts[tensor.type] = counts.get(tensor.type, 0) + tensor.elements
+        return max(counts, key=lambda name: counts[name], default="unknown")
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.bytes for tensor in self.tensors)
+
+
+def type_bytes(name: str, elements: int) -> int:
+    """Bytes of so many elements of a tensor type, whole blocks."""
+    block, size = next((block, size) for known, block, size in BLOCKS.values() if known == name)
+    return -(-elements // block) * size
+
+
+class _Cursor:
+    """Reads little-endian values one after the other."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data, self.at = data, 0
+
+    def scalar(self, form: str) -> Any:
+        """One number."""
+        try:
+            (value,) = struct.unpack_from(form, self.data, self.at)
+        except struct.error:
+            raise BadGguf(f"truncated: the header ends at byte {len(self.data)}") from None
+        self.at += struct.calcsize(form)
+        return value
+
+    def string(self) -> str:
+        """Length and bytes."""
+        length = self.scalar("<Q")
+        if self.at + length > len(self.data):
+            raise BadGguf(f"truncated: the header ends at byte {len(self.data)}")
+        text = self.data[self.at : self.at + length]
+        self.at += length
+        return text.decode("utf-8", errors="replace")
+
+    def value(self, kind: int) -> Any:
+        """A value of any type."""
+        if kind == STRING:
+            return self.string()
+        if kind in SCALARS:
+            return self.scalar(SCALARS[kind])
+        if kind != ARRAY:
+            raise BadGguf(f"not a GGUF this reader knows: value type {kind}")
+        inner, count = self.scalar("<I"), self.scalar("<Q")
+        if inner in SCALARS and count > SHORT:
+            self.at += count * struct.calcsize(SCALARS[inner])
+            return count
+        values = []
+        for index in range(count):
+            value = self.value(inner)
+            if index < SHORT:
+                values.append(value)
+        return values if count <= SHORT else count
+
+
+def read(path: Path) -> Gguf:
+    """The header of a GGUF file. Raises BadGguf if it is none or is cut short, OSError if it cannot be read."""
+    size = path.stat().st_size
+    if size < len(MAGIC):
+        raise BadGguf(f"not a GGUF file: it has {size} bytes")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[:4] != MAGIC:
+            raise BadGguf("not a GGUF file: it does not begin with GGUF")
+        cursor = _Cursor(data)
+        cursor.at = 4
+        version, count, pairs = cursor.scalar("<I"), cursor.scalar("<Q"), cursor.scalar("<Q")
+        if version not in {2, 3}:
+            raise BadGguf(f"GGUF version {version} is not 2 or 3")
+        metadata = {}
+        for _ in range(pairs):
+            key = cursor.string()
+            metadata[key] = cursor.value(cursor.scalar("<I"))
+        tensors = tuple(_tensor(cursor) for _ in range(count))
+        alignment = int(metadata.get("general.alignment", 32))
+        start = -(-cursor.at // alignment) * alignment
+    wanted = max((start + tensor.offset + tensor.bytes for tensor in tensors), default=start)
+    if wanted > size:
+        raise BadGguf(f"truncated: its header promises {wanted} bytes, the file has {size}")
+    return Gguf(metadata, tensors)
+
+
+def _tensor(cursor: _Cursor) -> Tensor:
+    name = cursor.string()
+    shape = tuple(cursor.scalar("<Q") for _ in range(cursor.scalar("<I")))
+    kind, offset = cursor.scalar("<I"), cursor.scalar("<Q")
+    if kind not in BLOCKS:
+        raise BadGguf(f"tensor {name} has type {kind}, which this reader does not know")
+    return Tensor(name, shape[::-1], BLOCKS[kind][0], offset)
+
+
+FAMILIES = {
+    "llama": "llama", "gpt2": "gpt2", "gptneox": "gpt_neox", "bloom": "bloom", "qwen2": "qwen2", "qwen3": "qwen3",
+    "gemma3": "gemma3_text", "olmo2": "olmo2",
+}  # fmt: skip
+"""llama.cpp's name of an architecture to transformers' model_type, where `bench.catalog.entries.architecture` knows both."""
+KEYS = {
+    "block_count": "num_hidden_layers",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "context_length": "max_position_embeddings",
+    "attention.sliding_window": "sliding_window",
+}
+
+
+def config(found: Gguf) -> dict[str, Any] | None:
+    """Config keys of transformers from a file's metadata, None for an architecture that cannot be predicted."""
+    kind = FAMILIES.get(found.architecture)
+    if kind is None:
+        return None
+    made: dict[str, Any] = {"model_type": kind}
+    for key, name in KEYS.items():
+        value = found.metadata.get(f"{found.architecture}.{key}")
+        if isinstance(value, int):
+            made[name] = value
+    shapes = {tensor.name: tensor.shape for tensor in found.tensors}
+    if "token_embd.weight" in shapes:
+        made["vocab_size"] = shapes["token_embd.weight"][0]
+    made["tie_word_embeddings"] = "output.weight" not in shapes
+    return made

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a loaded model can do, and how a backend offers it. Backends implement this; suites use nothing else."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from bench.catalog.model import Model
+from bench.errors import UserError
+from bench.instruments import Instruments
+from bench.instruments.distributions import is_installed
+from bench.records.cell import Precision, Scheme, Weights
+from bench.records.census import Census
+from bench.records.record import Caveat, Measurement, Provenance
+from bench.records.surroundings import Machine, Roof
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class DoesNotFit(Exception):
+    """The model or its work needs more memory than there is."""
+
+    def __init__(self, phase: str, wanted_bytes: int | None = None, had_bytes: int | None = None) -> None:
+        super().__init__(phase, wanted_bytes, had_bytes)
+        self.phase, self.wanted_bytes, self.had_bytes = phase, wanted_bytes, had_bytes
+
+
+class Unsupported(Exception):
+    """This backend, device or architecture cannot do it at all; the message is the reason a table prints."""
+
+
+class Stopped(Exception):
+    """A limit ended the work early; the message is the reason a table prints, `kept` what was measured until then."""
+
+    def __init__(self, reason: str, kept: Sequence[Measurement] = ()) -> None:
+        super().__init__(reason)
+        self.kept = tuple(kept)
+
+
+def check_context(tokens: int, context_length: int) -> None:
+    """Refuse a sequence of more positions than the model was made for: its figures would mean nothing.
+
+    Raises Unsupported.
+    """
+    if tokens > context_length:
+        raise Unsupported(f"{tokens} tokens are more than this model's context of {context_length}")
+
+
+class NotFinite(Exception):
+    """The model gives logits that are NaN or infinite: nothing it says can be scored. The message names the item."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadRequest:
+    """What to load, all that a backend is told."""
+
+    model: Model
+    weights: Weights
+    scheme: Scheme
+    device: str
+    """`cpu`, `cuda` or `mps`."""
+    path: str | None = None
+    """Folder or file of local weights, None unless `weights` is local."""
+    threads: int | None = None
+    """Threads to compute with, None for the engine's own choice."""
+    plain_scoring: bool = False
+    """Score every row by itself, even where the engine could compute once what rows share."""
+    max_cost_usd: float | None = None
+    """What all answers together may cost where answers cost money, None for no limit."""
+    base: Model | None = None
+    """The entry that adapters or a difference are added to, None if the model stands alone."""
+    base_path: str | None = None
+    """Folder of that base, None to take the entry's own weights."""
+    trust_remote_code: bool = False
+    """Whether the user lets the repository's own code run where its entry allows it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """Bytes that an engine with a layout of its own will need for one cell."""
+
+    weights_bytes: int
+    kv_bytes: int
+    """Of the positions held."""
+    workspace_bytes: int
+    """Temporary buffers while the prompt is read, and cache reserved beyond the positions held."""
+    peak_bytes: int
+    """Everything at once, what is reserved and not used included."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Tokens to score: `continuation` given `context`. Both are non-empty."""
+
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Log-probability (nats) of each continuation token, and whether each was the most probable one."""
+
+    log_probs: tuple[float, ...]
+    greedy: bool
+
+    @property
+    def total(self) -> float:
+        """Log-probability of the whole continuation, nats."""
+        return sum(self.log_probs)
+
+
+class Generation(Protocol):
+    """Greedy generation for a batch whose prompts have been read (prefilled)."""
+
+    def step(self) -> list[int]:
+        """The next token of each sequence, on the host when this returns; the first reads the logits prefill left.
+
+        Every later call decodes one token. Raises Unsupported when the context is full.
+        """
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the KV cache for the tokens it holds, counted from its tensors."""
+
+    @property
+    def cache_tokens(self) -> int:
+        """Positions the cache holds for each sequence."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether the logits chosen last are numbers (a NaN or infinity is the largest, so chosen); untimed work."""
+
+    def close(self) -> None:
+        """Free the cache."""
+
+
+class Engine(Protocol):
+    """One loaded model."""
+
+    vocabulary: int
+    context_length: int
+    """Positions one sequence may have."""
+    prefix_token: int
+    """The token that stands for an empty context (beginning or, failing that, end of sequence)."""
+    end_tokens: frozenset[int]
+    threads: int | None
+    provenance: Provenance
+    caveats: tuple[Caveat, ...]
+    """What a reader must know of these weights."""
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Tokens of `text`; with `special`, the ones its tokenizer itself puts around a text."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of the tokens."""
+
+    def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> Generation:
+        """Read prompts of equal length; returns when the first logits are there.
+
+        Tokens in `suppress` are never generated. Raises DoesNotFit, and Unsupported for more tokens than the context.
+        """
+
+    def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Log-probabilities (nats), float32, shape (len(tokens) - 1, vocabulary): row i predicts tokens[i + 1].
+
+        Raises Unsupported for more tokens than the context, as `score` does.
+        """
+
+    def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
+        """Score rows in float32, batched as the engine likes; `done` hears how many rows are finished."""
+
+    def census(self) -> Census:
+        """Count the parameters."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+@runtime_checkable
+class ScoresTogether(Protocol):
+    """An engine that can also score several sequences in one forward pass."""
+
+    def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+        """As `log_probs` of each of several equally long sequences, all read in one batch."""
+
+
+@runtime_checkable
+class Chats(Protocol):
+    """An engine whose tokenizer may have a chat template."""
+
+    chat_template: str | None
+    """The template itself, None if the tokenizer has none."""
+
+    def chat(self, messages: Sequence[Mapping[str, str]], *, answer: bool) -> str:
+        """The text of a conversation; with `answer`, up to where the model's next answer begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One generated answer, as it arrived."""
+
+    text: str
+    arrivals_s: tuple[float, ...]
+    """Seconds from sending the request to each piece of text. A piece may hold any number of tokens."""
+    input_tokens: int | None
+    """Prompt tokens by the server's own count, None if it gives none."""
+    output_tokens: int | None
+    """Generated tokens it counts (and charges), hidden ones included; None if it gives none."""
+    hidden_tokens: int = 0
+    """Of those, tokens never shown (reasoning)."""
+    cost_usd: float | None
+    """What it cost by the entry's prices, broken attempts included; None without prices."""
+    cost_is_bound: bool = False
+    """Whether some token count was missing and the cost is an upper bound."""
+    finish: str | None = None
+    """Why it ended, in the server's words."""
+    attempts: int = 1
+    """Requests it took."""
+
+
+@runtime_checkable
+class TextEngine(Protocol):
+    """A model that someone else serves: text goes in and text comes out, neither tokens nor weights are seen."""
+
+    threads: int | None
+
+    @property
+    def provenance(self) -> Provenance:
+        """Who serves it; `revision` is the version the server names once it has answered."""
+
+    @property
+    def caveats(self) -> tuple[Caveat, ...]:
+        """What a reader must know of its answers."""
+
+    @property
+    def spent_usd(self) -> float:
+        """What it has cost so far, by the entry's prices; 0 without prices."""
+
+    def reply(self, prompt: str, *, max_tokens: int, stops: Sequence[str] = ()) -> Reply:
+        """The greedy answer to one user message, streamed, cut before the first of `stops`.
+
+        Raises Stopped at the spending limit or when the server does not answer any more, UserError when it refuses
+        the key, the model or the request.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """An engine family. Declared at the top of its module, without importing its library."""
+
+    name: str
+    summary: str
+    schemes: tuple[Scheme, ...]
+    defaults: dict[str, dict[Precision, str]]
+    """Scheme by device kind and precision; a kind left out is not supported."""
+    requires: tuple[str, ...]
+    """Distributions it needs, as installed."""
+    install: str
+    """The command that installs them."""
+    load: Callable[[LoadRequest], Engine | TextEngine]
+    """Load a model from what `prepare` made ready. Raises DoesNotFit, Unsupported, UserError."""
+    instruments: Callable[[str], Instruments]
+    """Clock and memory counters for a device kind, ready before anything is loaded."""
+    prepare: Callable[[LoadRequest], None] = lambda request: None
+    """Download or convert weights and import libraries: all that is not loading, untimed. Raises as `load`."""
+    footprint: Callable[[Mapping[str, Any], Scheme, int, int], Footprint] | None = None
+    """Bytes for a config, a scheme, prompt and decoded tokens, where weights are not laid out as `Scheme` can say.
+
+    Raises UnknownArchitecture. None: `bench.plan.plan.predict` counts from the scheme alone.
+    """
+    refuses: Callable[[Model, Weights], str | None] = lambda model, weights: None
+    """Why this backend can never load that model from there, None if it may; asked before anything is loaded."""
+    adapt: Callable[[Scheme, Machine], Scheme] = lambda scheme, machine: scheme
+    """The scheme as a given machine stores it, where its kernels repack weights."""
+    versions: tuple[str, ...] = ()
+    """Further distributions whose versions belong in a record."""
+    scheme_requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By scheme, the distributions it needs beyond `requires`."""
+    scheme_install: str = ""
+    """Where those schemes run, for people: a remedy."""
+    anchor: bool = False
+    """Whether its fp32 row is the one that rows of every engine are compared with (`bench.scoring.anchor`)."""
+    builds_random: bool = False
+    """Whether it can build a model of true size from its architecture, without weights."""
+    roof: Callable[[], Roof] | None = None
+    """The known roof of a virtual device, None where a real one is to be measured."""
+    needs_repository: bool = field(default=True)
+    """Whether a model must have weights to load; the fake backend does not."""
+    remote: bool = False
+    """Whether it asks a server by an entry's `remote` instead of loading anything."""
+
+    def missing(self, scheme: str | None = None) -> list[str]:
+        """Required distributions that are not installed; those of a scheme alone if one is named."""
+        needed = self.requires if scheme is None else self.scheme_requires.get(scheme, ())
+        return [name for name in needed if not is_installed(name)]
+
+    def scheme(self, name: str) -> Scheme | None:
+        """The scheme of that name, None if this backend has none."""
+        return next((scheme for scheme in self.schemes if scheme.name == name), None)
+
+    def default_scheme(self, precision: Precision, device: str) -> Scheme | None:
+        """The scheme a precision means on a device kind, None if there is none."""
+        name = self.defaults.get(device, {}).get(precision)
+        return self.scheme(name) if name else None
+
+
+NOT_ENGINES = {"contract", "weights"}
+"""What engines share."""
+
+
+@functools.cache  # a plan of the whole catalogue asks hundreds of times, and each looks at the folder
+def backend_names() -> tuple[str, ...]:
+    """Names of what stands in `bench/engines/`: a folder or a file for each."""
+    package = importlib.import_module("bench.engines")
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in NOT_ENGINES))
+
+
+def backend(name: str) -> Backend:
+    """The backend of that name. Raises UserError if there is none."""
+    if name not in backend_names():
+        raise UserError(f"no backend {name!r}", f"one of: {', '.join(backend_names())}")
+    found = importlib.import_module(f"bench.engines.{name}").BACKEND
+    assert isinstance(found, Backend)
+    return found

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GGUF models through llama.cpp, in the types that its own quantizer makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.catalog.model import Model
+from bench.engines.contract import Backend, Engine, Footprint, LoadRequest, Unsupported
+from bench.engines.llamacpp import gguf_layout
+from bench.instruments import Instruments
+from bench.records.cell import Precision, Scheme, Weights
+
+FALLBACK = "rows that are no multiple of 256 fall back to blocks of 32"
+SCHEMES = (
+    Scheme(name="gguf-f32", precision=Precision.FP32, bits=32, other_bytes=4, method="float32; cache float16"),
+    Scheme(name="gguf-f16", precision=Precision.FP16, bits=16, method="float16, norms and biases float32"),
+    Scheme(
+        name="gguf-q8_0",
+        precision=Precision.INT8,
+        bits=8,
+        group=32,
+        group_bytes=2,
+        method="Q8_0: blocks of 32 with a float16 scale, embeddings and head too",
+    ),
+    Scheme(
+        name="gguf-q6_k",
+        precision=Precision.INT8,
+        bits=7,  # 6.56 in Q6_K itself, up to 8 where small models fall back to Q8_0
+        method=f"Q6_K: 6.56 bits a weight in blocks of 256; {FALLBACK} (Q8_0)",
+    ),
+    Scheme(
+        name="gguf-q4_k_m",
+        precision=Precision.INT4,
+        bits=5,  # 4.5 in Q4_K, some layers Q6_K: 4.8 for 7B, up to 5.9 where small models fall back to Q5_0 and Q8_0
+        method=f"Q4_K_M: Q4_K with Q6_K in some value and down projections and the head; {FALLBACK}",
+    ),
+    Scheme(
+        name="gguf-q4_0",
+        precision=Precision.INT4,
+        bits=4,
+        group=32,
+        group_bytes=2,
+        method="Q4_0: blocks of 32 with a float16 scale; the head Q6_K or Q8_0",
+    ),
+    Scheme(
+        name="gguf-q4_1",
+        precision=Precision.INT4,
+        bits=4.5,  # 5 with both scales
+        group=32,
+        group_bytes=2,
+        method="Q4_1: blocks of 32 with a float16 scale and minimum; the head Q6_K or Q8_0",
+    ),
+)
+DEFAULTS = {
+    Precision.FP32: "gguf-f32",
+    Precision.FP16: "gguf-f16",
+    Precision.INT8: "gguf-q8_0",
+    Precision.INT4: "gguf-q4_k_m",
+}
+BUILDS = {"cuda": "-DGGML_CUDA=on", "mps": "-DGGML_METAL=on"}
+"""How llama-cpp-python is built for a device: at its installation, by CMAKE_ARGS."""
+
+
+def footprint(config: Mapping[str, Any], scheme: Scheme, prompt: int, decode: int) -> Footprint:
+    """Bytes of a cell, tensor by tensor."""
+    return gguf_layout.footprint(config, scheme.name, prompt, decode)
+
+
+def refuses(model: Model, weights: Weights) -> str | None:
+    """Why this model cannot be had from there."""
+    from bench.engines.llamacpp import gguf
+
+    return gguf.refuses(model, weights)
+
+
+def load(request: LoadRequest) -> Engine:
+    """Load with llama.cpp."""
+    from bench.engines.llamacpp.llama_engine import LlamaEngine
+
+    return LlamaEngine(request)
+
+
+def prepare(request: LoadRequest) -> None:
+    """Find, make or write the file, open the library, and see whether its kernels run here."""
+    from bench.engines.llamacpp import gguf, library
+
+    gguf.locate(request)
+    library.open_library()
+    if request.device == "cpu":
+        library.repacking_works()
+    _require_device(request.device)
+    from bench.engines.llamacpp import llama_engine  # noqa: F401 - imported before the baseline is read
+
+
+def _require_device(device: str) -> None:
+    import llama_cpp
+
+    if device != "cpu" and not llama_cpp.llama_supports_gpu_offload():
+        raise Unsupported(
+            f"this llama-cpp-python was built for the CPU alone; for {device}: "
+            f'CMAKE_ARGS="{BUILDS[device]}" pip install --force-reinstall --no-cache-dir --no-binary :all: '
+            "--no-deps llama-cpp-python==0.3.36"
+        )
+
+
+def instruments(device: str) -> Instruments:
+    """The host's clock (every call returns when the device is done) and the device's memory.
+
+    Apple's GPU shares the host's memory, so the process's own is the figure there.
+    """
+    from bench.instruments.clock import HostClock
+    from bench.instruments.memory import ProcessMemory
+    from bench.instruments.nvml import NvmlMemory
+
+    return Instruments(HostClock(), NvmlMemory() if device == "cuda" else ProcessMemory())
+
+
+BACKEND = Backend(
+    name="llamacpp",
+    summary="GGUF models through llama.cpp",
+    schemes=SCHEMES,
+    defaults=dict.fromkeys(("cpu", "cuda", "mps"), DEFAULTS),
+    requires=("llama_cpp_python", "lm_eval", "gguf"),
+    versions=("numpy", "datasets"),
+    install='pip install -e ".[llamacpp]" (needs a C++ compiler; ten minutes)',
+    load=load,
+    prepare=prepare,
+    instruments=instruments,
+    footprint=footprint,
+    refuses=refuses,
+    builds_random=True,
+)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One llama.cpp context: its cache, its batch and its logits, over the library's low-level calls."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.engines.contract import DoesNotFit
+from bench.engines.llamacpp import library
+from bench.engines.llamacpp.gguf_layout import BATCH, CONTEXT_STEP
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One token of a batch."""
+
+    token: int
+    position: int
+    sequences: tuple[int, ...]
+    """Every sequence that has this token at this position: a common beginning is computed once."""
+    scored: bool
+    """Whether its logits are wanted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a context is made for."""
+
+    positions: int
+    """Cache cells for each sequence, or for all of them where they share."""
+    sequences: int
+    outputs: int
+    """Most logits rows of one `decode`."""
+    shared: bool
+    """Whether sequences may share cells."""
+    threads: int
+
+    def holds(self, other: Shape) -> bool:
+        """Whether a context of this shape serves what asks for `other`."""
+        return (
+            self.positions >= other.positions
+            and self.outputs >= other.outputs
+            and (self.sequences, self.shared, self.threads) == (other.sequences, other.shared, other.threads)
+        )
+
+
+class Context:
+    """A context and the batch it is fed with; freed by `close`, with the last reference, or when Python ends."""
+
+    def __init__(self, model: Any, vocabulary: int, shape: Shape) -> None:
+        self.shape, self.vocabulary = shape, vocabulary
+        params = llama_cpp.llama_context_default_params()
+        cells = -(-shape.positions // CONTEXT_STEP) * CONTEXT_STEP
+        params.n_ctx = cells if shape.shared else cells * shape.sequences
+        params.n_batch = params.n_ubatch = BATCH
+        params.n_seq_max = shape.sequences
+        params.kv_unified = shape.shared
+        params.n_outputs_max = shape.outputs
+        params.n_outputs_max_per_seq = shape.outputs
+        params.n_threads = params.n_threads_batch = shape.threads
+        params.no_perf = True
+        library.LOG.clear()
+        self.pointer = llama_cpp.llama_init_from_model(model, params)
+        if not self.pointer:
+            raise library.failure("generate", "the context", None)
+        self.memory = llama_cpp.llama_get_memory(self.pointer)
+        self.batch = llama_cpp.llama_batch_init(BATCH, 0, shape.sequences)
+        self.close = weakref.finalize(self, _free, self.pointer, self.batch)
+        """Free it; a second call does nothing."""
+
+    def decode(self, entries: Sequence[Entry]) -> NDArray[np.float32]:
+        """Read at most BATCH tokens; logits of the scored ones in order, shape (scored, vocabulary), a view.
+
+        The view is valid until the next call. Raises DoesNotFit when no cell is free.
+        """
+        batch = self.batch
+        scored = 0
+        for index, entry in enumerate(entries):
+            batch.token[index] = entry.token
+            batch.pos[index] = entry.position
+            batch.n_seq_id[index] = len(entry.sequences)
+            ids = batch.seq_id[index]
+            for slot, sequence in enumerate(entry.sequences):
+                ids[slot] = sequence
+            batch.logits[index] = entry.scored
+            scored += entry.scored
+        batch.n_tokens = len(entries)
+        code = llama_cpp.llama_decode(self.pointer, batch)
+        if code == 1:
+            raise DoesNotFit("generate: the context is full")
+        if code:
+            raise library.failure("generate", "the model", None)
+        llama_cpp.llama_synchronize(self.pointer)
+        if not scored:
+            return np.empty((0, self.vocabulary), np.float32)
+        logits = llama_cpp.llama_get_logits(self.pointer)
+        return np.ctypeslib.as_array(logits, (scored, self.vocabulary))
+
+    def clear(self) -> None:
+        """Forget every position; the memory stays."""
+        llama_cpp.llama_memory_clear(self.memory, False)  # noqa: FBT003 - a C function takes no names
+
+    def copy_from(self, other: Context) -> None:
+        """Take over every sequence of another context."""
+        for sequence in range(self.shape.sequences):
+            size = llama_cpp.llama_state_seq_get_size(other.pointer, sequence)
+            data = (ctypes.c_uint8 * size)()
+            copied = llama_cpp.llama_state_seq_get_data(other.pointer, data, size, sequence)
+            if not copied or not llama_cpp.llama_state_seq_set_data(self.pointer, data, size, sequence):
+                raise library.failure("generate", "the context", None)
+
+
+def _free(pointer: Any, batch: Any) -> None:
+    llama_cpp.llama_batch_free(batch)
+    llama_cpp.llama_free(pointer)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every tensor of a model as llama.cpp would hold it: name, shape and type for a scheme, from the architecture alone.
+
+Names follow gguf's constants; types follow llama.cpp's quantizer without an importance matrix (src/llama-quant.cpp):
+norms, biases and position embeddings stay float32, the output head (or the embedding tied to it) is wider than the
+rest, Q4_K_M gives some layers' value and down projections Q6_K, and a row that is no multiple of 256 falls back to a
+type with blocks of 32. tests/test_llamacpp.py compares this with files that llama.cpp itself wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.catalog import architecture
+from bench.catalog.gguf_file import type_bytes
+from bench.engines.contract import Footprint
+
+BASE = {
+    "gguf-f32": "F32",
+    "gguf-f16": "F16",
+    "gguf-q8_0": "Q8_0",
+    "gguf-q6_k": "Q6_K",
+    "gguf-q4_k_m": "Q4_K",
+    "gguf-q4_0": "Q4_0",
+    "gguf-q4_1": "Q4_1",
+}
+"""The type of most matrices."""
+FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+ARCHITECTURES = {
+    "llama": "llama", "mistral": "llama", "smollm3": "smollm3", "qwen2": "qwen2", "qwen3": "qwen3",
+    "gemma3_text": "gemma3", "olmo2": "olmo2", "gpt2": "gpt2", "gpt_neox": "gptneox", "bloom": "bloom",
+}  # fmt: skip
+"""transformers' model_type to llama.cpp's name, where it runs it and this module knows its tensors."""
+CACHE_BYTES = 2
+"""llama.cpp keeps keys and values in float16 by default, whatever the weights are."""
+CONTEXT_STEP = 256
+"""llama.cpp rounds the positions of a context up to this."""
+HEADROOM = 256
+"""Positions a generation gets beyond its prompt before its context must grow."""
+GRAPH_ROWS = 12
+"""Float32 rows of hidden or inner size alive for each position of a batch, fitted on files measured here."""
+BATCH = 512
+"""Positions computed at once (llama.cpp's physical batch)."""
+RUNTIME_BYTES = 2 << 20
+"""Thread buffers, graph: what an engine holds beyond weights, vocabulary, cache and activations."""
+TOKEN_BYTES = 220
+"""What the tables of a vocabulary take for each token."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One tensor to be."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Output features first."""
+    type: str
+
+    @property
+    def bytes(self) -> int:
+        """In the file and in memory."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return type_bytes(self.type, count)
+
+
+def refuses(config: Mapping[str, Any] | None) -> str | None:
+    """Why no GGUF of this architecture can be written here, None if one can."""
+    if config is None:
+        return "its architecture is not in the catalogue, so random weights cannot be made"
+    kind = config.get("model_type")
+    if kind not in ARCHITECTURES:
+        return f"llama.cpp runs no {kind} model"
+    return None
+
+
+def tensors(config: Mapping[str, Any], scheme: str) -> list[Planned]:
+    """Every tensor, in the file's order. Raises UnknownArchitecture."""
+    s = architecture.settings(config)
+    if s["model_type"] not in ARCHITECTURES:
+        raise architecture.UnknownArchitecture(f"no GGUF layout for {s['model_type']}")
+    tied = bool(s["tie_word_embeddings"])
+    return [
+        Planned(name, shape, _type(name, shape, s["num_hidden_layers"], scheme, tied)) for name, shape in _shapes(s)
+    ]
+
+
+def weights_bytes(config: Mapping[str, Any], scheme: str) -> int:
+    """Bytes of all tensors. Raises UnknownArchitecture."""
+    return sum(tensor.bytes for tensor in tensors(config, scheme))
+
+
+def cache_bytes(config: Mapping[str, Any], tokens: int) -> int:
+    """Bytes of the keys and values of so many positions; sliding layers are kept whole. Raises UnknownArchitecture."""
+    s = architecture.settings(config)
+    return int(2 * s["num_hidden_layers"] * s["num_key_value_heads"] * s["head_dim"] * CACHE_BYTES * tokens)
+
+
+def context_size(prompt: int) -> int:
+    """Positions of the context that a prompt is given."""
+    return -(-(prompt + HEADROOM) // CONTEXT_STEP) * CONTEXT_STEP
+
+
+def footprint(config: Mapping[str, Any], scheme: str, prompt: int, decode: int) -> Footprint:
+    """Bytes that reading `prompt` tokens and generating `decode` more will take. Raises UnknownArchitecture."""
+    s = architecture.settings(config)
+    weights = weights_bytes(config, scheme)
+    reserved = cache_bytes(config, context_size(max(prompt, prompt + decode - HEADROOM)))
+    widest = max(s["hidden_size"], s["intermediate_size"])
+    graph = 4 * min(prompt, BATCH) * (GRAPH_ROWS * s["hidden_size"] + 2 * widest)
+    runtime = RUNTIME_BYTES + TOKEN_BYTES * s["vocab_size"]
+    kv = cache_bytes(config, prompt + decode)
+    return Footprint(
+        weights_bytes=weights,
+        kv_bytes=kv,
+        workspace_bytes=reserved - kv + graph,
+        peak_bytes=weights + reserved + graph + runtime,
+    )
+
+
+def _type(name: str, shape: tuple[int, ...], layers: int, scheme: str, tied: bool) -> str:
+    """What the quantizer would choose."""
+    if len(shape) < 2 or name == "position_embd.weight":
+        return "F32"
+    base = BASE[scheme]
+    if base in {"F32", "F16"}:
+        return base
+    if (name == "output.weight" or (tied and name == "token_embd.weight")) and base != "Q8_0":
+        base = "Q6_K"
+    elif base == "Q4_K" and name.startswith("blk."):
+        layer = int(name.split(".")[1])
+        if "attn_qkv" in name:
+            base = "Q5_K"
+        elif ("attn_v" in name or "ffn_down" in name) and _more_bits(layer, layers):
+            base = "Q6_K"
+    if base in FALLBACK and shape[1] % 256:
+        base = FALLBACK[base]
+    return base if shape[1] % 32 == 0 else "F16"
+
+
+def _more_bits(layer: int, layers: int) -> bool:
+    """The first and the last eighth, and every third layer between."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+
+
+def _shapes(s: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes."""
+    hidden, vocabulary, kind = s["hidden_size"], s["vocab_size"], s["model_type"]
+    biased = kind in {"gpt2", "gpt_neox", "bloom"}
+    yield "token_embd.weight", (vocabulary, hidden)
+    if kind == "gpt2":
+        yield "position_embd.weight", (s["max_position_embeddings"], hidden)
+    if kind == "bloom":
+        yield from _norm("token_embd_norm", hidden, bias=True)
+    for index in range(s["num_hidden_layers"]):
+        for name, shape in _fused_layer(s) if biased else _split_layer(s):
+            yield f"blk.{index}.{name}", shape
+    yield from _norm("output_norm", hidden, bias=biased)
+    if not s["tie_word_embeddings"]:
+        yield "output.weight", (vocabulary, hidden)
+
+
+def _norm(name: str, size: int, *, bias: bool = False) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", (size,)
+    if bias:
+        yield f"{name}.bias", (size,)
+
+
+def _fused_layer(s: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """GPT-2, GPT-NeoX, BLOOM: one matrix for query, key and value, biases everywhere."""
+    hidden, inner = s["hidden_size"], s["intermediate_size"]
+    yield from _norm("attn_norm", hidden, bias=True)
+    for name, rows, columns in (
+        ("attn_qkv", 3 * hidden, hidden),
+        ("attn_output", hidden, hidden),
+        ("ffn_up", inner, hidden),
+        ("ffn_down", hidden, inner),
+    ):
+        yield f"{name}.weight", (rows, columns)
+        yield f"{name}.bias", (rows,)
+    yield from _norm("ffn_norm", hidden, bias=True)
+
+
+def _split_layer(s: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """LLaMA and its descendants: separate projections, gated feed-forward, norms by family."""
+    hidden, inner, kind, head = s["hidden_size"], s["intermediate_size"], s["model_type"], s["head_dim"]
+    queries, keys = s["num_attention_heads"] * head, s["num_key_value_heads"] * head
+    qkv_bias = kind == "qwen2" or bool(s.get("attention_bias"))
+    if kind != "olmo2":
+        yield "attn_norm.weight", (hidden,)
+    for name, rows in (("attn_q", queries), ("attn_k", keys), ("attn_v", keys)):
+        yield f"{name}.weight", (rows, hidden)
+        if qkv_bias:
+            yield f"{name}.bias", (rows,)
+    if kind in {"qwen3", "gemma3_text"}:
+        yield "attn_q_norm.weight", (head,)
+        yield "attn_k_norm.weight", (head,)
+    if kind == "olmo2":
+        yield "attn_q_norm.weight", (queries,)
+        yield "attn_k_norm.weight", (keys,)
+    yield "attn_output.weight", (hidden, queries)
+    if s.get("attention_bias") and kind == "llama":
+        yield "attn_output.bias", (hidden,)
+    if kind in {"gemma3_text", "olmo2"}:
+        yield "post_attention_norm.weight", (hidden,)
+        yield "post_ffw_norm.weight", (hidden,)
+    if kind != "olmo2":
+        yield "ffn_norm.weight", (hidden,)
+    yield "ffn_gate.weight", (inner, hidden)
+    yield "ffn_up.weight", (inner, hidden)
+    yield "ffn_down.weight", (hidden, inner)

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From weights on this disk, or from nothing but an architecture, to a transformers model in a scheme."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
+
+from bench.catalog.model import Objective
+from bench.engines.contract import LoadRequest, Unsupported
+from bench.engines.transformers import random_weights
+from bench.engines.weights import gptq
+from bench.engines.weights.files import Located
+from bench.errors import UserError
+from bench.records.record import Caveat, Provenance
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LOADERS = {
+    Objective.CAUSAL: AutoModelForCausalLM,
+    Objective.SEQ2SEQ: AutoModelForSeq2SeqLM,
+    Objective.MASKED: AutoModelForMaskedLM,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model in evaluation mode with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    provenance: Provenance
+    caveats: tuple[Caveat, ...] = ()
+
+
+def quiet() -> None:
+    """No progress bars and no advice on the worker's output."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def warm_imports(located: Located, request: LoadRequest) -> None:
+    """Import what loading would import, so that the memory baseline holds the libraries and nothing else."""
+    quiet()
+    model_class(read_config(located, request), request)
+    importlib.import_module("transformers.integrations.accelerate")
+    if request.scheme.name in gptq.STORED:
+        for library in gptq.LIBRARIES:
+            importlib.import_module(library)
+        importlib.import_module("optimum.gptq")
+    elif request.scheme.quantizes:
+        importlib.import_module("bitsandbytes")
+        importlib.import_module("transformers.integrations.bitsandbytes")
+    torch.ones(8, 8) @ torch.ones(8, 8)  # starts the math library's threads and their buffers
+
+
+def read_config(located: Located, request: LoadRequest) -> Any:
+    """The transformers configuration. Raises Unsupported where this version has no such model."""
+    if located.folder is None:
+        described = dict(request.model.architecture or {})
+        _known(described)
+        return AutoConfig.for_model(**described)
+    described = json.loads((located.folder / "config.json").read_text(encoding="utf-8"))
+    if not runs_own_code(described, request):
+        _known(described)
+    return AutoConfig.from_pretrained(located.folder, trust_remote_code=runs_own_code(described, request))
+
+
+def _known(described: Mapping[str, Any]) -> None:
+    kind = described.get("model_type")
+    if kind not in transformers.CONFIG_MAPPING:
+        raise Unsupported(f"transformers {transformers.__version__} knows no architecture {kind!r}")
+
+
+def runs_own_code(described: Mapping[str, Any], request: LoadRequest) -> bool:
+    """Whether the repository's own code is to run: only where transformers has none and everybody agrees.
+
+    Its catalogue entry must allow it and pin the revision, and the user must consent. Raises Unsupported otherwise.
+    """
+    if "auto_map" not in described or described.get("model_type") in transformers.CONFIG_MAPPING:
+        return False
+    name = request.model.name
+    if not request.model.remote_code:
+        raise Unsupported(f"{name} is code of its own repository, which its catalogue entry does not allow to run")
+    if request.model.revision is None:
+        raise Unsupported(f"{name} is code of its own repository, and its catalogue entry pins no revision of it")
+    if not request.trust_remote_code:
+        raise Unsupported(f"{name} is code of its own repository at {request.model.revision}: pass --trust-remote-code")
+    return True
+
+
+def model_class(config: Any, request: LoadRequest) -> Any:
+    """What loads it: the class of its configuration for the model's objective. Raises Unsupported."""
+    objective = request.model.objective
+    if objective is Objective.CAUSAL and config.model_type == "bert":  # a BERT decoder exists, of other weights
+        raise Unsupported("bert is a masked model: its catalogue entry must say `objective: masked`")
+    if request.model.remote_code and config.model_type not in transformers.CONFIG_MAPPING:
+        return LOADERS[objective]
+    try:
+        return LOADERS[objective]._model_mapping[type(config)]  # noqa: SLF001 - imports the model's own module
+    except KeyError:
+        version = transformers.__version__
+        raise Unsupported(f"transformers {version} has no {objective} model {config.model_type!r}") from None
+
+
+def _own_type(located: Located, config: Any) -> str | None:
+    """The type of the weights as stored; of what their maker quantized, of the rest. None if unknown."""
+    stored = located.provenance.stored_as
+    return str(config.dtype).removeprefix("torch.") if stored in gptq.STORED else stored
+
+
+def load_options(request: LoadRequest, stored: str | None) -> dict[str, Any]:
+    """Keyword arguments of `from_pretrained` for a scheme on a device.
+
+    What is not quantized keeps the 16-bit type of the 16-bit row, so that int8 and int4 differ from it in the
+    quantized layers alone. NF4 computes in float32 on a CPU: 2.6 times faster there than bfloat16 without AVX-512.
+    """
+    name, cpu = request.scheme.name, request.device == "cpu"
+    sixteen = torch.bfloat16 if cpu or stored == "bfloat16" else torch.float16
+    options: dict[str, Any] = {"dtype": DTYPES.get(name, sixteen)}
+    if name == "bnb-int8":
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=6.0)
+    elif name == "bnb-nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=torch.float32 if cpu else sixteen,
+        )
+    if not cpu:
+        options["device_map"] = {"": 0 if request.device == "cuda" else request.device}
+    return options
+
+
+def load(located: Located, request: LoadRequest) -> Loaded:
+    """Load, or build from random values. Raises Unsupported, UserError."""
+    config = read_config(located, request)
+    options = load_options(request, _own_type(located, config))
+    if located.folder is None:
+        model = random_weights.build(model_class(config, request), config, options)
+        return Loaded(
+            model=model.eval(),
+            tokenizer=random_weights.IdTokenizer(int(config.get_text_config().vocab_size)),
+            provenance=located.provenance,
+            caveats=(random_weights.CAVEAT,),
+        )
+    own_code = runs_own_code(config.to_dict(), request)
+    tokenizer = AutoTokenizer.from_pretrained(located.folder, trust_remote_code=own_code)
+    try:
+        model, found = model_class(config, request).from_pretrained(
+            located.folder, config=config, output_loading_info=True, trust_remote_code=own_code, **options
+        )
+    except pickle.UnpicklingError:
+        raise Unsupported("its weights are a pickle that holds more than tensors: refused") from None
+    except SafetensorError as error:
+        raise UserError(f"{located.folder} has a damaged weight file ({error})", "download it again") from None
+    lacking = sorted([*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])])
+    if lacking:
+        raise UserError(
+            f"{located.folder} lacks {len(lacking)} weights of its architecture, {lacking[0]} among them",
+            "is it complete, and of this objective?",
+        )
+    return Loaded(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        provenance=located.provenance,
+        caveats=gptq.caveats(located, request),
+    )

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sequence-to-sequence models (T5, Flan-T5): the encoder reads what is given, the decoder predicts the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.engines.contract import Row, Score
+from bench.engines.transformers.causal import cached_bytes
+from bench.engines.transformers.encoded import score_by_context
+from bench.engines.transformers.torch_engine import (
+    SCORE_TOKENS,
+    TorchEngine,
+    distributions,
+    fits,
+    log_likelihood,
+    next_tokens,
+    row_batches,
+)
+
+
+class Seq2SeqGeneration:
+    """Prefill is the encoder's pass and the decoder's first step; every later token is one decoder step."""
+
+    def __init__(self, model: Any, start: int, prompts: torch.Tensor, suppress: Collection[int]) -> None:
+        self.model = model
+        self.suppress = torch.tensor(sorted(suppress), dtype=torch.long, device=prompts.device)
+        self.cache: Any = None
+        self.started = False
+        with torch.inference_mode(), fits("generate"):
+            self.encoded = model.get_encoder()(prompts)
+        self.tokens = torch.full_like(prompts[:, :1], start)
+        self._forward()
+
+    def _forward(self) -> None:
+        with torch.inference_mode(), fits("generate"):
+            out = self.model(
+                encoder_outputs=self.encoded,
+                decoder_input_ids=self.tokens,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+        self.cache, self.logits = out.past_key_values, out.logits[:, -1]
+
+    def step(self) -> list[int]:
+        """The next token of each sequence."""
+        with torch.inference_mode():
+            if self.started:
+                self._forward()
+            self.started = True
+            self.tokens = next_tokens(self.logits, self.suppress)
+            tokens: list[int] = self.tokens[:, 0].tolist()
+        return tokens
+
+    @property
+    def finite(self) -> bool:
+        """Whether the logits of the tokens chosen last are numbers."""
+        return bool(self.logits.gather(-1, self.tokens).isfinite().all())
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the decoder's own keys and values and of those of the encoder's output."""
+        return cached_bytes(self.cache.self_attention_cache) + cached_bytes(self.cache.cross_attention_cache)
+
+    @property
+    def cache_tokens(self) -> int:
+        """Positions held: the encoder's and the decoder's, which take the same bytes."""
+        encoded = int(self.encoded.last_hidden_state.shape[1])
+        return encoded + int(self.cache.self_attention_cache.get_seq_length())
+
+    def close(self) -> None:
+        """Drop the cache, the encoder's output and the logits."""
+        del self.cache, self.encoded, self.logits
+
+
+class Seq2SeqEngine(TorchEngine):
+    """A model that answers one text with another."""
+
+    def warm(self) -> None:
+        """One token in, one out."""
+        config = self.model.config
+        self.start_token = int(getattr(config, "decoder_start_token_id", None) or config.pad_token_id or 0)
+        self.prefill([[self.prefix_token]]).close()
+
+    def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> Seq2SeqGeneration:
+        """Encode prompts of equal length and take the decoder's first step."""
+        return Seq2SeqGeneration(self.model, self.start_token, self.tensor(prompts), suppress)
+
+    def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Distributions of the second half of the tokens, given the first half to the encoder."""
+        half = len(tokens) // 2
+        source, target = tokens[: len(tokens) - half], tokens[len(tokens) - half :]
+        with torch.inference_mode(), fits("score"):
+            logits = self.model(
+                input_ids=self.tensor([source]), decoder_input_ids=self.tensor([[self.start_token, *target[:-1]]])
+            ).logits[0]
+            result: NDArray[np.float32] = distributions(logits, self.vocabulary)
+        return result
+
+    def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
+        """Log-probabilities of each continuation as the decoder's target, its context given once to the encoder."""
+        if not self.plain_scoring:
+            with torch.inference_mode(), fits("score"):
+                return score_by_context(
+                    self.model, rows, start=self.start_token, fill=self.prefix_token,
+                    tokens=SCORE_TOKENS[self.device], done=done,
+                )  # fmt: skip
+        scores: dict[int, Score] = {}
+        for batch in row_batches(rows, self.device):
+            scores |= zip(batch, self._score_batch([rows[i] for i in batch]), strict=True)
+            done(len(scores))
+        return [scores[index] for index in range(len(rows))]
+
+    def _score_batch(self, rows: Sequence[Row]) -> list[Score]:
+        tokens, mask = self.padded([row.context for row in rows])
+        targets, _ = self.padded([(self.start_token, *row.continuation[:-1]) for row in rows])
+        with torch.inference_mode(), fits("score"):
+            logits = self.model(input_ids=tokens, attention_mask=mask, decoder_input_ids=targets).logits
+            scores = []
+            for row, of_row in zip(rows, logits, strict=True):
+                chosen, greedy = log_likelihood(of_row[: len(row.continuation)], row.continuation)
+                scores.append(Score(tuple(chosen), greedy))
+        return scores

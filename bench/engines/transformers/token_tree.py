@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sequences that begin alike computed once: rows to score become packs of token trees (no library but numpy).
+
+A pack is one forward pass: the tokens of several sequences laid out in depth-first order, shared beginnings once,
+each token at its own position (its depth) and allowed to see its ancestors alone. Continuations of one context, the
+two sentences of a minimal pair and answers that differ in their last word share what they share; a beginning common
+to many sequences (few-shot examples) is computed apart, once, and its key-value cache serves every pack of its group.
+How rows are packed depends on their tokens alone, never on a precision, so models that are compared share their packs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.engines.contract import Row
+
+Tokens = tuple[int, ...]
+PREFIX_TOKENS = 64
+"""A common beginning of at least this many tokens gets a cache of its own."""
+PREFIX_SEQUENCES = 3
+"""And at least this many sequences: two are as well served by a tree."""
+SLACK = 0.25
+"""Share of a pack that may stay empty so that it ends between two items."""
+
+
+@dataclass(kw_only=True)
+class Pack:
+    """One forward pass over a forest of sequences that follow a common prefix."""
+
+    tokens: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    """Position of each token, the prefix counted."""
+    paths: list[tuple[int, NDArray[np.int64]]] = field(default_factory=list)
+    """For each run of new tokens: index of its first token, and the indices of all its ancestors."""
+    rows: list[tuple[int, NDArray[np.int64]]] = field(default_factory=list)
+    """Row index, and the nodes whose logits predict its continuation, token by token."""
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Which token sees which, shape (tokens, tokens): its ancestors and itself."""
+        seen = np.zeros((len(self.tokens), len(self.tokens)), dtype=np.bool_)
+        ends = [start for start, _ in self.paths[1:]] + [len(self.tokens)]
+        for (start, ancestors), end in zip(self.paths, ends, strict=True):
+            seen[start:end, ancestors] = True
+            seen[start:end, start:end] = np.tri(end - start, dtype=np.bool_)
+        return seen
+
+    @property
+    def chain(self) -> bool:
+        """Whether this is a single sequence, which needs no mask of its own."""
+        return len(self.paths) == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Packs that share one cached prefix (which may be empty)."""
+
+    prefix: Tokens
+    packs: tuple[Pack, ...]
+
+
+def plan(rows: Sequence[Row], pack_tokens: int) -> list[Group]:
+    """Groups of packs of at most `pack_tokens` new tokens each (or one sequence that is longer)."""
+    sequences = sorted((row.context + row.continuation[:-1], index) for index, row in enumerate(rows))
+    return [
+        Group(prefix=prefix, packs=tuple(_packs(rows, members, len(prefix), pack_tokens)))
+        for prefix, members in _prefix_groups(rows, sequences)
+    ]
+
+
+def alone(row: Row) -> Pack:
+    """One row as a pack of its own."""
+    return _pack([row], [(row.context + row.continuation[:-1], 0)], 0)
+
+
+def shared(first: Tokens, second: Tokens) -> int:
+    """Tokens that both begin with."""
+    length = min(len(first), len(second))
+    for index in range(length):
+        if first[index] != second[index]:
+            return index
+    return length
+
+
+def _prefix_groups(
+    rows: Sequence[Row], sequences: Sequence[tuple[Tokens, int]]
+) -> Iterator[tuple[Tokens, list[tuple[Tokens, int]]]]:
+    """Sorted sequences split where neighbours share little; those with a long common beginning together.
+
+    A prefix ends before the last token of every context: nothing is scored inside it, and each sequence keeps a token
+    of its own.
+    """
+    rest = [item for item in sequences if len(rows[item[1]].context) <= PREFIX_TOKENS]
+    able = [item for item in sequences if len(rows[item[1]].context) > PREFIX_TOKENS]
+    alike = [shared(a, b) for (a, _), (b, _) in pairwise(able)]
+    start = 0
+    while start < len(able):
+        end = start + 1
+        while end < len(able) and alike[end - 1] >= PREFIX_TOKENS:
+            end += 1
+        members = able[start:end]
+        common = min([*alike[start : end - 1], *(len(rows[index].context) - 1 for _, index in members)])
+        if len(members) >= PREFIX_SEQUENCES and not _one_item(members, common):
+            yield members[0][0][:common], members
+        else:
+            rest += members
+        start = end
+    if rest:
+        yield (), sorted(rest)
+
+
+def _one_item(members: Sequence[tuple[Tokens, int]], common: int) -> bool:
+    """Whether a tree in one pack would do as well: few sequences that are mostly prefix."""
+    return sum(len(tokens) - common for tokens, _ in members) < common and len(members) < 2 * PREFIX_SEQUENCES
+
+
+def _packs(rows: Sequence[Row], members: Sequence[tuple[Tokens, int]], skip: int, pack_tokens: int) -> Iterator[Pack]:
+    """Packs of neighbours in sorted order, which share what they begin with."""
+    own = [(tokens[skip:], index) for tokens, index in members]
+    alike = [0, *(shared(a, b) for (a, _), (b, _) in pairwise(own))]
+    lengths = [len(tokens) for tokens, _ in own]
+    start = 0
+    while start < len(own):
+        end = _pack_end(lengths, alike, start, pack_tokens)
+        yield _pack(rows, own[start:end], skip)
+        start = end
+
+
+def _pack_end(lengths: Sequence[int], alike: Sequence[int], start: int, pack_tokens: int) -> int:
+    """Where the pack that begins at `start` ends: as full as may be, but rather between items than within one.
+
+    What two neighbours share is computed twice when a pack ends between them, so of the ends that leave the pack at
+    least 1 - SLACK full the one is taken where that is least.
+    """
+    held, end, best = lengths[start], start + 1, start + 1
+    while end < len(lengths):
+        if alike[end] <= alike[best] or held < (1 - SLACK) * pack_tokens:
+            best = end
+        held += lengths[end] - alike[end]
+        if held > pack_tokens:
+            return best
+        end += 1
+    return end
+
+
+def _pack(rows: Sequence[Row], members: Sequence[tuple[Tokens, int]], skip: int) -> Pack:
+    """One pack of these sequences, whose first `skip` tokens are in a cache."""
+    pack, path = Pack(), np.empty(0, dtype=np.int64)
+    previous: Tokens = ()
+    for own, index in members:
+        common, start = shared(previous, own), len(pack.tokens)
+        if not start or common < len(path):  # a sequence that only goes on lengthens the run it goes on from
+            pack.paths.append((start, path[:common]))
+        pack.tokens += own[common:]
+        pack.depths += range(skip + common, skip + len(own))
+        path = np.concatenate([path[:common], np.arange(start, len(pack.tokens))])
+        previous = own
+        pack.rows.append((index, path[len(rows[index].context) - 1 - skip :]))
+    return pack

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders of weights on this disk, from the Hub or given, and what a record says of their files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.engines.contract import Unsupported
+from bench.errors import UserError
+from bench.records.record import Provenance
+
+WEIGHT_FILES = ("*.safetensors", "*.bin")
+SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py"]
+HUB_FILES = ["*.safetensors", *SMALL_FILES]
+PICKLE_FILES = ["pytorch_model*.bin", "adapter_model.bin", *SMALL_FILES]
+UNAUTHORIZED = 401
+SAMPLE = 1 << 20
+"""Bytes hashed at the head and the tail of a weight file."""
+REFUSED = 3
+"""Exit code of a process of ours that found its input unsupported; the reason is its last line."""
+
+
+class Refused(Exception):
+    """A process of ours cannot use its input, whatever is tried; the message is the reason, one line."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """A folder in Hub layout, and what a record says of it."""
+
+    folder: Path | None
+    """None for random weights, which are built and not read."""
+    provenance: Provenance
+
+
+def hub_folder(repo: str, revision: str | None) -> Path:
+    """A snapshot from the Hub's cache, downloaded if it is not there; pickles only where nothing safer exists.
+
+    Its name is the commit. Raises as `asking_the_hub`.
+    """
+    from huggingface_hub import snapshot_download
+
+    with asking_the_hub(repo, revision):
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=HUB_FILES))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=PICKLE_FILES))
+    return folder
+
+
+@contextmanager
+def asking_the_hub(repo: str, revision: str | None = None, local: str = "FOLDER") -> Iterator[None]:
+    """Turn each way in which the Hub says no into one line.
+
+    Raises Unsupported for what no second try would change (gated, gone, disabled), UserError for the rest; `local` is
+    what can be given instead.
+    """
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise Unsupported(f"gated: accept the licence of {repo} on the Hub and run `hf auth login`") from None
+    except errors.RepositoryNotFoundError:
+        raise Unsupported(f"the Hub has no {repo}: gone, renamed, or private (`hf auth login`)") from None
+    except errors.RevisionNotFoundError:
+        raise UserError(
+            f"{repo} has no revision {revision}", "correct `revision` in its catalogue entry, or leave it out"
+        ) from None
+    except errors.RemoteEntryNotFoundError:
+        raise  # a file that the repository lacks: the caller knows what that means
+    except OSError as error:
+        cause = error.__cause__ or error  # what the client met before it looked in its cache
+        if isinstance(cause, errors.DisabledRepoError):
+            raise Unsupported(f"the Hub has disabled {repo}") from None
+        if getattr(getattr(cause, "response", None), "status_code", None) == UNAUTHORIZED:
+            raise UserError(
+                f"the Hub refuses this machine's token for {repo}", "run `hf auth login` again, or unset HF_TOKEN"
+            ) from None
+        raise UserError(
+            f"{repo} is not in the local cache and the Hub cannot be reached ({type(cause).__name__})",
+            f"connect, or pass --weights local={local}",
+        ) from None
+
+
+def model_folder(path: str | Path) -> Path:
+    """A given folder in Hub layout. Raises UserError if it is none."""
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is no model folder: it holds no config.json", "give a folder in Hub layout")
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files of a folder, safetensors alone where there are any. Raises UserError if it holds none."""
+    for pattern in WEIGHT_FILES:
+        files = sorted(folder.glob(pattern))
+        if files:
+            return files
+    raise UserError(f"{folder} holds no weights", "it needs *.safetensors or pytorch_model*.bin")
+
+
+def provenance(folder: Path, source: str, revision: str | None = None) -> Provenance:
+    """What a record says of the weights in a folder."""
+    files = {path.name: fingerprint(path) for path in weight_files(folder)}
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    stored = config.get("dtype") or config.get("torch_dtype")
+    return Provenance(source=source, revision=revision, files=files, stored_as=stored)
+
+
+def fingerprint(path: Path) -> str:
+    """`size:sha256` (12 digits) over a file's first and last MiB: cheap for weights of any size."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(SAMPLE)
+        file.seek(max(0, size - SAMPLE))
+        tail = file.read(SAMPLE)
+    return f"{size}:{hashlib.sha256(head + tail).hexdigest()[:12]}"
+
+
+class NotMade(subprocess.CalledProcessError):
+    """The process that makes a folder ended without it: under a memory limit the limit may be why, and the user's."""
+
+    def __str__(self) -> str:
+        return f"{self.cmd} exited {self.returncode}: {str(self.stderr)[-2000:]}"
+
+
+def made_once(folder: Path, module: str, arguments: Sequence[str | Path]) -> Path:
+    """`folder`, made by a process of its own if it is not there: whole or not at all, and no memory is left here.
+
+    The process is `python -m bench.engines.weights.MODULE ARGUMENTS PART`, PART being a new folder that becomes `folder`.
+    """
+    if folder.is_dir():
+        return folder
+    part = folder.with_name(f"{folder.name}.part{os.getpid()}")
+    try:
+        part.mkdir(parents=True)
+        command = [sys.executable, "-m", f"bench.engines.weights.{module}", *map(str, arguments), str(part)]
+        done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+        if done.returncode == REFUSED:
+            raise Unsupported(done.stderr.strip().splitlines()[-1])
+        if done.returncode:
+            raise NotMade(done.returncode, module, stderr=done.stderr)
+        part.rename(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder.parent}: {error.strerror}", "free space, or set BENCH_CACHE") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def guarded(work: Callable[[], None]) -> int:
+    """Exit code of such a process: refusals are one line on stderr, errors of ours keep their traceback."""
+    try:
+        work()
+    except (Refused, pickle.UnpicklingError) as error:
+        pickled = "a weight file is a pickle that holds more than tensors: refused"
+        reason = str(error) if isinstance(error, Refused) else pickled
+        sys.stderr.write(f"\n{' '.join(reason.split())[:300]}\n")
+        return REFUSED
+    return 0

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ran it: the device and its slug, the machine, its state now, and the versions of what measures."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import bench
+from bench.instruments import container, neighbours
+from bench.instruments.distributions import is_installed
+from bench.instruments.nvml import visible_gpu
+from bench.paths import ROOT
+from bench.records.record import Versions
+from bench.records.surroundings import Condition, GpuCondition, Machine
+from suites import suite_sha256
+
+FLAGS = {
+    "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni",
+    "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimddp", "bf16", "i8mm", "sve", "sve2",
+}  # fmt: skip
+"""Instruction sets that inference libraries choose their kernels by."""
+LEVELS = (("amx_bf16", "amx"), ("avx512_bf16", "avx512bf16"), ("avx512f", "avx512"), ("avx2", "avx2"), ("sve", "sve"))
+PACKAGES = ("pydantic", "psutil", "nvidia-ml-py")
+
+
+def device_kind() -> str:
+    """`cuda` where the NVIDIA driver lists a GPU, `mps` on Apple silicon, else `cpu`. Imports no framework."""
+    if gpu() is not None:
+        return "cuda"
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return "mps"
+    return "cpu"
+
+
+def computing_on(kind: str) -> dict[str, str]:
+    """The environment in which a worker sees the device that was described and no other."""
+    if kind == "cpu":
+        return {"CUDA_VISIBLE_DEVICES": ""}
+    found = gpu() if kind == "cuda" else None
+    return {"CUDA_VISIBLE_DEVICES": found["uuid"]} if found and found.get("uuid") else {}
+
+
+def available(kind: str) -> bool:
+    """Whether this machine has a device of that kind."""
+    return kind in {"cpu", device_kind()} or (kind == "cuda" and gpu() is not None)
+
+
+@functools.cache
+def gpu() -> dict[str, Any] | None:
+    """Name, memory and driver of the first visible NVIDIA GPU, None without one."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        if not pynvml.nvmlDeviceGetCount():
+            return None
+        handle = visible_gpu(pynvml)
+        if handle is None:
+            return None
+        cuda = pynvml.nvmlSystemGetCudaDriverVersion()
+        return {
+            "name": _text(pynvml.nvmlDeviceGetName(handle)),
+            "uuid": _text(pynvml.nvmlDeviceGetUUID(handle)),
+            "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+            "driver": _text(pynvml.nvmlSystemGetDriverVersion()),
+            "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
+        }
+    except pynvml.NVMLError:
+        return None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def describe(kind: str) -> Machine:
+    """The machine, as the device of that kind sees it."""
+    cpu, flags = _cpu()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    total = psutil.virtual_memory().total
+    limit = container.limit_bytes()
+    found = gpu() if kind == "cuda" else None
+    name = found["name"] if found else cpu
+    level = next((label for flag, label in LEVELS if flag in flags), platform.machine().lower())
+    slug = f"{kind}-{name}" if kind != "cpu" else f"cpu-{name}-{usable}c-{level}"
+    return Machine(
+        device=re.sub(r"[^a-z0-9]+", "-", slug.lower()).strip("-"),
+        kind=kind,
+        name=name,
+        os=f"{platform.system()} {_distribution()}".strip(),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        cpu=cpu,
+        cpu_flags=tuple(sorted(flags)),
+        logical_cpus=usable,
+        memory_bytes=min(total, limit) if limit else total,
+        gpu_memory_bytes=found["memory_bytes"] if found else None,
+        driver=found["driver"] if found else None,
+        cuda=found["cuda"] if found else None,
+    )
+
+
+def lock_name(described: Machine) -> str:
+    """What one harness at a time may measure on: the very GPU, else the machine's device."""
+    found = gpu() if described.kind == "cuda" else None
+    return f"{described.device}-{found['uuid'].lower()}" if found and found.get("uuid") else described.device
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        return platform.mac_ver()[0]
+
+
+@functools.cache
+def _cpu() -> tuple[str, frozenset[str]]:
+    """Model name and the instruction sets of FLAGS it has."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        brand = platform.processor() or platform.machine()
+        if sys.platform == "darwin":
+            done = subprocess.run(
+                ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"], check=False, capture_output=True, text=True
+            )
+            brand = done.stdout.strip() or brand
+        return brand, frozenset()
+    fields = dict(re.findall(r"^(model name|flags|Features|CPU implementer)\s*:\s*(.*)$", text, re.MULTILINE))
+    name = re.sub(
+        r"\((R|TM)\)|\bCPU\b|@.*|\d+-Core Processor|Processor", " ", fields.get("model name", platform.machine())
+    )
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    return " ".join(name.split()), frozenset(flags) & FLAGS
+
+
+def free_bytes(kind: str) -> int:
+    """Memory a worker could have now, 0 where that is not known before it starts."""
+    if kind == "cuda":
+        return _gpu_free_bytes()
+    available = psutil.virtual_memory().available
+    left = container.left_bytes()
+    return available if left is None else min(available, left)
+
+
+def _gpu_free_bytes() -> int:
+    """What nobody holds of the GPU now, 0 where the driver does not tell."""
+    import pynvml
+
+    found = gpu()
+    if found is None:
+        return 0
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(found["uuid"])
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).free)
+    except pynvml.NVMLError:
+        return 0
+
+
+def condition(kind: str = "cpu", since: neighbours.Snapshot | None = None) -> Condition:
+    """The machine's state now: with `since`, other processes' use of the CPUs from then on, else over 0.2 s."""
+    try:
+        load: float | None = os.getloadavg()[0]
+    except OSError:
+        load = None
+    try:
+        frequency = psutil.cpu_freq()
+    except (OSError, NotImplementedError, AttributeError):
+        frequency = None
+    return Condition(
+        load_1min=round(load, 2) if load is not None else None,
+        available_bytes=psutil.virtual_memory().available,
+        cpu_mhz=round(frequency.current) if frequency else None,
+        **_surroundings(kind, since),
+    )
+
+
+def _surroundings(kind: str, since: neighbours.Snapshot | None) -> dict[str, Any]:
+    """Fields of a Condition that tell what else runs and what holds the machine back."""
+    start, end = (since, neighbours.snapshot()) if since else neighbours.interval()
+    mine = neighbours.own()
+    used, busiest = neighbours.others(start, end, mine)
+    found = {**neighbours.host(), "others_cpu": used, "others": busiest}
+    if kind == "cuda" and (here := gpu()):
+        import pynvml
+
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(here["uuid"])
+            found["gpu"] = GpuCondition(**neighbours.gpu(pynvml, handle, mine, computing=since is not None))
+        except pynvml.NVMLError:
+            found["gpu"] = None
+    return found
+
+
+def versions(suite: str, packages: Iterable[str], *, served: bool = False) -> Versions:
+    """Versions of this project, of the suite's method and of the packages that can change a figure."""
+    return Versions(
+        bench=importlib.metadata.version("bench") if is_installed("bench") else bench.__name__,
+        git=revision(),
+        suite_sha256=suite_sha256(suite, served=served),
+        packages=installed([*packages, *PACKAGES]),
+    )
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    return {name: importlib.metadata.version(name) for name in sorted(set(packages)) if is_installed(name)}
+
+
+@functools.cache
+def revision() -> str | None:
+    """This checkout's commit, `+` appended if code or data that measure have changed since; None outside git."""
+    git = ["git", "-C", str(ROOT)]
+    measured_by = ["bench", "suites", "pyproject.toml"]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], check=False, capture_output=True, text=True, timeout=10)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", *measured_by], check=False, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if head.returncode:
+        return None
+    return head.stdout.strip()[:12] + ("+" if changed.stdout.strip() else "")

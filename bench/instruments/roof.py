@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The roofs of a run: what its device can do at most, asked of a short process before and after its cells.
+
+In a process of its own the parent stays light. The library is torch where one of the run's backends uses it, for then
+the roof is that of the kernels the models run on; else NumPy, which the core needs anyway and which knows fp32 alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+
+from bench.engines.contract import Backend
+from bench.instruments.machine import computing_on
+from bench.paths import ROOT
+from bench.records.surroundings import Roof
+
+PATIENCE_S = 120.0
+"""A roof takes about 4 s; a first import of torch from a cold disk can take a minute."""
+DIGITS = 5
+
+
+def measure_roof(backends: Iterable[Backend], kind: str, threads: int | None = None) -> Roof:
+    """The roof of a device of that kind for those backends; where nothing could be measured, a roof that says why."""
+    engines = list(backends)
+    known = next((engine.roof for engine in engines if engine.roof), None)
+    if known:
+        return known()
+    library = "torch" if any("torch" in engine.requires for engine in engines) else "numpy"
+    command = [
+        sys.executable,
+        "-m",
+        "bench.instruments.roof_worker",
+        kind,
+        library,
+        *([str(threads)] if threads else []),
+    ]
+    own = computing_on(kind)
+    if threads:
+        own |= {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    if library == "numpy" and kind != "cpu":
+        return Roof(engine=library, lacking={"copy": f"numpy cannot use a {kind} device"})
+    try:
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=PATIENCE_S,
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": paths, **own},
+        )  # fmt: skip
+        return parse(done.stdout)
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["no output"])[-1]
+        return Roof(engine=library, lacking={"copy": f"exit {error.returncode}: {last[:160]}"})
+    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
+        return Roof(engine=library, lacking={"copy": f"{type(error).__name__}: {error}"[:160]})
+
+
+def parse(output: str) -> Roof:
+    """The roof in a worker's last line, samples to DIGITS significant digits. Raises ValueError, IndexError."""
+    answer = json.loads(output.strip().splitlines()[-1])
+    answer["copy_bytes_per_s"] = [_rounded(value) for value in answer["copy_bytes_per_s"]]
+    answer["matrix_per_s"] = {kind: [_rounded(v) for v in values] for kind, values in answer["matrix_per_s"].items()}
+    return Roof.model_validate(answer)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m bench.instruments.roof_worker KIND ENGINE [THREADS]`: measure this device's roofs, answer one line of JSON.
+
+A process of its own, so that the waiting parent never loads a framework. ENGINE is `torch` or `numpy`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+
+from bench.instruments import roofline
+
+
+def main() -> int:
+    """Measure and answer on stdout."""
+    kind, engine, *rest = sys.argv[1:]
+    began = time.perf_counter()
+    threads = int(rest[0]) if rest else None
+    kernels: roofline.Kernels
+    if engine == "torch":
+        import torch
+
+        kernels = roofline.TorchKernels(torch, kind, threads)
+    else:
+        kernels = roofline.NumpyKernels(threads)
+    rates = roofline.measure(kernels, kind)
+    answer = {
+        "engine": kernels.name, "threads": kernels.threads, "seconds": round(time.perf_counter() - began, 3),
+        **dataclasses.asdict(rates),
+    }  # fmt: skip
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

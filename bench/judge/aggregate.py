@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several tasks of one comparison together: Holm over their tests, and the share of the score that is left. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import mean
+
+from bench.judge.stats import CONFIDENCE, Estimate, Paired, Verdict, Z, design_effect, more_items
+
+AT_CHANCE = 2.0
+"""A reference this many standard errors above chance or fewer has nothing to lose."""
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p values of a family of tests. S. Holm, Scandinavian Journal of Statistics 6 (1979)."""
+    adjusted = [1.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def together(results: Sequence[Paired]) -> list[Paired]:
+    """The verdicts of tasks that are read side by side.
+
+    Of many tasks one differs by chance: worse and better need a McNemar p of at most 5 % after Holm over those that
+    are measurable, else they are undecided. Equivalence needs no correction for a claim about one task.
+    """
+    family = [i for i, result in enumerate(results) if result.verdict is not Verdict.NOT_MEASURABLE]
+    adjusted = dict(zip(family, holm([results[i].p_value for i in family]), strict=True))
+    found = list(results)
+    for index, p_value in adjusted.items():
+        result = replace(results[index], holm_p=p_value)
+        if result.verdict in {Verdict.WORSE, Verdict.BETTER} and p_value > 1 - CONFIDENCE:
+            more = more_items(
+                result.lost, result.gained, result.items, result.margin, design=result.design, family=len(family)
+            )
+            result = replace(result, verdict=Verdict.UNDECIDED, more_items=more)
+        found[index] = result
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Right (1) and wrong (0) answers of two models to one task's items, pair by pair."""
+
+    these: Sequence[float]
+    reference: Sequence[float]
+    chance: float
+    clusters: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """What of the reference's score above chance is left, over all tasks."""
+
+    share: Estimate
+    """1 is all of it."""
+    verdict: Verdict
+
+
+def recovery(tasks: Sequence[Answers], margin: float) -> Recovery | None:
+    """Mean over tasks of (score - chance) / (1 - chance), divided by the reference's; None without a task.
+
+    The interval is the delta method's for a ratio of dependent means, with one lost and one gained item added over all
+    tasks together (as Bonett and Price do for one table, Journal of Educational and Behavioral Statistics 37, 2012),
+    so that no flips do not mean no error. Not measurable where the reference's own score is within two standard
+    errors of chance.
+    """
+    if not tasks:
+        return None
+    share_of = 1 / len(tasks)
+    base = difference = of_base = of_difference = of_both = 0.0
+    for task in tasks:
+        weight = share_of / (1 - task.chance)
+        n, right = len(task.reference), mean(task.reference)
+        changes = [new - old for new, old in zip(task.these, task.reference, strict=True)]
+        change = mean(changes)
+        worth = n / design_effect(changes, task.clusters)
+        rates = [
+            (sum(c * sign > 0 for c in changes) * worth / n + share_of) / (worth + 2 * share_of) for sign in (1, -1)
+        ]
+        base += weight * (right - task.chance)
+        difference += weight * change
+        of_difference += weight**2 * (sum(rates) - (rates[0] - rates[1]) ** 2) / (worth + 2 * share_of)
+        worth = n / design_effect(task.reference, task.clusters)
+        of_base += weight**2 * right * (1 - right) / worth
+        of_both += weight**2 * (-sum(c < 0 for c in changes) / n - change * right) / worth
+    if base <= AT_CHANCE * math.sqrt(of_base):
+        return Recovery(share=Estimate(math.nan), verdict=Verdict.NOT_MEASURABLE)
+    change = difference / base
+    half = Z * math.sqrt(max(of_difference - 2 * change * of_both + change**2 * of_base, 0.0)) / base
+    low, high = change - half, change + half
+    share = Estimate(1 + change, 1 + low, 1 + high)
+    return Recovery(share=share, verdict=_verdict(low, high, margin))
+
+
+def _verdict(low: float, high: float, margin: float) -> Verdict:
+    if -margin < low and high < margin:
+        return Verdict.EQUIVALENT
+    if high < 0:
+        return Verdict.WORSE
+    return Verdict.BETTER if low > 0 else Verdict.UNDECIDED

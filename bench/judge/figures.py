@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One record's samples become figures: medians, rates and intervals in base units, by the names tables use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import mean, median
+
+from bench.judge.speeds import further_points, moves, number, shares_of_roof, speed
+from bench.judge.stats import (
+    Estimate,
+    clustered_mean,
+    design_effect,
+    mean_estimate,
+    median_estimate,
+    proportion,
+    quantile,
+)
+from bench.records.record import Measurement, Record
+
+ACCURACY = ("acc", "exact_match", "em")
+"""Metrics that are a share of right items; the first one a task has stands for it in a table."""
+
+
+def figures(record: Record) -> dict[str, Estimate]:
+    """Every figure that this record's measurements give, in base units."""
+    apart = {"part", "storage", "point"}
+    found = {m.name: m for m in record.measurements if not apart & m.labels.keys()}
+    shares = shares_of_roof(found, record.before.roof)
+    return {
+        **_memory(found),
+        **_parts(record),
+        **speed(found, moves(record)),
+        **_served(record, found),
+        **shares,
+        **_energy(found),
+        **further_points(record),
+        **_divergence(found),
+        **_quality(record),
+        **_capacity(record),
+    }
+
+
+def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
+    if "weights_bytes" not in found:
+        return {}
+
+    def value(name: str) -> float:
+        return found[name].values[0]
+
+    loaded = value("loaded_bytes")
+
+    baseline, weights, kv = value("baseline_bytes"), value("weights_bytes"), value("kv_bytes")
+    settled = value("settled_bytes") if "settled_bytes" in found else loaded  # records of version 1 lack it
+    plain = {
+        "weights_bytes": weights,
+        "kv_bytes": kv,
+        "kv_bytes_per_token": kv / max(1.0, number(found["kv_bytes"], "tokens")),  # no token where there is no cache
+        "peak_bytes": value("peak_bytes") - baseline,
+        "load_peak_bytes": value("load_peak_bytes") - baseline,
+        "workspace_bytes": value("peak_bytes") - settled - kv,
+        "unexplained_bytes": loaded - baseline - weights,
+        "baseline_bytes": baseline,
+        "load_s": value("load_s"),
+        "linear_bits": value("linear_bits"),
+        "linear_quantized": value("linear_quantized"),
+    }
+    if "settled_bytes" in found:
+        plain["runtime_bytes"] = settled - loaded
+    if "ready_bytes" in found:  # records from before this was counted
+        plain["slack_bytes"] = value("ready_bytes") - loaded
+    return {name: Estimate(number) for name, number in plain.items()}
+
+
+def _parts(record: Record) -> dict[str, Estimate]:
+    """What the weights' metadata take of them, and which kinds of memory the process held."""
+    plain: dict[str, float] = {}
+    for measurement in record.measurements:
+        if measurement.name == "weights_part_bytes":
+            metadata = "metadata" in str(measurement.labels["storage"])
+            plain["metadata_bytes"] = plain.get("metadata_bytes", 0.0) + metadata * measurement.values[0]
+        elif measurement.name in {"sampled_peak_anonymous_bytes", "sampled_peak_file_bytes"}:
+            plain[measurement.name.removeprefix("sampled_")] = measurement.values[0]
+        elif measurement.name == "loaded_proportional_bytes":
+            plain["loaded_pss_bytes"] = measurement.values[0]
+        elif measurement.name in {"peak_allocated_bytes", "peak_reserved_bytes"}:
+            plain[measurement.name] = measurement.values[0]
+    return {name: Estimate(number) for name, number in plain.items()}
+
+
+def served_rates(found: dict[str, Measurement]) -> list[float]:
+    """Tokens per second of each streamed answer, by the server's count of tokens where it gives one.
+
+    The first of m pieces holds about n/m of n tokens, so n (1 - 1/m) came between the first and the last: n - 1 where
+    each token is a piece of its own. Answers in one piece have no rate.
+    """
+    columns = (found[name].values for name in ("text_tokens", "pieces", "decode_s"))
+    return [n * (1 - 1 / m) / seconds for n, m, seconds in zip(*columns, strict=True) if m > 1 and seconds > 0]
+
+
+def _served(record: Record, found: dict[str, Measurement]) -> dict[str, Estimate]:
+    """Figures of a model behind an API."""
+    result: dict[str, Estimate] = {}
+    if "decode_s" in found:
+        result["ttft_s"] = median_estimate(found["ttft_s"].values)
+        rates = served_rates(found)
+        if rates:
+            result["decode_tokens_per_s"] = median_estimate(rates)
+            result["itl_s"] = median_estimate([1 / rate for rate in rates])
+    for name in ("input_tokens", "output_tokens", "cost_usd"):
+        values = [value for m in record.measurements if m.name == name for value in m.values]
+        if values:
+            result[name] = Estimate(sum(values))
+    per_item = [value for m in record.measurements if m.name == "cost_usd" and "task" in m.labels for value in m.values]
+    if per_item:
+        result["cost_usd_per_item"] = Estimate(mean(per_item))
+    return result
+
+
+def _energy(found: dict[str, Measurement]) -> dict[str, Estimate]:
+    """Joules a token, idling included, and the watts of idling; none of a window that has no figure."""
+    figures = {}
+    for name in ("prefill_j", "decode_j"):
+        if name in found and found[name].values and number(found[name], "tokens"):
+            figures[f"{name}_per_token"] = Estimate(found[name].values[0] / number(found[name], "tokens"))
+    if "idle_j" in found and found["idle_j"].values:
+        figures["idle_w"] = Estimate(found["idle_j"].values[0] / number(found["idle_j"], "seconds"))
+    return figures
+
+
+def no_energy(record: Record) -> str:
+    """Why this record has no joules, empty if it has or nobody looked."""
+    reasons = [str(m.labels.get("reason", "")) for m in record.measurements if m.name in {"prefill_j", "decode_j"}]
+    return next((reason for reason in reasons if reason), "")
+
+
+def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
+    if "nll_nat" not in found:
+        return {}
+    nll = found["nll_nat"].values
+    result = {"ppl": mean_estimate(nll).exponential()}
+    if "floor_nat" in found:
+        result["kld_floor"] = Estimate(max(0.0, mean(found["floor_nat"].values)))
+    if "kld_nat" in found:
+        kld = found["kld_nat"]
+        differences = [a - b for a, b in zip(nll, found["reference_nll_nat"].values, strict=True)]
+        result |= {
+            "kld_mean": clustered_mean(kld.values, int(number(kld, "window_tokens"))),
+            "kld_median": Estimate(median(kld.values)),
+            "kld_p99": Estimate(quantile(kld.values, 0.99)),
+            "kld_p999": Estimate(quantile(kld.values, 0.999)),
+            "kld_max": Estimate(max(kld.values)),
+            "same_top1": mean_estimate(found["same_top1"].values),
+            "ln_ppl_ratio": mean_estimate(differences),
+        }
+    if "true_token_change" in found:  # records from before this was kept have none
+        result |= _true_token(found["true_token_change"])
+    if "anchor_kld_nat" in found:
+        result |= _from_fp32(found["anchor_kld_nat"], found["anchor_same_top1"])
+    return result
+
+
+def _true_token(change: Measurement) -> dict[str, Estimate]:
+    """Mean and root mean square of the change, their intervals from the windows."""
+    window = int(number(change, "window_tokens"))
+    square = clustered_mean([value * value for value in change.values], window)
+    root = [None if bound is None else math.sqrt(max(0.0, bound)) for bound in (square.low, square.high)]
+    return {
+        "true_token_mean": clustered_mean(change.values, window),
+        "true_token_rms": Estimate(math.sqrt(square.value), *root),
+    }
+
+
+def _from_fp32(kld: Measurement, top1: Measurement) -> dict[str, Estimate]:
+    return {
+        "kld_fp32_mean": clustered_mean(kld.values, int(number(kld, "window_tokens"))),
+        "same_top1_fp32": mean_estimate(top1.values),
+    }
+
+
+def reference_figures(record: Record, reference: Record) -> dict[str, Estimate]:
+    """How far the 16-bit row `reference` is from fp32, where the fp32 row's `record` had to measure that.
+
+    Of two rows in one run the 16-bit one comes first, when there is no fp32 row yet. Empty if `record` did not
+    measure it, or measured it of something else.
+    """
+    kld, top1 = record.measurement("anchor_reference_kld_nat"), record.measurement("same_top1")
+    if kld is None or top1 is None or not str(kld.labels["reference"]).startswith(f"{reference.cell.key}-"):
+        return {}
+    return _from_fp32(kld, top1)
+
+
+def wrote_anchor(record: Record) -> bool:
+    """Whether this is the fp32 row that rows of every engine are compared with."""
+    return record.measurement("anchor_reference_kld_nat") is not None
+
+
+def anchor_of(record: Record) -> str | None:
+    """The fp32 reference of all engines that this record was compared with (or is), None if there was none."""
+    found = record.measurement("anchor_kld_nat") or record.measurement("anchor_reference_kld_nat")
+    return str(found.labels["anchor"]) if found else None
+
+
+def answers(record: Record) -> dict[str, Measurement]:
+    """What the capacity suite found, by the names of its figures: `max_context_tokens`, `max_batch:512`."""
+    names = ("max_context_tokens", "max_batch")
+    found = [m for m in record.measurements if m.name in names]
+    return {":".join([m.name, *(str(m.labels[k]) for k in ("prompt_tokens",) if k in m.labels)]): m for m in found}
+
+
+def _capacity(record: Record) -> dict[str, Estimate]:
+    found = answers(record)
+    figures = {name: Estimate(m.values[0]) for name, m in found.items()}
+    if found:
+        figures["budget_bytes"] = Estimate(number(next(iter(found.values())), "budget_bytes"))
+    return figures
+
+
+def accuracies(record: Record) -> dict[str, Measurement]:
+    """By task, the items' right (1) and wrong (0) answers."""
+    tasks: dict[str, Measurement] = {}
+    for metric in ACCURACY:
+        for measurement in record.measurements:
+            task = measurement.labels.get("task")
+            if measurement.name == metric and isinstance(task, str):
+                tasks.setdefault(task, measurement)
+    return tasks
+
+
+def _quality(record: Record) -> dict[str, Estimate]:
+    tasks = accuracies(record)
+    result = {f"acc:{task}": proportion(m.values, clusters(m)) for task, m in tasks.items()}
+    if tasks:
+        result["acc"] = mean_of_tasks(list(tasks.values()))
+        result["items"] = Estimate(float(sum(len(m.values) for m in tasks.values())))
+    return result
+
+
+def clusters(measurement: Measurement) -> list[int] | None:
+    """Subject of each item by number, None where the task has no subjects."""
+    found = measurement.labels.get("clusters")
+    return [int(str(number)) for number in found] if isinstance(found, list) else None
+
+
+def mean_of_tasks(tasks: Sequence[Measurement]) -> Estimate:
+    """Unweighted mean over tasks; the errors of independent tasks add in squares, clustered by subject within one."""
+    parts = [mean_estimate(task.values) for task in tasks]
+    value = mean(part.value for part in parts)
+    wider = [math.sqrt(design_effect(task.values, clusters(task))) for task in tasks]
+    alike = [proportion(task.values, clusters(task)).half_width or 0.0 for task in tasks]  # all right or all wrong
+    halves = [(part.half_width or same) * factor for part, same, factor in zip(parts, alike, wider, strict=True)]
+    half = math.sqrt(sum(h * h for h in halves)) / len(parts)
+    return Estimate(value, value - half, value + half)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speeds from a record's samples: rates, times and shares of the roofs, with intervals that hold for another moment.
+
+An interval of repeats says what this minute gave. What the machine's own speed moves between moments (`bench.judge.variability`)
+is an error of its own and is added in squares: for reading the prompt the matrix rate's, in the type computed in, for
+generating the copy bandwidth's.
+"""
+
+from __future__ import annotations
+
+import math
+
+from bench.judge.stats import Estimate, median_estimate, quantile, ratio_of_medians
+from bench.records.record import Measurement, Record
+from bench.records.surroundings import Roof
+
+
+def prefill_rates(prefill: Measurement) -> list[float]:
+    """Tokens per second of each repeat."""
+    tokens = number(prefill, "prompt_tokens") * number(prefill, "batch")
+    return [tokens / seconds for seconds in prefill.values]
+
+
+def decode_rates(gaps: Measurement) -> list[float]:
+    """Tokens per second of each repeat: (tokens - 1) x batch over the sum of its gaps."""
+    size = int(number(gaps, "per_repeat"))
+    runs = [gaps.values[i : i + size] for i in range(0, len(gaps.values), size)]
+    return [len(run) * number(gaps, "batch") / sum(run) for run in runs]
+
+
+def number(measurement: Measurement, label: str) -> float:
+    """A label that is a number."""
+    value = measurement.labels[label]
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+Moves = tuple[float, float]
+"""By what share of itself the machine moves what it computes, and what it copies."""
+STILL: Moves = (0.0, 0.0)
+
+
+def moves(record: Record) -> Moves:
+    """Those of a record's machine, for the type that its model computes in; none where too few looks tell."""
+    if record.wander is None:
+        return STILL
+    shares, terms = record.wander.shares, record.measurement("operations_per_token")
+    kind = str(terms.labels["compute"]) if terms else "fp32"
+    return shares.get(kind, shares.get("fp32", 0.0)), shares.get("copy", 0.0)
+
+
+def speed(found: dict[str, Measurement], moved: Moves = STILL) -> dict[str, Estimate]:
+    """Rates and times of one point's samples."""
+    if "prefill_s" not in found:
+        return {}
+    computing, copying = moved
+    rates = {"prefill_tokens_per_s": median_estimate(prefill_rates(found["prefill_s"])).widened(computing)}
+    if "itl_s" not in found:  # a masked model: it reads and does not generate
+        return rates
+    return rates | {
+        "ttft_s": median_estimate(found["ttft_s"].values).widened(computing),
+        "decode_tokens_per_s": median_estimate(decode_rates(found["itl_s"])).widened(copying),
+        "itl_s": median_estimate(found["itl_s"].values).widened(copying),
+        "itl_p99_s": Estimate(quantile(found["itl_s"].values, 0.99)),
+    }
+
+
+def speed_ratios(these: Record, base: Record) -> dict[str, Estimate]:
+    """Rates of one record over those of another, measured at another moment of the same machine."""
+    ratios: dict[str, Estimate] = {}
+    found = (("prefill_tokens_per_s", "prefill_s", prefill_rates), ("decode_tokens_per_s", "itl_s", decode_rates))
+    for (name, source, rates), *moved in zip(found, moves(these), moves(base), strict=True):
+        this, other = these.measurement(source), base.measurement(source)
+        if this is not None and other is not None:  # a masked model has no gaps between tokens
+            ratios[name] = ratio_of_medians(rates(this), rates(other)).widened(math.hypot(*moved))
+    return ratios
+
+
+def further_points(record: Record) -> dict[str, Estimate]:
+    """Figures of the further points, `decode_tokens_per_s:4x512` at batch 4 and prompt 512: rates are aggregate."""
+    points: dict[str, dict[str, Measurement]] = {}
+    for m in record.measurements:
+        if "point" in m.labels:
+            points.setdefault(f"{m.labels['batch']}x{m.labels['prompt_tokens']}", {})[m.name] = m
+    return {
+        f"{name}:{at}": value for at, found in points.items() for name, value in speed(found, moves(record)).items()
+    }
+
+
+def point_figures(record: Record) -> dict[tuple[int, int], dict[str, Estimate]]:
+    """Figures by batch and prompt, the main point first; decode of each sequence and the 95 % quantile of gaps too."""
+    points: dict[tuple[int, int], dict[str, Measurement]] = {}
+    for m in record.measurements:
+        if m.name in {"prefill_s", "ttft_s", "itl_s"}:
+            points.setdefault((int(number(m, "batch")), int(number(m, "prompt_tokens"))), {})[m.name] = m
+    moved = moves(record)
+    return {at: (rates := speed(found, moved)) | _each(found, rates, at[0]) for at, found in points.items()}
+
+
+def _each(found: dict[str, Measurement], rates: dict[str, Estimate], batch: int) -> dict[str, Estimate]:
+    if "itl_s" not in found:
+        return {}
+    each = rates["decode_tokens_per_s"].scaled(1 / batch)
+    return {"decode_each": each, "itl_p95_s": Estimate(quantile(found["itl_s"].values, 0.95))}
+
+
+def shares_of_roof(found: dict[str, Measurement], roof: Roof | None) -> dict[str, Estimate]:
+    """Decode as a share of the copy bandwidth, prefill as a share of the matrix rate of the type it computes in."""
+    shares: dict[str, Estimate] = {}
+    if roof is None or "read_bytes_per_step" not in found:
+        return shares
+    rates = roof.rates()
+    if "copy" in rates:
+        steps = median_estimate(decode_rates(found["itl_s"])).scaled(1 / number(found["itl_s"], "batch"))
+        per_step = found["read_bytes_per_step"].values[0]
+        shares["decode_bandwidth_share"] = steps.scaled(per_step / rates["copy"])
+    operations = found["operations_per_token"]
+    if rate := rates.get(str(operations.labels["compute"])):
+        prefill = median_estimate(prefill_rates(found["prefill_s"]))
+        shares["prefill_matrix_share"] = prefill.scaled(operations.values[0] / rate)
+    return shares

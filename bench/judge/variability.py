@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a machine's own speed moves from one moment to another: what no repeats within one run can see. Pure.
+
+Repeats of one cell lie within a minute. A clock shared with others, a neighbour on the same host or heat change a
+machine over minutes: on a two-core virtual machine the float32 matrix rate stayed at 404 Gop/s for a minute and at 368
+in the next, and runs whose own intervals were 5 % wide missed each other. Every run looks at the device's roofs when
+it begins and when it ends; the spread of these looks is added to the intervals of speeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median, stdev
+
+from bench.instruments.disturbance import OTHERS
+from bench.judge.stats import Z
+from bench.records.record import Run
+from bench.records.surroundings import Condition, Roof, Wander
+
+EXPECTED_RANGE = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326}
+"""Mean range of so many normal samples in standard deviations (the d2 of control charts)."""
+MAD = 1.4826
+"""Standard deviations in a median absolute deviation of normal samples."""
+APART = 1.8
+"""Speeds further apart than this factor are of different machines."""
+Looked = tuple[str, str, int | None]
+"""Device, library and threads: only such looks are comparable."""
+
+
+def looks(runs: Iterable[Run]) -> dict[Looked, list[Roof]]:
+    """What all runs saw while nobody else computed, by what they looked at and with."""
+    found: dict[Looked, list[Roof]] = {}
+    for run in runs:
+        for condition in (run.before, run.after):
+            if condition.roof is not None and _undisturbed(condition):
+                found.setdefault(looked(run.device, condition.roof), []).append(condition.roof)
+    return found
+
+
+def looked(device: str, roof: Roof) -> Looked:
+    """What makes a roof comparable."""
+    return device, roof.engine, roof.threads
+
+
+def wander(own: Roof, roofs: Sequence[Roof]) -> Wander | None:
+    """Half of the 95 % range of every quantity that all of these have, as a share of it; None from a single look.
+
+    `own` is the roof of the run that asks: a look at half or twice its speed saw no movement but another machine under
+    the same name, with fewer threads or CPUs than it was said to have, and is left out.
+    """
+    here = own.rates()
+    near = [rates for rates in (roof.rates() for roof in roofs) if _alike(rates, here)]
+    if len(near) < 2:
+        return None
+    names = set.intersection(*(set(found) for found in near))
+    shares = {name: half_range([found[name] for found in near]) for name in sorted(names)}
+    return Wander(looks=len(near), shares=shares)
+
+
+def _alike(these: Mapping[str, float], those: Mapping[str, float]) -> bool:
+    return all(1 / APART < these[name] / those[name] < APART for name in these.keys() & those.keys())
+
+
+def half_range(samples: Sequence[float]) -> float:
+    """Half of the 95 % range of what such samples come from, as a share of their median.
+
+    From the mean range while there are fewer than six; then from the standard deviation, or from the median absolute
+    deviation where that is smaller: a look at a moment when somebody else computed is no look at this machine.
+    """
+    middle = median(samples)
+    if len(samples) in EXPECTED_RANGE:
+        deviation = (max(samples) - min(samples)) / EXPECTED_RANGE[len(samples)]
+    else:
+        deviation = min(stdev(samples), MAD * median(abs(sample - middle) for sample in samples))
+    return round(Z * deviation / middle, 4)
+
+
+def _undisturbed(condition: Condition) -> bool:
+    return condition.others_cpu is None or condition.others_cpu <= OTHERS

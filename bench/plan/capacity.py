@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The longest context and the largest batch that a cell is predicted to run in a budget: where its search starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from bench.catalog import architecture
+from bench.catalog.model import Model
+from bench.engines.contract import Backend
+from bench.plan import predict
+from bench.plan.baseline import baseline_bytes
+from bench.records.cell import Scheme
+from bench.records.record import Prediction
+from bench.suite import Work
+from suites.search import largest
+
+LONGEST = 2**20
+"""Positions asked of the architecture at most."""
+TRIALS = 2.6
+"""Tokens of all trials of a question, in tokens of the last: a quarter, about a half, most, and the last."""
+
+
+def with_capacity(
+    predicted: Prediction, model: Model, scheme: Scheme, engine: Backend, kind: str, settings: Mapping[str, Any],
+    budget_bytes: int, *, trained: bool = True,
+) -> Prediction:  # fmt: skip
+    """A prediction with what fits the budget, and the seconds of finding it; its peak is that of the least trial.
+
+    `trained` tells real weights from random ones. Unchanged where the architecture or the budget is unknown.
+    """
+    if not budget_bytes or not architecture.is_known(model.architecture) or scheme.bits is None:
+        return predicted
+    decode = 0 if settings.get("objective") == "masked" else int(settings["decode_tokens"])
+
+    def trial(prompt: int, batch: int) -> Prediction:
+        asked = {"prompt_tokens": prompt, "decode_tokens": decode, "batch": batch}
+        nothing = Work(prefill_tokens=0, decode_tokens=0)
+        return predict.predict(model, scheme, kind, asked, nothing, engine.footprint, trained=trained)
+
+    least = trial(1, 1)
+    if least.peak_bytes is None:
+        return predicted
+    own = baseline_bytes(kind, engine.name, scheme)
+    room = budget_bytes - own
+
+    def fits(prompt: int, batch: int) -> bool:
+        return (trial(prompt, batch).peak_bytes or 0) <= room
+
+    declared = architecture.context_length(model.architecture or {}) or LONGEST
+    ceiling = min(declared, int(settings["trial_tokens"]))
+    longest = largest(lambda prompt: fits(prompt, 1), 0, ceiling - decode)
+    context = longest and longest + decode
+    batches = {
+        str(prompt): largest(partial(fits, prompt), 0, int(settings["trial_tokens"]) // (prompt + decode))
+        for prompt in ([] if settings.get("objective") == "masked" else settings["batch_prompts"])
+        if prompt + decode <= declared
+    }
+    tokens = context + sum(batch * (int(prompt) + decode) for prompt, batch in batches.items())
+    work = Work(prefill_tokens=round(TRIALS * tokens), decode_tokens=6 * decode * (1 + len(batches)))
+    seconds = predict.work_seconds(model, least.weights_bytes or 0, predict.RATES[kind], work)
+    found = {"baseline_bytes": own, "context_tokens": context, "batch": batches, "seconds": round(seconds, 1)}
+    return least.model_copy(update=found)
+
+
+def words(predicted: Prediction) -> str:
+    """What is predicted to fit, for people."""
+    if predicted.context_tokens is None:
+        return "unknown, the search starts small"
+    if not predicted.context_tokens:
+        return "nothing"
+    batches = [f"{batch:,} x {prompt}" for prompt, batch in (predicted.batch or {}).items()]
+    return "; ".join([f"context of {predicted.context_tokens:,} tokens", *(f"batch of {text}" for text in batches)])
+
+
+def flat(predicted: Prediction) -> dict[str, int]:
+    """The same as columns of a flat row; none for other suites."""
+    context = {} if predicted.context_tokens is None else {"predicted_context_tokens": predicted.context_tokens}
+    return context | {f"predicted_batch_{prompt}": batch for prompt, batch in (predicted.batch or {}).items()}

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A selection becomes a Plan: the cells to run with their predictions, and the ones left out with their reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import suites
+from bench.catalog import remote
+from bench.catalog.model import Model
+from bench.engines.contract import Backend, backend, backend_names
+from bench.errors import UserError
+from bench.instruments.machine import installed
+from bench.paths import reference_folder
+from bench.plan import predict
+from bench.plan.baseline import with_baseline
+from bench.plan.capacity import with_capacity
+from bench.plan.selection import (
+    RANDOM_SAYS_NOTHING,
+    Selection,
+    chosen_models,
+    never,
+    settings_of,
+    source_of,
+    telling_suites,
+)
+from bench.records.cell import COMPARED, REFERENCE, Cell, Precision, Scheme, Weights
+from bench.records.record import Ending, Prediction, Record
+from bench.records.surroundings import Machine
+from bench.scoring.reference import reference_name
+from bench.suite import PROFILES
+from bench.units import human_bytes
+from suites import suite, text_suite
+
+ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4, Precision.SERVED)
+"""The reference first: the others are compared with what it leaves."""
+HEADROOM = 0.97
+"""Share of the free memory that a predicted peak with its process may take before a cell is left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """One cell to run."""
+
+    cell: Cell
+    model: Model
+    scheme: Scheme
+    predicted: Prediction
+    path: str | None = None
+    base: Model | None = None
+    """The entry that this model is added to, None if it stands alone."""
+    base_path: str | None = None
+    trust_remote_code: bool = False
+    files: dict[str, str] = field(default_factory=dict)
+    """Paths on this machine of what the settings name."""
+    reference: Cell | None = None
+    """The divergence cell this one is compared with; None for other suites."""
+    why: str = ""
+    """Empty, or `reference`: added because others are compared with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """One thing that was asked for and will not run."""
+
+    model: str
+    what: str
+    """Precision or scheme; `*` for all."""
+    reason: str
+    planned: Planned | None = None
+    """The cell, where the reason is this machine's and belongs in a record (`does_not_fit`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that will happen, before it does."""
+
+    cells: tuple[Planned, ...]
+    left_out: tuple[LeftOut, ...]
+    settled: int = 0
+    """Cells not planned because records already answer them."""
+    seconds: float = field(default=0.0)
+    """Expected seconds in all; 0 where nothing is known."""
+
+
+def make_plan(
+    selection: Selection, models: Sequence[Model], machine: Machine, records: Iterable[Record] = (), free_bytes: int = 0
+) -> Plan:
+    """The plan for a selection on a machine, given the records that exist.
+
+    `free_bytes` is the memory a worker could have; 0 means that is not looked at. Raises UserError when the
+    selection names something unknown.
+    """
+    asked, left_out = _ask(selection, models, machine)
+    asked = [_with_capacity(planned, machine, free_bytes) for planned in asked]
+    existing = list(records)
+    done = {r.cell.key for r in existing if _answers(r, machine.device)} if selection.missing else set()
+    cells = [planned for planned in asked if planned.cell.key not in done]
+    settled = len(asked) - len(cells)
+    cells = _with_references(cells, selection, machine)
+    fitting, too_large = _by_size(cells, free_bytes, selection.force)
+    return Plan(
+        cells=tuple(fitting),
+        left_out=(*left_out, *too_large),
+        settled=settled,
+        seconds=predict.all_seconds(
+            ((p.cell, p.predicted) for p in fitting),
+            {r.cell.key: r.seconds for r in existing if r.outcome.ending is Ending.OK},
+            machine.kind,
+        ),
+    )
+
+
+def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tuple[list[Planned], list[LeftOut]]:
+    """Every cell the selection means, and what of it can never be."""
+    cells: list[Planned] = []
+    left_out: list[LeftOut] = []
+    backends = [backend(name) for name in selection.backends]
+    chosen = chosen_models(selection, models)
+    _refuse_unknown(selection, backends)
+    for model in chosen:
+        base = next((other for other in models if other.name == model.base_model), None)
+        for engine in backends:
+            reason = never(selection, model, engine)
+            if reason:
+                left_out.append(LeftOut(model=model.name, what="*", reason=reason))
+                continue
+            names, silent = telling_suites(selection, engine)
+            left_out += [LeftOut(model=model.name, what=name, reason=RANDOM_SAYS_NOTHING) for name in silent]
+            for what, scheme in _schemes(selection, engine, machine.kind):
+                if scheme is None:
+                    why = f"{engine.name} has no {what} on {machine.kind}"
+                    left_out.append(LeftOut(model=model.name, what=what, reason=why))
+                else:
+                    cells += [_planned(selection, model, engine, scheme, name, machine, base) for name in names]
+    return cells, list(dict.fromkeys(left_out))
+
+
+def _refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
+    """Raise UserError for a name that means nothing, even where nothing could run anyway."""
+    known = {scheme.name for engine in backends for scheme in engine.schemes}
+    for name in selection.schemes:
+        if name not in known:
+            raise UserError(f"no scheme {name!r}", f"one of: {', '.join(sorted(known))}")
+    for name in selection.suites:
+        suite(name)
+    if selection.profile not in PROFILES:
+        raise UserError(f"no profile {selection.profile!r}", f"one of: {', '.join(PROFILES)}")
+
+
+def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str, Scheme | None]]:
+    if selection.schemes:
+        return [(name, engine.scheme(name)) for name in selection.schemes if engine.scheme(name)]
+    several = COMPARED if not selection.models else COMPARED[1:]
+    wanted = selection.precisions or ((Precision.SERVED,) if engine.remote else several)
+    return [(p.value, engine.default_scheme(p, kind)) for p in sorted(wanted, key=ORDER.index)]
+
+
+def _planned(
+    selection: Selection,
+    model: Model,
+    engine: Backend,
+    scheme: Scheme,
+    name: str,
+    machine: Machine,
+    base: Model | None,
+) -> Planned:
+    model = remote.addressed(model) if engine.remote else model
+    weights, source = source_of(selection, model, engine)
+    found = text_suite(name) if engine.remote else suite(name)
+    profile, settings = settings_of(selection, model, name, found.PROFILES)
+    cell = Cell(
+        model=model.name,
+        weights=weights,
+        source=source,
+        revision=model.revision if weights is Weights.HUB else None,
+        backend=engine.name,
+        scheme=scheme.name,
+        precision=scheme.precision,
+        suite=name,
+        suite_version=found.VERSION,
+        profile=profile,
+        settings=settings,
+        device=machine.device,
+    )
+    stored, work = engine.adapt(scheme, machine), found.work(settings)
+    trained = weights is not Weights.RANDOM
+    predicted = predict.predict(model, stored, machine.kind, settings, work, engine.footprint, trained=trained)
+    return Planned(
+        cell=cell,
+        model=model,
+        scheme=scheme,
+        predicted=with_baseline(predicted, machine.kind, engine.name, scheme),
+        path=selection.path,
+        base=base,
+        base_path=selection.base,
+        trust_remote_code=selection.trust_remote_code,
+        files=selection.extras.files,
+        reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
+    )
+
+
+def _with_capacity(planned: Planned, machine: Machine, free_bytes: int) -> Planned:
+    """A capacity cell with what is predicted to fit its limit, or else the memory that is free."""
+    cell, engine = planned.cell, backend(planned.cell.backend)
+    if cell.suite != "capacity":
+        return planned
+    stored, budget = engine.adapt(planned.scheme, machine), cell.memory_limit_bytes or free_bytes
+    found = with_capacity(
+        planned.predicted, planned.model, stored, engine, machine.kind, cell.settings, budget,
+        trained=cell.weights is not Weights.RANDOM,
+    )  # fmt: skip
+    return replace(planned, predicted=found)
+
+
+def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
+    """The divergence cell that this one is compared with: the same question at the reference precision."""
+    scheme = backend(cell.backend).default_scheme(REFERENCE, machine_kind)
+    if scheme is None:
+        return None
+    return cell.unlimited.model_copy(update={"scheme": scheme.name, "precision": scheme.precision})
+
+
+def _with_references(cells: list[Planned], selection: Selection, machine: Machine) -> list[Planned]:
+    """Add the reference's divergence where others need it and this machine's cache does not hold it."""
+    keys = {planned.cell.unlimited.key for planned in cells}
+    selection = replace(selection, memory_limit_bytes=None)
+    added: list[Planned] = []
+    for planned in cells:
+        cell = planned.reference
+        if cell is None or cell.key in keys or has_reference(cell):
+            continue
+        keys.add(cell.key)
+        engine = backend(cell.backend)
+        scheme = engine.scheme(cell.scheme)
+        assert scheme is not None
+        extra = _planned(selection, planned.model, engine, scheme, "divergence", machine, planned.base)
+        added.append(replace(extra, why="reference"))
+    return sorted([*added, *cells], key=_position)
+
+
+def _position(planned: Planned) -> tuple[str, str, int, str, int]:
+    cell = planned.cell
+    return (cell.model, cell.backend, ORDER.index(cell.precision), cell.scheme, suites.ORDER.index(cell.suite))
+
+
+def has_reference(cell: Cell) -> bool:
+    """Whether this machine holds distributions written by that reference cell with the engine installed now."""
+    pattern = reference_name(cell.key, installed(backend(cell.backend).requires))
+    return any(".part" not in path.name and path.is_dir() for path in reference_folder().glob(pattern))
+
+
+def _answers(record: Record, device: str) -> bool:
+    """Whether a record settles its cell for the engine versions installed now."""
+    if record.cell.device != device or not record.outcome.ending.settled:
+        return False
+    engine = backend(record.cell.backend) if record.cell.backend in backend_names() else None
+    now = installed(engine.requires) if engine else {}
+    return all(record.versions.packages.get(name) == version for name, version in now.items())
+
+
+def _by_size(cells: list[Planned], free_bytes: int, force: bool) -> tuple[list[Planned], list[LeftOut]]:
+    if force or not free_bytes:
+        return cells, []
+    fitting: list[Planned] = []
+    too_large: list[LeftOut] = []
+    for planned in cells:
+        predicted, limit = planned.predicted, planned.cell.memory_limit_bytes
+        room = min(HEADROOM * free_bytes, limit or free_bytes)
+        if (predicted.needed_bytes or 0) <= room:
+            fitting.append(planned)
+            continue
+        there = f"{human_bytes(limit)} is the limit" if limit == room else f"{human_bytes(free_bytes)} are free"
+        own = f" and {human_bytes(predicted.baseline_bytes)} for the process" if predicted.baseline_bytes else ""
+        reason = f"does not fit: predicted {human_bytes(predicted.peak_bytes or 0)}{own}, {there}"
+        what = f"{planned.cell.precision} {planned.cell.suite}"
+        too_large.append(LeftOut(model=planned.cell.model, what=what, reason=reason, planned=planned))
+    return fitting, too_large

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes and seconds a cell will need, from the architecture alone: nothing is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.catalog import architecture
+from bench.catalog.architecture import Role
+from bench.catalog.model import Model
+from bench.engines.contract import Footprint
+from bench.plan import workspace
+from bench.records.cell import Cell, Scheme
+from bench.records.record import Prediction
+from bench.suite import Work
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rough speed of a kind of device: for expected times and time limits only, never for a table."""
+
+    load_bytes_per_s: float
+    load_s: float
+    operations_per_s: float
+    read_bytes_per_s: float
+    step_s: float
+
+
+RATES = {
+    "cpu": Rates(3e8, 6.0, 1.3e11, 8e9, 0.03),
+    "cuda": Rates(1e9, 10.0, 2e13, 5e11, 0.02),
+    "mps": Rates(1e9, 8.0, 2e12, 1e11, 0.02),
+}
+
+
+SERVED_PREFILL_TOKENS_PER_S, SERVED_DECODE_TOKENS_PER_S = 500, 30
+"""Rough speeds of a served model, the way to it included."""
+
+
+def grouped(scheme: Scheme, columns: Iterable[int]) -> Scheme:
+    """The scheme with the group of a model whose linear layers have so many inputs."""
+    if scheme.group is None or scheme.group_else is None or not any(count % scheme.group for count in columns):
+        return scheme
+    return scheme.model_copy(update={"group": scheme.group_else})
+
+
+def weights_bytes(config: Mapping[str, Any], scheme: Scheme) -> int:
+    """Bytes of the census of a model loaded in a scheme.
+
+    Embeddings, norms, biases and the output head are left unquantized, as bitsandbytes leaves them.
+    """
+    total = 0
+    every = architecture.weights(config)
+    scheme = grouped(scheme, (weight.columns for weight in every if weight.role is Role.LINEAR))
+    linear_biases = {f"{weight.name}.bias" for weight in every if weight.role is Role.LINEAR}
+    for weight in every:
+        if weight.keep_fp32:
+            total += weight.parameters * scheme.kept_bytes
+        elif weight.role is Role.LINEAR:
+            total += weight.count * scheme.linear_bytes(weight.rows, weight.columns)
+        elif weight.name in linear_biases and scheme.bias_bytes is not None:
+            total += weight.parameters * scheme.bias_bytes
+        else:
+            total += weight.parameters * scheme.other_bytes
+    return total
+
+
+def cache_bytes(config: Mapping[str, Any], scheme: Scheme, tokens: int, batch: int = 1) -> int:
+    """Bytes of the KV cache holding `tokens` positions of `batch` sequences."""
+    return architecture.cache_elements(config, tokens, batch) * scheme.other_bytes
+
+
+CAST_BYTES = {"float32": 4, "float16": 2, "bfloat16": 0}
+"""Of a parameter in a file: what lies there unused once it is cast to bfloat16."""
+
+
+def stored_type(model: Model) -> str:
+    """How the file has what is not quantized, as far as can be told: what a package ships is converted to float32."""
+    config = model.architecture or {}
+    told = config.get("dtype") or config.get("torch_dtype") or "float16"
+    return "float32" if model.package else str(told).removeprefix("torch.")
+
+
+def mapped_bytes(config: Mapping[str, Any], scheme: Scheme, stored: str = "float16") -> int:
+    """Bytes of a checkpoint's mapped file that are resident and in no weight, `stored` the type of what it casts."""
+    kernel, every = scheme.kernel, architecture.weights(config)
+    if not kernel.mapped:
+        return 0
+    file = grouped(scheme, (weight.columns for weight in every if weight.role is Role.LINEAR)).model_copy(
+        update={"group_bytes": kernel.file_group_bytes or 0, "column_bytes": 0, "layer_bytes": 0}
+    )
+    packed_anew = kernel.file_group_bytes is not None
+    return sum(
+        weight.count * file.linear_bytes(weight.rows, weight.columns) * packed_anew
+        if weight.role is Role.LINEAR
+        else weight.parameters * CAST_BYTES.get(stored, 0)
+        for weight in every
+    )
+
+
+def predict(
+    model: Model,
+    scheme: Scheme,
+    device: str,
+    settings: Mapping[str, Any],
+    work: Work,
+    footprint: Callable[[Mapping[str, Any], Scheme, int, int], Footprint] | None = None,
+    *,
+    trained: bool = True,
+) -> Prediction:
+    """What one cell will need, by the backend's own `footprint` where it has one.
+
+    The settings' `batch`, 1 where there is none, counts its sequences; a `footprint` takes them for one of all their
+    tokens, which is exact for a cache without windows. `trained` tells real weights from random ones (see
+    `bench.plan.plan.workspace`). Fields stay None where the architecture is unknown.
+    """
+    if scheme.bits is None:
+        return predict_served(work)
+    config = model.architecture
+    if config is None:
+        return Prediction()
+    tokens = int(settings.get("prompt_tokens") or settings.get("window_tokens") or 512)
+    decode = 0 if settings.get("objective") == "masked" else int(settings.get("decode_tokens") or 0)
+    batch = int(settings.get("batch") or 1)
+    try:
+        if footprint:
+            needs = footprint(config, scheme, batch * tokens, batch * decode)
+        else:
+            stored = stored_type(model)
+            needs = needed(config, scheme, device, tokens, decode, batch, trained=trained, stored=stored)
+    except architecture.UnknownArchitecture:
+        return Prediction()
+    return Prediction(
+        weights_bytes=needs.weights_bytes,
+        kv_bytes=needs.kv_bytes,
+        workspace_bytes=needs.workspace_bytes,
+        peak_bytes=needs.peak_bytes,
+        seconds=round(work_seconds(model, needs.weights_bytes, RATES[device], work), 1),
+    )
+
+
+def needed(
+    config: Mapping[str, Any],
+    scheme: Scheme,
+    device: str,
+    prompt: int,
+    decode: int,
+    batch: int = 1,
+    *,
+    trained: bool = True,
+    stored: str = "float16",
+) -> Footprint:
+    """What a transformers model needs for `batch` prompts and generations, its scheme as this device stores it.
+
+    `stored` is the type of what its file does not quantize. A prompt longer than the model's positions allow is cut, as
+    the suites cut it. Raises UnknownArchitecture.
+    """
+    positions = architecture.context_length(config)
+    prompt = prompt if positions is None else max(1, min(prompt, positions - decode))
+    weights, kv = weights_bytes(config, scheme), cache_bytes(config, scheme, prompt + decode, batch)
+    temporary = workspace.workspace_bytes(config, scheme, prompt, batch, device, decode=decode, trained=trained)
+    stays = workspace.runtime_bytes(config, scheme, device) + mapped_bytes(config, scheme, stored)
+    peak = weights + kv + temporary + stays
+    return Footprint(weights_bytes=weights, kv_bytes=kv, workspace_bytes=temporary, peak_bytes=peak)
+
+
+def predict_served(work: Work) -> Prediction:
+    """Rough seconds of answers from a server, for expected times and time limits; its bytes are its own."""
+    seconds = work.prefill_tokens / SERVED_PREFILL_TOKENS_PER_S + work.decode_tokens / SERVED_DECODE_TOKENS_PER_S
+    return Prediction(seconds=round(seconds, 1))
+
+
+def work_seconds(model: Model, weights: int, rates: Rates, work: Work) -> float:
+    """Rough seconds for so many tokens: two operations a parameter and token, every byte read once a decoded token."""
+    parameters = model.parameters or weights // 2
+    prefill = work.prefill_tokens * 2 * parameters / rates.operations_per_s
+    decode = work.decode_tokens * (rates.step_s + weights / rates.read_bytes_per_s)
+    return prefill + decode
+
+
+def load_seconds(prediction: Prediction, device: str) -> float:
+    """Rough seconds from starting a worker to a model ready."""
+    rates = RATES[device]
+    return rates.load_s + (prediction.weights_bytes or 0) / rates.load_bytes_per_s
+
+
+def all_seconds(asked: Iterable[tuple[Cell, Prediction]], own: Mapping[str, float], device: str) -> float:
+    """Seconds of all cells and their loads: by key this device's own newest time, else the rough prediction."""
+    total = 0.0
+    loads: set[tuple[str | int | None, ...]] = set()
+    for cell, predicted in asked:
+        total += own.get(cell.key, predicted.seconds or 0.0)
+        if cell.load_key not in loads:
+            loads.add(cell.load_key)
+            total += load_seconds(predicted, device)
+    return total

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a caller asked for, and what that means for each model: which weights, which suites, which settings."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import JsonValue
+
+import suites
+from bench.catalog import architecture, entries, remote
+from bench.catalog.local_model import own_model
+from bench.catalog.model import Kind, Model, Objective
+from bench.engines.contract import Backend
+from bench.errors import UserError
+from bench.plan.overrides import Extras
+from bench.records.cell import MEMORY_LIMIT, Precision, Weights, digest
+from bench.units import slug
+
+QUALITY = ("divergence", "quality")
+RANDOM_SAYS_NOTHING = "random weights say nothing about quality"
+GENERATED = 32
+"""Tokens generated at a chosen context, the rest is prompt: the same cache at the end, and prefill needs more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What the caller asked for; empty means the default."""
+
+    models: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+    schemes: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ("transformers",)
+    suites: tuple[str, ...] = ()
+    weights: Weights | None = None
+    path: str | None = None
+    """Folder or GGUF file of local weights; adapters of a chain as FIRST,SECOND."""
+    api_url: str | None = None
+    """Address of an OpenAI-compatible server; models are asked there by name."""
+    base: str | None = None
+    """Folder of the base that adapters or a difference are added to, None for the one the entry names."""
+    trust_remote_code: bool = False
+    """Let a repository's own code run where its entry allows it."""
+    profile: str = "standard"
+    tasks: tuple[str, ...] = ()
+    device: str = "cpu"
+    missing: bool = False
+    """Only what no settled record of this device and these versions answers."""
+    force: bool = False
+    """Try cells that are predicted not to fit."""
+    plain_scoring: bool = False
+    """Score every row by itself, computing again what rows share."""
+    memory_limit_bytes: int | None = None
+    """Hard limit of every process, None for none."""
+    extras: Extras = field(default_factory=Extras)
+    """What is asked of the suites beyond the profile."""
+    tokens: int | None = None
+    """Positions that the memory suite holds at its peak, None for the profile's own."""
+
+    @property
+    def key(self) -> str:
+        """Identifies the same call made again."""
+        folders = {
+            name: local_name(path) if path else None for name, path in (("path", self.path), ("base", self.base))
+        }
+        data = vars(self) | folders
+        return digest(json.loads(json.dumps(data, default=str)))
+
+
+def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
+    """The models a selection names: entries, else a Hub repository, the local folder, or what a server knows."""
+    patterns = list(selection.models)
+    if selection.api_url:
+        return remote.named(patterns, models, selection.api_url)
+    if selection.path and not patterns:
+        first, base = selection.path.split(",")[0], selection.base
+        return [own_model(Path(first).resolve(), Path(base).resolve() if base else None)]
+    if not patterns:
+        return [model for model in models if model.name == entries.DEFAULT_MODEL]
+    known, unknown = [], []
+    for pattern in patterns:
+        try:
+            known += entries.select(models, [pattern])
+        except UserError:
+            if not re.fullmatch(r"[\w.-]+/[\w.-]+", pattern):
+                raise
+            unknown.append(pattern)
+    own = [Model(name=slug(p), display=p, family="own", organisation="-", kind=Kind.OPEN, repo=p) for p in unknown]
+    found = list({model.name: model for model in [*known, *own]}.values())
+    if selection.path and len(found) > 1:
+        raise UserError(f"--weights local=PATH is one model, {len(found)} are selected", "name one with --model")
+    return found
+
+
+def local_name(paths: str) -> str:
+    """Names of local folders given as one argument, never their paths."""
+    return "+".join(Path(path).resolve().name for path in paths.split(","))
+
+
+def never(selection: Selection, model: Model, engine: Backend) -> str | None:
+    """Why this engine can measure nothing of this model from the weights asked for, None if it can."""
+    weights = selection.weights or model.default_weights
+    if weights is Weights.RANDOM and engine.needs_repository:
+        if not engine.builds_random:
+            return f"{engine.name} cannot build a model from its architecture alone"
+        if not architecture.is_known(model.architecture):
+            return "its architecture is not known, so it cannot be built"
+    elif not selection.path:
+        reason = entries.unmeasurable(model, served=engine.remote)
+        if reason:
+            return reason
+        if weights is Weights.PACKAGE and not (model.package or engine.remote):
+            return "no package ships its weights"
+    refused = engine.refuses(model, weights)
+    return f"{engine.name}: {refused}" if refused else None
+
+
+def telling_suites(selection: Selection, engine: Backend) -> tuple[list[str], list[str]]:
+    """The suites asked for, in their order: those that say something of these weights, and those that do not."""
+    names = [name for name in suites.ORDER if name in (selection.suites or suites.DEFAULT)]
+    if selection.weights is not Weights.RANDOM or not engine.needs_repository:
+        return names, []  # the fake's weights are random and its every figure is known
+    return [name for name in names if name not in QUALITY], [name for name in names if name in QUALITY]
+
+
+def source_of(selection: Selection, model: Model, engine: Backend) -> tuple[Weights, str]:
+    """Where the weights come from, and what a record calls it."""
+    weights = selection.weights or model.default_weights
+    if engine.remote:
+        return Weights.REMOTE, remote.source(model)
+    if not engine.needs_repository:
+        return Weights.RANDOM, engine.name
+    if weights is Weights.RANDOM:
+        return weights, "random"
+    if weights is Weights.PACKAGE:
+        return weights, model.package or ""
+    source = local_name(str(selection.path)) if weights is Weights.LOCAL else model.repo or "+".join(model.adapters)
+    return weights, f"{source} on {local_name(selection.base)}" if selection.base else source
+
+
+def settings_of(
+    selection: Selection, model: Model, name: str, profiles: Mapping[str, Mapping[str, JsonValue]]
+) -> tuple[str, dict[str, JsonValue]]:
+    """Profile and settings of a suite for this model; objective, prompt template and limit are part of the question."""
+    profile, settings = selection.profile, dict(profiles[selection.profile])
+    if model.objective is not Objective.CAUSAL:
+        settings["objective"] = str(model.objective)
+    if "tasks" in settings:
+        if selection.tasks:
+            settings["tasks"] = list(selection.tasks)
+        if model.template:
+            settings["template"] = model.template
+    if selection.plain_scoring and name == "quality":
+        settings["shared"] = False
+    settings |= selection.extras.settings(settings)
+    if selection.tokens and name == "memory":
+        profile = f"tokens-{selection.tokens}"
+        settings |= context(selection.tokens)
+    if selection.memory_limit_bytes:
+        settings[MEMORY_LIMIT] = selection.memory_limit_bytes
+    return profile, settings
+
+
+def context(tokens: int) -> dict[str, int]:
+    """The memory suite's settings that hold so many positions at the peak."""
+    generated = min(GENERATED, tokens - 1)
+    return {"prompt_tokens": tokens - generated, "decode_tokens": generated}

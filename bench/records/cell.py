@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The question: which model, from which weights, in which scheme, measured by which suite, on which device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from bench.records.kernel import Kernel
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+"""A name that is also a folder of `results/`: lower case, no spaces."""
+
+
+class Value(BaseModel):
+    """An immutable value; unknown keys are errors, and the docstring under a field is its schema text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Precision(StrEnum):
+    """What the reader compares."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+    INT4 = "int4"
+    SERVED = "served"
+    """As whoever serves the model chose: unknown, so it is compared with nothing."""
+
+
+MEMORY_LIMIT = "memory_limit_bytes"
+"""The setting that holds a cell's hard memory limit."""
+COMPARED = (Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT4)
+"""The precisions a model that is loaded here can have, widest first: the order of tables."""
+REFERENCE = Precision.FP16
+"""Every 8- and 4-bit row is compared with this precision of the same model on the same device."""
+
+
+class Scheme(Value):
+    """How a backend realises a precision, with enough arithmetic to predict its bytes."""
+
+    name: Slug
+    """`bf16`, `bnb-nf4`, `gguf-q8_0` …"""
+    precision: Precision
+    """The precision a reader compares it under."""
+    bits: float | None = Field(gt=0)
+    """Bits of one quantized linear weight, metadata left out; None if unknown: a served model's."""
+    group: int | None = Field(default=None, gt=0)
+    """Weights that share one scale, None if scales belong to rows or there are none."""
+    group_else: int | None = Field(default=None, gt=0)
+    """The group of a model where `group` does not divide every layer's inputs, None if that is no matter."""
+    group_bytes: float = 0
+    """Bytes of metadata for each group."""
+    row_bytes: float = 0
+    """Bytes of metadata for each output row."""
+    column_bytes: float = 0
+    """Bytes of metadata for each input column."""
+    layer_bytes: int = 0
+    """Bytes of metadata for each linear layer, whatever its size."""
+    other_bytes: int = 2
+    """Bytes of one parameter that is not a quantized linear weight (embeddings, norms, the head)."""
+    kept_bytes: int = 4
+    """Bytes of one element of a weight that its architecture keeps from quantizing and from float16: T5's `wo`."""
+    bias_bytes: int | None = None
+    """Bytes of one element of a quantized layer's bias, None if as other parameters."""
+    kernel: Kernel = Kernel()
+    method: str
+    """One sentence for the footnote of a table."""
+
+    def linear_bytes(self, rows: int, columns: int) -> int:
+        """Bytes of one linear layer's weight of shape (rows, columns), its quantization metadata included."""
+        assert self.bits is not None, "nobody knows how a served model is stored"
+        count = rows * columns
+        groups = -(-count // self.group) if self.group else 0
+        metadata = groups * self.group_bytes + rows * self.row_bytes + columns * self.column_bytes + self.layer_bytes
+        return int(-(-count * self.bits // 8) + metadata)
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether linear weights take fewer than 16 bits."""
+        return self.bits is not None and self.bits < 16
+
+
+class Weights(StrEnum):
+    """Where the weights come from."""
+
+    PACKAGE = "package"
+    """Shipped inside an installed Python package."""
+    HUB = "hub"
+    """A repository of the Hugging Face Hub."""
+    LOCAL = "local"
+    """A folder in Hub layout, or a GGUF file, on this machine."""
+    RANDOM = "random"
+    """True architecture, random values: honest for memory and speed, never for quality."""
+    REMOTE = "remote"
+    """With whoever serves the model: never on this machine."""
+
+
+class Cell(Value):
+    """One question. Two cells with the same key ask the same thing of the same device."""
+
+    model: Slug
+    weights: Weights
+    source: str
+    """The package, Hub repository, local folder's name, `random`, or served name and host: no path of this machine."""
+    revision: str | None = None
+    """Revision asked for; the one found is in the record's provenance."""
+    backend: Slug
+    scheme: Slug
+    precision: Precision
+    suite: Slug
+    suite_version: int
+    profile: Slug
+    settings: dict[str, JsonValue]
+    """The suite's flat settings for this profile: items, repetitions, token counts, tasks."""
+    device: Slug
+    """The device's slug, as in `results/<device>/`; for a served model, where it was asked from."""
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits that identify the question."""
+        return digest(self.model_dump(mode="json"))
+
+    @property
+    def load_key(self) -> tuple[str | int | None, ...]:
+        """Cells with equal load keys are answered by one loaded model in one process."""
+        return (self.device, self.model, self.weights, self.source, self.backend, self.scheme, self.memory_limit_bytes)
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """The hard limit its process runs under, None if there is none: a limited cell is another question."""
+        limit = self.settings.get(MEMORY_LIMIT)
+        return limit if isinstance(limit, int) else None
+
+    @property
+    def unlimited(self) -> Cell:
+        """The same question without a memory limit, which changes no answer but whether there is one."""
+        return self.model_copy(update={"settings": {k: v for k, v in self.settings.items() if k != MEMORY_LIMIT}})
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.precision} ({self.backend} {self.scheme}) {self.suite}"
+
+
+def digest(data: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of `data` as canonical JSON."""
+    text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

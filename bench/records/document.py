@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""YAML and JSON files read into checked values; every complaint names its file and line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from bench.errors import UserError
+
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+T = TypeVar("T", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed file and its text, from which lines are looked up only when something is wrong."""
+
+    path: Path
+    text: str
+    data: Any
+
+    def line(self, location: Sequence[str | int]) -> int:
+        """The line (from 1) of the deepest node that exists on the way to `location`."""
+        node = yaml.compose(self.text, Loader=Loader)
+        line = 1
+        for step in location:
+            child = None
+            if isinstance(node, yaml.MappingNode):
+                for key, value in node.value:
+                    if key.value == str(step):
+                        child, line = value, key.start_mark.line + 1
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                child = node.value[step]
+                line = child.start_mark.line + 1
+            if child is None:
+                break
+            node = child
+        return line
+
+
+def read_yaml(path: Path) -> Document:
+    """Parse one YAML (or JSON, which is YAML) file.
+
+    Raises UserError with file and line when it does not parse.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return Document(path, text, yaml.load(text, Loader=Loader))  # noqa: S506 - Loader is the safe one, in C
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}: {error.problem or error}", "correct that line") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}:1: {str(error).splitlines()[0]}", "correct the file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}:1: not UTF-8 ({error.reason} at byte {error.start})", "restore the file") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", "check the path and its permissions") from None
+
+
+def validate(kind: type[T], data: Any, document: Document, at: tuple[str | int, ...] = ()) -> T:
+    """`data`, found in the document at `at`, as a `kind`.
+
+    Raises UserError with file, line, entry, field and what was expected.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        found = error.errors()
+        # A misspelt key is both unknown and missing under its right name: the former says what to correct.
+        first = next((item for item in found if item["type"] == "extra_forbidden"), found[0])
+        where = tuple(first["loc"])
+        line = document.line((*at, *where))
+        entry = data.get("name") or data.get("id") if isinstance(data, Mapping) else None
+        field = ".".join(str(step) for step in where) or "entry"
+        named = f" entry {entry!r}" if entry else ""
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UserError(
+            f"{document.path}:{line}:{named} field {field!r}: {first['msg']}{more}", "correct that field"
+        ) from None
+
+
+def sha256(data: bytes) -> str:
+    """First 12 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()[:12]

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answer: the record schema, every stored field declared and documented here, of the machine in `surroundings`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, FiniteFloat, JsonValue, model_validator
+
+from bench.records.cell import Cell, Value
+from bench.records.surroundings import Condition, Machine, Wander
+
+SCHEMA_VERSION = 1
+
+
+class Unit(StrEnum):
+    """One base unit per dimension; text such as "3.2 GiB" exists only at the edge."""
+
+    BYTE = "byte"
+    SECOND = "second"
+    TOKEN = "token"  # noqa: S105 - a unit
+    FRACTION = "fraction"
+    """Between 0 and 1; a right or wrong item is 1.0 or 0.0. A change of a fraction may be negative."""
+    NAT = "nat"
+    """Natural-log units: log-likelihoods and KL divergence."""
+    BIT = "bit"
+    COUNT = "count"
+    JOULE = "joule"
+    USD = "usd"
+
+
+class How(StrEnum):
+    """How a figure was obtained."""
+
+    MEASURED = "measured"
+    COMPUTED = "computed"
+    CLAIMED = "claimed"
+
+
+class Measurement(Value):
+    """Raw samples of one quantity. Statistics are made on reading, never stored."""
+
+    name: str
+    """What was measured, its unit as suffix where one applies: `prefill_s`, `peak_bytes`, `acc`."""
+    unit: Unit
+    values: tuple[FiniteFloat, ...]
+    """Every sample, in the order taken; finite."""
+    how: How = How.MEASURED
+    counter: str | None = None
+    """The counter or method that gave it (`VmHWM`, `perf_counter`, `census` …), None where the suite says it."""
+    labels: dict[str, JsonValue] = Field(default_factory=dict)
+    """What the samples belong to: task, prompt tokens, batch, the item digest …"""
+
+
+class Text(Value):
+    """A text a model produced while it was measured, so that an empty or looping answer is seen."""
+
+    name: str
+    text: str
+    sha256: str
+    tokens: int
+
+
+class Ending(StrEnum):
+    """How a cell ended."""
+
+    OK = "ok"
+    DOES_NOT_FIT = "does_not_fit"
+    UNSUPPORTED = "unsupported"
+    TIMED_OUT = "timed_out"
+    KILLED = "killed"
+    STOPPED = "stopped"
+    """A limit of the caller's or of a server ended it early; what was done until then is kept."""
+    FAILED = "failed"
+
+    @property
+    def settled(self) -> bool:
+        """Whether asking again would give the same answer."""
+        return self in {Ending.OK, Ending.DOES_NOT_FIT, Ending.UNSUPPORTED}
+
+
+class Outcome(Value):
+    """An ending with its reason. A reason is required for every ending but `ok`."""
+
+    ending: Ending
+    reason: str = ""
+    """One line for a table."""
+    detail: str = ""
+    """Traceback or the end of the worker's log, empty if there is none."""
+
+    @model_validator(mode="after")
+    def _has_reason(self) -> Self:
+        if self.ending is not Ending.OK and not self.reason:
+            raise ValueError(f"an outcome of {self.ending} needs a reason")
+        return self
+
+
+class Caveat(Value):
+    """A typed warning that a table can print, with advice."""
+
+    kind: str
+    """`low_bit_grid`, `not_steady`, `empty_output`, `busy_machine` …"""
+    text: str
+    advice: str = ""
+
+
+NO_WIDER_WEIGHTS = "no 16-bit weights of this checkpoint to compare with"
+"""Why what its maker published in 8 or 4 bits alone has no distance and no verdict."""
+
+
+class Provenance(Value):
+    """Which bytes were loaded."""
+
+    source: str
+    """Package and version, repository, folder name or `random`."""
+    revision: str | None = None
+    """Commit found, None if the source has none; of a merged model one for each name in `source`."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """Weight file names and `size:sha256-prefix` of each (the whole file is hashed when made, else its head)."""
+    random: bool = False
+    """True if the values are random: then nothing here says anything about quality."""
+    stored_as: str | None = None
+    """How the source stores its weights (`Q4_1`, `bfloat16` …; a scheme if its maker quantized it), None if unknown."""
+
+    def is_stored_in(self, scheme: str) -> bool:
+        """Whether the weights were published in this very scheme: 16-bit ones of the same checkpoint do not exist."""
+        return self.stored_as == scheme
+
+
+class Versions(Value):
+    """What measured it."""
+
+    bench: str
+    git: str | None
+    """Revision of this project, `+` appended if the tree had changes; None outside a checkout."""
+    suite_sha256: str
+    """First 12 digits of the suite file's hash."""
+    packages: dict[str, str]
+    """Installed versions of the packages that can change a figure."""
+
+
+class Prediction(Value):
+    """What was expected before loading, kept beside what was found. None where nothing could be said."""
+
+    weights_bytes: int | None = None
+    kv_bytes: int | None = None
+    workspace_bytes: int | None = None
+    """Temporary buffers while the prompt is read."""
+    peak_bytes: int | None = None
+    """All of these, and what loading and the first pass leave in the process (`bench.plan.plan.workspace.runtime_bytes`)."""
+    baseline_bytes: int | None = None
+    """The process with its libraries, on a GPU its driver context, before anything is loaded: no part of `peak_bytes`,
+    but of what a limit counts (`bench.plan.plan.baseline`). None in older records."""
+    seconds: float | None = None
+    context_tokens: int | None = None
+    """Capacity alone: positions of the longest context that fits its budget."""
+    batch: dict[str, int] | None = None
+    """Capacity alone: the largest batch that does, by prompt tokens."""
+
+    @property
+    def needed_bytes(self) -> int | None:
+        """The peak with the process itself: what a memory limit, or what is free, must hold. None without a peak."""
+        return None if self.peak_bytes is None else self.peak_bytes + (self.baseline_bytes or 0)
+
+
+class MemoryLimit(Value):
+    """A hard limit that a process ran under."""
+
+    bytes: int
+    """What the process, or on a CPU the process tree, could have at most."""
+    enforced_by: str
+    """`cgroup v2`, `cgroup v1`, `systemd scope`, `RLIMIT_DATA`, `CUDA allocator`: they count differently."""
+    highest_bytes: int | None = None
+    """The most that was charged against it from the process's start on, on a GPU the driver's figure for the process;
+    None where the mechanism does not tell."""
+
+
+class Record(Value):
+    """One answer: the cell, how it ended, the samples, and everything needed to believe them."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
+    id: str = Field(pattern=r"^[0-9a-f]{8}$")
+    """Eight hexadecimal digits, unique within the device."""
+    run: str
+    """The call that asked for it."""
+    cell: Cell
+    outcome: Outcome
+    started: str
+    """UTC, ISO 8601, to the second."""
+    seconds: float
+    """Wall-clock seconds the suite took; for a load that failed, the load."""
+    measurements: tuple[Measurement, ...] = ()
+    texts: tuple[Text, ...] = ()
+    warnings: tuple[Caveat, ...] = ()
+    predicted: Prediction = Prediction()
+    memory_limit: MemoryLimit | None = None
+    """The hard limit it ran under, None without one. An `ok` then proves that load and work fit."""
+    provenance: Provenance | None = None
+    """None if loading never got that far."""
+    threads: int | None = None
+    """Threads the engine computed with."""
+    machine: Machine
+    before: Condition
+    after: Condition
+    versions: Versions
+    wander: Wander | None = Field(default=None, exclude=True)
+    """Never stored: what the runs beside it tell of its machine, joined on reading. None where there is one look."""
+
+    def measurement(self, name: str, **labels: JsonValue) -> Measurement | None:
+        """The measurement of that name whose labels include these, None if there is none."""
+        for measurement in self.measurements:
+            if measurement.name == name and labels.items() <= measurement.labels.items():
+                return measurement
+        return None
+
+
+class Run(Value):
+    """What only the end of a call tells. Records are on disk by then, so it has a file of its own."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
+    """As a record's."""
+    run: str
+    """The call, as in its records."""
+    device: str
+    """As in `results/<device>/`."""
+    ended: str
+    """UTC, ISO 8601, to the second."""
+    before: Condition
+    """The very condition that this call's records hold; a call that went on with an interrupted run has its own."""
+    after: Condition
+    """When the last record was on disk."""

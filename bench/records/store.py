@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`results/`: one JSON file for each record, written whole, never edited; a DataFrame on reading."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UserError
+from bench.instruments.disturbance import drift
+from bench.judge.variability import looked, looks, wander
+from bench.paths import RESULTS
+from bench.records.cell import Cell
+from bench.records.document import read_yaml, validate
+from bench.records.record import Record, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+RUNS = "runs"
+"""Folder of a device for what the ends of its runs told."""
+
+
+class Store:
+    """The records under one folder."""
+
+    def __init__(self, root: Path = RESULTS) -> None:
+        self.root = root
+        self.unreadable: list[str] = []
+        """One line for each file that the last reading had to leave out."""
+
+    def check_writable(self) -> None:
+        """Raise UserError, before anything is measured, if no record could be written here."""
+        probe = self.root / f".write-{os.getpid()}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"0" * 65536)
+        except OSError as error:
+            raise self._refusal(error) from None
+        finally:
+            probe.unlink(missing_ok=True) if self.root.is_dir() and os.access(self.root, os.W_OK) else None
+
+    def _refusal(self, error: OSError) -> UserError:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        remedy = "free space on it" if full else "make it writable, or pass --results FOLDER"
+        return UserError(f"cannot write results to {self.root}: {error.strerror}", remedy)
+
+    def path(self, record: Record) -> Path:
+        """Where a record belongs."""
+        cell = record.cell
+        started = record.started.replace("-", "").replace(":", "")
+        folder = self.root / cell.device / cell.model / f"{cell.backend}-{cell.scheme}" / cell.suite
+        return folder / f"{started}-{record.id}.json"
+
+    def write(self, record: Record) -> Path:
+        """Write a record whole: temporary file, fsync, rename. Raises UserError when the folder refuses."""
+        return self._write(self.path(record), to_text(record))
+
+    def write_run(self, run: Run) -> Path:
+        """Write what a run's end tells, beside the models' folders of its device."""
+        ended = run.ended.replace("-", "").replace(":", "")
+        return self._write(self.root / run.device / RUNS / f"{ended}-{run.run}.json", to_text(run))
+
+    def _write(self, path: Path, text: str) -> Path:
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with part.open("w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._refusal(error) from None
+        return path
+
+    def records(self) -> Iterator[Record]:
+        """Every record, oldest path first; files that do not read are named in `unreadable`.
+
+        A record carries its run's caveat where the device did not keep its speed, which only the run's end could tell,
+        and how far that device's speed moves between moments, which only all of its runs can.
+        """
+        self.unreadable = []
+        runs = list(self.runs())
+        drifted = [(run, caveat) for run in runs if (caveat := drift(run.before, run.after))]
+        seen = looks(runs)
+        for path in sorted(self.root.glob("*/*/*/*/*.json")):
+            try:
+                record = read_record(path)
+            except UserError as error:
+                self.unreadable.append(str(error))
+                continue
+            roof = record.before.roof
+            found = [c for run, c in drifted if run.run == record.run and run.before.roof == roof]
+            moves = wander(roof, seen.get(looked(record.cell.device, roof), [])) if roof else None
+            yield record.model_copy(update={"warnings": (*record.warnings, *found), "wander": moves})
+
+    def runs(self) -> Iterator[Run]:
+        """What the ends of runs told; files that do not read are named in `unreadable`."""
+        for path in sorted(self.root.glob(f"*/{RUNS}/*.json")):
+            try:
+                yield Run.model_validate_json(path.read_text(encoding="utf-8"))
+            except (ValueError, OSError) as error:
+                self.unreadable.append(f"{path}: not a run: {str(error).splitlines()[0]}")
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each record: the flat columns of `bench.views.table.flat`."""
+        import pandas as pd
+
+        from bench.views.table import flat
+
+        return pd.DataFrame([flat(record) for record in self.records()])
+
+
+def read_record(path: Path) -> Record:
+    """One record, checked against the schema. Raises UserError naming file, line and field."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
+        return Record.model_validate(data)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}", "restore the file or delete it") from None
+    except (ValueError, OSError):
+        document = read_yaml(path)  # JSON is YAML; this reading knows lines
+        return validate(Record, document.data, document)
+
+
+def to_text(record: Record | Run) -> str:
+    """JSON with one line for each field, and one for each measurement, so that a diff can be read."""
+    data = record.model_dump(mode="json")
+    lines = []
+    for name, value in data.items():
+        if name in {"measurements", "texts", "warnings"} and value:
+            inner = ",\n  ".join(_line(item) for item in value)
+            lines.append(f' "{name}": [\n  {inner}\n ]')
+        else:
+            lines.append(f' "{name}": {_line(value)}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _line(value: Any) -> str:
+    return json.dumps(_shorten(value), ensure_ascii=False)
+
+
+def _shorten(value: Any) -> Any:
+    """Whole floats as integers: half the size, the same number."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, list):
+        return [_shorten(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _shorten(item) for key, item in value.items()}
+    return value
+
+
+def new_id() -> str:
+    """Eight random hexadecimal digits."""
+    return secrets.token_hex(4)
+
+
+class Runs:
+    """Which runs have begun and not finished: a small file for each selection, beside the records."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / ".runs"
+
+    def _path(self, selection: str) -> Path:
+        return self.folder / f"{selection}.json"
+
+    def unfinished(self, selection: str) -> str | None:
+        """The id of the run that asked for this selection here and did not settle every cell, None if none did."""
+        try:
+            found = json.loads(self._path(selection).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return str(found["run"]) if isinstance(found, dict) and "run" in found else None
+
+    def begin(self, selection: str, run: str, cells: list[Cell]) -> None:
+        """Remember a run until `finish`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / ".gitignore").write_text("*\n")
+        path = self._path(selection)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({"run": run, "cells": [cell.key for cell in cells]}))
+        part.replace(path)
+
+    def finish(self, selection: str) -> None:
+        """Forget it: every cell is settled."""
+        self._path(selection).unlink(missing_ok=True)

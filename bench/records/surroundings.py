@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What measured: the machine, its state at one moment, and what it can do at most. Stored in every record."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from pydantic import Field, FiniteFloat
+
+from bench.records.cell import Value
+
+
+class Machine(Value):
+    """What ran it. Fields a platform does not tell are None."""
+
+    device: str
+    """Slug: kind and model, as in `results/<device>/`."""
+    kind: str
+    """`cpu`, `cuda` or `mps`."""
+    name: str
+    """The device's own name."""
+    os: str
+    kernel: str
+    python: str
+    cpu: str
+    cpu_flags: tuple[str, ...]
+    """The instruction sets that matter to inference, sorted."""
+    logical_cpus: int
+    """CPUs this process may use, container limits and affinity included."""
+    memory_bytes: int
+    """Memory this process may use: the machine's, or the container's limit where smaller."""
+    gpu_memory_bytes: int | None = None
+    driver: str | None = None
+    cuda: str | None = None
+
+
+class Roof(Value):
+    """What the device can do at most, as measured at one moment (`bench.instruments.roofline` says how)."""
+
+    engine: str
+    """Library and version that copied and multiplied; `known` where the device is virtual."""
+    threads: int | None = None
+    """CPU threads it used, None on a GPU."""
+    seconds: float = 0.0
+    """What measuring it cost."""
+    copy_bytes_per_s: tuple[FiniteFloat, ...] = ()
+    """Samples of copy bandwidth, bytes read plus bytes written; empty if it could not be measured."""
+    matrix_per_s: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
+    """Samples of operations per second of a square matrix product, by type: fp32, bf16, fp16, int8."""
+    lacking: dict[str, str] = Field(default_factory=dict)
+    """Why `copy` or a type has no samples."""
+
+    def rates(self) -> dict[str, float]:
+        """The median of what has samples: `copy` in bytes per second, products by type in operations per second."""
+        samples = {"copy": self.copy_bytes_per_s, **self.matrix_per_s}
+        return {name: median(values) for name, values in samples.items() if values}
+
+
+class Wander(Value):
+    """How far this machine's speed moves from one moment to another (`bench.judge.variability` says how it is known)."""
+
+    looks: int
+    """Roofs that tell it, of runs of this device."""
+    shares: dict[str, FiniteFloat]
+    """Half of the 95 % range as a share of the middle, by quantity: `copy`, and fp32, bf16, fp16, int8 products."""
+
+
+class GpuCondition(Value):
+    """The state of the GPU at one moment. None where the driver does not tell."""
+
+    sm_mhz: int | None = None
+    """Clock of its processors."""
+    temperature_c: int | None = None
+    """Degrees Celsius."""
+    reasons: tuple[str, ...] | None = None
+    """What holds its clocks below what it can: `power cap`, `thermal slowdown` …"""
+    others: int | None = None
+    """Processes that compute on it and are not ours; those of other containers may be hidden."""
+    others_bytes: int | None = None
+    """Memory they hold, as far as the driver tells."""
+    used_bytes: int | None = None
+    """Memory in use by everybody, the hidden and this process included."""
+    busy: float | None = None
+    """Share of the last moment (up to a second) in which somebody computed on it, between 0 and 1."""
+
+
+class Condition(Value):
+    """The state of the machine at one moment."""
+
+    load_1min: float | None = None
+    """Runnable processes, averaged over one minute; None where the platform has no such figure."""
+    available_bytes: int
+    cpu_mhz: float | None = None
+    others_cpu: float | None = None
+    """CPUs that other processes used: before a run over 0.2 s, after a cell since it began; None if nobody looked."""
+    others: dict[str, float] = Field(default_factory=dict)
+    """The busiest of them, by process name, in CPUs."""
+    swap_used_bytes: int | None = None
+    """Swap in use on the whole machine."""
+    swapped_in_bytes: int | None = None
+    """Bytes read back from swap since the machine started."""
+    swapped_out_bytes: int | None = None
+    """Bytes written to swap since the machine started."""
+    on_battery: bool | None = None
+    """None where there is no battery, or none is told of."""
+    governor: str | None = None
+    """CPU frequency governor and its driver; None where there is none, as in most virtual machines."""
+    temperature_c: float | None = None
+    """The hottest sensor, degrees Celsius."""
+    throttle_count: int | None = None
+    """How often heat has slowed the CPU package since the machine started."""
+    container_cpus: float | None = None
+    """CPUs that the control group's quota allows, None without one."""
+    container_throttled: int | None = None
+    """How often that quota has stopped this group."""
+    gpu: GpuCondition | None = None
+    """None unless the device is a GPU whose driver answers."""
+    roof: Roof | None = None
+    """Only in the condition before a run and in the one after it, which its `Run` holds."""

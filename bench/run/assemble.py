@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Record from how a cell ended: the worker's own endings, and those the runner must write for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from bench.engines.contract import Backend, DoesNotFit
+from bench.instruments import machine
+from bench.instruments.disturbance import busy, caveats
+from bench.instruments.neighbours import Snapshot
+from bench.records.cell import Cell
+from bench.records.record import Caveat, Ending, Measurement, MemoryLimit, Outcome, Prediction, Provenance, Record, Text
+from bench.records.store import new_id
+from bench.records.surroundings import Condition, Machine
+from bench.units import human_bytes
+
+
+@dataclass(kw_only=True)
+class Assembler:
+    """What all records of one call share."""
+
+    run: str
+    machine: Machine
+    backend: Backend
+    before: Condition
+    memory_limit: Callable[[], MemoryLimit | None] = lambda: None
+    """The limit these records' process ran under, as its counters stand now."""
+    since: Snapshot | None = None
+    """Every process as the current cell began, None where nobody looked."""
+
+    def record(
+        self,
+        cell: Cell,
+        outcome: Outcome,
+        *,
+        started: datetime,
+        seconds: float,
+        predicted: Prediction,
+        measurements: Sequence[Measurement] = (),
+        texts: Sequence[Text] = (),
+        warnings: Sequence[Caveat] = (),
+        provenance: Provenance | None = None,
+        threads: int | None = None,
+    ) -> Record:
+        """The answer to `cell`; the state of the machine is read now for `after`."""
+        after = machine.condition(self.machine.kind, self.since)
+        return Record(
+            id=new_id(),
+            run=self.run,
+            cell=cell,
+            outcome=outcome,
+            started=started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            seconds=round(seconds, 3),
+            measurements=tuple(measurements),
+            texts=tuple(texts),
+            warnings=(*busy(self.before, self.machine), *caveats(self.before, after, self.machine), *warnings),
+            predicted=predicted,
+            memory_limit=self.memory_limit(),
+            provenance=provenance,
+            threads=threads,
+            machine=self.machine,
+            before=self.before,
+            after=after,
+            versions=machine.versions(
+                cell.suite, [*self.backend.requires, *self.backend.versions], served=self.backend.remote
+            ),
+        )
+
+
+def out_of_memory(error: DoesNotFit) -> Outcome:
+    """`does_not_fit`, with what was wanted, what there was, and in which phase."""
+    wanted = f", wanted {human_bytes(error.wanted_bytes)} more" if error.wanted_bytes else ""
+    had = f" with {human_bytes(error.had_bytes)} there" if error.had_bytes else ""
+    return Outcome(ending=Ending.DOES_NOT_FIT, reason=f"out of memory in {error.phase}{wanted}{had}")
+
+
+def now() -> datetime:
+    """UTC."""
+    return datetime.now(UTC)

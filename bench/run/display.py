@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees while cells are measured: the cell, its phase, elapsed and expected time. Nothing in a pipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Task as Bar
+from rich.text import Text
+
+from bench.plan.plan import Plan, Planned
+from bench.records.record import Ending, Record
+from bench.units import human_seconds
+
+REFRESH_PER_S = 1
+"""Redrawing takes about 3 ms; once a second keeps the waiting process under 1 % of a core."""
+
+
+def answers(records: Iterable[Record]) -> list[list[Record]]:
+    """Records in the groups that one line tells of: the cells that one load settled by failing, else each alone."""
+    groups: list[list[Record]] = []
+    for record in records:
+        if groups and _same_failure(groups[-1][-1], record):
+            groups[-1].append(record)
+        else:
+            groups.append([record])
+    return groups
+
+
+def _same_failure(this: Record, other: Record) -> bool:
+    """Whether one failing load settled both: nothing was ever loaded, and they began and ended as one."""
+    ends = [(r.cell.load_key, r.run, r.started, r.outcome) for r in (this, other)]
+    return ends[0] == ends[1] and _while_loading(this) and _while_loading(other)
+
+
+def _while_loading(record: Record) -> bool:
+    return record.provenance is None and record.outcome.ending is not Ending.OK
+
+
+def named(group: Sequence[Record]) -> str:
+    """What a group's line begins with: its cell, or how many cells of which suites."""
+    first = group[0].cell
+    if len(group) == 1:
+        return str(first)
+    head, suites = str(first).removesuffix(f" {first.suite}"), ", ".join(record.cell.suite for record in group)
+    return f"{head} {len(group)} cells ({suites})"
+
+
+class Expected(ProgressColumn):
+    """Seconds a bar is expected to take, `?` where nothing is known."""
+
+    max_refresh = 0.9
+
+    def render(self, task: Bar) -> Text:
+        """The text."""
+        expected = task.fields.get("expected") or 0
+        return Text(f"of about {human_seconds(expected)}" if expected else "", style="dim")
+
+
+class LiveDisplay:
+    """An Observer that draws two lines on a terminal and prints one for each record; silent when told."""
+
+    def __init__(self, plan: Plan, console: Console, *, quiet: bool) -> None:
+        self.console, self.quiet = console, quiet or not console.is_terminal
+        self.total, self.done, self.began = len(plan.cells), 0, time.monotonic()
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=18), TimeElapsedColumn(), Expected(),
+            console=console, refresh_per_second=REFRESH_PER_S, transient=True, disable=self.quiet,
+        )  # fmt: skip
+        self.all = self.progress.add_task("", total=self.total, expected=plan.seconds)
+        self.now: TaskID | None = None
+        self.held: list[Record] = []
+        """What one failing load has settled so far: told in one line, when something else happens."""
+        self._title()
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tell_held()
+        self.progress.stop()
+
+    def _title(self) -> None:
+        self.progress.update(self.all, description=f"cells {self.done}/{self.total}", completed=self.done)
+
+    def _begin(self, label: str, expected: float) -> None:
+        self._tell_held()
+        if self.now is not None:
+            self.progress.remove_task(self.now)
+        self.label = label
+        self.now = self.progress.add_task(label, total=None, expected=expected)
+
+    def load(self, first: Planned) -> None:
+        """A worker begins to load."""
+        self._begin(f"{first.cell.model} {first.cell.precision} ({first.cell.scheme}): start", 0)
+
+    def cell(self, planned: Planned) -> None:
+        """A cell begins."""
+        cell = planned.cell
+        self._begin(f"{cell.model} {cell.precision} ({cell.scheme}): {cell.suite}", planned.predicted.seconds or 0)
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """Progress within it."""
+        if self.now is not None:
+            count = f" {done}/{total}" if total > 1 else ""
+            head = self.label.removesuffix(": start")
+            self.progress.update(self.now, description=f"{head}, {name}{count}", total=total or None, completed=done)
+
+    def undecided(self, cells: Sequence[Planned]) -> None:
+        """Said even to those who want no progress: a budget must not look like an answer."""
+        named = ", ".join(str(planned.cell) for planned in cells)
+        self._tell_held()
+        self.console.print(
+            f"budget spent, {len(cells)} cells stay undecided: {named}; the same command goes on from here",
+            highlight=False, markup=False,
+        )  # fmt: skip
+
+    def record(self, record: Record) -> None:
+        """One line for what is now on disk; one for all that a failing load settles."""
+        self.done += 1
+        self._title()
+        if self.held and not _same_failure(self.held[-1], record):
+            self._tell_held()
+        self.held.append(record)
+        if not _while_loading(record):
+            self._tell_held()
+
+    def _tell_held(self) -> None:
+        group, self.held = self.held, []
+        if not group or self.quiet:
+            return
+        outcome, took = group[0].outcome, f"[dim]{human_seconds(group[0].seconds)}[/]"
+        ok = outcome.ending is Ending.OK
+        mark = "[green]ok[/]" if ok else f"[red]{outcome.ending}[/]: {escape(outcome.reason)}"
+        self.console.print(f"{escape(named(group))}: {mark} {took}", highlight=False)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the runner tells a worker, as one file: the contract between two processes that never import each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from bench.catalog.model import Model
+from bench.records.cell import Cell, Scheme, Value, Weights
+from bench.records.record import MemoryLimit, Prediction
+from bench.records.surroundings import Condition, Machine
+
+
+class Asked(Value):
+    """One cell and what was predicted for it."""
+
+    cell: Cell
+    predicted: Prediction
+    reference: Cell | None = None
+    """The divergence cell this one is compared with (itself, if it is the reference); None for other suites."""
+    deaths: int = 0
+    """How often a worker of this call was killed for memory while it answered this cell."""
+    earlier_s: float = 0.0
+    """Seconds that earlier workers of this call spent on this cell."""
+
+
+class Request(Value):
+    """All that a worker is told."""
+
+    run: str
+    results: Path
+    cache: Path
+    events: int
+    """File descriptor to write events to."""
+    model: Model
+    weights: Weights
+    path: str | None
+    base: Model | None = None
+    base_path: str | None = None
+    trust_remote_code: bool = False
+    backend: str
+    scheme: Scheme
+    threads: int | None
+    max_cost_usd: float | None = None
+    """What is left of the spending limit, None for no limit."""
+    machine: Machine
+    before: Condition
+    files: dict[str, str] = Field(default_factory=dict)
+    """Paths on this machine of what the settings name: `text`, `tasks`."""
+    memory_limit: MemoryLimit | None = None
+    """The limit it runs under; on a GPU the worker itself sets it."""
+    budget_s: float | None = None
+    """Seconds that the call's budget still holds as the worker starts, None without one."""
+    cells: tuple[Asked, ...]

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process for each loaded model: start it, wait without working, enforce limits, make every ending a Record."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import suites
+from bench.engines.contract import backend
+from bench.errors import UserError
+from bench.instruments import container
+from bench.instruments.machine import computing_on
+from bench.paths import ROOT, cache_folder
+from bench.plan.plan import Plan, Planned
+from bench.records.record import Ending, Outcome, Record
+from bench.records.store import Store, read_record
+from bench.records.surroundings import Condition, Machine
+from bench.run.assemble import Assembler, now
+from bench.run.memory_limit import Confinement, confined
+from bench.run.options import Limits, Observer
+from bench.run.processes import GRACE_S, stop_group
+from bench.run.request import Asked, Request
+from bench.run.worker_process import Flight, death
+from bench.scoring.journal import forget
+
+LEAST_LIMIT_S = 900.0
+LIMIT_FACTOR = 30
+"""A cell may take this many times its predicted seconds, and at least LEAST_LIMIT_S, before it is stopped."""
+LOG_TAIL = 4000
+
+
+class Runner:
+    """Runs a plan."""
+
+    def __init__(
+        self, *, run: str, store: Store, described: Machine, before: Condition, observer: Observer, limits: Limits
+    ) -> None:
+        self.run_id, self.store, self.machine, self.before = run, store, described, before
+        self.observer, self.limits = observer, limits
+        self.records: list[Record] = []
+        self.spent_usd = 0.0
+        self.deaths: Counter[str] = Counter()
+        """By cell key, workers that were killed for memory while they answered it."""
+        self.earlier_s: dict[str, float] = {}
+        """By cell key, seconds that workers spent on it and left it to another."""
+        self.undecided: list[Planned] = []
+        """Cells that the budget left unanswered."""
+        self.deadline = None if limits.budget_s is None else time.monotonic() + limits.budget_s
+
+    def run(self, plan: Plan) -> list[Record]:
+        """Answer every cell of the plan; returns the records, one for each.
+
+        Raises UserError when `results/` refuses to be written, KeyboardInterrupt after stopping the worker.
+        """
+        for left in plan.left_out:
+            if left.planned is not None:
+                outcome = Outcome(ending=Ending.DOES_NOT_FIT, reason=left.reason)
+                self._write([left.planned], outcome, now(), 0.0)
+        for _, group in groupby(plan.cells, key=lambda planned: planned.cell.load_key):
+            remaining = list(group)
+            while remaining:
+                if self._left() == 0:
+                    self.undecided += remaining
+                    break
+                answered = self._launch(remaining)
+                remaining = [planned for planned in remaining if planned.cell.key not in answered]
+        if self.undecided:
+            self.observer.undecided(self.undecided)
+        return self.records
+
+    def _left(self) -> float | None:
+        """Seconds the budget still holds, None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def _launch(self, cells: Sequence[Planned]) -> set[str]:
+        """One worker over `cells`; returns the keys that have a record now, at least one unless it is to go on."""
+        limit, device = cells[0].cell.memory_limit_bytes, self.machine.kind
+        with confined(limit, device) as confinement:
+            return self._fly(Flight(list(cells), confinement=confinement))
+
+    def _fly(self, flight: Flight) -> set[str]:
+        """The same, within its memory limit."""
+        kills, confinement, launched = container.oom_kills(), flight.confinement, time.monotonic()
+        command = [sys.executable, "-m", "bench.run.worker"]
+        known = len(self.records)
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            read, write = os.pipe()
+            request = Path(folder) / "request.json"
+            request.write_text(self._request(flight, write).model_dump_json(), encoding="utf-8")
+            command.append(str(request))
+            log = Path(folder) / "log.txt"
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    confinement.command(command) if confinement else command,
+                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[write],
+                    cwd=ROOT, env=self._environment(flight.cells[0]), start_new_session=True,
+                )  # fmt: skip
+            os.close(write)
+            self.observer.load(flight.cells[0])
+            try:
+                code = self._wait(process, read, flight)
+            finally:
+                stop_group(process)
+                os.close(read)
+            self.spent_usd += flight.spent_usd
+            answered = {record.cell.key for record in self.records[known:]}
+            unanswered = [planned for planned in flight.cells if planned.cell.key not in answered]
+            if flight.refused is not None:
+                raise flight.refused
+            if flight.current in unanswered and (flight.again or code):
+                self._spend(flight, launched if len(unanswered) == len(flight.cells) else flight.began)
+            if unanswered and (code or flight.timed_out):
+                tail = log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
+                culprits = [flight.current] if flight.current in unanswered else unanswered
+                outcome = death(code, flight, tail, kills)
+                if self._learns(flight, outcome):
+                    culprits = []
+                self._write(
+                    [c for c in culprits if c], outcome, flight.started, time.monotonic() - flight.began, confinement
+                )
+            elif unanswered and not flight.spent and not flight.again:
+                outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
+                self._write(unanswered, outcome, flight.started, time.monotonic() - flight.began, confinement)
+        return {record.cell.key for record in self.records[known:]}
+
+    def _spend(self, flight: Flight, since: float) -> None:
+        """Count what a worker spent on a cell that another is to answer."""
+        assert flight.current is not None
+        key = flight.current.cell.key
+        self.earlier_s[key] = self.earlier_s.get(key, 0.0) + time.monotonic() - since
+
+    def _learns(self, flight: Flight, outcome: Outcome) -> bool:
+        """Whether the cell that was killed for memory is to go on from there, as its suite can."""
+        if flight.current is None or outcome.ending is not Ending.DOES_NOT_FIT:
+            return False
+        key = flight.current.cell.key
+        self.deaths[key] += 1
+        return self.deaths[key] <= suites.DEATHS.get(flight.current.cell.suite, 0)
+
+    def _request(self, flight: Flight, events: int) -> Request:
+        first, limit = flight.cells[0], self.limits.max_cost_usd
+        return Request(
+            run=self.run_id,
+            results=self.store.root.resolve(),
+            cache=cache_folder(),
+            events=events,
+            model=first.model,
+            weights=first.cell.weights,
+            path=_resolved(first.path),
+            base=first.base,
+            base_path=_resolved(first.base_path),
+            trust_remote_code=first.trust_remote_code,
+            files=first.files,
+            backend=first.cell.backend,
+            scheme=first.scheme,
+            threads=self.limits.threads_of(first.cell),
+            max_cost_usd=None if limit is None else max(0.0, limit - self.spent_usd),
+            machine=self.machine,
+            before=self.before,
+            memory_limit=flight.confinement.stated() if flight.confinement else None,
+            budget_s=self._left(),
+            cells=tuple(
+                Asked(
+                    cell=planned.cell,
+                    predicted=planned.predicted,
+                    reference=planned.reference,
+                    deaths=self.deaths[planned.cell.key],
+                    earlier_s=self.earlier_s.get(planned.cell.key, 0.0),
+                )
+                for planned in flight.cells
+            ),
+        )
+
+    def _environment(self, first: Planned) -> dict[str, str]:
+        """The caller's, without the network where nothing needs it, and with caches of our own."""
+        own = {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(cache_folder() / "datasets")}
+        own |= computing_on(self.machine.kind)
+        if threads := self.limits.threads_of(first.cell):
+            own["OMP_NUM_THREADS"] = str(threads)
+        needs_hub = first.cell.weights == "hub" or (first.cell.weights == "local" and first.base is not None)
+        if not needs_hub and not self._hub_tasks(first):
+            own |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        paths = [str(ROOT), os.environ.get("PYTHONPATH")]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **own}
+
+    def _hub_tasks(self, first: Planned) -> bool:
+        from bench.scoring.tasks import offline_names
+
+        return any(task not in offline_names() for task in _tasks(first))
+
+    def _wait(self, process: subprocess.Popen[bytes], events: int, flight: Flight) -> int:
+        """Sleep until the worker says something, ends, or breaks its limit; returns its exit code."""
+        ended_read, ended_write = os.pipe()
+
+        def watch() -> None:
+            process.wait()
+            os.write(ended_write, b"!")
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        pending = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(events, selectors.EVENT_READ)
+            selector.register(ended_read, selectors.EVENT_READ)
+            while True:
+                left = self._limit(flight) - (time.monotonic() - flight.began)
+                ready = {key.fd for key, _ in selector.select(max(0.0, left))}
+                if events in ready:
+                    chunk = os.read(events, 65536)
+                    if not chunk:
+                        selector.unregister(events)
+                    *lines, pending = (pending + chunk).split(b"\n")
+                    for line in lines:
+                        self._hear(json.loads(line), flight)
+                elif ended_read in ready:
+                    break
+                elif left <= 0:
+                    flight.timed_out = self._limit(flight)
+                    stop_group(process)
+        watcher.join()
+        os.close(ended_read)
+        os.close(ended_write)
+        return process.returncode
+
+    def _limit(self, flight: Flight) -> float:
+        if flight.timed_out is not None:
+            return flight.timed_out + GRACE_S * 10  # it has been killed: wait for its end alone
+        if self.limits.timeout_s is not None:
+            return self.limits.timeout_s
+        planned = flight.current or flight.cells[0]
+        return max(LEAST_LIMIT_S, LIMIT_FACTOR * (planned.predicted.seconds or 0.0))
+
+    def _hear(self, event: dict[str, Any], flight: Flight) -> None:
+        kind = event["event"]
+        if kind == "phase":
+            flight.spent_usd = event.get("spent_usd", flight.spent_usd)
+            self.observer.phase(event["name"], event["done"], event["total"])
+        elif kind == "cell":
+            flight.current = next(p for p in flight.cells if p.cell.key == event["key"])
+            flight.began, flight.started = time.monotonic(), now()
+            self.observer.cell(flight.current)
+        elif kind == "record":
+            record = read_record(Path(event["path"]))
+            self.records.append(record)
+            self.observer.record(record)
+        elif kind == "spent":
+            flight.spent = True
+        elif kind == "again":
+            flight.again = True
+        elif kind == "refused":
+            flight.refused = UserError(event["message"], event["remedy"])
+
+    def _write(
+        self, cells: Sequence[Planned], outcome: Outcome, started: datetime, seconds: float,
+        confinement: Confinement | None = None,
+    ) -> None:  # fmt: skip
+        for planned in cells:
+            assembler = Assembler(
+                run=self.run_id, machine=self.machine, backend=backend(planned.cell.backend), before=self.before,
+                memory_limit=confinement.stated if confinement else lambda: None,
+            )  # fmt: skip
+            record = assembler.record(
+                planned.cell, outcome, started=started, seconds=seconds, predicted=planned.predicted
+            )
+            self.store.write(record)
+            if outcome.ending.settled:  # the worker died with it, and nobody will go on from what it had scored
+                forget(planned.cell.key)
+            self.records.append(record)
+            self.observer.record(record)
+
+
+def _resolved(paths: str | None) -> str | None:
+    return ",".join(str(Path(path).resolve()) for path in paths.split(",")) if paths else None
+
+
+def _tasks(planned: Planned) -> Iterator[str]:
+    tasks = planned.cell.settings.get("tasks")
+    if isinstance(tasks, list):
+        yield from map(str, tasks)
+
+
+def new_run_id() -> str:
+    """UTC time and four random digits: sortable, unique enough across hosts."""
+    return f"{now():%Y%m%dT%H%M%SZ}-{os.urandom(2).hex()}"

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--threads auto`: the thread count that serves one request fastest, swept once for a machine, engine and model size.
+
+An engine's own choice stays the default: it is what its users get, and a sweep costs a load for each count. A sweep
+is the throughput suite's smoke profile at every candidate, in processes of their own like any measurement; its records
+stay in the cache as evidence. What it decides by is the time of one request of 512 tokens and an answer of 128, from
+the two median rates, because prefill and decode may prefer different counts; within 2 % the smaller count wins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.instruments.machine import installed
+from bench.judge.figures import figures
+from bench.paths import cache_folder
+from bench.plan.plan import Planned
+from bench.records.cell import MEMORY_LIMIT, digest
+from bench.records.record import Ending, Record
+from bench.records.surroundings import Machine
+from suites import suite
+
+REQUEST = (512, 128)
+"""Tokens read and generated of the request that is to be fastest."""
+CLOSE = 0.02
+SUITE, PROFILE = "throughput", "smoke"
+
+
+def candidates(usable: int, cores: int | None) -> list[int]:
+    """Counts worth trying: one, all CPUs, physical cores, and halves between; the fewest first."""
+    counts = {1, usable, min(cores or usable, usable)}
+    half = usable // 2
+    while half > 1 and len(counts) < 6:
+        counts.add(half)
+        half //= 2
+    return sorted(counts)
+
+
+def request_seconds(record: Record) -> float | None:
+    """Seconds of REQUEST at the record's median rates, None if it has none."""
+    if record.outcome.ending is not Ending.OK:
+        return None
+    found = figures(record)
+    decode = found.get("decode_tokens_per_s")  # none of a masked model
+    return REQUEST[0] / found["prefill_tokens_per_s"].value + (REQUEST[1] / decode.value if decode else 0.0)
+
+
+def best(seconds: dict[int, float]) -> int | None:
+    """The fewest threads that come within CLOSE of the fastest, None where nothing was measured."""
+    if not seconds:
+        return None
+    limit = (1 + CLOSE) * min(seconds.values())
+    return min(count for count, value in seconds.items() if value <= limit)
+
+
+def key(planned: Planned, machine: Machine) -> str:
+    """What a sweep holds for: device, engine and its versions, scheme, architecture."""
+    from bench.engines.contract import backend
+
+    size = dict(planned.model.architecture or {"model": planned.model.name})
+    engine = backend(planned.cell.backend)
+    return digest([machine.device, planned.cell.backend, planned.cell.scheme, size, installed(engine.requires)])
+
+
+def chosen(planned: Planned, machine: Machine, measure: Callable[[Planned, int, Path], Sequence[Record]]) -> int | None:
+    """The best count for this load: as swept before, else swept now. `measure` answers one cell with so many threads.
+
+    None where no count could be measured; then the engine chooses, and the cells will say what is wrong.
+    """
+    folder = cache_folder() / "threads" / key(planned, machine)
+    known = folder / "best.json"
+    try:
+        return int(json.loads(known.read_text(encoding="utf-8"))["threads"])
+    except (OSError, ValueError, KeyError):
+        pass
+    seconds: dict[int, float] = {}
+    for count in candidates(machine.logical_cpus, psutil.cpu_count(logical=False)):
+        for record in measure(_question(planned), count, folder):
+            found = request_seconds(record)
+            if found is not None:
+                seconds[count] = found
+    fewest = best(seconds)
+    if fewest is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        known.write_text(json.dumps({"threads": fewest, "request_s": seconds}) + "\n", encoding="utf-8")
+    return fewest
+
+
+def _question(planned: Planned) -> Planned:
+    method = suite(SUITE)
+    settings: dict[str, Any] = dict(method.PROFILES[PROFILE])
+    settings |= {k: planned.cell.settings[k] for k in ("objective", MEMORY_LIMIT) if k in planned.cell.settings}
+    change = {"suite": SUITE, "suite_version": method.VERSION, "profile": PROFILE, "settings": settings}
+    return replace(planned, cell=planned.cell.model_copy(update=change), reference=None)

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m bench.run.worker REQUEST.json`: load one model, answer its cells, write a record after each.
+
+Runs in a process of its own that nothing else shares. It speaks to the runner through events on one file descriptor;
+whatever a library prints goes to the log. Records go straight to `results/`, so a crash costs one cell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import instruments as inst
+from bench.engines.contract import (
+    Backend,
+    DoesNotFit,
+    Engine,
+    LoadRequest,
+    NotFinite,
+    Stopped,
+    TextEngine,
+    Unsupported,
+    backend,
+)
+from bench.errors import UserError
+from bench.instruments.machine import installed, versions
+from bench.instruments.neighbours import snapshot
+from bench.paths import reference_folder
+from bench.records.cell import Cell, digest
+from bench.records.record import Ending, Measurement, MemoryLimit, Outcome
+from bench.records.store import Store
+from bench.run.assemble import Assembler, now, out_of_memory
+from bench.run.memory_limit import charged_bytes, overrun
+from bench.run.request import Asked, Request
+from bench.scoring.anchor import anchor_path, is_anchor
+from bench.scoring.journal import Journal, journal_folder
+from bench.scoring.reference import reference_name
+from bench.suite import Afresh, Loading, SuiteRun, TextRun
+from bench.units import human_bytes
+from suites import suite, text_suite
+
+
+class Worker:
+    """One loaded model and the cells it answers."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.backend: Backend = backend(request.backend)
+        self.store = Store(request.results)
+        self.deadline = None if request.budget_s is None else time.monotonic() + request.budget_s
+        self.used = False
+        """Whether a cell has been answered in this process."""
+        self.gpu_bytes: int | None = None
+        """The most that the driver counted for this process, None unless it runs under a limit on a GPU."""
+        self.assembler = Assembler(
+            run=request.run, machine=request.machine, backend=self.backend, before=request.before,
+            memory_limit=self.limit,
+        )  # fmt: skip
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Send one event to the runner; if it is gone, so are we."""
+        os.write(self.request.events, (json.dumps({"event": event, **facts}) + "\n").encode())
+
+    def limit(self) -> MemoryLimit | None:
+        """The limit this process runs under, with the most that was charged against it until now."""
+        limit = self.request.memory_limit
+        if limit is None or self.gpu_bytes is None:
+            return charged_bytes(limit) if limit else None
+        return limit.model_copy(update={"highest_bytes": self.gpu_bytes})
+
+    def _watch_limit(self, memory: inst.MemoryCounter) -> None:
+        """Note the GPU's highest figure since the counter was last reset."""
+        if self.request.memory_limit and self.request.machine.kind == "cuda":
+            self.gpu_bytes = max(self.gpu_bytes or 0, memory.peak().total_bytes)
+
+    def spent(self) -> bool:
+        """Whether the call's budget is spent."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def run(self) -> None:
+        """Load, then answer every cell."""
+        started, clock = now(), time.monotonic()
+        self.tell("loading")
+        try:
+            engine, tools, loading = self._load()
+        except Exception as error:  # noqa: BLE001 - every ending becomes a record
+            outcome = self._ending(error, "load")
+            for asked in self.request.cells:
+                seconds = time.monotonic() - clock
+                self._write(
+                    self.assembler.record(
+                        asked.cell, outcome, started=started, seconds=seconds, predicted=asked.predicted
+                    )
+                )
+            return
+        self.tell("loaded", seconds=loading.seconds)
+        for asked in self.request.cells:
+            if self.spent():
+                self.tell("spent")
+                break
+            try:
+                self._answer(asked, engine, tools, loading)
+            except Afresh:
+                self.tell("again")
+                break
+            self.used = True
+        engine.close()
+
+    def _load(self) -> tuple[Engine | TextEngine, inst.Instruments, Loading]:
+        request = self.request
+        asked = LoadRequest(
+            model=request.model,
+            weights=request.weights,
+            scheme=request.scheme,
+            device=request.machine.kind,
+            path=request.path,
+            threads=request.threads,
+            plain_scoring=any(asked.cell.settings.get("shared") is False for asked in request.cells),
+            max_cost_usd=request.max_cost_usd,
+            base=request.base,
+            base_path=request.base_path,
+            trust_remote_code=request.trust_remote_code,
+        )
+        tools = self.backend.instruments(request.machine.kind)
+        self.tell("phase", name="prepare weights", done=0, total=0)
+        try:
+            self.backend.prepare(asked)
+        except subprocess.CalledProcessError as error:
+            if request.memory_limit is None:
+                raise
+            what = "its weights could not be made ready under the memory limit"
+            raise UserError(what, "run once without --memory-limit, which keeps them in the cache") from error
+        self.tell("phase", name="load", done=0, total=0)
+        tools.memory.trim()
+        baseline = tools.memory.read()
+        if request.memory_limit and request.machine.kind == "cuda":
+            try:
+                tools.memory.limit(request.memory_limit.bytes)
+            except MemoryError as error:
+                raise Unsupported(str(error)) from None
+        tools.memory.reset_peak()
+        start = tools.clock.now()
+        engine = self.backend.load(asked)
+        seconds = tools.clock.now() - start
+        peak, ready = tools.memory.peak(), tools.memory.read()
+        self._watch_limit(tools.memory)
+        tools.memory.trim()
+        loaded = tools.memory.read()
+        wrong = None if isinstance(engine, TextEngine) else engine.census().contradiction(request.scheme)
+        if wrong:
+            raise UnprovenPrecision(wrong)
+        return engine, tools, Loading(seconds=seconds, baseline=baseline, peak=peak, ready=ready, loaded=loaded)
+
+    def _answer(self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading) -> None:
+        """Run one suite and write its record, however it ends."""
+        cell = asked.cell
+        self.tell("cell", key=cell.key)
+        run = self._suite_run(asked, engine, tools, loading)
+        self.assembler.since = snapshot()
+        started, clock = now(), time.monotonic()
+        measurements: Sequence[Measurement] = ()
+        try:
+            if isinstance(run, TextRun):
+                measurements = text_suite(cell.suite).measure(run)
+            else:
+                measurements = suite(cell.suite).measure(run)
+            outcome = Outcome(ending=Ending.OK)
+        except Stopped as error:
+            measurements, outcome = error.kept, ending(error)
+        except Afresh:
+            raise
+        except Exception as error:  # noqa: BLE001 - every ending becomes a record
+            outcome = self._ending(error, cell.suite)
+        self._watch_limit(tools.memory)
+        self._write(
+            self.assembler.record(
+                cell,
+                outcome,
+                started=started,
+                seconds=asked.earlier_s + time.monotonic() - clock,
+                predicted=asked.predicted,
+                measurements=measurements,
+                texts=run.texts,
+                warnings=[*engine.caveats, *run.caveats, *overrun(self.limit())],
+                provenance=engine.provenance,
+                threads=engine.threads,
+            )
+        )
+        if isinstance(run, SuiteRun) and outcome.ending.settled:
+            run.journal.remove()
+
+    def _journal(self, cell: Cell, engine: Engine) -> Journal:
+        """One journal for one cell, the very weights, and everything that can change a figure."""
+        computes = versions(cell.suite, [*self.backend.requires, *self.backend.versions]).model_dump(mode="json")
+        weights = engine.provenance.model_dump(mode="json")
+        return Journal(journal_folder() / f"{cell.key}-{digest([weights, computes, engine.threads])}")
+
+    def _suite_run(
+        self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading
+    ) -> SuiteRun | TextRun:
+        """What the suite is given."""
+        if isinstance(engine, TextEngine):
+
+            def tell(name: str, done: int, total: int) -> None:
+                self.tell("phase", name=name, done=done, total=total, spent_usd=engine.spent_usd)
+
+            return TextRun(cell=asked.cell, engine=engine, phase=tell, spent=self.spent, files=self.request.files)
+        reference = asked.reference
+        return SuiteRun(
+            cell=asked.cell,
+            files=self.request.files,
+            engine=engine,
+            instruments=tools,
+            loading=loading,
+            predicted=asked.predicted,
+            deaths=asked.deaths,
+            used=self.used,
+            renewable=True,
+            cache=self.request.cache,
+            reference=self._reference_path(reference, engine) if reference else None,
+            is_reference=reference is not None and reference.key == asked.cell.unlimited.key,
+            anchor=anchor_path(self.request.model, asked.cell) if reference else None,
+            is_anchor=is_anchor(self.backend, asked.cell),
+            spent=self.spent,
+            journal=self._journal(asked.cell, engine),
+            phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
+        )
+
+    def _ending(self, error: Exception, during: str) -> Outcome:
+        """How an exception ends a cell, the memory limit named where that is what it met."""
+        outcome, limit = ending(error, during), self.request.memory_limit
+        if limit is None or outcome.ending is not Ending.DOES_NOT_FIT:
+            return outcome
+        named = f"{outcome.reason}, under a limit of {human_bytes(limit.bytes)} ({limit.enforced_by})"
+        return outcome.model_copy(update={"reason": named})
+
+    def _reference_path(self, reference: Cell, engine: Engine) -> Path:
+        """One file for one reference cell, the very weights and the very engine versions."""
+        weights = digest(engine.provenance.model_dump(mode="json"))
+        return reference_folder() / reference_name(reference.key, installed(self.backend.requires), weights)
+
+    def _write(self, record: Any) -> None:
+        path = self.store.write(record)
+        self.tell("record", key=record.cell.key, path=str(path))
+
+
+class UnprovenPrecision(Exception):
+    """The census contradicts the precision that was asked for."""
+
+
+def ending(error: Exception, during: str = "work") -> Outcome:
+    """How an exception ends a cell. A finding has a reason; an error of ours keeps its traceback too."""
+    if isinstance(error, DoesNotFit):
+        return out_of_memory(error)
+    if isinstance(error, Stopped):
+        return Outcome(ending=Ending.STOPPED, reason=str(error))
+    if isinstance(error, MemoryError) or os.strerror(errno.ENOMEM) in str(error):
+        return out_of_memory(DoesNotFit(during))
+    if isinstance(error, Unsupported):
+        return Outcome(ending=Ending.UNSUPPORTED, reason=str(error))
+    if isinstance(error, UserError | NotFinite):
+        return Outcome(ending=Ending.FAILED, reason=str(error))
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return Outcome(ending=Ending.FAILED, reason=reason[:300], detail=traceback.format_exc())
+
+
+def die_with_parent() -> None:
+    """On Linux, be killed when the runner dies, so that no orphan keeps a GPU."""
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def main() -> int:
+    """Answer the request named on the command line."""
+    die_with_parent()
+    request = Request.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    worker = Worker(request)
+    try:
+        worker.run()
+    except UserError as error:  # results/ refuses: nothing more can be saved
+        worker.tell("refused", message=error.message, remedy=error.remedy)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

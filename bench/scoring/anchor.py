@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one fp32 reference of a model on this machine, which rows of every engine are compared with.
+
+A row's own reference is its engine's 16-bit row; engines cannot be compared through those. So the fp32 row of a
+backend that says `anchor` keeps its distributions under a name that knows neither backend nor scheme, and every other
+divergence cell that reads the very same tokens measures its distance from them too. The tokens are no part of the
+name: an engine whose tokenizer reads the text differently must find the anchor, to be able to say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import JsonValue
+
+from bench.catalog.model import Model
+from bench.engines.contract import Backend
+from bench.paths import reference_folder
+from bench.records.cell import Cell, Precision, Weights, digest
+from bench.records.record import Provenance
+
+if TYPE_CHECKING:
+    from bench.scoring.reference import Reader
+
+
+class NotPaired(Exception):
+    """There is an anchor, but it answers another question; the message says which."""
+
+
+def anchor_path(model: Model, cell: Cell) -> Path:
+    """Where the anchor for a divergence cell lies on this machine, whichever engine asks.
+
+    Random values belong to the engine that drew them; weights of a local folder or file are known by the model's
+    name alone, because each engine has its own file.
+    """
+    sources: dict[Weights, list[str | None]] = {
+        Weights.RANDOM: [cell.backend, cell.source],
+        Weights.PACKAGE: [model.package],
+        Weights.HUB: [model.repo, model.revision],
+        Weights.LOCAL: [],
+    }
+    weights: JsonValue = [cell.weights, *sources[cell.weights]]
+    identity = digest([cell.device, cell.model, weights, cell.suite_version, cell.settings])
+    return reference_folder() / f"anchor-{identity}"
+
+
+def is_anchor(backend: Backend, cell: Cell) -> bool:
+    """Whether this cell writes the anchor."""
+    return backend.anchor and cell.precision is Precision.FP32
+
+
+def about(cell: Cell, provenance: Provenance) -> dict[str, Any]:
+    """What an anchor says of itself."""
+    return {
+        "backend": cell.backend,
+        "scheme": cell.scheme,
+        "source": provenance.source,
+        "revision": provenance.revision,
+        "files": provenance.files,
+    }
+
+
+def label(told: Mapping[str, Any]) -> str:
+    """The name by which records say which anchor they were compared with."""
+    return f"{told['backend']} {told['scheme']} {digest(told)}"
+
+
+def open_anchor(path: Path, windows: Sequence[Sequence[int]], vocabulary: int, this: Mapping[str, Any]) -> Reader:
+    """The anchor at `path` for these windows of tokens; `this` is `about` of the cell that asks.
+
+    Raises NotPaired where it was written for other tokens, another vocabulary or other weights.
+    """
+    from bench.scoring.reference import Reader
+
+    try:
+        reader = Reader(path, windows)
+    except ValueError:
+        raise NotPaired("its tokens of the probe text are not those of the fp32 reference") from None
+    size = reader.codes.shape[1]
+    if size != vocabulary:
+        raise NotPaired(f"its vocabulary has {vocabulary} tokens, the fp32 reference's {size}")
+    theirs, own = reader.about["files"], this["files"]
+    same_engine = reader.about["backend"] == this["backend"]
+    if (same_engine and theirs != own) or any(own[name] != theirs[name] for name in own.keys() & theirs.keys()):
+        raise NotPaired("the fp32 reference was measured from other weight files")
+    return reader

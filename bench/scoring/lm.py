@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An Engine as an lm-eval model, and the evaluation of tasks item by item."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, cast
+
+from lm_eval import simple_evaluate, utils
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM, TemplateLM
+from lm_eval.tasks import TaskManager
+from pydantic import JsonValue
+
+from bench.catalog.model import Objective
+from bench.catalog.prompts import template
+from bench.engines.contract import Chats, Engine, NotFinite, Row, Score, Unsupported
+from bench.records.scored import Answer, Item, TaskResult, loop_share, task_result
+from bench.scoring import journal as journals
+from bench.scoring.journal import Journal
+from bench.scoring.tasks import load_tasks
+
+SEEDS = {"random_seed": 0, "numpy_random_seed": 1234, "torch_random_seed": 1234, "fewshot_random_seed": 1234}
+"""lm-eval's own, written down: they draw the few-shot examples."""
+MAX_NEW_TOKENS = 256
+"""Tokens a generated answer may have when its task does not say."""
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a model is, as far as asking it goes."""
+
+    objective: Objective = Objective.CAUSAL
+    template: str | None = None
+    """Name of the prompt template around generated tasks, None for plain text."""
+
+
+PLAIN = Frame()
+INAPPLICABLE = {
+    Objective.CAUSAL: {},
+    Objective.SEQ2SEQ: {"loglikelihood_rolling": "an encoder reads the text that rolling perplexity would predict"},
+    Objective.MASKED: {
+        "loglikelihood_rolling": "pseudo-log-likelihoods make no perplexity",
+        "generate_until": "masked models fill blanks, they do not generate",
+    },
+}
+"""By objective, the output types of tasks that mean nothing for it, and why."""
+
+
+class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
+    """lm-eval's requests answered by an Engine.
+
+    Encoding, truncation and rolling windows follow lm-eval's own Hugging Face model, so that the same weights give
+    the same scores there and here; scores are float32 whatever the weights are.
+    """
+
+    def __init__(
+        self, engine: Engine, max_length: int, done: Progress, frame: Frame = PLAIN, journal: Journal | None = None
+    ) -> None:
+        super().__init__()
+        self.engine = engine
+        self.frame = frame
+        self.backend = "seq2seq" if frame.objective is Objective.SEQ2SEQ else "causal"  # how lm-eval splits a pair
+        self.journal = journal or Journal()
+        self.max_length = min(max_length, engine.context_length)
+        self._prefix_text = engine.decode([engine.prefix_token]) or "\0"
+        self.done = done
+        self.truncated: set[Item] = set()
+        """Task and document of every item that was cut to fit."""
+        self.answers: dict[Item, Answer] = {}
+        self.items: dict[str, list[int]] = {}
+        """By task, the items that are asked: lm-eval counts requests, not documents."""
+        self._cuts: list[bool] = []
+
+    @property
+    def eot_token_id(self) -> int:
+        """The token that ends a text."""
+        return min(self.engine.end_tokens, default=self.engine.prefix_token)
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The token that stands for an empty context."""
+        return self.engine.prefix_token
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
+        """Tokens, with the ones the tokenizer itself puts before a text unless told not to.
+
+        A text that already begins with the beginning token gets no second one, as in lm-eval's own model.
+        """
+        if add_special_tokens is None:
+            add_special_tokens = not string.startswith(self._prefix_text)
+        return self.engine.encode(string, special=add_special_tokens)
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[object, list[int], list[int]]], **_: object
+    ) -> list[tuple[float, bool]]:
+        rows = [self._row(context, continuation) for _, context, continuation in requests]
+        scores = self._score(rows)
+        return [(score.total, score.greedy) for score in scores]
+
+    def _score(self, rows: Sequence[Row]) -> list[Score]:
+        return journals.score(self.engine, rows, self.journal, lambda finished: self.done(finished, len(rows)))
+
+    def _row(self, context: list[int], continuation: list[int]) -> Row:
+        """Cut from the left so that all but the last token fit; a context of at least one token stays.
+
+        An encoder and a decoder each have room of their own, as in lm-eval.
+        """
+        if self.frame.objective is Objective.SEQ2SEQ:
+            self._cuts.append(max(len(context), len(continuation)) > self.max_length)
+            return Row(tuple(context[-self.max_length :]), tuple(continuation[-self.max_length :]))
+        self._cuts.append(len(context) + len(continuation) > self.max_length + 1)
+        tokens = (context + continuation)[-(self.max_length + 1) :]
+        cut = max(1, len(tokens) - len(continuation))
+        return Row(tuple(tokens[:cut]), tuple(tokens[cut:]))
+
+    def _item(self, request: Instance) -> Item:
+        """Task and document of a request."""
+        place, chosen = request.doc_id, self.items.get(str(request.task_name))
+        return (request.task_name, place if chosen is None or place is None else chosen[place])
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        """Log-likelihood (nats) of each continuation, and whether greedy decoding would give it."""
+        self._cuts = []
+        result: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        self.truncated |= {self._item(r) for r, cut in zip(requests, self._cuts, strict=True) if cut}
+        _refuse_infinite([self._item(r) for r in requests], [total for total, _ in result])
+        return result
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
+        """Log-likelihood (nats) of each whole text, every token predicted once, in windows of `max_length`."""
+        owners, rows = [], []
+        for owner, request in enumerate(requests):
+            for window in utils.get_rolling_token_windows(
+                token_list=self.tok_encode(request.args[0]),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length,
+                context_len=1,
+            ):
+                context, continuation = utils.make_disjoint_window(window)
+                owners.append(owner)
+                rows.append(Row(tuple(context), tuple(continuation)))
+        scores = self._score(rows)
+        totals = [0.0] * len(requests)
+        for owner, score in zip(owners, scores, strict=True):
+            totals[owner] += score.total
+        _refuse_infinite([self._item(r) for r in requests], totals)
+        return totals
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
+        """Greedy answers, cut before the first stop string."""
+        answers = []
+        for index, request in enumerate(requests):
+            context, options = request.args
+            question: JsonValue = ["generate", context, json.loads(json.dumps(options))]
+            text, answer, cut = self._remembered(
+                question, partial(self._generate, self._item(request), context, options)
+            )
+            self.answers[self._item(request)] = answer
+            if cut:
+                self.truncated.add(self._item(request))
+            answers.append(text)
+            self.done(index + 1, len(requests))
+        return answers
+
+    def _remembered(
+        self, question: JsonValue, generate: Callable[[], tuple[str, Answer, bool]]
+    ) -> tuple[str, Answer, bool]:
+        """A generated answer by the journal, or made now and written there."""
+
+        def compute() -> JsonValue:
+            text, answer, cut = generate()
+            return [text, vars(answer), cut]
+
+        text, answer, cut = cast(tuple[str, dict[str, Any], bool], self.journal.remember(question, compute))
+        return text, Answer(**answer), cut
+
+    def _generate(self, item: Item, context: str, options: dict[str, Any]) -> tuple[str, Answer, bool]:
+        """The text, what is kept of it, and whether its prompt was cut to fit. Raises NotFinite."""
+        if options.get("do_sample") and options.get("temperature", 1) != 0:
+            raise Unsupported("this task samples its answers; only greedy generation is comparable")
+        until = options.get("until") or []
+        stops = [until] if isinstance(until, str) else [stop for stop in until if stop]
+        if self.frame.template:
+            asked = template(self.frame.template)
+            context, stops = asked.render(context), [*stops, *asked.stop]
+        limit = int(options.get("max_gen_toks") or options.get("max_new_tokens") or MAX_NEW_TOKENS)
+        whole = self.tok_encode(context)
+        prompt = whole[-max(1, self.max_length - limit) :]
+        generation = self.engine.prefill([prompt])
+        tokens: list[int] = []
+        text, ended = "", False
+        try:
+            while len(tokens) < limit and not ended:
+                token = generation.step()[0]
+                if not generation.finite:
+                    where = f"task {item[0]}, item {item[1]}, token {len(tokens) + 1} of its answer"
+                    raise NotFinite(f"NaN or infinite logits: {where}")
+                if token in self.engine.end_tokens:
+                    ended = True
+                else:
+                    tokens.append(token)
+                    text = self.engine.decode(tokens)
+                    ended = any(stop in text for stop in stops)
+        finally:
+            generation.close()
+        for stop in stops:
+            text = text.split(stop)[0]
+        answer = Answer(tokens=len(tokens), empty=not text.strip(), loop=loop_share(tokens), cut=not ended)
+        return text, answer, len(prompt) < len(whole)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Where the tokenizer comes from."""
+        return str(self.engine.provenance.source)
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The tokenizer's own template. Raises Unsupported if it has none."""
+        if not chat_template:
+            return None
+        if not isinstance(self.engine, Chats):
+            raise Unsupported("this engine applies no chat template: leave out --chat-template")
+        if self.engine.chat_template is None:
+            raise Unsupported("this model's tokenizer has no chat template: leave out --chat-template")
+        return self.engine.chat_template
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """A conversation as the tokenizer's template writes it."""
+        assert isinstance(self.engine, Chats)
+        return self.engine.chat(chat_history, answer=add_generation_prompt)
+
+
+def _refuse_infinite(items: Sequence[Item], totals: Sequence[float]) -> None:
+    """Raise NotFinite for the first item without a number."""
+    wrong = [item for item, total in zip(items, totals, strict=True) if not math.isfinite(total)]
+    if wrong:
+        task, number = wrong[0]
+        raise NotFinite(
+            f"NaN or infinite logits: task {task}, item {number}, and {len(wrong)} of {len(items)} requests"
+        )
+
+
+def evaluate(
+    engine: Engine,
+    *,
+    tasks: Sequence[str],
+    items: int,
+    max_length: int,
+    done: Progress = lambda done, total: None,
+    files: Mapping[str, str] = MappingProxyType({}),
+    chat: bool = False,
+    frame: Frame = PLAIN,
+    left_out: Callable[[str, str], None] = lambda task, reason: None,
+    journal: Journal | None = None,
+) -> list[TaskResult]:
+    """Score `items` items of each task, the same ones whoever asks.
+
+    `files` are the caller's own task files by name; with `chat`, items are asked in the tokenizer's chat template.
+    `left_out` hears of each task that means nothing for the model's objective, and why. Raises Unsupported when a task
+    is unknown to lm-eval or none is left, UserError when a task's data cannot be had, NotFinite.
+    """
+    lm = EngineLM(engine, max_length, done, frame, journal)
+    lm.chat_template(chat)
+    loaded = load_tasks(tasks, files)
+    for name, task in list(loaded.items()):
+        reason = INAPPLICABLE[frame.objective].get(str(task.config.output_type))
+        if reason:
+            left_out(name, reason)
+            del loaded[name]
+            if not loaded:
+                raise Unsupported(reason)
+    lm.items = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
+    return scored(lm, loaded, lm.items, frame, chat=chat)
+
+
+def scored(
+    lm: LM,
+    loaded: Mapping[str, Any],
+    samples: Mapping[str, list[int]],
+    frame: Frame = PLAIN,
+    *,
+    chat: bool = False,
+) -> list[TaskResult]:
+    """The items `samples` of each loaded task answered by an lm-eval model."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    evaluated = simple_evaluate(
+        model=lm,
+        tasks=list(loaded.values()),
+        samples=dict(samples),
+        task_manager=TaskManager(include_defaults=False),  # else it reads lm-eval's 13,000 task files twice
+        bootstrap_iters=0,
+        log_samples=True,
+        apply_chat_template=chat,
+        **SEEDS,
+    )
+    told = hashlib.sha256(str(lm.chat_template(chat)).encode()).hexdigest()[:12] if chat else None
+    answers: dict[Item, Answer] = getattr(lm, "answers", {})
+    cut: set[Item] = getattr(lm, "truncated", set())
+    return [
+        task_result(name, task, evaluated["samples"][name], answers, cut, told, frame.template)
+        for name, task in loaded.items()
+    ]
+
+
+def chosen_items(task: str, available: int, wanted: int) -> list[int]:
+    """Indices of the items every precision answers: a prefix of a shuffle seeded by the task's name."""
+    indices = list(range(available))
+    random.Random(task).shuffle(indices)  # noqa: S311 - repeatable, not secret
+    return sorted(indices[:wanted])

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A TextEngine as an lm-eval model: tasks whose answers are generated, item by item, with what each answer cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+
+from bench.engines.contract import Reply, Stopped, TextEngine, Unsupported
+from bench.records.scored import TaskResult
+from bench.scoring.lm import MAX_NEW_TOKENS, Progress, chosen_items, scored
+from bench.scoring.tasks import load_tasks
+
+NO_LIKELIHOODS = "needs the likelihoods of given texts, which a served model does not show"
+
+
+class TextLM(LM):  # type: ignore[misc]  # lm_eval ships no types
+    """lm-eval's requests answered by a server. Answers stay, so that what was done can be scored after a stop."""
+
+    def __init__(self, engine: TextEngine, done: Progress) -> None:
+        super().__init__()
+        self.engine, self.done = engine, done
+        self.items: Sequence[int] = ()
+        """Items of the task at hand, by lm-eval's position."""
+        self.replies: dict[int, Reply] = {}
+        """By item."""
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
+        """Greedy answers, cut before the first stop string; no item is asked twice."""
+        answers = []
+        for index, request in enumerate(requests):
+            item = self.items[request.doc_id]
+            if item not in self.replies:
+                self.replies[item] = self._ask(*request.args)
+            answers.append(self.replies[item].text)
+            self.done(index + 1, len(requests))
+        return answers
+
+    def _ask(self, context: str, options: dict[str, Any]) -> Reply:
+        if options.get("do_sample") and options.get("temperature", 1) != 0:
+            raise Unsupported("this task samples its answers; only greedy generation is comparable")
+        until = options.get("until") or []
+        stops = [until] if isinstance(until, str) else [stop for stop in until if stop]
+        limit = int(options.get("max_gen_toks") or options.get("max_new_tokens") or MAX_NEW_TOKENS)
+        return self.engine.reply(context, max_tokens=limit, stops=stops)
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        """Unsupported."""
+        raise Unsupported(NO_LIKELIHOODS)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
+        """Unsupported."""
+        raise Unsupported(NO_LIKELIHOODS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One task's results, with the reply to each item in their order."""
+
+    result: TaskResult
+    replies: tuple[Reply, ...]
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    """What was answered, what cannot be, and what ended it early."""
+
+    answered: list[Answered] = field(default_factory=list)
+    not_applicable: dict[str, str] = field(default_factory=dict)
+    """Reasons by task."""
+    stopped: str = ""
+    """Why not every item was asked, empty if every one was."""
+
+
+def evaluate_text(
+    engine: TextEngine,
+    *,
+    tasks: Sequence[str],
+    items: int,
+    done: Callable[[int, int], None] = lambda done, total: None,
+    files: Mapping[str, str] = MappingProxyType({}),
+) -> Evaluation:
+    """Ask `items` items of each task whose answers are generated, the same ones whoever asks.
+
+    A stop keeps what is answered. Raises Unsupported when a task is unknown or cannot be had.
+    """
+    loaded = load_tasks(tasks, files)
+    found = Evaluation()
+    for name, task in loaded.items():
+        if task.OUTPUT_TYPE != "generate_until":
+            found.not_applicable[name] = NO_LIKELIHOODS
+            continue
+        lm = TextLM(engine, done)
+        lm.items = chosen_items(name, len(task.eval_docs), items)
+        asked = len(lm.items)
+        try:
+            (result,) = scored(lm, {name: task}, {name: list(lm.items)})
+        except Stopped as error:
+            found.stopped = f"{error} ({len(lm.replies)} of {asked} items of {name} answered)"
+            if not lm.replies:
+                return found
+            lm.items = sorted(lm.replies)
+            (result,) = scored(lm, load_tasks([name], files), {name: list(lm.items)})
+        found.answered.append(Answered(result=result, replies=tuple(lm.replies[item] for item in lm.items)))
+        if found.stopped:
+            return found
+    return found

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A caller's own lm-eval tasks: YAML files by name, groups of them, and a hash over all that they consist of.
+
+Nothing a file names is run here: `!function` is read as a name, `include` as a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.errors import UserError
+from bench.records.document import sha256
+
+GROUP_KEYS = {"group", "group_alias", "task", "aggregate_metric_list", "metadata"}
+"""What a group may say; anything else would change its members, which are read from their own files."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """`!function module.name`, not run."""
+
+    name: str
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads task files without running what they name."""
+
+
+_Loader.add_multi_constructor(
+    "!", lambda loader, suffix, node: Function(str(node.value)) if suffix == "function" else None
+)
+
+
+@dataclass
+class Found:
+    """What the files looked at configure."""
+
+    tasks: dict[str, Path] = field(default_factory=dict)
+    groups: dict[str, tuple[Path, list[str]]] = field(default_factory=dict)
+    """File and members."""
+
+    def read(self, path: Path) -> str | None:
+        """Add what a file configures; its name, None if it only is a part of others. Raises UserError."""
+        config = _parsed(path)
+        task, group = config.get("task"), config.get("group")
+        if isinstance(task, str):
+            self.tasks[task] = path.resolve()
+            return task
+        if isinstance(group, str) and isinstance(task, list):
+            self.groups[group] = (path.resolve(), _members(path, config))
+            return group
+        return None
+
+    def members(self, name: str, within: Sequence[str] = ()) -> Iterator[str]:
+        """The tasks that a name stands for: itself, or a group's members, of inner groups too. Raises UserError."""
+        if name in self.tasks or name not in self.groups:
+            yield name
+            return
+        path, names = self.groups[name]
+        if name in within:
+            raise UserError(f"{path}: group {name} contains itself", "leave it out of its own tasks")
+        for member in names:
+            yield from self.members(member, [*within, name])
+
+
+def task_files(arguments: Sequence[str], folder: str) -> tuple[list[str], dict[str, str], str | None]:
+    """Names of the tasks asked for, files of the caller's own by name, and a hash over all that they consist of.
+
+    `arguments` are names or YAML files, `folder` holds YAML files; a folder alone means all its tasks. A group stands
+    for its members, which may be the caller's own or anybody's. Raises UserError for what is not there or does not
+    parse.
+    """
+    found = Found()
+    asked: list[str] = []
+    if folder:
+        asked = _of_folder(found, Path(folder), all_of_it=not arguments)
+    for argument in arguments:
+        asked.append(_of_file(found, Path(argument)) if argument.endswith((".yaml", ".yml")) else argument)
+    names = list(dict.fromkeys(member for name in asked for member in found.members(name)))
+    used = {name: str(path) for name, path in found.tasks.items() if name in names}
+    return names, used, _sha256(used) if used else None
+
+
+def _of_folder(found: Found, folder: Path, *, all_of_it: bool) -> list[str]:
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}", "give a folder of lm-eval task files (*.yaml)")
+    named = [found.read(path) for path in sorted(folder.rglob("*.yaml"))]
+    names = [name for name in named if name]
+    if not names:
+        raise UserError(f"no task in {folder}", "a task file is YAML with `task: NAME`")
+    return names if all_of_it else []
+
+
+def _of_file(found: Found, path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"no task file {path}", "give an existing YAML file, or a task's name")
+    name = found.read(path)
+    if name is None:
+        raise UserError(f"{path} names no task", "a task file is YAML with `task: NAME`")
+    if name in found.groups:  # its members lie beside it
+        for beside in sorted(path.parent.glob("*.yaml")):
+            found.read(beside)
+    return name
+
+
+def _members(path: Path, config: Mapping[str, Any]) -> list[str]:
+    """Names of a group's members. Raises UserError where the group changes them."""
+    inline = [member for member in config["task"] if not isinstance(member, str)]
+    changes = sorted(set(config) - GROUP_KEYS - {"include"})
+    if inline or changes:
+        what = f"changes its members ({', '.join(changes)})" if changes else "configures members of its own"
+        raise UserError(
+            f"{path}: group {config['group']} {what}, which is not supported",
+            "write each member as a task file and list their names",
+        )
+    return list(config["task"])
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping, empty if it holds something else. Raises UserError with file and line."""
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader that skips tags
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}, line {line}: {error.problem or 'not YAML'}", "mend the task file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}, line 1: {' '.join(str(error).split())[:120]}", "mend the task file") from None
+    return config if isinstance(config, dict) else {}
+
+
+def _sha256(used: Mapping[str, str]) -> str:
+    """Over the task files, what they include and the Python files of the functions they name, in order of names."""
+    files: dict[Path, None] = {}
+    for _, path in sorted(used.items()):
+        _collect(Path(path), files)
+    return sha256(b"".join(path.read_bytes() for path in files))
+
+
+def _collect(path: Path, files: dict[Path, None]) -> None:
+    if path in files:
+        return
+    files[path] = None
+    config = _parsed(path)
+    includes = config.get("include") or []
+    for include in [includes] if isinstance(includes, str) else includes:
+        part = path.parent / str(include)
+        if not part.is_file():
+            raise UserError(f"{path} includes {include}, which is not there", "mend the task file")
+        _collect(part.resolve(), files)
+    for name in _functions(config):
+        module = path.parent / f"{name.rpartition('.')[0].replace('.', '/')}.py"
+        if module.is_file():  # else of an installed package
+            files[module.resolve()] = None
+
+
+def _functions(value: Any) -> Iterator[str]:
+    if isinstance(value, Function):
+        yield value.name
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _functions(inner)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks by name: this project's own, the caller's files, or lm-eval's; each that cannot be had has one clear line."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.engines.contract import Unsupported
+from bench.errors import UserError
+from bench.paths import ROOT
+
+TASKS = ROOT / "suites" / "tasks"
+
+
+def offline_tasks(folder: Path = TASKS) -> dict[str, dict[str, Any]]:
+    """This project's task configurations by name, their data files made absolute."""
+    found = {}
+    for path in sorted(folder.glob("*.yaml")):
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found[str(config["task"])] = _absolute(config, path.parent)
+    return found
+
+
+def offline_names() -> list[str]:
+    """Tasks that need no network."""
+    return list(offline_tasks())
+
+
+def _absolute(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The configuration with its data files found beside it, where they lie there."""
+    options = config.get("dataset_kwargs") or {}
+    files = options.get("data_files")
+    if files is None:
+        return config
+
+    def beside(value: Any) -> Any:
+        if isinstance(value, list):
+            return [beside(one) for one in value]
+        return str(folder / value) if (folder / str(value)).exists() else value
+
+    placed = {split: beside(value) for split, value in files.items()} if isinstance(files, dict) else beside(files)
+    return {**config, "dataset_kwargs": {**options, "data_files": placed}}
+
+
+def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Any]:
+    """lm-eval's task objects by name, groups taken apart; `files` are the caller's own by name.
+
+    Raises Unsupported for a name that nobody knows, and UserError where a task's data cannot be had: both before
+    anything is scored, so that no record answers a part of what was asked.
+    """
+    from lm_eval.tasks import TaskManager
+
+    offline = offline_tasks()
+    hub = [name for name in names if name not in offline and name not in files]
+    manager = TaskManager(include_defaults=bool(hub))
+    unknown = [name for name in hub if name not in manager.all_tasks]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], [*offline, *manager.all_tasks], n=1, cutoff=0.8)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        raise Unsupported(f"lm-eval has no task {unknown[0]!r}{meant}; own tasks: {', '.join(offline)}")
+    found: dict[str, Any] = {}
+    for name in names:
+        spec = offline.get(name, name) if name not in files else _own(Path(files[name]))
+        try:
+            found |= manager.load([spec])["tasks"]
+        except OSError as error:
+            if name in files or name in offline:
+                reason = f"the data of task {name} cannot be read: {_first_line(error)}"
+                raise UserError(reason, "mend its data_files") from error
+            remedy = (
+                f"connect to the network, or leave it out: --task {','.join(n for n in names if n not in hub) or OWN}"
+            )
+            raise UserError(f"task {name} needs the Hugging Face Hub: {_first_line(error)}", remedy) from error
+    for task in found.values():
+        task.aggregation = partial(dict, {name: _bounded(whole) for name, whole in task.aggregation().items()})
+    return found
+
+
+def _bounded(aggregate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """An aggregation that is infinite where it overflows: lm-eval's perplexity is exp of a mean without a limit."""
+
+    def bounded(values: Any) -> Any:
+        try:
+            return aggregate(values)
+        except OverflowError:
+            return math.inf
+
+    return bounded
+
+
+OWN = "bench_facts_en"
+"""A task that needs no network, to be named in a remedy."""
+
+
+def _own(path: Path) -> dict[str, Any]:
+    """A caller's configuration, what it includes and the functions it names resolved as lm-eval does."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    return _absolute(load_yaml(path), path.parent)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device's roofs on reading: a table of every run's, at its start and at its end; why a rate has no share. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bench.instruments.disturbance import DRIFT, most_changed
+from bench.records.record import Record, Run
+from bench.records.surroundings import Roof
+from bench.units import human_seconds, significant
+from bench.views.formats import Table
+
+TYPES = ("fp32", "bf16", "fp16", "int8")
+SHARES = ("decode_bandwidth_share", "prefill_matrix_share")
+NOTES = (
+    "copy: bytes read and written. fp32 to int8: 10^12 operations / s of a square matrix product.",
+    "Medians of a short process's samples before and after the run's cells; took: what that cost.",
+    f"change: of what changed most; above {DRIFT:.0%} the run's rows carry the warning `drifted`.",
+)
+
+
+def roofs(runs: Iterable[Run]) -> Table:
+    """Two lines for each run that measured its device, the newest run last."""
+    table = Table(["run's end", "at", "library", "copy GB/s", *TYPES, "took", "change"])
+    for run in sorted(runs, key=lambda run: run.ended):
+        before, after = run.before.roof, run.after.roof
+        if before and after:
+            name, change = most_changed(before, after)
+            said = f"{name} {change:+.0%}{' drifted' if abs(change) > DRIFT else ''}" if name else ""
+            date, _, time = run.ended.removesuffix("Z").partition("T")
+            threads = f"{before.threads} thread{'s' if before.threads > 1 else ''}" if before.threads else ""
+            table.rows.append([date, "start", before.engine.split("+")[0], *_rates(table, before), ""])
+            table.rows.append([time, "end", threads, *_rates(table, after), said])
+    return table
+
+
+def _rates(table: Table, roof: Roof) -> list[str]:
+    rates, units = roof.rates(), {"copy": 1e9} | dict.fromkeys(TYPES, 1e12)
+    cells = [
+        significant(rates[name] / unit)
+        if name in rates
+        else f"n/a {table.note(roof.lacking.get(name, 'not measured'))}"
+        for name, unit in units.items()
+    ]
+    return [*cells, human_seconds(roof.seconds)]
+
+
+def no_share(record: Record, figure: str) -> str:
+    """Why a rate is no share of a roof, empty if it is one."""
+    if figure not in SHARES:
+        return ""
+    terms, roof = record.measurement("operations_per_token"), record.before.roof
+    if "objective" in record.cell.settings:
+        return "bytes and operations of a token are counted for decoders alone"
+    if terms is None or roof is None:
+        return "measured without the roof of its device or the bytes and operations of a token"
+    compute = terms.labels["compute"]
+    name = "copy" if figure == SHARES[0] else compute
+    if name is None:
+        return "the type that its kernels multiply in is not known"
+    return (
+        ""
+        if name in roof.rates()
+        else f"{name} was not measured of its device: {roof.lacking.get(str(name), 'no samples')}"
+    )

@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+# The fakes have the names of the libraries they stand for, and those need no explaining.
+# ruff: noqa: D102
+"""The roof of a device: known rates come back, a run whose device changed is marked, shares are those of the roof."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from builders import make_cell, make_condition, make_record, sample, speed_samples
+
+from bench.cli import app, guarded
+from bench.engines import fake
+from bench.instruments import machine, roof, roofline
+from bench.instruments.disturbance import drift
+from bench.judge.figures import figures
+from bench.records.record import Run, Unit
+from bench.records.store import Store
+from bench.records.surroundings import Condition, Roof
+from bench.run import measure
+from bench.views.roofs import no_share, roofs
+from bench.views.table import newest, people
+
+
+class Virtual:
+    """Kernels that copy a gigabyte a second and multiply at a known rate, on a clock of their own."""
+
+    name, threads = "virtual", 1
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.sizes: list[int] = []
+
+    def now(self) -> float:
+        return self.seconds
+
+    def spend(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    def copy(self, size: int) -> Callable[[], object]:
+        return lambda: self.spend(2 * size / 1e9)
+
+    def product(self, kind: str, n: int) -> Callable[[], object]:
+        if kind == "int8":
+            raise RuntimeError("no such kernel\nand more")
+        self.sizes.append(n)
+        return lambda: self.spend(2 * n**3 / {"fp32": 1e9, "bf16": 1e11, "fp16": 1e15}[kind])
+
+
+def test_known_rates_come_back() -> None:
+    """Bytes read and written over seconds, two operations for each multiply-add; what lacks a kernel says so."""
+    kernels = Virtual()
+    rates = roofline.measure(kernels, "cpu", kernels.now)
+    assert rates.copy_bytes_per_s == pytest.approx([1e9] * 3)
+    assert {kind: values[0] for kind, values in rates.matrix_per_s.items()} == pytest.approx(
+        {"fp32": 1e9, "bf16": 1e11, "fp16": 1e15}
+    )
+    assert rates.lacking == {"int8": "RuntimeError: no such kernel"}
+
+
+def test_matrices_grow_until_one_product_can_be_timed() -> None:
+    """0.02 s a product, or the largest size; the slow type stays small, and samples are few."""
+    kernels = Virtual()
+    rates = roofline.measure(kernels, "cpu", kernels.now)
+    assert kernels.sizes == [256, 256, 512, 1024, 256, 512, 1024, 2048]
+    assert [len(values) for values in rates.matrix_per_s.values()] == [8, 12, 25]
+
+
+def test_a_unit_that_speeds_up_while_it_is_used_is_measured_when_it_has() -> None:
+    """Half as fast in the first 40 ms of work: no sample is."""
+    kernels = Virtual()
+    plain = kernels.product
+
+    def slow_at_first(kind: str, n: int) -> Callable[[], object]:
+        call, began = plain(kind, n), kernels.seconds
+
+        def product() -> None:
+            call()
+            if kernels.seconds - began < 0.04:
+                call()
+
+        return product
+
+    kernels.product = slow_at_first  # type: ignore[method-assign]
+    rates = roofline.measure(kernels, "cpu", kernels.now)
+    assert rates.matrix_per_s["fp16"] == pytest.approx([1e15] * 25)
+    assert rates.matrix_per_s["bf16"] == pytest.approx([1e11] * 12)
+
+
+def test_a_roof_costs_less_than_four_seconds_on_a_slow_device() -> None:
+    """8 GB/s and 0.1 Top/s, as two busy cores had: twice a run that leaves two seconds for starting a library twice."""
+    kernels = Virtual()
+    kernels.copy = lambda size: lambda: kernels.spend(2 * size / 8e9)  # type: ignore[method-assign]
+    kernels.product = lambda kind, n: lambda: kernels.spend(2 * n**3 / 1e11)  # type: ignore[method-assign]
+    rates = roofline.measure(kernels, "cpu", kernels.now)
+    assert len(rates.matrix_per_s) == 4
+    assert 1 < kernels.seconds < 4
+
+
+def test_numpy_multiplies_and_copies() -> None:
+    """The products are right and every byte arrives."""
+    kernels = roofline.NumpyKernels(2)
+    kernels.copy(1001)()
+    assert float(kernels.product("fp32", 4)()[0][0]) == 0.5
+    with pytest.raises(NotImplementedError, match="fp32 alone"):
+        kernels.product("int8", 4)
+
+
+def test_the_worker_answers_with_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it prints is what the parent reads."""
+    from bench.instruments import roof_worker
+
+    monkeypatch.setattr(roofline, "BUDGET_S", 0.0)
+    monkeypatch.setattr(roofline, "MATRIX_S", 0.0)
+    monkeypatch.setitem(roofline.COPY_BYTES, "cpu", 1 << 20)
+    monkeypatch.setattr(sys, "argv", ["roof_worker", "cpu", "numpy", "1"])
+    assert roof_worker.main() == 0
+    found = roof.parse(capsys.readouterr().out)
+    assert found.engine.startswith("numpy ") and found.threads == 1
+    assert len(found.copy_bytes_per_s) == len(found.matrix_per_s["fp32"]) == 3
+    assert sorted(found.lacking) == ["bf16", "fp16", "int8"]
+
+
+@pytest.mark.parametrize(("requires", "library"), [(("torch",), "torch"), (("numpy",), "numpy")])
+def test_the_library_is_the_one_the_models_run_on(
+    monkeypatch: pytest.MonkeyPatch, requires: tuple[str, ...], library: str
+) -> None:
+    """Torch where a backend needs it, else NumPy; a CPU's roof is asked without a GPU, in the threads it may use."""
+    asked: dict[str, Any] = {}
+
+    def run(command: list[str], **options: Any) -> SimpleNamespace:
+        asked.update(command=command, env=options["env"])
+        return SimpleNamespace(stdout='noise\n{"engine": "x", "copy_bytes_per_s": [1234567.0], "matrix_per_s": {}}\n')
+
+    monkeypatch.setattr(subprocess, "run", run)
+    engine = replace(fake.BACKEND, roof=None, requires=requires)
+    assert roof.measure_roof([engine], "cpu", 3).copy_bytes_per_s == (1234600.0,)
+    assert asked["command"][1:] == ["-m", "bench.instruments.roof_worker", "cpu", library, "3"]
+    assert (asked["env"]["CUDA_VISIBLE_DEVICES"], asked["env"]["OMP_NUM_THREADS"]) == ("", "3")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (subprocess.CalledProcessError(1, "x", stderr="a\nboom\n"), "exit 1: boom"),
+        (subprocess.TimeoutExpired("x", 5), "TimeoutExpired: Command 'x' timed out after 5 seconds"),
+    ],
+)
+def test_a_roof_that_could_not_be_measured_says_why(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    """The run goes on without one."""
+
+    def run(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(subprocess, "run", run)
+    found = roof.measure_roof([replace(fake.BACKEND, roof=None)], "cpu")
+    assert (found.copy_bytes_per_s, found.lacking) == ((), {"copy": reason})
+
+
+def conditions(before: Roof | None, after: Roof | None) -> tuple[Condition, Condition]:
+    return make_condition(roof=before), make_condition(roof=after)
+
+
+def test_a_device_that_kept_its_speed_is_not_marked() -> None:
+    """Up to 10 % in the median is no drift; one wild sample of many is none; nor is a run that nobody looked at."""
+    steady = Roof(engine="x", copy_bytes_per_s=(100, 100, 100), matrix_per_s={"fp32": (50,)})
+    later = Roof(engine="x", copy_bytes_per_s=(91, 91, 10), matrix_per_s={"fp32": (54,), "int8": (1,)})
+    assert drift(*conditions(steady, later)) is None
+    assert drift(*conditions(steady, None)) is None
+    assert drift(*conditions(None, steady)) is None
+
+
+def test_a_device_that_slowed_down_is_marked_with_its_worst_change() -> None:
+    """The caveat names the quantity and by how much."""
+    before = Roof(engine="x", copy_bytes_per_s=(100,), matrix_per_s={"fp32": (50,)})
+    after = Roof(engine="x", copy_bytes_per_s=(88,), matrix_per_s={"fp32": (40,)})
+    found = drift(*conditions(before, after))
+    assert found is not None
+    assert (found.kind, found.text) == (
+        "drifted", "between its start and its end this run's fp32 matrix rate changed by -20%",
+    )  # fmt: skip
+
+
+def test_drift_marks_the_records_that_share_its_roof(tmp_path: Path) -> None:
+    """Not those of an interrupted call with the same run id, whose own end nobody saw."""
+    store = Store(tmp_path)
+    first, second = (Roof(engine="x", copy_bytes_per_s=(value,)) for value in (100.0, 101.0))
+    for name, found in (("a", first), ("b", second)):
+        store.write(make_record(make_cell(scheme=f"fake-{name}"), run="r", before=make_condition(roof=found)))
+    after = make_condition(roof=Roof(engine="x", copy_bytes_per_s=(50.0,)))
+    path = store.write_run(
+        Run(run="r", device="cpu-test", ended="2026-01-01T00:00:00Z", before=make_condition(roof=second), after=after)
+    )
+    assert path == tmp_path / "cpu-test/runs/20260101T000000Z-r.json"
+    kinds = {record.cell.scheme: [c.kind for c in record.warnings] for record in store.records()}
+    assert kinds == {"fake-a": [], "fake-b": ["drifted"]}
+    path.write_text("{}")
+    assert len(list(store.records())) == 2
+    assert store.unreadable[0].startswith(f"{path}: not a run:")
+
+
+def test_shares_are_those_of_the_roof() -> None:
+    """40 bytes a step at 10 steps a second of 1000; 6 operations a token at 200 tokens a second of 4800."""
+    terms = (
+        sample("read_bytes_per_step", 40.0, Unit.BYTE, prompt_tokens=100, batch=1),
+        sample("operations_per_token", 6.0, Unit.COUNT, compute="bf16"),
+    )
+    speed = speed_samples(prefill_s=(0.5, 0.5), itl_s=(0.1, 0.1, 0.1, 0.1))
+    measured = make_condition(roof=Roof(engine="x", copy_bytes_per_s=(1000,), matrix_per_s={"bf16": (4800,)}))
+    found = figures(make_record(make_cell("throughput"), measurements=speed + terms, before=measured))
+    assert found["decode_bandwidth_share"].value == pytest.approx(0.4)
+    assert found["prefill_matrix_share"].value == pytest.approx(0.25)
+    lacking = make_condition(roof=Roof(engine="numpy", copy_bytes_per_s=(1000,), matrix_per_s={"fp32": (1,)}))
+    assert "prefill_matrix_share" not in figures(
+        make_record(make_cell("throughput"), measurements=speed + terms, before=lacking)
+    )
+    assert "decode_bandwidth_share" not in figures(make_record(make_cell("throughput"), measurements=speed + terms))
+
+
+def test_the_roofs_of_every_run_are_listed_with_what_changed_and_what_they_cost() -> None:
+    """Medians at start and end, why a type has none; what changed most, and whether that counts."""
+    lacking = {"fp16": "no kernel", "bf16": "no kernel"}
+    before = Roof(
+        engine="torch 2.13.0+cpu", threads=2, seconds=2.56, copy_bytes_per_s=(25e9, 26e9, 9e9), lacking=lacking,
+        matrix_per_s={"fp32": (3.6e11,), "int8": (3e12, 4e12)},
+    )  # fmt: skip
+    after = before.model_copy(update={"seconds": 2.4, "matrix_per_s": {"fp32": (3.6e11,), "int8": (2.8e12,)}})
+    steady = before.model_copy(update={"matrix_per_s": {**before.matrix_per_s, "fp32": (3.78e11,)}})
+    listed = [
+        Run(run="r", device="c", ended=f"2026-01-0{day}T03:31:01Z", before=make_condition(roof=before), after=end)
+        for day, end in ((2, make_condition(roof=steady)), (1, make_condition(roof=after)), (3, make_condition()))
+    ]  # fmt: skip
+    table = roofs(listed)
+    assert table.titles[3:] == ["copy GB/s", "fp32", "bf16", "fp16", "int8", "took", "change"]
+    start = ["start", "torch 2.13.0", "25", "0.36", "n/a [1]", "n/a [1]", "3.5", "2.6 s", ""]
+    assert table.rows[0] == ["2026-01-01", *start]
+    assert table.rows[1][:3] + table.rows[1][7:] == [
+        "03:31:01",
+        "end",
+        "2 threads",
+        "2.8",
+        "2.4 s",
+        "int8 -20% drifted",
+    ]
+    assert table.rows[2] == ["2026-01-02", *start]
+    assert table.rows[3][-1] == "fp32 +5%"
+    assert (len(table.rows), table.notes) == (4, ["no kernel"])
+
+
+@pytest.mark.parametrize(
+    ("change", "decode", "prefill"),
+    [
+        ({}, "", ""),
+        ({"compute": "bf16"}, "", "bf16 was not measured of its device: numpy has none"),
+        ({"compute": None}, "", "the type that its kernels multiply in is not known"),
+        ({"copy": ()}, "copy was not measured of its device: too small", ""),
+        ({"roof": False}, *["measured without the roof of its device or the bytes and operations of a token"] * 2),
+        ({"objective": "masked"}, *["bytes and operations of a token are counted for decoders alone"] * 2),
+    ],
+)
+def test_a_rate_that_is_no_share_says_why(change: dict[str, Any], decode: str, prefill: str) -> None:
+    """In a footnote of the speed view, where the cell reads n/a; a figure that is there says nothing."""
+    roof = Roof(
+        engine="numpy", copy_bytes_per_s=change.get("copy", (1e9,)), matrix_per_s={"fp32": (1e11,)},
+        lacking={"bf16": "numpy has none", "copy": "too small"},
+    )  # fmt: skip
+    cell = make_cell("throughput")
+    objective = {"objective": change["objective"]} if "objective" in change else {}
+    terms = (
+        sample("read_bytes_per_step", 40.0, Unit.BYTE, prompt_tokens=100, batch=1),
+        sample("operations_per_token", 6.0, Unit.COUNT, compute=change.get("compute", "fp32")),
+    )
+    record = make_record(
+        cell.model_copy(update={"settings": {**cell.settings, **objective}}),
+        measurements=speed_samples() + (() if objective else terms),
+        before=make_condition(roof=roof if change.get("roof", True) else None),
+    )
+    assert (no_share(record, "decode_bandwidth_share"), no_share(record, "prefill_matrix_share")) == (decode, prefill)
+    assert no_share(record, "ttft_s") == ""
+    table = people(newest([record]), ["decode_share", "prefill_share"])
+    assert [cell.startswith("n/a [") for cell in table.rows[0][3:]] == [bool(decode), bool(prefill)]
+    assert set(table.notes) == {decode, prefill} - {""}
+
+
+def test_the_command_lists_roofs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a real run on the fake; where nobody ran, it says what to do."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+
+    def ask(*words: str) -> str:
+        capsys.readouterr()
+        guarded(lambda: app([*words, "--results", str(tmp_path)], standalone_mode=False))
+        return capsys.readouterr().out
+
+    assert "no run that measured its device matches" in ask("show", "--columns", "roof")
+    ask(
+        "run",
+        "--backend",
+        "fake",
+        "--profile",
+        "smoke",
+        "--suite",
+        "throughput",
+        "--precision",
+        "fp16",
+        "--device",
+        "cpu",
+    )
+    page = ask("show", "--columns", "roof", "--format", "md")
+    assert "| known | 1 | 0.1 | 0.05 | n/a [1] | 0.2 | 0.0 s |" in page
+    assert "`drifted`" in page
+
+
+def test_a_run_measures_its_roof_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the real command: the fake's known shares come back, and a slower end marks the records."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    slower = fake.ROOF.model_copy(update={"copy_bytes_per_s": (8e8,)})
+    answers = iter([fake.ROOF, slower])
+    happened: list[str] = []
+    look = machine.condition
+    monkeypatch.setattr(measure, "measure_roof", lambda *_: happened.append("roof") or next(answers))
+    monkeypatch.setattr(measure.machine, "condition", lambda *given: happened.append("state") or look(*given))
+    monkeypatch.setattr(measure.threads, "chosen", lambda *_: happened.append("sweep"))
+    chosen = ["--backend", "fake", "--profile", "smoke", "--suite", "throughput", "--precision", "fp16"]
+    guarded(lambda: app(["run", *chosen, "--device", "cpu", "--results", str(tmp_path)], standalone_mode=False))
+    store = Store(tmp_path)
+    (record,), (run,) = list(store.records()), list(store.runs())
+    # whatever this call computes before its cells would pass for a busy machine
+    assert happened[0] == "state"
+    assert [what for what in happened if what != "sweep"] == ["state", "roof", "state", "roof"]
+    found = figures(record)
+    # 18 MB less 0.5 MB looked up, and 136 positions of 1000 bytes, 40 times a second, of 1 GB/s
+    assert found["decode_bandwidth_share"].value == pytest.approx(40 * (17_500_000 + 136_000) / 1e9)
+    assert found["prefill_matrix_share"].value == pytest.approx(2000 * 16_000_000 / 5e10)
+    assert (run.run, run.before, run.after.roof) == (record.run, record.before, slower)
+    assert "drifted" in [caveat.kind for caveat in record.warnings]
+    stored = json.loads(next(tmp_path.glob("*/*/*/*/*.json")).read_text())
+    assert "drifted" not in [caveat["kind"] for caveat in stored["warnings"]]
+
+
+def test_the_parent_stays_light() -> None:
+    """Asking for a roof imports no framework into the process that waits."""
+    code = "import sys, bench.run.measure; print([m for m in ('torch', 'numpy', 'scipy') if m in sys.modules])"
+    paths = {**os.environ, "PYTHONPATH": str(machine.ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=paths)
+    assert done.stdout == "[]\n"

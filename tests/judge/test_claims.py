@@ -1,0 +1,431 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every claim is judged by what was measured, else by what can be computed, and never by more than that."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from builders import failed, make_cell, make_model, make_record, memory_samples, sample, speed_samples
+from pydantic import ValidationError
+
+from bench.catalog.entries import read_catalog
+from bench.catalog.model import Claim, Model, Quantity
+from bench.engines.contract import backend, backend_names
+from bench.judge.claims import Judged, Verdict, bounds, counts, flat, judge, people, selections, terms
+from bench.plan.baseline import BASELINE_BYTES
+from bench.plan.plan import Selection
+from bench.records.cell import Cell, Precision, Weights
+from bench.records.record import Ending, MemoryLimit, Outcome, Provenance, Record
+
+GB = 10**9
+
+
+def make_claim(**overrides: Any) -> Claim:
+    """`tiny` in fp16 fits 1 GB at 100 positions."""
+    fields: dict[str, Any] = {
+        "id": "tiny-1gb",
+        "text": "runs in 1 GB",
+        "source": "its README",
+        "quantity": Quantity.PEAK,
+        "precision": Precision.FP16,
+        "at_most": GB,
+        "tokens": 100,
+    }
+    return Claim(**fields | overrides)
+
+
+def model(*claims: Claim, **overrides: Any) -> Model:
+    """The tiny model with claims."""
+    return make_model(claims=claims or (make_claim(),), **overrides)
+
+
+def cell(tokens: int = 100, limit: int | None = None, **overrides: Any) -> Cell:
+    """A memory cell of transformers that holds so many positions."""
+    settings = {"prompt_tokens": tokens - 8, "decode_tokens": 8}
+    fields = {
+        "backend": "transformers",
+        "scheme": "bf16",
+        "settings": settings | ({"memory_limit_bytes": limit} if limit else {}),
+    }
+    return make_cell(**fields | overrides)
+
+
+def limited(limit: int, ending: Ending = Ending.OK, **overrides: Any) -> Record:
+    """A record made under a hard limit."""
+    asked = cell(limit=limit, **overrides)
+    state = MemoryLimit(bytes=limit, enforced_by="cgroup v2")
+    if ending is Ending.OK:
+        return make_record(asked, measurements=memory_samples(), memory_limit=state)
+    return failed(asked, ending, "needs more", memory_limit=state)
+
+
+def peaks(peak: int, load: int, **overrides: Any) -> Record:
+    """A record without a limit, the whole process's peaks given."""
+    kept = tuple(m for m in memory_samples() if m.name not in {"peak_bytes", "load_peak_bytes"})
+    measured = (*kept, sample("peak_bytes", peak), sample("load_peak_bytes", load))
+    return make_record(cell(**overrides), measurements=measured)
+
+
+def verdict(*records: Record, claims: tuple[Claim, ...] = (), **overrides: Any) -> Judged:
+    """The one claim of the tiny model judged by these records."""
+    entry = model(*claims, **overrides)
+    (judged,) = judge([entry], records)
+    return judged
+
+
+def test_a_run_under_a_hard_limit_of_the_budget_decides() -> None:
+    """It ran, or it did not; the record is named."""
+    ran = limited(GB)
+    judged = verdict(ran)
+    assert (judged.verdict, judged.record) == (Verdict.HOLDS, ran)
+    assert judged.evidence == "ran under a hard limit of 954 MiB (cgroup v2); transformers bf16 on cpu-test"
+    assert verdict(limited(GB, Ending.DOES_NOT_FIT)).verdict is Verdict.FAILS
+
+
+@pytest.mark.parametrize(
+    ("limit", "ending"),
+    [(2 * GB, Ending.OK), (GB // 2, Ending.DOES_NOT_FIT), (GB, Ending.FAILED), (GB, Ending.TIMED_OUT)],
+)
+def test_a_limit_that_says_nothing_of_the_budget_does_not_decide(limit: int, ending: Ending) -> None:
+    """Too loose and passed, too tight and failed, or ended for another reason."""
+    record = limited(limit, ending).model_copy(update={"measurements": ()})
+    assert verdict(record).verdict is Verdict.COMPUTED
+
+
+@pytest.mark.parametrize("ending", [Ending.OK, Ending.DOES_NOT_FIT])
+def test_a_crude_limit_proves_nothing(ending: Ending) -> None:
+    """RLIMIT_DATA counts what is never touched and misses what is mapped: the peak decides, if there is one."""
+    record = limited(GB, ending)
+    assert record.memory_limit is not None
+    crude = record.model_copy(update={"memory_limit": MemoryLimit(bytes=GB, enforced_by="RLIMIT_DATA")})
+    judged = verdict(crude)
+    if ending is Ending.OK:
+        assert judged.verdict is Verdict.HOLDS
+        assert judged.evidence.startswith("measured ")
+    else:
+        assert judged.verdict is Verdict.COMPUTED
+
+
+def test_pages_charged_elsewhere_prove_nothing() -> None:
+    """More was resident than the limit allows: another process had cached the weights' file."""
+    state = MemoryLimit(bytes=GB, enforced_by="cgroup v2")
+    record = peaks(GB + 1, GB, limit=GB).model_copy(update={"memory_limit": state})
+    judged = verdict(record)
+    assert judged.verdict is Verdict.UNTESTED
+    assert "drop the page cache" in judged.evidence
+
+
+def test_a_gpu_s_limit_that_held_the_allocator_alone_proves_nothing_beyond_the_budget() -> None:
+    """The driver's own figure decides: within the budget it fits, above it the question is open."""
+    for highest, expected in ((GB, Verdict.HOLDS), (GB + 1, Verdict.UNTESTED)):
+        state = MemoryLimit(bytes=GB - 10**8, enforced_by="CUDA allocator", highest_bytes=highest)
+        judged = verdict(peaks(GB // 2, GB // 2, limit=GB - 10**8).model_copy(update={"memory_limit": state}))
+        assert judged.verdict is expected
+    assert "but 954 MiB were counted for the process" in judged.evidence
+
+
+def test_a_prediction_that_it_will_not_fit_is_no_proof() -> None:
+    """The plan writes such records without having tried."""
+    unrun = failed(cell(limit=GB), Ending.DOES_NOT_FIT, "predicted too large")
+    assert verdict(unrun).verdict is Verdict.COMPUTED
+
+
+@pytest.mark.parametrize(
+    ("peak", "load", "expected"),
+    [
+        (GB, GB, Verdict.HOLDS),
+        (GB + 1, GB, Verdict.FAILS),
+        (GB // 2, 2 * GB, Verdict.UNTESTED),
+        (2 * GB, 2 * GB, Verdict.FAILS),
+    ],
+)
+def test_without_a_limit_the_whole_process_is_weighed(peak: int, load: int, expected: Verdict) -> None:
+    """A loader that took more than the budget only because it was there decides nothing."""
+    assert verdict(peaks(peak, load)).verdict is expected
+
+
+def test_a_limit_counts_before_a_newer_measurement_without_one() -> None:
+    """What was tried is worth more than what was weighed."""
+    newer = peaks(2 * GB, 2 * GB).model_copy(update={"started": "2027-01-01T00:00:00Z"})
+    assert verdict(newer, limited(GB)).verdict is Verdict.HOLDS
+
+
+def test_the_scheme_that_a_claim_names_counts_before_its_stand_ins() -> None:
+    """And a stand-in is named as one."""
+    claim = make_claim(precision=Precision.INT8, scheme="gptq-int8")
+    stand_in = limited(GB, scheme="bnb-int8", precision=Precision.INT8)
+    assert verdict(stand_in, claims=(claim,)).evidence.endswith(
+        "transformers bnb-int8 in place of gptq-int8 on cpu-test"
+    )
+    real = peaks(2 * GB, 2 * GB, scheme="gptq-int8", precision=Precision.INT8)
+    assert verdict(stand_in, real, claims=(claim,)).verdict is Verdict.FAILS
+
+
+def test_without_a_record_the_scheme_that_a_claim_names_is_predicted() -> None:
+    """A default of the precision stands in only for one that no backend has, and is named as such."""
+    claim = make_claim(precision=Precision.INT8)
+    own, other, unknown = (
+        verdict(claims=(claim.model_copy(update={"scheme": name}),)) for name in ("gptq-int8", "gguf-q8_0", "exl2")
+    )
+    assert re.match(r"predicted [\d.]+ MiB as gptq-int8 \(450 MiB of it before loading\) of at most 954", own.evidence)
+    assert re.match(r"predicted [\d.]+ \wiB as gguf-q8_0 \(", other.evidence)
+    assert re.match(r"predicted [\d.]+ MiB as bnb-int8 in place of exl2 \(", unknown.evidence)
+    assert " as " not in verdict(claims=(claim,)).evidence
+    assert own.evidence.split(" as ")[0] != other.evidence.split(" as ")[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"precision": Precision.INT8, "scheme": "gptq-int8"}, " (int8, gptq-int8)"),
+        ({"precision": Precision.INT8, "scheme": "gptq-int8", "text": "fits as int8"}, " (gptq-int8)"),
+        ({"text": "runs in fp16"}, ""),
+        ({"quantity": Quantity.PARAMETERS, "precision": None}, ""),
+    ],
+)
+def test_what_is_stated_names_precision_and_scheme(overrides: dict[str, Any], words: str) -> None:
+    """Where the text does not."""
+    assert terms(make_claim(**overrides)) == words
+
+
+def test_the_schemes_that_the_catalogue_s_claims_name_exist() -> None:
+    """In some backend, and of the precision claimed; BELLE's are GPTQ's and ggml's, as its makers used."""
+    schemes = {scheme.name: scheme for name in backend_names() for scheme in backend(name).schemes}
+    named = {claim.id: claim for entry in read_catalog() for claim in entry.claims if claim.scheme}
+    assert {claim.id for claim in named.values() if schemes[str(claim.scheme)].precision != claim.precision} == set()
+    assert (named["belle-bloom-gptq8-12gb"].scheme, named["belle-bloom-gptq4"].scheme) == ("gptq-int8", "gptq-int4")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        limited(GB, tokens=99),
+        limited(GB, precision=Precision.INT8),
+        limited(GB, model="other"),
+        limited(GB, backend="fake"),
+    ],
+)
+def test_records_of_another_question_are_left_aside(record: Record) -> None:
+    """A shorter context, another precision, another model, an instrument's test."""
+    assert verdict(record).verdict is Verdict.COMPUTED
+
+
+def test_that_it_does_not_fit_can_be_the_claim() -> None:
+    """A lower bound on memory turns the same experiment round."""
+    claim = make_claim(at_most=None, at_least=GB)
+    assert verdict(limited(GB), claims=(claim,)).verdict is Verdict.FAILS
+    assert verdict(limited(GB, Ending.DOES_NOT_FIT), claims=(claim,)).verdict is Verdict.HOLDS
+
+
+def test_random_weights_and_stand_ins_are_named() -> None:
+    """Both are honest for memory, and a reader must know."""
+    claim = make_claim(stand_in="other")
+    record = limited(GB, model="other", weights=Weights.RANDOM)
+    record = record.model_copy(update={"provenance": Provenance(source="random", random=True)})
+    other = make_model(name="other")
+    (judged,) = judge([model(claim)], [record], [model(claim), other])
+    assert judged.verdict is Verdict.HOLDS
+    assert judged.evidence.endswith("on cpu-test, other standing in, random weights")
+
+
+def test_weights_and_speed_are_measured_figures() -> None:
+    """The census and the decode rate, each within its bounds or not."""
+    claim = make_claim(quantity=Quantity.WEIGHTS, at_least=400, at_most=500)
+    assert (
+        verdict(make_record(cell(), measurements=memory_samples(weights=500)), claims=(claim,)).verdict is Verdict.HOLDS
+    )
+    assert (
+        verdict(make_record(cell(), measurements=memory_samples(weights=501)), claims=(claim,)).verdict is Verdict.FAILS
+    )
+    claim = make_claim(quantity=Quantity.DECODE, at_least=5, at_most=None)
+    speed = make_record(make_cell("throughput", backend="transformers"), measurements=speed_samples(itl_s=[0.1] * 4))
+    judged = verdict(speed, claims=(claim,))
+    assert judged.verdict is Verdict.HOLDS
+    assert judged.evidence.startswith("measured 10 tokens/s of at least 5 tokens/s")
+    assert verdict(claims=(claim,)).verdict is Verdict.UNTESTED
+
+
+LLAMA = {
+    "model_type": "llama", "vocab_size": 100, "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 128,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("quantity", "low", "high", "expected"),
+    [
+        (Quantity.VOCABULARY, 100, 100, Verdict.HOLDS),
+        (Quantity.VOCABULARY, 101, None, Verdict.FAILS),
+        (Quantity.GROWTH, 40, 40, Verdict.HOLDS),
+        (Quantity.GROWTH, 50, None, Verdict.FAILS),
+        (Quantity.PARAMETERS, 12345, 12345, Verdict.HOLDS),
+        (Quantity.PARAMETERS, None, 12344, Verdict.FAILS),
+        (Quantity.TRAINED, 24, 24, Verdict.HOLDS),
+    ],
+)
+def test_what_can_be_counted_needs_no_record(
+    quantity: Quantity, low: float | None, high: float | None, expected: Verdict
+) -> None:
+    """Rows, rows beyond the base's, parameters, and products of the claim's own factors."""
+    claim = make_claim(quantity=quantity, at_least=low, at_most=high, factors=(2, 3, 4))
+    entry = model(claim, architecture=LLAMA, parameters=12345, base_model="base")
+    base = make_model(name="base", architecture=LLAMA | {"vocab_size": 60})
+    (judged,) = judge([entry], [], [entry, base])
+    assert judged.verdict is expected
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [(10 * GB, ": would hold"), (1000, ": would fail"), (61 * 2**20, ": would fail (not if GB means GiB)")],
+)
+def test_without_a_record_the_prediction_only_points(budget: int, words: str) -> None:
+    """Never more than `computed only`, and a budget missed by the unit alone says so."""
+    if "GiB" in words:  # the prediction's own figure, less than the two units differ by
+        evidence = verdict().evidence
+        predicted = float(evidence.split()[1]) * {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[evidence.split()[2]]
+        budget = int(predicted / 1.03)
+    judged = verdict(claims=(make_claim(at_most=budget),))
+    assert judged.verdict is Verdict.COMPUTED
+    assert judged.evidence.endswith(words)
+
+
+def test_a_predicted_peak_is_the_whole_process_s_as_a_limit_would_count_it() -> None:
+    """What the driver takes before loading is in it, and said; weights are weights."""
+    mine = 1 + BASELINE_BYTES["cuda"]["transformers"]
+    assert verdict(claims=(make_claim(at_most=mine),)).evidence.endswith(": would fail")
+    assert " (450 MiB of it before loading) of at most " in verdict().evidence
+    weights = make_claim(quantity=Quantity.WEIGHTS, at_least=1, at_most=mine)
+    assert verdict(claims=(weights,)).evidence.endswith(": would hold")
+    assert "before loading" not in verdict(claims=(weights,)).evidence
+
+
+def test_an_unknown_architecture_is_untested() -> None:
+    """Nothing is guessed."""
+    assert verdict(architecture=None).verdict is Verdict.UNTESTED
+    assert verdict(architecture={"model_type": "unheard-of"}).verdict is Verdict.UNTESTED
+
+
+def test_what_cannot_be_tested_gives_its_reason() -> None:
+    """Whatever records there are."""
+    claim = make_claim(untestable="it is about training")
+    judged = verdict(limited(GB), claims=(claim,))
+    assert (judged.verdict, judged.evidence) == (Verdict.NOT_TESTABLE, "it is about training")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"at_most": None}, "needs `at_least` or `at_most`"),
+        ({"quantity": Quantity.TRAINING}, "training is not measured here"),
+        ({"quantity": Quantity.TRAINED}, "need `factors`"),
+        ({"precision": None}, "needs a `precision`"),
+        ({"quantity": "taste"}, "Input should be"),
+        ({"budget": 3}, "Extra inputs are not permitted"),
+        ({"tokens": 0}, "greater than 0"),
+    ],
+)
+def test_a_claim_that_nothing_could_decide_is_refused(overrides: dict[str, Any], words: str) -> None:
+    """Without a bound, a precision or factors there is nothing to hold against a figure."""
+    with pytest.raises(ValidationError, match=words):
+        make_claim(**overrides)
+
+
+def test_open_memory_claims_become_limited_cells() -> None:
+    """The budget is the limit, the context the claim's, tried whatever is predicted; each question once."""
+    entries = [model(make_claim(), make_claim(id="same"), make_claim(id="huge", at_most=100 * GB))]
+    entries.append(make_model(name="done", claims=(make_claim(id="done"),)))
+    judged = judge(entries, [limited(GB, model="done")])
+    found, left = selections(judged, Selection(device="cpu"), 8 * GB)
+    assert len(found) == 1
+    (asked,) = found
+    assert (asked.models, asked.precisions, asked.suites) == (("tiny",), (Precision.FP16,), ("memory",))
+    assert (asked.memory_limit_bytes, asked.tokens, asked.force) == (GB, 100, True)
+    assert left == ["huge: 93.1 GiB are claimed, 7.45 GiB are there"]
+
+
+def test_bounds_read_in_the_unit_of_their_quantity() -> None:
+    """Bytes in binary units, counts in full."""
+    assert bounds(make_claim()) == "at most 954 MiB"
+    assert bounds(make_claim(quantity=Quantity.DECODE, at_most=None, at_least=5)) == "at least 5 tokens/s"
+    assert bounds(make_claim(quantity=Quantity.PARAMETERS, at_least=1000, at_most=2000)) == "1,000 to 2,000"
+    assert bounds(make_claim(quantity=Quantity.PARAMETERS, at_least=1000, at_most=1000)) == "1,000"
+
+
+def test_the_table_shows_evidence_record_and_contradiction() -> None:
+    """What speaks against a claim elsewhere is a footnote of its text."""
+    ran = limited(GB)
+    judged = [verdict(ran, claims=(make_claim(contradiction="another page says 2 GB"),))]
+    table = people(judged)
+    assert table.rows[0][:4] == ["tiny-1gb", "tiny", "runs in 1 GB (fp16) [1]", "holds"]
+    assert table.rows[0][4].endswith(f"(record {ran.id})")
+    assert table.notes == ["another page says 2 GB"]
+    row = flat(judged[0])
+    assert (row["verdict"], row["record"], row["at_most"], row["tokens"]) == ("holds", ran.id, GB, 100)
+    assert counts(judged) == "1 claims: holds 1, fails 0, computed only 0, untested 0, not testable 0"
+
+
+FACTS = {
+    "alpaca-train-112gb": "alpaca-7b", "alpaca-infer-fp16": "alpaca-native-7b",
+    "instruct-gptj-fp16-t4": "instruct-gpt-j", "belle-bloom-gptq8-12gb": "belle-7b-2m",
+    "belle-base-fp32": "belle-7b-2m", "belle-bloom-gptq4": "belle-7b-2m",
+    "belle-llama-ggml4-m1": "belle-llama-7b-2m", "alpaca-lora-train-24gb": "alpaca-lora-7b",
+    "dolly-v1-train-v100": "dolly-v1-6b", "dolly-v2-12b-v100-train": "dolly-v2-12b",
+    "dolly-v2-12b-a10-int8": "dolly-v2-12b", "dolly-v2-small-a10": "dolly-v2-7b", "gpt4all-16gb": "gpt4all-lora-7b",
+    "cla-sizes": "chinese-alpaca-7b", "cla-vocab": "chinese-llama-7b", "chatglm-fp16-13gb": "chatglm-6b",
+    "chatglm-int8": "chatglm-6b", "chatglm-int4": "chatglm-6b", "llama-adapter-1.2m": "llama-adapter-7b",
+    "vicuna-7b-14gb": "vicuna-7b-v1.3", "vicuna-13b-28gb": "vicuna-13b-v1.3",
+    "vicuna-13b-int8-16gb": "vicuna-13b-v1.3", "vicuna-cpu": "vicuna-7b-v1.3", "koala-infer": "koala-13b",
+    "baize-fp16": "baize-7b", "baize-train-int8": "baize-7b", "firefly-vocab": "firefly-bloom-1b4",
+    "firefly-1gpu": "firefly-bloom-2b6", "stackllama-70gb": "stackllama-7b", "stackllama-60b-int8": "stackllama-7b",
+    "stackllama-int8-7gb": "stackllama-7b", "dschat-single-gpu": "deepspeed-chat", "coati-1.62gb": "colossalchat",
+    "colossal-llama-table": "llama-7b",
+}  # fmt: skip
+"""The 34 claims that were collected, and the entry each concerns; a table of several figures has one claim for each."""
+
+
+@pytest.mark.parametrize(("claim", "name"), FACTS.items())
+def test_every_collected_claim_stands_in_its_entry(claim: str, name: str) -> None:
+    """Under its own id, or with a suffix for each figure of a table."""
+    (entry,) = (entry for entry in read_catalog() if entry.name == name)
+    assert any(found.id == claim or found.id.startswith(f"{claim}-") for found in entry.claims)
+
+
+def test_the_refuted_and_the_contradicted_say_so() -> None:
+    """The claims that their own sources contradict carry it beside them."""
+    by_id = {claim.id: claim for entry in read_catalog() for claim in entry.claims}
+    for claim in (
+        "dolly-v2-12b-v100-train", "stackllama-70gb", "colossal-llama-table-7b-int4", "vicuna-13b-int8-16gb",
+        "belle-base-fp32", "belle-llama-ggml4-m1", "chatglm-parameters", "cla-vocab", "alpaca-train-hours",
+        "gopher-parameters", "gpt-j-parameters", "firefly-parameters-1b4", "alpaca-train-112gb",
+    ):  # fmt: skip
+        assert by_id[claim].contradiction, claim
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected", "words"),
+    [
+        ("cla-vocab", Verdict.FAILS, "17,953"),
+        ("llama-adapter-1.2m", Verdict.HOLDS, "1,228,800"),
+        ("firefly-vocab", Verdict.HOLDS, "46,145"),
+        ("chatglm-parameters", Verdict.FAILS, "6,707,929,088"),
+        ("instruct-gptj-fp16-t4", Verdict.COMPUTED, "would hold"),
+        ("belle-bloom-gptq8-12gb", Verdict.COMPUTED, "would hold"),
+        ("colossal-llama-table-7b-int4", Verdict.COMPUTED, "would fail"),
+        ("dolly-v2-12b-v100-train", Verdict.NOT_TESTABLE, "training"),
+    ],
+)
+def test_the_catalogue_s_claims_are_judged_without_any_record(claim: str, expected: Verdict, words: str) -> None:
+    """What the facts already decide, and what they point to."""
+    judged = {item.claim.id: item for item in judge(read_catalog(), [])}
+    assert judged[claim].verdict is expected
+    assert words in judged[claim].evidence
+
+
+def test_outcomes_of_unlimited_failures_decide_nothing() -> None:
+    """A crash is no verdict."""
+    crashed = make_record(
+        cell(), outcome=Outcome(ending=Ending.FAILED, reason="it broke"), measurements=memory_samples()
+    )
+    assert verdict(crashed).verdict is Verdict.COMPUTED

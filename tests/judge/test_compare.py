@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each precision against its own 16-bit row: what is paired, what is refused, and what the tables then say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from builders import (
+    divergence_samples,
+    failed,
+    make_cell,
+    make_machine,
+    make_record,
+    make_versions,
+    memory_samples,
+    quality_samples,
+    speed_samples,
+)
+
+from bench.judge.compare import (
+    Comparison,
+    TaskComparison,
+    compare,
+    flat_comparisons,
+    ratio_table,
+    task_table,
+    task_tables,
+)
+from bench.judge.stats import Verdict
+from bench.records.cell import Cell, Weights
+from bench.records.record import Ending, Provenance, Record
+from bench.views.table import newest
+
+RIGHT = {"task": [1.0] * 80 + [0.0] * 20}
+LOST = {"task": [0.0] * 40 + [1.0] * 40 + [0.0] * 20}
+
+
+def memory(precision: str, weights: int, **cell: Any) -> Record:
+    return make_record(make_cell("memory", precision, **cell), measurements=memory_samples(weights=weights))
+
+
+def quality(precision: str, answers: dict[str, list[float]], digest: str = "d1", **fields: Any) -> Record:
+    return make_record(make_cell("quality", precision), measurements=quality_samples(answers, digest=digest), **fields)
+
+
+def speed(precision: str, prefill_s: tuple[float, ...], settings: dict[str, Any] | None = None) -> Record:
+    cell = make_cell("throughput", precision)
+    cell = cell.model_copy(update={"settings": {**cell.settings, **(settings or {})}})
+    return make_record(cell, measurements=speed_samples(prefill_s=prefill_s))
+
+
+def only(records: list[Record]) -> Comparison:
+    found, alone = compare(newest(records))
+    assert alone == []
+    (comparison,) = found
+    return comparison
+
+
+def task(records: list[Record]) -> TaskComparison:
+    (found,) = only(records).tasks
+    return found
+
+
+def test_ratios_are_this_divided_by_the_reference() -> None:
+    """A fourth of the weights is 0.25x; half the seconds are twice the rate, with an interval."""
+    found = only(
+        [memory("fp16", 800), memory("int4", 200), speed("fp16", (1.0, 1.0, 1.0)), speed("int4", (0.5, 0.5, 0.5))]
+    )
+    assert (found.row.precision, found.reference.precision) == ("int4", "fp16")
+    assert found.ratios["weights_bytes"].value == 0.25
+    assert found.ratios["peak_bytes"].value == pytest.approx((200 + 140) / (800 + 140))
+    prefill = found.ratios["prefill_tokens_per_s"]
+    assert (prefill.value, prefill.low, prefill.high) == (2.0, 2.0, 2.0)
+    assert found.ratios["decode_tokens_per_s"].value == 1.0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        make_cell("memory", "int8", model="other"),
+        make_cell("memory", "int8", device="other"),
+        make_cell("memory", "int8", backend="transformers"),
+        make_cell("memory", "int8", weights=Weights.HUB),
+    ],
+    ids=["model", "device", "backend", "weights"],
+)
+def test_a_row_is_compared_with_its_own_reference_only(other: Cell) -> None:
+    """Another model, device, backend or source of weights has no reference here, and that is said."""
+    found, alone = compare(newest([memory("fp16", 800), make_record(other, measurements=memory_samples())]))
+    assert found == []
+    (line,) = alone
+    assert line == f"{other.model} int8 ({other.backend}, {other.device}): no fp16 row to compare with"
+
+
+def test_the_reference_is_not_compared_with_itself() -> None:
+    """One row alone gives neither a comparison nor a complaint."""
+    assert compare(newest([memory("fp16", 800)])) == ([], [])
+
+
+def test_the_reference_is_the_scheme_that_distances_are_measured_from() -> None:
+    """Of two 16-bit rows on CUDA the default one, as in `bench.plan.plan.reference_cell`, not the first by name."""
+    where: dict[str, Any] = {"backend": "transformers", "device": "cuda-test"}
+    found, _ = compare(
+        newest(
+            make_record(
+                make_cell("memory", precision, scheme=scheme, **where),
+                machine=make_machine(kind="cuda", device="cuda-test"),
+                measurements=memory_samples(),
+            )
+            for precision, scheme in (("fp16", "fp16"), ("fp16", "native16"), ("int8", "bnb-int8"))
+        )
+    )
+    assert {item.row.scheme: item.reference.scheme for item in found} == {"fp16": "native16", "bnb-int8": "native16"}
+
+
+def test_different_weight_files_are_not_paired() -> None:
+    """The same name on other bytes is another model: same weights, or no ratio and no verdict."""
+    base = quality("fp16", RIGHT, provenance=Provenance(source="folder", files={"a": "1:aaaa"}))
+    this = quality("int8", LOST, provenance=Provenance(source="folder", files={"a": "1:bbbb"}))
+    same = quality("int8", LOST, provenance=Provenance(source="folder", files={"a": "1:aaaa"}))
+    assert task([base, same]).result is not None
+    found = task([base, this])
+    assert found.result is None
+    assert "weights" in found.reason
+
+
+def test_different_settings_give_no_ratio() -> None:
+    """A rate at another prompt length is another question; the table says so."""
+    found = only([speed("fp16", (1.0, 1.0)), speed("int8", (0.5, 0.5), {"prompt_tokens": 7})])
+    assert found.ratios == {}
+    row = dict(zip(ratio_table([found]).titles, ratio_table([found]).rows[0], strict=True))
+    assert row["prefill"] == row["decode"] == "settings differ"
+    assert row["weights"] == row["peak memory"] == "not measured"
+
+
+def test_different_suite_versions_give_no_ratio() -> None:
+    """A newer method is not compared with an older one."""
+    found = only([memory("fp16", 800, suite_version=1), memory("int8", 400, suite_version=2)])
+    assert found.ratios == {}
+
+
+def test_a_failed_suite_gives_no_ratio_and_its_reason() -> None:
+    """Whichever of the two rows lacks it."""
+    lost = only([memory("fp16", 800), failed(make_cell("memory", "int8"), Ending.DOES_NOT_FIT, "too large")])
+    assert ratio_table([lost]).rows[0][3] == "does not fit: too large"
+    lost = only([failed(make_cell("memory", "fp16"), Ending.DOES_NOT_FIT, "too large"), memory("int8", 400)])
+    assert ratio_table([lost]).rows[0][3] == "does not fit: too large"
+
+
+def test_the_same_items_are_paired_one_by_one() -> None:
+    """40 of 100 items lost and none gained is worse, whatever the shares alone would say."""
+    found = task([quality("fp16", RIGHT), quality("int8", LOST)])
+    assert found.reason == ""
+    assert found.result is not None
+    assert (found.result.lost, found.result.gained, found.result.verdict) == (40, 0, Verdict.WORSE)
+    assert found.result.difference.value == pytest.approx(-0.4)
+
+
+@pytest.mark.parametrize(
+    ("this", "words"),
+    [
+        (quality("int8", LOST, digest="d2"), "different items or prompts"),
+        (quality("int8", LOST, versions=make_versions(lm_eval="0.4.12")), "different lm-eval versions"),
+        (quality("int8", {"other": LOST["task"]}), "the reference did not answer this task"),
+    ],
+    ids=["digest", "version", "task"],
+)
+def test_what_is_not_the_same_question_is_not_paired(this: Record, words: str) -> None:
+    """Other items, another lm-eval or a task that only one of them answered: a reason instead of a verdict."""
+    base = quality("fp16", RIGHT, versions=make_versions(lm_eval="0.4.13"))
+    found = task([base, this])
+    assert found.result is None
+    assert words in found.reason
+
+
+def test_a_task_s_chance_decides_what_is_measurable() -> None:
+    """At 80 % with chance 0.79 nothing can be lost."""
+    base, this = (
+        make_record(make_cell("quality", p), measurements=quality_samples(RIGHT, chance=0.79)) for p in ("fp16", "int8")
+    )
+    found = task([base, this])
+    assert found.result is not None and found.result.verdict is Verdict.NOT_MEASURABLE
+
+
+def test_the_ratio_table_names_factors_and_distance() -> None:
+    """Factors with an x, KL and the same top-1 with their errors."""
+    found = only(
+        [
+            memory("fp16", 800),
+            memory("int4", 200),
+            make_record(make_cell("divergence", "int4"), measurements=divergence_samples()),
+        ]
+    )
+    table = ratio_table([found])
+    assert table.rows[0][:5] == ["tiny", "int4", "fake-int4", "0.25x", "0.36x"]
+    assert table.rows[0][5:7] == ["not measured", "not measured"]
+    assert table.rows[0][7].startswith("0.3 ±")
+    assert table.rows[0][8].startswith("75.0% ±")
+    assert ratio_table([only([memory("fp16", 8), memory("int8", 4)])]).rows[0][7:] == ["not measured"] * 2
+
+
+def test_the_task_table_names_verdict_difference_and_flips() -> None:
+    """One line for each task, the reason where there is no verdict."""
+    rows = task_table([only([quality("fp16", RIGHT), quality("int8", LOST)])]).rows
+    assert rows[0][:5] == ["tiny", "int8", "fake-int8", "task", "worse"]
+    assert rows[0][5] == "-40.0 [-49.8, -30.9]"
+    assert rows[0][6:9] == ["40", "0", "100"]
+    refused = task_table([only([quality("fp16", RIGHT), quality("int8", LOST, digest="d2")])])
+    assert refused.rows[0][4].startswith("different items or prompts")
+    assert len(refused.rows[0]) == len(refused.titles)
+
+
+def test_an_undecided_verdict_says_how_many_items_are_missing() -> None:
+    """Never "no loss" from a test that could not have found one."""
+    few = {"task": [1.0] * 8 + [0.0] * 2}
+    (row,) = task_table([only([quality("fp16", few), quality("int8", few)])]).rows
+    assert row[4].startswith("undecided (+")
+    assert row[4].endswith(" items)")
+
+
+def test_a_reference_at_chance_is_said_where_the_verdict_stands() -> None:
+    """Task by task and over all of them; each comparison has a title of its own that tells engines apart."""
+    answers = {name: [1.0] * 30 + [0.0] * 70 for name in ("a", "b")}
+    base, this = (
+        make_record(make_cell("quality", p), measurements=quality_samples(answers, chance=0.25))
+        for p in ("fp16", "int8")
+    )
+    ((title, table),) = task_tables([only([base, this])])
+    assert title == "tiny int8 (fake-int8) against fake-fp16"
+    assert [row[:2] for row in table.rows] == [
+        ["a", "not measurable (at chance)"], ["b", "not measurable (at chance)"],
+        ["all tasks", "not measurable (at chance)"],
+    ]  # fmt: skip
+    assert table.rows[0][2] == "+0.0 [-3.7, +3.7]"
+
+
+def test_flat_comparisons_are_one_row_and_one_for_each_task() -> None:
+    """Ratios in the first, verdicts in the others, None where there is none."""
+    found = only([memory("fp16", 800), memory("int8", 400), quality("fp16", RIGHT), quality("int8", LOST, digest="d2")])
+    whole, one = flat_comparisons([found])
+    assert (whole["scheme"], whole["reference"], whole["task"]) == ("fake-int8", "fake-fp16", None)
+    assert whole["weights_bytes_ratio"] == 0.5
+    assert whole["prefill_tokens_per_s_ratio"] is None
+    assert whole["kld_mean"] is None
+    assert (one["task"], one["verdict"], one["mcnemar_p"]) == ("task", None, None)
+    assert one["reason"].startswith("different items or prompts")

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees while cells are measured: one line for each answer, one for all that a failing load settles."""
+
+from __future__ import annotations
+
+import io
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from builders import failed, make_cell, make_record
+from rich.console import Console
+
+from bench.plan.plan import Plan
+from bench.records.record import Ending, Record
+from bench.run.display import LiveDisplay, answers, named
+
+GONE = "the Hub has no tests/tiny: gone, renamed, or private (`hf auth login`)"
+SUITES = ("memory", "throughput", "divergence", "quality")
+
+
+def settled(precision: str = "int4", reason: str = GONE, suites: tuple[str, ...] = SUITES) -> list[Record]:
+    """What one load that fails leaves."""
+    return [failed(make_cell(suite, precision), Ending.UNSUPPORTED, reason) for suite in suites]
+
+
+def shown(*events: Any, quiet: bool = False) -> list[str]:
+    """The lines a terminal keeps after records, and after cells and loads (given as a method's name and a cell)."""
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=250, color_system=None)
+    with LiveDisplay(Plan(cells=(), left_out=()), console, quiet=quiet) as display:
+        for event in events:
+            if isinstance(event, Record):
+                display.record(event)
+            else:
+                name, precision = event
+                planned: Any = SimpleNamespace(
+                    cell=make_cell("memory", precision), predicted=SimpleNamespace(seconds=1)
+                )
+                getattr(display, name)(planned)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue()).replace("\r", "\n")
+    return [line.rstrip() for line in plain.splitlines() if line.startswith("tiny") and "━" not in line]
+
+
+def test_a_failing_load_is_one_line_with_the_cells_it_settles() -> None:
+    """However many suites were asked for; the next load's are another line."""
+    lines = shown(("load", "int4"), *settled(), ("load", "int8"), *settled("int8", suites=SUITES[:1]))
+    assert lines == [
+        f"tiny int4 (fake fake-int4) 4 cells (memory, throughput, divergence, quality): unsupported: {GONE} 1.5 s",
+        f"tiny int8 (fake fake-int8) memory: unsupported: {GONE} 1.5 s",
+    ]
+
+
+def test_cells_that_were_loaded_are_told_one_by_one() -> None:
+    """Each as it is answered, the last before the display ends."""
+    ok = [make_record(make_cell(suite)) for suite in ("memory", "throughput")]
+    assert shown(("load", "fp16"), ("cell", "fp16"), *ok) == [
+        "tiny fp16 (fake fake-fp16) memory: ok 1.5 s",
+        "tiny fp16 (fake fake-fp16) throughput: ok 1.5 s",
+    ]
+
+
+def test_quiet_says_nothing() -> None:
+    """Neither of answers nor of failing loads."""
+    assert shown(("load", "int4"), *settled(), quiet=True) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        settled("int8")[0],
+        settled(reason="another")[0],
+        failed(make_cell("quality", "int4"), Ending.FAILED, GONE),
+        settled()[0].model_copy(update={"started": "2026-01-01T00:00:01Z"}),
+        settled()[0].model_copy(update={"provenance": make_record().provenance}),
+    ],
+    ids=["load", "reason", "ending", "start", "loaded"],
+)
+def test_only_what_one_load_settled_is_counted_together(other: Record) -> None:
+    """The same model and scheme, the same moment, the same outcome, and nothing ever loaded."""
+    groups = answers([*settled(), other])
+    assert [len(group) for group in groups] == [4, 1]
+    assert named(groups[1]) == str(other.cell)
+
+
+def test_brackets_of_a_reason_are_printed_as_they_stand() -> None:
+    """They are no markup."""
+    (line,) = shown(*settled(reason='pip install -e ".[gptq]" [/red]', suites=("memory",)))
+    assert line.endswith('unsupported: pip install -e ".[gptq]" [/red] 1.5 s')

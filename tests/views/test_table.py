@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records become rows and rows become text: the newest comparable record, and a reason for every empty cell."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from builders import (
+    divergence_samples,
+    failed,
+    make_cell,
+    make_record,
+    memory_samples,
+    quality_samples,
+    sample,
+    speed_samples,
+)
+
+from bench.judge.stats import Estimate
+from bench.records.cell import Weights
+from bench.records.record import Caveat, Ending, Outcome, Prediction, Record, Unit
+from bench.views.notes import footnotes
+from bench.views.table import (
+    COLUMNS,
+    FIGURES,
+    IDENTITY,
+    PREDICTED,
+    VIEWS,
+    Row,
+    Table,
+    flat,
+    markdown,
+    newest,
+    people,
+    to_csv,
+    to_json,
+    with_any,
+    written,
+)
+
+
+def only(rows: list[Row]) -> Row:
+    (row,) = rows
+    return row
+
+
+VERSION = make_cell().suite_version
+OLD = make_record(make_cell(profile="smoke"), started="2026-01-05T00:00:00Z")
+BETTER = {
+    "a newer suite version": failed(make_cell(suite_version=VERSION + 1), started="2026-01-01T00:00:00Z"),
+    "a larger profile": make_record(make_cell(profile="standard"), started="2026-01-01T00:00:00Z"),
+    "a later start": make_record(make_cell(), started="2026-01-06T00:00:00Z"),
+}
+WORSE = {
+    "a failure, though later": failed(make_cell(), started="2026-01-09T00:00:00Z"),
+    "a failure of a larger profile": failed(make_cell(profile="full"), started="2026-01-09T00:00:00Z"),
+    "an unknown profile": make_record(make_cell(profile="own"), started="2026-01-09T00:00:00Z"),
+    "an older suite version": make_record(
+        make_cell(suite_version=VERSION - 1, profile="full"), started="2026-01-09T00:00:00Z"
+    ),
+}
+
+
+@pytest.mark.parametrize("other", BETTER.values(), ids=BETTER)
+def test_views_prefer(other: Record) -> None:
+    """Newer suite versions, then measured before not, then larger profiles, then the latest."""
+    for records in ([OLD, other], [other, OLD]):
+        assert only(newest(records)).records["memory"] is other
+
+
+@pytest.mark.parametrize("other", WORSE.values(), ids=WORSE)
+def test_views_do_not_prefer(other: Record) -> None:
+    """What is worse in an earlier respect stays out, however good it is in later ones."""
+    for records in ([OLD, other], [other, OLD]):
+        assert only(newest(records)).records["memory"] is OLD
+
+
+def test_a_row_is_one_loaded_model() -> None:
+    """Suites share a row; devices, models, weights, backends and schemes have their own, in reading order."""
+    cells = [
+        make_cell(precision="int4"),
+        make_cell(precision="fp16"),
+        make_cell("quality", precision="fp16"),
+        make_cell(precision="fp32"),
+        make_cell(precision="int8"),
+        make_cell(model="other"),
+        make_cell(weights=Weights.HUB),
+        make_cell(device="cuda-test"),
+    ]
+    rows = newest(make_record(cell) for cell in cells)
+    assert [(r.device, r.model, str(r.weights), r.precision) for r in rows] == [
+        ("cpu-test", "other", "random", "fp16"),
+        ("cpu-test", "tiny", "hub", "fp16"),
+        ("cpu-test", "tiny", "random", "fp32"),
+        ("cpu-test", "tiny", "random", "fp16"),
+        ("cpu-test", "tiny", "random", "int8"),
+        ("cpu-test", "tiny", "random", "int4"),
+        ("cuda-test", "tiny", "random", "fp16"),
+    ]
+    assert set(rows[3].records) == {"memory", "quality"}
+
+
+def test_a_reason_is_kept_word_for_word() -> None:
+    """Only the ending is written with spaces; a name in the reason can be searched for and typed."""
+    row = only(newest([failed(make_cell(), Ending.DOES_NOT_FIT, "no module lm_eval")]))
+    assert row.reason("memory") == "does not fit: no module lm_eval"
+    assert row.reason("quality") == "not measured"
+    assert only(newest([make_record()])).reason("memory") == ""
+
+
+def test_every_empty_cell_has_its_reason() -> None:
+    """Failures point to a footnote, what was never asked says so, the reference has no distance to itself."""
+    rows = newest(
+        [
+            make_record(make_cell("memory"), measurements=memory_samples()),
+            make_record(make_cell("divergence"), measurements=(sample("nll_nat", [2.0, 3.0], Unit.NAT),)),
+            failed(make_cell("memory", "int8"), Ending.DOES_NOT_FIT, "out of memory: in load"),
+            failed(make_cell("throughput", "int8"), Ending.FAILED, "it broke"),
+            failed(make_cell("quality", "int8"), Ending.FAILED, "it broke"),
+        ]
+    )
+    table = people(rows, VIEWS["default"])
+    assert table.titles[:3] == ["model", "precision", "scheme"]
+    assert [len(row) for row in table.rows] == [len(table.titles)] * 2
+    fp16, int8 = (dict(zip(table.titles, row, strict=True)) for row in table.rows)
+    assert fp16["weights"] == "500 B"
+    assert fp16["peak memory"] == "640 B"
+    assert (fp16["KL, nats"], fp16["accuracy"]) == ("reference", "not measured")
+    assert int8["weights"] == int8["peak memory"] == "does not fit [1]"
+    assert int8["prefill tok/s"] == int8["decode tok/s"] == int8["accuracy"] == "failed [2]"
+    assert int8["KL, nats"] == "not measured"
+    assert table.notes == ["does not fit: out of memory: in load", "failed: it broke"]
+    assert all(cell for row in table.rows for cell in row)
+
+
+def test_a_figure_that_a_measured_suite_lacks_is_not_empty() -> None:
+    """An int8 row measured without a reference has no distance, and says n/a."""
+    record = make_record(make_cell("divergence", "int8"), measurements=(sample("nll_nat", [2.0], Unit.NAT),))
+    assert people(newest([record]), ("kld",)).rows[0][3:] == ["n/a"]
+
+
+def test_random_weights_and_devices_are_named() -> None:
+    """Random values are honest for memory and speed alone, so the row says what it is."""
+    rows = newest([make_record(make_cell(weights=Weights.RANDOM)), make_record(make_cell(weights=Weights.HUB))])
+    table = people(rows, ("weights",), name_device=True)
+    assert [row[0] for row in table.rows] == ["tiny", "tiny (random weights)"]
+    assert table.titles == ["model", "precision", "scheme", "device", "weights"]
+    assert table.rows[0][3] == "cpu-test"
+
+
+def test_predictions_stand_beside_what_was_found() -> None:
+    """With the error in percent, or unknown where nothing was predicted."""
+    told = make_record(measurements=memory_samples(weights=500), predicted=Prediction(weights_bytes=550))
+    mute = make_record(make_cell(precision="int8"), measurements=memory_samples(), predicted=Prediction())
+    table = people(newest([told, mute]), VIEWS["predicted"])
+    assert [row[4] for row in table.rows] == ["550 B (+10.0%)", "unknown"]
+    assert [row[6] for row in table.rows] == ["unknown", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("estimate", "kind", "text"),
+    [
+        (Estimate(1536 * 1024**2), "bytes", "1.50 GiB"),
+        (Estimate(75.0), "seconds", "1 min 15 s"),
+        (Estimate(0.0123), "seconds", "12.3 ms"),
+        (Estimate(0.765, 0.745, 0.785), "percent", "76.5% ±2.0"),
+        (Estimate(0.765), "percent", "76.5%"),
+        (Estimate(123.4, 120.0, 126.0), "rate", "123 ±3"),
+        (Estimate(12.34, 12.0, 12.6), "rate", "12.3 ±0.3"),
+        (Estimate(1.234, 1.2, 1.26), "rate", "1.23 ±0.03"),
+        (Estimate(0.012345, 0.0118, 0.0128), "number", "0.0123 ±0.0005"),
+        (Estimate(300.0), "number", "300"),
+    ],
+)
+def test_a_figure_is_written_as_people_write_it(estimate: Estimate, kind: str, text: str) -> None:
+    """Value, unit and half its 95 % interval."""
+    assert written(estimate, kind) == text
+
+
+def test_every_column_shows_a_figure_that_flat_rows_have() -> None:
+    """Titles are unique, views name columns, and what a table shows can be exported."""
+    assert len({column.title for column in COLUMNS.values()}) == len(COLUMNS)
+    assert {column.figure for column in COLUMNS.values()} <= set(FIGURES)
+    assert {name for view in VIEWS.values() for name in view} <= {*COLUMNS, *PREDICTED}
+
+
+def test_footnotes_define_the_columns_and_name_the_warnings_once() -> None:
+    """The same warning of several rows is one line with the rows it concerns."""
+    caveat = Caveat(kind="low_bit_grid", text="few values")
+    rows = newest(
+        make_record(make_cell(suite, precision), warnings=(caveat,))
+        for suite in ("memory", "quality")
+        for precision in ("fp16", "int4")
+    )
+    lines = footnotes(rows)
+    assert [line for line in lines if line.startswith("warning")] == [
+        "warning, tiny fp16, tiny int4: low bit grid: few values"
+    ]
+    text = " ".join(lines)
+    assert all(word in text for word in ("95 %", "prefill:", "decode:", "KL:", "accuracy:"))
+    assert footnotes([]) == [line for line in lines if not line.startswith("warning")]
+
+
+def test_footnotes_are_those_of_the_columns_that_are_shown() -> None:
+    """Speed explains its shares and says nothing of divergence; warnings are those of the suites shown."""
+    rows = newest(
+        make_record(make_cell(suite), warnings=(Caveat(kind=f"of_{suite}", text="x"),))
+        for suite in ("memory", "throughput", "divergence")
+    )
+    speed, energy, all_of_them = (footnotes(rows, VIEWS[name]) for name in ("speed", "energy", "memory"))
+    assert [line.split(":")[0] for line in speed] == [
+        "± is half of the 95 % interval.", "prefill", "of bandwidth", "of matrix rate",
+        "What the device can do, before and after each run", "warning, tiny fp16",
+    ]  # fmt: skip
+    assert speed[-1] == "warning, tiny fp16: of throughput: x"
+    assert [line.split(":")[0] for line in energy][1:3] == ["prefill", "J/token"]
+    assert all_of_them[0].startswith("± is half of the 95 % interval. Memory is")
+    assert all_of_them[-1] == "warning, tiny fp16: of memory: x"
+
+
+def test_markdown_is_a_table_with_its_footnotes() -> None:
+    """Text left, numbers right, notes below; a line break in a cell cannot break the table."""
+    table = Table(["model", "precision", "weights"], [["tiny", "int8", "failed [1]"]], ["failed: a\nb"])
+    assert markdown(table) == (
+        "| model | precision | weights |\n| --- | --- | ---: |\n| tiny | int8 | failed [1] |\n\n[1] failed: a b\n"
+    )
+    assert markdown(Table(["model"], [["tiny"]])) == "| model |\n| --- |\n| tiny |\n"
+
+
+def test_a_footnote_is_made_once() -> None:
+    """The same text has the same mark."""
+    table = Table(["a"])
+    assert [table.note("x"), table.note("y"), table.note("x")] == ["[1]", "[2]", "[1]"]
+
+
+def test_a_flat_row_is_identity_then_figures() -> None:
+    """Base units under the names of design.md, None where there is none, intervals beside."""
+    row = flat(make_record(make_cell("quality", "int8"), measurements=quality_samples({"a": [1.0, 0.0]})))
+    assert tuple(row)[: len(IDENTITY) + len(FIGURES)] == (*IDENTITY, *FIGURES)
+    assert [row[name] for name in IDENTITY] == [
+        "tiny", "fake", "fake-int8", "int8", "quality", "cpu-test", "random", "ok", None,
+    ]  # fmt: skip
+    assert (row["acc"], row["acc_a"], row["items"]) == (0.5, 0.5, 2.0)
+    assert row["acc_low"] < 0.5 < row["acc_high"]
+    assert row["weights_bytes"] is row["kld_mean"] is row["prefill_tokens_per_s_low"] is row["warnings"] is None
+    assert row["predicted_weights_bytes"] == 100
+
+
+def test_a_flat_row_of_a_failure_has_its_reason_and_no_figure() -> None:
+    """Null is not zero."""
+    row = flat(failed(make_cell(), Ending.DOES_NOT_FIT, "too large"))
+    assert (row["outcome"], row["reason"]) == ("does_not_fit", "too large")
+    assert all(row[name] is None for name in FIGURES)
+
+
+def rows_of_two_suites() -> list[dict[str, Any]]:
+    return [
+        flat(make_record(make_cell("throughput"), measurements=speed_samples())),
+        flat(make_record(make_cell("quality"), measurements=quality_samples({"a": [1.0]}))),
+        flat(make_record(make_cell("divergence", "int4"), measurements=divergence_samples())),
+    ]
+
+
+def test_csv_has_one_header_and_is_empty_where_null() -> None:
+    """Every row has every column, the ones of other rows too."""
+    rows = list(csv.DictReader(io.StringIO(to_csv(rows_of_two_suites()))))
+    assert [row["suite"] for row in rows] == ["throughput", "quality", "divergence"]
+    assert [row["prefill_tokens_per_s"] for row in rows] == ["300.0", "", ""]
+    assert [row["acc_a"] for row in rows] == ["", "1.0", ""]
+    assert to_csv([]).splitlines() == [",".join([*IDENTITY, *FIGURES])]
+
+
+def test_json_has_every_key_in_every_row() -> None:
+    """Null where there is none, numbers as numbers."""
+    rows = json.loads(to_json(rows_of_two_suites()))
+    assert len({tuple(row) for row in rows}) == 1
+    assert [row["acc_a"] for row in rows] == [None, 1.0, None]
+    assert [row["prefill_tokens_per_s"] for row in rows] == [300.0, None, None]
+    assert to_json([]) == "[]\n"
+
+
+def test_of_failures_the_latest_is_shown() -> None:
+    """Where nothing was measured, the last reason counts."""
+    first = failed(make_cell(), reason="first", started="2026-01-01T00:00:00Z")
+    second = make_record(
+        make_cell(), outcome=Outcome(ending=Ending.KILLED, reason="second"), started="2026-01-02T00:00:00Z"
+    )
+    assert only(newest([second, first])).reason("memory") == "killed: second"
+
+
+def test_a_row_of_random_weights_says_why_it_has_no_quality() -> None:
+    """Built from its architecture, its empty cells point to the reason; a masked model's decode to another."""
+    cell = make_cell("memory").model_copy(update={"source": "random", "weights": Weights.RANDOM})
+    speed = make_cell("throughput").model_copy(
+        update={"source": "random", "weights": Weights.RANDOM, "settings": {"objective": "masked"}}
+    )
+    timed = sample("prefill_s", [1.0, 2.0], Unit.SECOND, prompt_tokens=100, batch=1)
+    rows = newest([make_record(cell, measurements=memory_samples()), make_record(speed, measurements=(timed,))])
+    table = people(rows, ("prefill", "decode", "kld", "acc"))
+    assert table.rows[0][3:][0].startswith("75")
+    assert table.rows[0][4:] == ["n/a [1]", "n/a [2]", "n/a [2]"]
+    assert table.notes == [
+        "masked models fill blanks, they do not generate",
+        "n/a: random weights say nothing about quality",
+    ]
+
+
+def test_a_row_that_no_shown_suite_has_measured_is_left_out() -> None:
+    """What only capacity has measured says nothing in a table of memory and speed."""
+    rows = newest(
+        [make_record(make_cell("memory")), make_record(make_cell("capacity", scheme="fake-int8", precision="int8"))]
+    )
+    assert [row.scheme for row in with_any(rows, {"memory", "throughput"})] == ["fake-fp16"]
+    assert [row.scheme for row in with_any(rows, {"capacity", "memory"})] == ["fake-fp16", "fake-int8"]
