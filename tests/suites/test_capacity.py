@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from builders import make_cell, make_machine, make_model
-from test_limits import grouped
+from test_memory_limit import grouped
 
 from bench.engines import fake
 from bench.engines.contract import DoesNotFit, LoadRequest, Unsupported
