@@ -19,7 +19,7 @@ from bench.catalog.model import Model  # noqa: E402
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported  # noqa: E402
 from bench.engines.transformers import (  # noqa: E402
     BACKEND,
-    load,
+    loading,
     module_census,
     torch_engine,
 )
@@ -246,7 +246,7 @@ def test_load_options_follow_device_and_checkpoint():
     """On a GPU 16-bit is the checkpoint's own type, else float16, and 4-bit computes in it; on a CPU in float32."""
 
     def options(scheme, device, stored):
-        return load.load_options(request("x", scheme, device=device), stored)
+        return loading.load_options(request("x", scheme, device=device), stored)
 
     assert options("native16", "cuda", "bfloat16") == {"dtype": torch.bfloat16, "device_map": {"": 0}}
     assert options("native16", "cuda", "float32") == {"dtype": torch.float16, "device_map": {"": 0}}

@@ -119,18 +119,18 @@ def load(request: LoadRequest) -> Engine:
     """Load with transformers."""
     import torch
 
-    from bench.engines.transformers import load, torch_engine
+    from bench.engines.transformers import loading, torch_engine
     from bench.engines.transformers.causal import CausalEngine
     from bench.engines.transformers.masked import MaskedEngine
     from bench.engines.transformers.seq2seq import Seq2SeqEngine
     from bench.engines.weights import ready
 
-    load.quiet()
+    loading.quiet()
     if request.threads:
         torch.set_num_threads(request.threads)
     located = ready.locate(request)
     with torch_engine.fits("load"):
-        loaded = load.load(located, request)
+        loaded = loading.load(located, request)
     if request.model.objective is Objective.SEQ2SEQ:
         return Seq2SeqEngine(request, loaded)
     return (
@@ -140,10 +140,10 @@ def load(request: LoadRequest) -> Engine:
 
 def prepare(request: LoadRequest) -> None:
     """Download, convert or merge the weights and import everything loading will need."""
-    from bench.engines.transformers import load
+    from bench.engines.transformers import loading
     from bench.engines.weights import ready
 
-    load.warm_imports(ready.locate(request), request)
+    loading.warm_imports(ready.locate(request), request)
 
 
 def instruments(device: str) -> Instruments:

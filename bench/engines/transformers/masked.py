@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.engines.contract import LoadRequest, Row, Score, Unsupported
-from bench.engines.transformers.load import Loaded
+from bench.engines.transformers.loading import Loaded
 from bench.engines.transformers.torch_engine import (
     SCORE_TOKENS,
     TorchEngine,

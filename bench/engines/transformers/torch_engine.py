@@ -13,7 +13,7 @@ import torch
 
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported
 from bench.engines.transformers import module_census
-from bench.engines.transformers.load import Loaded
+from bench.engines.transformers.loading import Loaded
 from bench.instruments import Instruments
 from bench.instruments.clock import DeviceClock, HostClock
 from bench.instruments.memory import CudaMemory, MpsMemory, ProcessMemory
