@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.engines.contract import DoesNotFit, ScoresTogether
+from bench.engines.abilities import ScoresTogether
+from bench.engines.contract import DoesNotFit
 from bench.records.record import Caveat, Measurement, Unit
 from bench.suite import SuiteRun, measured
 

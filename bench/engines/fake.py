@@ -2,7 +2,8 @@
 """A backend whose every figure is known: the whole harness runs on it anywhere, and must give these figures back.
 
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
-z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. Time is virtual
+z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. The scheme
+`fake-int8-pass` looks at the whole pass: its T grows by a thousandth for each token that is read in it. Time is virtual
 and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
 tests of the runner: kind is crash, kill, hang, hoard, leak, garbage, error, memory, unsupported, nan (no logit is a
 number from there on) or wide (16 bits a weight, whatever was asked for); point is load, census, prefill, log_probs or
@@ -64,20 +65,24 @@ SCHEMES = (
     Scheme(name="fake-fp32", precision=Precision.FP32, bits=32, other_bytes=4, method="known figures"),
     Scheme(name="fake-fp16", precision=Precision.FP16, bits=16, method="known figures"),
     Scheme(name="fake-int8", precision=Precision.INT8, bits=8, method="known figures"),
+    Scheme(
+        name="fake-int8-pass", precision=Precision.INT8, bits=8, whole_pass=True, method="known figures of each pass"
+    ),
     Scheme(name="fake-int4", precision=Precision.INT4, bits=4, method="known figures"),
 )
 TRUTH = {
     "fake-fp32": Truth(temperature=1.0, load_s=4.0, prefill_tokens_per_s=1000.0, decode_tokens_per_s=20.0),
     "fake-fp16": Truth(temperature=1.0, load_s=2.0, prefill_tokens_per_s=2000.0, decode_tokens_per_s=40.0),
     "fake-int8": Truth(temperature=1.05, load_s=1.0, prefill_tokens_per_s=1600.0, decode_tokens_per_s=50.0),
+    "fake-int8-pass": Truth(temperature=1.05, load_s=1.0, prefill_tokens_per_s=1600.0, decode_tokens_per_s=50.0),
     "fake-int4": Truth(temperature=1.25, load_s=0.5, prefill_tokens_per_s=1250.0, decode_tokens_per_s=80.0),
 }
 ROOF = Roof(
     engine="known", copy_bytes_per_s=(1e9,), matrix_per_s={"fp32": (1e11,), "bf16": (5e10,), "int8": (2e11,)},
     lacking={"fp16": "not known"},
 )  # fmt: skip
-COMPUTE = {"fake-fp32": "fp32", "fake-fp16": "bf16", "fake-int8": "int8", "fake-int4": "bf16"}
-_DEFAULTS = {scheme.precision: scheme.name for scheme in SCHEMES}
+COMPUTE = {"fake-fp32": "fp32", "fake-fp16": "bf16", "fake-int8": "int8", "fake-int8-pass": "int8", "fake-int4": "bf16"}
+_DEFAULTS = {scheme.precision: scheme.name for scheme in SCHEMES if not scheme.whole_pass}
 
 
 def weights_bytes(scheme: Scheme) -> int:
@@ -230,16 +235,34 @@ class FakeEngine:
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """The same distribution at every position."""
-        import numpy as np
-
         self._misbehave("log_probs")
         check_context(len(tokens) - 1, self.context_length)
-        return np.tile(self.unigram, (len(tokens) - 1, 1))
+        return self._rows(len(tokens) - 1, len(tokens) - 1)
 
     def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
-        """As `log_probs`: this distribution knows no batch."""
+        """As `log_probs`, all read in one pass."""
+        self._misbehave("log_probs")
         for row in rows:
-            yield self.log_probs(row)
+            yield self._rows(len(row) - 1, sum(len(other) - 1 for other in rows))
+
+    def log_probs_stepwise(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """As `log_probs`, one token a pass."""
+        return self._rows(len(tokens) - 1, 1)
+
+    def _rows(self, count: int, read: int) -> NDArray[np.float32]:
+        """The distribution of a pass that reads so many tokens, `count` times over."""
+        import numpy as np
+
+        return np.tile(self._of_pass(read), (count, 1))
+
+    def _of_pass(self, read: int) -> NDArray[np.float32]:
+        import numpy as np
+
+        if not self.scheme.whole_pass:
+            return self.unigram
+        logits = self.unigram / (1 + read / 1000)
+        found: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        return found
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
         """Sums of the known distribution."""
@@ -248,7 +271,8 @@ class FakeEngine:
         scores = []
         for index, row in enumerate(rows):
             check_context(len(row.context) + len(row.continuation) - 1, self.context_length)
-            log_probs = tuple(float(self.unigram[token]) for token in row.continuation)
+            own = self._of_pass(len(row.context) + len(row.continuation) - 1)
+            log_probs = tuple(float(own[token]) for token in row.continuation)
             scores.append(Score(log_probs, all(token == best for token in row.continuation)))
             done(index + 1)
         return scores
