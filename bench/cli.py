@@ -176,7 +176,7 @@ def plan(
         plain_scoring=plain_scoring,
     )  # fmt: skip
     selection = _with_base(selection, base, trust_remote_code)
-    selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=False)
+    selection = _with_overrides(selection, task, task_folder, max_length, chat_template, text, fetch=False)
     made, _, _ = _plan(selection, folder, results)
     rows: list[dict[str, Any]] = [
         {
@@ -251,14 +251,14 @@ def run(
 ) -> None:
     """Measure, one process for each loaded model, one record on disk for each suite; then show the figures."""
     from bench.run.measure import continued, run_plan
-    from bench.run.options import Limits
+    from bench.run.options import RunOptions
 
     selection = _selection(
         model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url,
         plain_scoring=plain_scoring,
     )  # fmt: skip
     selection = _with_base(selection, base, trust_remote_code)
-    selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=True)
+    selection = _with_overrides(selection, task, task_folder, max_length, chat_template, text, fetch=True)
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
     _require_schemes(made)
@@ -272,9 +272,9 @@ def run(
         out.print(f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run")
         raise typer.Exit(0)
     _require_keys(made, max_cost)
-    limits = Limits(timeout_s=timeout, threads=count, budget_s=budget_s, max_cost_usd=max_cost)
+    options = RunOptions(timeout_s=timeout, threads=count, budget_s=budget_s, max_cost_usd=max_cost)
     records = run_plan(
-        made, selection, store, described, run_id, limits, err,
+        made, selection, store, described, run_id, options, err,
         quiet=quiet, sweep=threads == "auto", wait=not no_wait,
     )  # fmt: skip
     shown = {(r.cell.model, r.cell.backend) for r in records}
@@ -415,7 +415,7 @@ def _run_claims(
     from bench.judge.claims import selections
     from bench.run.measure import continued, run_plan, together
     from bench.run.memory_limit import capacity_bytes
-    from bench.run.options import Limits
+    from bench.run.options import RunOptions
 
     _require_backends(selection.backends)
     described = describe(selection.device)
@@ -429,7 +429,7 @@ def _run_claims(
         err.print("nothing to run")
         return False
     records = run_plan(
-        made, whole, store, described, run_id, Limits(timeout_s=timeout, threads=threads), err, quiet=quiet
+        made, whole, store, described, run_id, RunOptions(timeout_s=timeout, threads=threads), err, quiet=quiet
     )
     return _print_failed(records)
 
@@ -629,7 +629,7 @@ def _budget(text: str) -> float | None:
         raise UserError(f"no budget {text!r}", "20min, 90s or 2h") from None
 
 
-def _with_extras(
+def _with_overrides(
     selection: Any, task: list[str], folder: str, max_length: int, chat_template: bool, text: str, *, fetch: bool
 ) -> Any:
     """The selection with what it asks beyond the profile; `fetch` allows the network where a text needs it."""
@@ -640,7 +640,7 @@ def _with_extras(
 
     names, files, tasks_sha256 = task_files(_split(task), folder)
     name, path, sha256 = overrides.text(text, fetch=fetch) if text else (None, None, None)
-    asked = overrides.Extras(
+    asked = overrides.Overrides(
         text=name,
         text_path=path,
         text_sha256=sha256,
@@ -649,7 +649,7 @@ def _with_extras(
         max_length=max_length or None,
         chat_template=chat_template,
     )
-    return replace(selection, tasks=tuple(names), extras=asked)
+    return replace(selection, tasks=tuple(names), overrides=asked)
 
 
 def _plan(selection: Any, folder: Path, results: Path) -> tuple[Any, Any, Any]:

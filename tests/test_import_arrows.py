@@ -55,7 +55,7 @@ def test_the_arrows_are_seen() -> None:
         "bench.plan.plan"
     ]
     assert "bench.plan.plan" in ARROWS["bench.cli"]
-    assert "bench.engines.transformers.torch_engine" in ARROWS["bench.engines.transformers"]
+    assert "bench.engines.transformers.engine" in ARROWS["bench.engines.transformers"]
     assert "suites.probe" in ARROWS["suites.memory"]
     assert len(BENCH) > 25 and len(SUITES) > 4 and len(BACKENDS) > 4
 

@@ -181,7 +181,7 @@ FAMILIES = {
     "llama": "llama", "gpt2": "gpt2", "gptneox": "gpt_neox", "bloom": "bloom", "qwen2": "qwen2", "qwen3": "qwen3",
     "gemma3": "gemma3_text", "olmo2": "olmo2",
 }  # fmt: skip
-"""llama.cpp's name of an architecture to transformers' model_type, where `bench.catalog.entries.architecture` knows both."""
+"""llama.cpp's name of an architecture to transformers' model_type, where `bench.catalog.architecture` knows it."""
 KEYS = {
     "block_count": "num_hidden_layers",
     "embedding_length": "hidden_size",

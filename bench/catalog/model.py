@@ -160,7 +160,7 @@ class Model(Value):
     added_rows: Literal["zero", "mean"] = "zero"
     """What a delta's rows beyond its base's vocabulary are differences to: zero, or the mean of the base's rows."""
     template: Slug | None = None
-    """Name of its prompt template in `bench.catalog.entries.prompts`, None if it takes plain text."""
+    """Name of its prompt template in `bench.catalog.prompts`, None if it takes plain text."""
     remote_code: bool = False
     """Whether its repository's own code may run, at the pinned revision and with the user's consent only."""
     remote: Remote | None = None

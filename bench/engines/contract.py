@@ -276,7 +276,7 @@ class Backend:
     footprint: Callable[[Mapping[str, Any], Scheme, int, int], Footprint] | None = None
     """Bytes for a config, a scheme, prompt and decoded tokens, where weights are not laid out as `Scheme` can say.
 
-    Raises UnknownArchitecture. None: `bench.plan.plan.predict` counts from the scheme alone.
+    Raises UnknownArchitecture. None: `bench.plan.predict` counts from the scheme alone.
     """
     refuses: Callable[[Model, Weights], str | None] = lambda model, weights: None
     """Why this backend can never load that model from there, None if it may; asked before anything is loaded."""

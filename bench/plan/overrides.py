@@ -25,7 +25,7 @@ WIKITEXT = "wikitext2"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extras:
+class Overrides:
     """All of it; empty means the profile's own."""
 
     text: str | None = None

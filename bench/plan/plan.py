@@ -196,7 +196,7 @@ def _planned(
         base=base,
         base_path=selection.base,
         trust_remote_code=selection.trust_remote_code,
-        files=selection.extras.files,
+        files=selection.overrides.files,
         reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
     )
 

@@ -114,7 +114,7 @@ def predict(
 
     The settings' `batch`, 1 where there is none, counts its sequences; a `footprint` takes them for one of all their
     tokens, which is exact for a cache without windows. `trained` tells real weights from random ones (see
-    `bench.plan.plan.workspace`). Fields stay None where the architecture is unknown.
+    `bench.plan.workspace`). Fields stay None where the architecture is unknown.
     """
     if scheme.bits is None:
         return predict_served(work)

@@ -17,7 +17,7 @@ from bench.catalog.local_model import own_model
 from bench.catalog.model import Kind, Model, Objective
 from bench.engines.contract import Backend
 from bench.errors import UserError
-from bench.plan.overrides import Extras
+from bench.plan.overrides import Overrides
 from bench.records.cell import MEMORY_LIMIT, Precision, Weights, digest
 from bench.units import slug
 
@@ -56,7 +56,7 @@ class Selection:
     """Score every row by itself, computing again what rows share."""
     memory_limit_bytes: int | None = None
     """Hard limit of every process, None for none."""
-    extras: Extras = field(default_factory=Extras)
+    overrides: Overrides = field(default_factory=Overrides)
     """What is asked of the suites beyond the profile."""
     tokens: int | None = None
     """Positions that the memory suite holds at its peak, None for the profile's own."""
@@ -156,7 +156,7 @@ def settings_of(
             settings["template"] = model.template
     if selection.plain_scoring and name == "quality":
         settings["shared"] = False
-    settings |= selection.extras.settings(settings)
+    settings |= selection.overrides.settings(settings)
     if selection.tokens and name == "memory":
         profile = f"tokens-{selection.tokens}"
         settings |= context(selection.tokens)

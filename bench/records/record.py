@@ -148,10 +148,10 @@ class Prediction(Value):
     workspace_bytes: int | None = None
     """Temporary buffers while the prompt is read."""
     peak_bytes: int | None = None
-    """All of these, and what loading and the first pass leave in the process (`bench.plan.plan.workspace.runtime_bytes`)."""
+    """All of these, and what loading and the first pass leave in the process (`bench.plan.workspace.runtime_bytes`)."""
     baseline_bytes: int | None = None
     """The process with its libraries, on a GPU its driver context, before anything is loaded: no part of `peak_bytes`,
-    but of what a limit counts (`bench.plan.plan.baseline`). None in older records."""
+    but of what a limit counts (`bench.plan.baseline`). None in older records."""
     seconds: float | None = None
     context_tokens: int | None = None
     """Capacity alone: positions of the longest context that fits its budget."""

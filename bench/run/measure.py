@@ -22,7 +22,7 @@ from bench.run import threads
 from bench.run.assemble import now
 from bench.run.display import LiveDisplay
 from bench.run.locks import measuring
-from bench.run.options import Limits, Observer
+from bench.run.options import Observer, RunOptions
 from bench.run.runner import Runner, new_run_id
 from bench.scoring.journal import forget
 
@@ -68,7 +68,7 @@ def run_plan(
     store: Store,
     described: Machine,
     run: str,
-    limits: Limits,
+    options: RunOptions,
     console: Console,
     *,
     quiet: bool,
@@ -88,11 +88,11 @@ def run_plan(
         console.out(text, highlight=False)
 
     with contextlib.nullcontext() if elsewhere else measuring(machine.lock_name(described), wait=wait, tell=tell):
-        return _measure(plan, selection, store, described, run, limits, console, engines, quiet=quiet, sweep=sweep)
+        return _measure(plan, selection, store, described, run, options, console, engines, quiet=quiet, sweep=sweep)
 
 
 def _measure(
-    plan: Plan, selection: Selection, store: Store, described: Machine, run: str, limits: Limits, console: Console,
+    plan: Plan, selection: Selection, store: Store, described: Machine, run: str, options: RunOptions, console: Console,
     engines: Sequence[Backend], *, quiet: bool, sweep: bool,
 ) -> list[Record]:  # fmt: skip
     """The same, with the device to itself."""
@@ -101,15 +101,15 @@ def _measure(
 
     def roofed(state: Condition) -> Condition:
         here = [engine for engine in engines if not engine.remote]
-        roof = measure_roof(here, described.kind, limits.threads) if here else None
+        roof = measure_roof(here, described.kind, options.threads) if here else None
         return state.model_copy(update={"roof": roof})
 
     with LiveDisplay(plan, console, quiet=quiet) as display:
         state = machine.condition(described.kind)  # before work of our own could pass for others'
         if sweep and described.kind == "cpu":
-            limits = replace(limits, swept=_swept(plan, described, display))
+            options = replace(options, swept=_swept(plan, described, display))
         before = roofed(state)
-        runner = Runner(run=run, store=store, described=described, before=before, observer=display, limits=limits)
+        runner = Runner(run=run, store=store, described=described, before=before, observer=display, options=options)
         records = runner.run(plan)
     ended = f"{now():%Y-%m-%dT%H:%M:%SZ}"
     after = roofed(machine.condition(described.kind))
@@ -125,7 +125,7 @@ def _swept(plan: Plan, described: Machine, observer: Observer) -> dict[tuple[str
     def measure(question: Planned, count: int, folder: Path) -> list[Record]:
         runner = Runner(
             run=new_run_id(), store=Store(folder), described=described, before=machine.condition(), observer=observer,
-            limits=Limits(threads=count),
+            options=RunOptions(threads=count),
         )  # fmt: skip
         return runner.run(Plan(cells=(question,), left_out=()))
 

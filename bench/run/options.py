@@ -32,7 +32,7 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class RunOptions:
     """How a call restrains its workers."""
 
     timeout_s: float | None = None

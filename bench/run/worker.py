@@ -45,7 +45,7 @@ from bench.run.request import Asked, Request
 from bench.scoring.anchor import anchor_path, is_anchor
 from bench.scoring.journal import Journal, journal_folder
 from bench.scoring.reference import reference_name
-from bench.suite import Afresh, Loading, SuiteRun, TextRun
+from bench.suite import Loading, RestartWorker, SuiteRun, TextRun
 from bench.units import human_bytes
 from suites import suite, text_suite
 
@@ -110,7 +110,7 @@ class Worker:
                 break
             try:
                 self._answer(asked, engine, tools, loading)
-            except Afresh:
+            except RestartWorker:
                 self.tell("again")
                 break
             self.used = True
@@ -177,7 +177,7 @@ class Worker:
             outcome = Outcome(ending=Ending.OK)
         except Stopped as error:
             measurements, outcome = error.kept, ending(error)
-        except Afresh:
+        except RestartWorker:
             raise
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
             outcome = self._ending(error, cell.suite)

@@ -16,10 +16,7 @@ from builders import make_cell  # noqa: E402
 from bench.catalog.model import Model, Objective  # noqa: E402
 from bench.engines.contract import LoadRequest, Row, Unsupported  # noqa: E402
 from bench.engines.transformers import BACKEND  # noqa: E402
-from bench.instruments import (
-    Reading,
-    machine,
-)
+from bench.instruments import Reading, machine  # noqa: E402
 from bench.plan import predict  # noqa: E402
 from bench.records.cell import Weights  # noqa: E402
 from bench.scoring.lm import EngineLM, Frame, evaluate  # noqa: E402
@@ -254,7 +251,7 @@ def test_tasks_that_mean_nothing_for_an_objective_are_left_out_with_the_reason(
     folders, monkeypatch, kind, output_type, reason
 ):
     """A task of another kind is left out; alone, it is the reason why the cell is unsupported."""
-    import bench.tasks
+    import bench.scoring.tasks
 
     offline = bench.scoring.tasks.offline_tasks()
     other = {**offline["bench_facts_en"], "task": "other", "output_type": output_type}

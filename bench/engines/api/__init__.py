@@ -15,14 +15,14 @@ from bench.records.cell import Precision, Scheme
 
 def load(request: LoadRequest) -> TextEngine:
     """Ask once."""
-    from bench.engines.api.client import ApiEngine
+    from bench.engines.api.engine import ApiEngine
 
     return ApiEngine(request)
 
 
 def instruments(device: str) -> Instruments:
     """The host's clock; memory is the server's."""
-    from bench.engines.api.client import NoMemory
+    from bench.engines.api.engine import NoMemory
 
     return Instruments(HostClock(), NoMemory())
 

@@ -70,28 +70,28 @@ def footprint(config: Mapping[str, Any], scheme: Scheme, prompt: int, decode: in
 
 def refuses(model: Model, weights: Weights) -> str | None:
     """Why this model cannot be had from there."""
-    from bench.engines.llamacpp import gguf
+    from bench.engines.llamacpp import locate
 
-    return gguf.refuses(model, weights)
+    return locate.refuses(model, weights)
 
 
 def load(request: LoadRequest) -> Engine:
     """Load with llama.cpp."""
-    from bench.engines.llamacpp.llama_engine import LlamaEngine
+    from bench.engines.llamacpp.engine import LlamaEngine
 
     return LlamaEngine(request)
 
 
 def prepare(request: LoadRequest) -> None:
     """Find, make or write the file, open the library, and see whether its kernels run here."""
-    from bench.engines.llamacpp import gguf, library
+    from bench.engines.llamacpp import library, locate
 
-    gguf.locate(request)
+    locate.locate(request)
     library.open_library()
     if request.device == "cpu":
         library.repacking_works()
     _require_device(request.device)
-    from bench.engines.llamacpp import llama_engine  # noqa: F401 - imported before the baseline is read
+    from bench.engines.llamacpp import engine  # noqa: F401 - imported before the baseline is read
 
 
 def _require_device(device: str) -> None:

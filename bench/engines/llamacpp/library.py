@@ -148,5 +148,5 @@ def repacking_works() -> bool:
     if "AMX_INT8 = 1" not in system_info():
         return True
     with tempfile.TemporaryDirectory() as folder:  # ours to delete: a crash deletes nothing
-        command = [sys.executable, "-m", "bench.engines.llamacpp.probe", folder]
+        command = [sys.executable, "-m", "bench.engines.llamacpp.repack_probe", folder]
         return subprocess.run(command, check=False, capture_output=True).returncode == 0

@@ -119,18 +119,19 @@ def load(request: LoadRequest) -> Engine:
     """Load with transformers."""
     import torch
 
-    from bench.engines.transformers import load, torch_engine
+    from bench.engines.transformers import loading
     from bench.engines.transformers.causal import CausalEngine
+    from bench.engines.transformers.engine import fits
     from bench.engines.transformers.masked import MaskedEngine
     from bench.engines.transformers.seq2seq import Seq2SeqEngine
-    from bench.engines.weights import ready
+    from bench.engines.weights.locate import locate
 
-    load.quiet()
+    loading.quiet()
     if request.threads:
         torch.set_num_threads(request.threads)
-    located = ready.locate(request)
-    with torch_engine.fits("load"):
-        loaded = load.load(located, request)
+    located = locate(request)
+    with fits("load"):
+        loaded = loading.load(located, request)
     if request.model.objective is Objective.SEQ2SEQ:
         return Seq2SeqEngine(request, loaded)
     return (
@@ -140,15 +141,15 @@ def load(request: LoadRequest) -> Engine:
 
 def prepare(request: LoadRequest) -> None:
     """Download, convert or merge the weights and import everything loading will need."""
-    from bench.engines.transformers import load
-    from bench.engines.weights import ready
+    from bench.engines.transformers import loading
+    from bench.engines.weights.locate import locate
 
-    load.warm_imports(ready.locate(request), request)
+    loading.warm_imports(locate(request), request)
 
 
 def instruments(device: str) -> Instruments:
     """Clock and memory counter of a device kind."""
-    from bench.engines.transformers.torch_engine import open_instruments
+    from bench.engines.transformers.engine import open_instruments
 
     return open_instruments(device)
 

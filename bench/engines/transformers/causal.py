@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.engines.contract import Row, Score, check_context
-from bench.engines.transformers.batch_scoring import TreeScorer, takes_trees
-from bench.engines.transformers.torch_engine import (
+from bench.engines.transformers.engine import (
     SCORE_TOKENS,
     TorchEngine,
     batches,
@@ -21,6 +20,7 @@ from bench.engines.transformers.torch_engine import (
     log_likelihood,
     next_tokens,
 )
+from bench.engines.transformers.tree_scoring import TreeScorer, takes_trees
 
 
 class CausalGeneration:

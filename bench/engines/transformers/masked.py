@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.engines.contract import LoadRequest, Row, Score, Unsupported
-from bench.engines.transformers.load import Loaded
-from bench.engines.transformers.torch_engine import (
+from bench.engines.transformers.engine import (
     SCORE_TOKENS,
     TorchEngine,
     batches,
@@ -24,6 +23,7 @@ from bench.engines.transformers.torch_engine import (
     fits,
     log_likelihood,
 )
+from bench.engines.transformers.loading import Loaded
 
 STRIDE = 8
 """One token of so many is blanked at once where every position's distribution is wanted."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from bench.engines.contract import Row, Score
 from bench.engines.transformers.causal import cached_bytes
-from bench.engines.transformers.encoded import score_by_context
-from bench.engines.transformers.torch_engine import (
+from bench.engines.transformers.encoder_scoring import score_by_context
+from bench.engines.transformers.engine import (
     SCORE_TOKENS,
     TorchEngine,
     distributions,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """GPTQ by optimum, calibrated on this project's own text, and checkpoints that their makers quantized already.
 
-A quantized checkpoint is made once by a process of its own (`_gptq_make`) and cached whole or not at all; every load
+A quantized checkpoint is made once by a process of its own (`gptq_make`) and cached whole or not at all; every load
 then reads it as any other one. Records keep the provenance of the weights it was made from, because that is what the
 16-bit row beside it was loaded from; what it was calibrated on is a warning that every record of it carries.
 """

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported
-from bench.engines.transformers import module_census
-from bench.engines.transformers.load import Loaded
+from bench.engines.transformers import census
+from bench.engines.transformers.loading import Loaded
 from bench.instruments import Instruments
 from bench.instruments.clock import DeviceClock, HostClock
 from bench.instruments.memory import CudaMemory, MpsMemory, ProcessMemory
@@ -140,7 +140,7 @@ class TorchEngine:
 
     def census(self) -> Census:
         """Count the parameters."""
-        return module_census.count(self.model)
+        return census.count(self.model)
 
     def close(self) -> None:
         """Free the model and give cached device memory back."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.engines.transformers import packed
+from bench.engines.transformers import packed_layers
 from bench.records.census import Census
 
 MATRICES = 3
@@ -106,7 +106,7 @@ def _compute(model: Any, head: nn.Module | None) -> str | None:
     for module in model.modules():
         if not _is_linear(module) or module is head:
             continue
-        if packed.is_packed(module):
+        if packed_layers.is_packed(module):
             continue  # its kernel's choice, which it does not tell
         told = getattr(module, "compute_dtype", None)
         kinds["int8" if type(module).__name__ == "Linear8bitLt" else _dtype_name(told or module.weight.dtype)] += 1
@@ -115,12 +115,12 @@ def _compute(model: Any, head: nn.Module | None) -> str | None:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D" or packed.is_packed(module)
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D" or packed_layers.is_packed(module)
 
 
 def _is_quantized(module: nn.Module) -> bool:
     """Fewer than 16 bits a weight, whichever library stores it."""
-    if packed.is_packed(module):
+    if packed_layers.is_packed(module):
         return True
     weight = getattr(module, "weight", None)
     if not _is_linear(module) or weight is None:
@@ -134,9 +134,9 @@ def _is_quantized(module: nn.Module) -> bool:
 
 def _held(module: nn.Module) -> Iterator[tuple[bool, int, list[tuple[str, torch.Tensor]]]]:
     """What a module itself holds: whether it is a layer's weight, its elements, its tensors with their labels."""
-    if packed.is_packed(module):
-        parts = list(packed.parts(module))
-        yield True, packed.elements(module), [part for part in parts if part[0].startswith("packed")]
+    if packed_layers.is_packed(module):
+        parts = list(packed_layers.parts(module))
+        yield True, packed_layers.elements(module), [part for part in parts if part[0].startswith("packed")]
         yield False, 0, [part for part in parts if not part[0].startswith("packed")]
         return
     for name, tensor in module.named_parameters(recurse=False):

@@ -20,7 +20,7 @@ TREES = frozenset(
         "smollm3",
     }
 )  # fmt: skip
-"""Architectures whose attention takes any mask and whose positions can be given, proven in tests/test_scoring.py.
+"""Architectures whose attention takes any mask and whose positions can be given, proven in tests/engines/test_tree_scoring.py.
 
 Not BLOOM (ALiBi comes from where a token stands in the row), GPT-Neo and GPT-1 (their own masks go by the row too).
 """

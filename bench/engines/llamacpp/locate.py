@@ -15,10 +15,9 @@ from bench.catalog import gguf_file
 from bench.catalog.gguf_file import BadGguf, Gguf
 from bench.catalog.model import Model
 from bench.engines.contract import LoadRequest, Unsupported
-from bench.engines.llamacpp import gguf_layout, gguf_random
-from bench.engines.weights import made_once
+from bench.engines.llamacpp import gguf_cache, gguf_layout, random_weights
 from bench.engines.weights.files import asking_the_hub, fingerprint
-from bench.engines.weights.ready import package_file
+from bench.engines.weights.locate import package_file
 from bench.errors import UserError
 from bench.records.cell import Weights, digest
 from bench.records.record import Caveat, Provenance
@@ -87,7 +86,7 @@ def locate(request: LoadRequest) -> Located:
     version = importlib.metadata.version("llama_cpp_python")
     made = f"{source.path.stem}-{mark.replace(':', '-')}-{version}-{name}.gguf".lower()
     needed = int(elements * bits / 8) + source.path.stat().st_size - header.bytes
-    path = made_once.made(made, needed, lambda part: quantize(source.path, part, number, request.threads))
+    path = gguf_cache.made(made, needed, lambda part: quantize(source.path, part, number, request.threads))
     return Located(path, header, provenance, _caveats(stored, name))
 
 
@@ -164,9 +163,9 @@ def _random(request: LoadRequest) -> Located:
     architecture = request.model.architecture
     assert architecture is not None
     kind = TYPES[request.scheme.name][0]
-    name = f"random-{request.model.name}-{digest([architecture, gguf_random.VERSION])}-{kind}.gguf".lower()
-    needed = gguf_layout.weights_bytes(architecture, request.scheme.name) + gguf_random.HEADER_BYTES
-    path = made_once.made(name, needed, lambda part: gguf_random.write(part, architecture, request.scheme.name))
+    name = f"random-{request.model.name}-{digest([architecture, random_weights.VERSION])}-{kind}.gguf".lower()
+    needed = gguf_layout.weights_bytes(architecture, request.scheme.name) + random_weights.HEADER_BYTES
+    path = gguf_cache.made(name, needed, lambda part: random_weights.write(part, architecture, request.scheme.name))
     provenance = Provenance(source="random", random=True, stored_as=kind)
     return Located(path, header_of(path), provenance)
 
