@@ -98,7 +98,7 @@ def catalog(
 ) -> None:
     """List the catalogue: what each entry is, needs here and gave, or why it never can be; with a NAME, all of one."""
     from bench.catalog import entries as entries
-    from bench.engines.contract import backend as get_backend
+    from bench.engines.registry import backend as get_backend
     from bench.instruments import machine
     from bench.views import overview
     from bench.views.table import to_csv, to_json
@@ -126,12 +126,13 @@ def _print_entry(
 ) -> None:
     """One entry: what the catalogue says, what was measured, and what became of its claims."""
     from bench.judge.claims import judge, people
+    from bench.judge.joined import joined
 
     width = max(len(label) for label, _ in facts)
     for label, text in facts:
         line = f"- {label}: {escape(text)}" if format is Format.MD else f"[bold]{label:<{width}}[/]  {escape(text)}"
         out.print(line)
-    judged = judge([model], store.records(), every)
+    judged = judge([model], joined(store.records(), store.runs()), every)
     if judged:
         out.print("\nclaims")
         _print_table(people(judged), format)
@@ -250,6 +251,7 @@ def run(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Measure, one process for each loaded model, one record on disk for each suite; then show the figures."""
+    from bench.judge.figures import request_seconds
     from bench.run.measure import continued, run_plan
     from bench.run.options import RunOptions
 
@@ -272,10 +274,13 @@ def run(
         out.print(f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run")
         raise typer.Exit(0)
     _require_keys(made, max_cost)
-    options = RunOptions(timeout_s=timeout, threads=count, budget_s=budget_s, max_cost_usd=max_cost)
+    sweep = request_seconds if threads == "auto" else None
+    options = RunOptions(
+        timeout_s=timeout, threads=count, request_seconds=sweep, budget_s=budget_s, max_cost_usd=max_cost
+    )
     records = run_plan(
         made, selection, store, described, run_id, options, err,
-        quiet=quiet, sweep=threads == "auto", wait=not no_wait,
+        quiet=quiet, wait=not no_wait,
     )  # fmt: skip
     shown = {(r.cell.model, r.cell.backend) for r in records}
     rows = [row for row in _rows(store) if row.device == described.device and (row.model, row.backend) in shown]
@@ -381,17 +386,18 @@ def claims(
     """Hold the catalogue's claims against the records: holds, fails, computed only or untested, with the evidence."""
     from bench.catalog.entries import read_catalog, select
     from bench.judge.claims import counts, flat, judge, people
+    from bench.judge.joined import joined
     from bench.views.table import to_csv, to_json
 
     every = read_catalog(folder)
     chosen = select(every, _split(model)) if model else every
     store = _store(results)
-    judged = judge(chosen, list(store.records()), every)
+    judged = judge(chosen, joined(store.records(), store.runs()), every)
     failed = False
     if run:
         selection = _selection([], [], [], backend, [], weights, "standard", [], device, missing=False, force=True)
         failed = _run_claims(judged, selection, folder, store, timeout, threads, quiet=quiet)
-        judged = judge(chosen, list(store.records()), every)
+        judged = judge(chosen, joined(store.records(), store.runs()), every)
     if format in {Format.CSV, Format.JSON}:
         rows = [flat(item) for item in judged]
         out.print(to_csv(rows) if format is Format.CSV else to_json(rows), end="", markup=False)
@@ -453,10 +459,11 @@ def publish(
 ) -> None:
     """Write the figures into the catalogue's README, between its markers."""
     from bench.catalog.entries import read_catalog
+    from bench.judge.joined import joined
     from bench.views.publish import publish as write
 
     store = _store(results)
-    records = list(store.records())
+    records = list(joined(store.records(), store.runs()))
     if store.unreadable:
         raise UserError(f"not published: {store.unreadable[0]}", "")
     path = folder / "README.md"
@@ -508,8 +515,8 @@ def _settled(results: Path) -> dict[str, float]:
 @app.command()
 def doctor() -> None:
     """Say what this machine can run, which backends are installed, and the command that installs the rest."""
-    from bench.engines.contract import backend as get_backend
-    from bench.engines.contract import backend_names
+    from bench.engines.registry import backend as get_backend
+    from bench.engines.registry import backend_names
     from bench.instruments import machine
     from bench.instruments.disturbance import busy
     from bench.paths import cache_folder
@@ -672,7 +679,7 @@ def _store(results: Path) -> Any:
 
 
 def _require_backends(names: Sequence[str]) -> None:
-    from bench.engines.contract import backend
+    from bench.engines.registry import backend
 
     for name in names:
         engine = backend(name)
@@ -682,7 +689,7 @@ def _require_backends(names: Sequence[str]) -> None:
 
 def _require_schemes(made: Any) -> None:
     """Before anything is loaded: what a scheme needs beyond its backend is here."""
-    from bench.engines.contract import backend
+    from bench.engines.registry import backend
 
     for name, scheme in dict.fromkeys((planned.cell.backend, planned.cell.scheme) for planned in made.cells):
         engine = backend(name)
@@ -702,9 +709,10 @@ def _require_keys(made: Any, max_cost: float | None) -> None:
 
 
 def _rows(store: Any) -> list[Any]:
+    from bench.judge.joined import joined
     from bench.views.table import newest
 
-    rows = newest(store.records())
+    rows = newest(joined(store.records(), store.runs()))
     for line in store.unreadable:
         err.print(f"left unread: {line}", markup=False, style="yellow")
     return rows

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
-from bench.engines.contract import Backend, LoadRequest, backend
+from bench.engines.contract import Backend, LoadRequest
+from bench.engines.registry import backend
 from bench.instruments.clock import HostClock
 from bench.records.cell import Weights
 from suites import probe

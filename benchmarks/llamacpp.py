@@ -19,7 +19,8 @@ import llama_cpp
 import numpy as np
 
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
-from bench.engines.contract import LoadRequest, backend
+from bench.engines.contract import LoadRequest
+from bench.engines.registry import backend
 from bench.instruments import machine
 from bench.instruments.clock import HostClock
 from bench.judge.stats import ratio_of_medians

@@ -16,7 +16,8 @@ from statistics import median
 import torch
 
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
-from bench.engines.contract import LoadRequest, backend
+from bench.engines.contract import LoadRequest
+from bench.engines.registry import backend
 from bench.instruments.clock import HostClock
 from bench.judge.stats import ratio_of_medians
 from bench.records.cell import Weights

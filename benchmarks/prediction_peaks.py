@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.catalog.entries import read_catalog
 from bench.catalog.model import Model
-from bench.engines.contract import backend
+from bench.engines.registry import backend
 from bench.judge.figures import figures
 from bench.paths import RESULTS
 from bench.plan.baseline import baseline_bytes as usual_bytes

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
 
+import bench
 from bench.judge.figures import figures
 from bench.judge.stats import Estimate
 from bench.paths import ROOT
 from bench.records.record import Ending, Record
-from bench.records.store import Store
 
 RATES = ("prefill_tokens_per_s", "decode_tokens_per_s")
 FAKE = ("--backend", "fake", "--precision", "fp16", "--device", "cpu")
@@ -65,7 +65,7 @@ def run_afresh(runs: int, options: Sequence[str], noise: float = 0.0) -> list[Fr
             if noise:
                 env["BENCH_FAKE_NOISE"] = f"{noise}:{number}"
             done = subprocess.run([*command, "--results", folder], check=False, capture_output=True, text=True, env=env)
-            records = sorted(Store(Path(folder)).records(), key=lambda record: record.started)
+            records = sorted(bench.read(Path(folder)), key=lambda record: record.started)
             if len(records) != number + 1 or records[-1].outcome.ending is not Ending.OK:
                 said = records[-1].outcome.reason if len(records) == number + 1 else done.stderr or done.stdout
                 raise SystemExit(f"run {number + 1} of {runs} gave no single answer: {said}")

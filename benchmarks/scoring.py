@@ -35,7 +35,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
-from bench.engines.contract import LoadRequest, backend
+from bench.engines.contract import LoadRequest
+from bench.engines.registry import backend
 from bench.instruments.machine import condition, describe
 from bench.judge.stats import median_estimate
 from bench.records.cell import Weights

@@ -35,7 +35,8 @@ from statistics import median
 from typing import Any
 
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
-from bench.engines.contract import LoadRequest, backend
+from bench.engines.contract import LoadRequest
+from bench.engines.registry import backend
 from bench.instruments.machine import describe, installed
 from bench.judge.stats import ratio_of_medians
 from bench.paths import ROOT

@@ -20,7 +20,8 @@ import tiny_llama
 from numpy.typing import NDArray
 
 from bench.catalog.model import Model
-from bench.engines.contract import LoadRequest, backend, backend_names
+from bench.engines.contract import LoadRequest
+from bench.engines.registry import backend, backend_names
 from bench.instruments import machine
 from bench.plan import predict
 from bench.records.cell import Precision, Scheme, Weights

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""What there is to ask about: entries read from `catalog/`, their architectures, local and served models."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One module per engine family. A module declares `BACKEND` without importing its library; `load` imports it."""
+"""How models are loaded and run: one folder or file for each engine, all with one contract."""

@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bench.catalog.model import Model
-from bench.errors import UserError
 from bench.instruments import Instruments
 from bench.instruments.distributions import is_installed
 from bench.records.cell import Precision, Scheme, Weights
@@ -312,23 +308,3 @@ class Backend:
         """The scheme a precision means on a device kind, None if there is none."""
         name = self.defaults.get(device, {}).get(precision)
         return self.scheme(name) if name else None
-
-
-NOT_ENGINES = {"contract", "weights"}
-"""What engines share."""
-
-
-@functools.cache  # a plan of the whole catalogue asks hundreds of times, and each looks at the folder
-def backend_names() -> tuple[str, ...]:
-    """Names of what stands in `bench/engines/`: a folder or a file for each."""
-    package = importlib.import_module("bench.engines")
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in NOT_ENGINES))
-
-
-def backend(name: str) -> Backend:
-    """The backend of that name. Raises UserError if there is none."""
-    if name not in backend_names():
-        raise UserError(f"no backend {name!r}", f"one of: {', '.join(backend_names())}")
-    found = importlib.import_module(f"bench.engines.{name}").BACKEND
-    assert isinstance(found, Backend)
-    return found

@@ -16,14 +16,12 @@ from typing import Any
 
 import psutil
 
-import bench
 from bench.instruments import container, neighbours
 from bench.instruments.distributions import is_installed
 from bench.instruments.nvml import visible_gpu
 from bench.paths import ROOT
 from bench.records.record import Versions
 from bench.records.surroundings import Condition, GpuCondition, Machine
-from suites import suite_sha256
 
 FLAGS = {
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni",
@@ -203,12 +201,12 @@ def _surroundings(kind: str, since: neighbours.Snapshot | None) -> dict[str, Any
     return found
 
 
-def versions(suite: str, packages: Iterable[str], *, served: bool = False) -> Versions:
-    """Versions of this project, of the suite's method and of the packages that can change a figure."""
+def versions(suite_sha256: str, packages: Iterable[str]) -> Versions:
+    """Versions of this project and of the packages that can change a figure."""
     return Versions(
-        bench=importlib.metadata.version("bench") if is_installed("bench") else bench.__name__,
+        bench=importlib.metadata.version("bench") if is_installed("bench") else "unknown",
         git=revision(),
-        suite_sha256=suite_sha256(suite, served=served),
+        suite_sha256=suite_sha256,
         packages=installed([*packages, *PACKAGES]),
     )
 

@@ -11,9 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
 
-from bench.engines.contract import Backend
 from bench.instruments.machine import computing_on
 from bench.paths import ROOT
 from bench.records.surroundings import Roof
@@ -23,13 +21,8 @@ PATIENCE_S = 120.0
 DIGITS = 5
 
 
-def measure_roof(backends: Iterable[Backend], kind: str, threads: int | None = None) -> Roof:
-    """The roof of a device of that kind for those backends; where nothing could be measured, a roof that says why."""
-    engines = list(backends)
-    known = next((engine.roof for engine in engines if engine.roof), None)
-    if known:
-        return known()
-    library = "torch" if any("torch" in engine.requires for engine in engines) else "numpy"
+def measure_roof(library: str, kind: str, threads: int | None = None) -> Roof:
+    """The roof of a device of that kind for kernels of `library` (`torch` or `numpy`), or one that says why not."""
     command = [
         sys.executable,
         "-m",

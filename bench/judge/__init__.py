@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""Samples become figures, intervals and verdicts. Everything here is pure: it returns values and formats nothing."""

@@ -19,7 +19,8 @@ from enum import StrEnum
 from typing import Any
 
 from bench.catalog.model import Claim, Model, Quantity
-from bench.engines.contract import Backend, backend, backend_names
+from bench.engines.contract import Backend
+from bench.engines.registry import backend, backend_names
 from bench.judge.figures import figures
 from bench.plan import predict
 from bench.plan.baseline import with_baseline

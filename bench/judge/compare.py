@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.engines.contract import backend, backend_names
+from bench.engines.registry import backend, backend_names
 from bench.judge.aggregate import Answers, Recovery, recovery, together
 from bench.judge.figures import figures
 from bench.judge.pairing import PairedItems, pair, pair_task, tasks_of, versions_apart

@@ -17,10 +17,13 @@ from bench.judge.stats import (
     proportion,
     quantile,
 )
-from bench.records.record import Measurement, Record
+from bench.records.record import Ending, Measurement, Record
 
 ACCURACY = ("acc", "exact_match", "em")
 """Metrics that are a share of right items; the first one a task has stands for it in a table."""
+
+REQUEST = (512, 128)
+"""Tokens read and generated of the request that is to be fastest."""
 
 
 def figures(record: Record) -> dict[str, Estimate]:
@@ -252,3 +255,12 @@ def mean_of_tasks(tasks: Sequence[Measurement]) -> Estimate:
     halves = [(part.half_width or same) * factor for part, same, factor in zip(parts, alike, wider, strict=True)]
     half = math.sqrt(sum(h * h for h in halves)) / len(parts)
     return Estimate(value, value - half, value + half)
+
+
+def request_seconds(record: Record) -> float | None:
+    """Seconds of REQUEST at the record's median rates, None if it has none."""
+    if record.outcome.ending is not Ending.OK:
+        return None
+    found = figures(record)
+    decode = found.get("decode_tokens_per_s")  # none of a masked model
+    return REQUEST[0] / found["prefill_tokens_per_s"].value + (REQUEST[1] / decode.value if decode else 0.0)

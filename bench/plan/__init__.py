@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""A selection becomes cells with predictions; what cannot run has a reason."""

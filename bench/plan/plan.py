@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import suites
 from bench.catalog import remote
 from bench.catalog.model import Model
-from bench.engines.contract import Backend, backend, backend_names
+from bench.engines.contract import Backend
+from bench.engines.registry import backend, backend_names
 from bench.errors import UserError
 from bench.instruments.machine import installed
 from bench.paths import reference_folder
@@ -25,10 +26,9 @@ from bench.plan.selection import (
     source_of,
     telling_suites,
 )
-from bench.records.cell import COMPARED, REFERENCE, Cell, Precision, Scheme, Weights
+from bench.records.cell import COMPARED, REFERENCE, Cell, Precision, Scheme, Weights, reference_name
 from bench.records.record import Ending, Prediction, Record
 from bench.records.surroundings import Machine
-from bench.scoring.reference import reference_name
 from bench.suite import PROFILES
 from bench.units import human_bytes
 from suites import suite, text_suite

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""The question and the answer, on disk: cells, records, and the machine that measured them."""

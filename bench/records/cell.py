@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -150,3 +151,8 @@ def digest(data: Any) -> str:
     """Twelve hexadecimal digits of the SHA-256 of `data` as canonical JSON."""
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def reference_name(key: str, packages: Mapping[str, str], weights: str = "*") -> str:
+    """Folder of one reference: its cell's key, the engine's versions, the digest of the very weights (`*`: any)."""
+    return f"{key}-{digest(dict(packages))}-{weights}"

@@ -9,19 +9,13 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.errors import UserError
-from bench.instruments.disturbance import drift
-from bench.judge.variability import looked, looks, wander
 from bench.paths import RESULTS
 from bench.records.cell import Cell
 from bench.records.document import read_yaml, validate
 from bench.records.record import Record, Run
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 RUNS = "runs"
 """Folder of a device for what the ends of its runs told."""
@@ -84,25 +78,19 @@ class Store:
         return path
 
     def records(self) -> Iterator[Record]:
-        """Every record, oldest path first; files that do not read are named in `unreadable`.
+        """Every record as it was written, oldest path first.
 
-        A record carries its run's caveat where the device did not keep its speed, which only the run's end could tell,
-        and how far that device's speed moves between moments, which only all of its runs can.
+        The call empties `unreadable`; reading fills it with a line for each file that cannot be read.
         """
         self.unreadable = []
-        runs = list(self.runs())
-        drifted = [(run, caveat) for run in runs if (caveat := drift(run.before, run.after))]
-        seen = looks(runs)
+        return self._records()
+
+    def _records(self) -> Iterator[Record]:
         for path in sorted(self.root.glob("*/*/*/*/*.json")):
             try:
-                record = read_record(path)
+                yield read_record(path)
             except UserError as error:
                 self.unreadable.append(str(error))
-                continue
-            roof = record.before.roof
-            found = [c for run, c in drifted if run.run == record.run and run.before.roof == roof]
-            moves = wander(roof, seen.get(looked(record.cell.device, roof), [])) if roof else None
-            yield record.model_copy(update={"warnings": (*record.warnings, *found), "wander": moves})
 
     def runs(self) -> Iterator[Run]:
         """What the ends of runs told; files that do not read are named in `unreadable`."""
@@ -111,14 +99,6 @@ class Store:
                 yield Run.model_validate_json(path.read_text(encoding="utf-8"))
             except (ValueError, OSError) as error:
                 self.unreadable.append(f"{path}: not a run: {str(error).splitlines()[0]}")
-
-    def frame(self) -> pd.DataFrame:
-        """One row for each record: the flat columns of `bench.views.table.flat`."""
-        import pandas as pd
-
-        from bench.views.table import flat
-
-        return pd.DataFrame([flat(record) for record in self.records()])
 
 
 def read_record(path: Path) -> Record:

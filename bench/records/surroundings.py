@@ -57,7 +57,7 @@ class Roof(Value):
 
 
 class Wander(Value):
-    """How far this machine's speed moves from one moment to another (`bench.judge.variability` says how it is known)."""
+    """How far this machine's speed moves from one moment to another, as `bench.judge.variability` finds it."""
 
     looks: int
     """Roofs that tell it, of runs of this device."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""One process for each loaded model; limits, resume and progress. Nothing here judges what was measured."""

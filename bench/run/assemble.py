@@ -16,6 +16,7 @@ from bench.records.record import Caveat, Ending, Measurement, MemoryLimit, Outco
 from bench.records.store import new_id
 from bench.records.surroundings import Condition, Machine
 from bench.units import human_bytes
+from suites import suite_sha256
 
 
 @dataclass(kw_only=True)
@@ -65,7 +66,7 @@ class Assembler:
             before=self.before,
             after=after,
             versions=machine.versions(
-                cell.suite, [*self.backend.requires, *self.backend.versions], served=self.backend.remote
+                suite_sha256(cell.suite, served=self.backend.remote), [*self.backend.requires, *self.backend.versions]
             ),
         )
 

@@ -4,20 +4,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from bench.engines.contract import Backend, backend
+from bench.engines.contract import Backend
+from bench.engines.registry import backend
 from bench.instruments import machine
 from bench.instruments.roof import measure_roof
 from bench.plan.plan import Plan, Planned, has_reference
 from bench.plan.selection import Selection
 from bench.records.record import Record, Run
 from bench.records.store import Runs, Store
-from bench.records.surroundings import Condition, Machine
+from bench.records.surroundings import Condition, Machine, Roof
 from bench.run import threads
 from bench.run.assemble import now
 from bench.run.display import LiveDisplay
@@ -72,13 +73,11 @@ def run_plan(
     console: Console,
     *,
     quiet: bool,
-    sweep: bool = False,
     wait: bool = True,
 ) -> list[Record]:
     """Measure every cell. The run stays unfinished until every cell is settled, so that the same call completes it.
 
-    With `sweep` the thread count of each load is swept first where this machine does not know it yet. Without `wait`
-    a device that another harness measures on is a UserError.
+    Without `wait` a device that another harness measures on is a UserError.
     """
     store.check_writable()
     engines = [backend(name) for name in dict.fromkeys(planned.cell.backend for planned in plan.cells)]
@@ -88,12 +87,12 @@ def run_plan(
         console.out(text, highlight=False)
 
     with contextlib.nullcontext() if elsewhere else measuring(machine.lock_name(described), wait=wait, tell=tell):
-        return _measure(plan, selection, store, described, run, options, console, engines, quiet=quiet, sweep=sweep)
+        return _measure(plan, selection, store, described, run, options, console, engines, quiet=quiet)
 
 
 def _measure(
     plan: Plan, selection: Selection, store: Store, described: Machine, run: str, options: RunOptions, console: Console,
-    engines: Sequence[Backend], *, quiet: bool, sweep: bool,
+    engines: Sequence[Backend], *, quiet: bool,
 ) -> list[Record]:  # fmt: skip
     """The same, with the device to itself."""
     runs = Runs(store.root)
@@ -101,13 +100,13 @@ def _measure(
 
     def roofed(state: Condition) -> Condition:
         here = [engine for engine in engines if not engine.remote]
-        roof = measure_roof(here, described.kind, options.threads) if here else None
+        roof = _roof(here, described.kind, options.threads) if here else None
         return state.model_copy(update={"roof": roof})
 
     with LiveDisplay(plan, console, quiet=quiet) as display:
         state = machine.condition(described.kind)  # before work of our own could pass for others'
-        if sweep and described.kind == "cpu":
-            options = replace(options, swept=_swept(plan, described, display))
+        if options.request_seconds and described.kind == "cpu":
+            options = replace(options, swept=_swept(plan, described, display, options.request_seconds))
         before = roofed(state)
         runner = Runner(run=run, store=store, described=described, before=before, observer=display, options=options)
         records = runner.run(plan)
@@ -119,7 +118,16 @@ def _measure(
     return records
 
 
-def _swept(plan: Plan, described: Machine, observer: Observer) -> dict[tuple[str | int | None, ...], int]:
+def _roof(engines: Sequence[Backend], kind: str, threads: int | None) -> Roof:
+    """What the device can do at most, by the library that these engines compute with, or what an engine knows of it."""
+    known = next((engine.roof for engine in engines if engine.roof), None)
+    library = "torch" if any("torch" in engine.requires for engine in engines) else "numpy"
+    return known() if known else measure_roof(library, kind, threads)
+
+
+def _swept(
+    plan: Plan, described: Machine, observer: Observer, request_seconds: Callable[[Record], float | None]
+) -> dict[tuple[str | int | None, ...], int]:
     """The best thread count of each load of the plan, measured where this machine does not know it yet."""
 
     def measure(question: Planned, count: int, folder: Path) -> list[Record]:
@@ -130,5 +138,5 @@ def _swept(plan: Plan, described: Machine, observer: Observer) -> dict[tuple[str
         return runner.run(Plan(cells=(question,), left_out=()))
 
     loads = {p.cell.load_key: p for p in plan.cells if not backend(p.cell.backend).remote}
-    found = {key: threads.chosen(planned, described, measure) for key, planned in loads.items()}
+    found = {key: threads.chosen(planned, described, measure, request_seconds) for key, planned in loads.items()}
     return {key: count for key, count in found.items() if count is not None}

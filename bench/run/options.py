@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,6 +41,9 @@ class RunOptions:
     """CPU threads of every load, None for the engine's own choice or `swept`."""
     swept: Mapping[tuple[str | int | None, ...], int] = field(default_factory=dict)
     """CPU threads by load key (`bench.run.threads`)."""
+    request_seconds: Callable[[Record], float | None] | None = None
+    """Given, every load's thread count is swept first where this machine does not know it yet: the count is best whose
+    record this finds fastest."""
     budget_s: float | None = None
     """Seconds the whole call may take before nothing more is begun, None for no end."""
     max_cost_usd: float | None = None

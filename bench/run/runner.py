@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import suites
-from bench.engines.contract import backend
+from bench.engines.registry import backend
 from bench.errors import UserError
 from bench.instruments import container
 from bench.instruments.machine import computing_on

@@ -18,16 +18,13 @@ from typing import Any
 import psutil
 
 from bench.instruments.machine import installed
-from bench.judge.figures import figures
 from bench.paths import cache_folder
 from bench.plan.plan import Planned
 from bench.records.cell import MEMORY_LIMIT, digest
-from bench.records.record import Ending, Record
+from bench.records.record import Record
 from bench.records.surroundings import Machine
 from suites import suite
 
-REQUEST = (512, 128)
-"""Tokens read and generated of the request that is to be fastest."""
 CLOSE = 0.02
 SUITE, PROFILE = "throughput", "smoke"
 
@@ -42,15 +39,6 @@ def candidates(usable: int, cores: int | None) -> list[int]:
     return sorted(counts)
 
 
-def request_seconds(record: Record) -> float | None:
-    """Seconds of REQUEST at the record's median rates, None if it has none."""
-    if record.outcome.ending is not Ending.OK:
-        return None
-    found = figures(record)
-    decode = found.get("decode_tokens_per_s")  # none of a masked model
-    return REQUEST[0] / found["prefill_tokens_per_s"].value + (REQUEST[1] / decode.value if decode else 0.0)
-
-
 def best(seconds: dict[int, float]) -> int | None:
     """The fewest threads that come within CLOSE of the fastest, None where nothing was measured."""
     if not seconds:
@@ -61,15 +49,22 @@ def best(seconds: dict[int, float]) -> int | None:
 
 def key(planned: Planned, machine: Machine) -> str:
     """What a sweep holds for: device, engine and its versions, scheme, architecture."""
-    from bench.engines.contract import backend
+    from bench.engines.registry import backend
 
     size = dict(planned.model.architecture or {"model": planned.model.name})
     engine = backend(planned.cell.backend)
     return digest([machine.device, planned.cell.backend, planned.cell.scheme, size, installed(engine.requires)])
 
 
-def chosen(planned: Planned, machine: Machine, measure: Callable[[Planned, int, Path], Sequence[Record]]) -> int | None:
-    """The best count for this load: as swept before, else swept now. `measure` answers one cell with so many threads.
+def chosen(
+    planned: Planned,
+    machine: Machine,
+    measure: Callable[[Planned, int, Path], Sequence[Record]],
+    request_seconds: Callable[[Record], float | None],
+) -> int | None:
+    """The best count for this load: as swept before, else swept now.
+
+    `measure` answers one cell with so many threads; `request_seconds` reads from a record what one request takes.
 
     None where no count could be measured; then the engine chooses, and the cells will say what is wrong.
     """

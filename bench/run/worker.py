@@ -21,22 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from bench import instruments as inst
-from bench.engines.contract import (
-    Backend,
-    DoesNotFit,
-    Engine,
-    LoadRequest,
-    NotFinite,
-    Stopped,
-    TextEngine,
-    Unsupported,
-    backend,
-)
+from bench.engines.contract import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, Stopped, TextEngine, Unsupported
+from bench.engines.registry import backend
 from bench.errors import UserError
 from bench.instruments.machine import installed, versions
 from bench.instruments.neighbours import snapshot
 from bench.paths import reference_folder
-from bench.records.cell import Cell, digest
+from bench.records.cell import Cell, digest, reference_name
 from bench.records.record import Ending, Measurement, MemoryLimit, Outcome
 from bench.records.store import Store
 from bench.run.assemble import Assembler, now, out_of_memory
@@ -44,10 +35,9 @@ from bench.run.memory_limit import charged_bytes, overrun
 from bench.run.request import Asked, Request
 from bench.scoring.anchor import anchor_path, is_anchor
 from bench.scoring.journal import Journal, journal_folder
-from bench.scoring.reference import reference_name
 from bench.suite import Loading, RestartWorker, SuiteRun, TextRun
 from bench.units import human_bytes
-from suites import suite, text_suite
+from suites import suite, suite_sha256, text_suite
 
 
 class Worker:
@@ -201,7 +191,8 @@ class Worker:
 
     def _journal(self, cell: Cell, engine: Engine) -> Journal:
         """One journal for one cell, the very weights, and everything that can change a figure."""
-        computes = versions(cell.suite, [*self.backend.requires, *self.backend.versions]).model_dump(mode="json")
+        packages = [*self.backend.requires, *self.backend.versions]
+        computes = versions(suite_sha256(cell.suite), packages).model_dump(mode="json")
         weights = engine.provenance.model_dump(mode="json")
         return Journal(journal_folder() / f"{cell.key}-{digest([weights, computes, engine.threads])}")
 

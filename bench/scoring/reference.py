@@ -19,8 +19,6 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from bench.records.cell import digest
-
 Floats = NDArray[np.float32]
 POWER = 4
 CODES = 65535
@@ -204,8 +202,3 @@ def being_written(path: Path) -> bool:
     """Whether this is the unfinished folder of a process that still runs."""
     name, _, pid = path.name.rpartition(".part")
     return bool(name) and pid.isdigit() and psutil.pid_exists(int(pid))
-
-
-def reference_name(key: str, packages: Mapping[str, str], weights: str = "*") -> str:
-    """Folder of one reference: its cell's key, the engine's versions, the digest of the very weights (`*`: any)."""
-    return f"{key}-{digest(dict(packages))}-{weights}"

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""Values become tables, files, pages and annotations. Nothing here measures or judges."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.catalog import architecture
 from bench.catalog.entries import unmeasurable
 from bench.catalog.model import Kind, Model
-from bench.engines.contract import backend
+from bench.engines.registry import backend
 from bench.errors import UserError
 from bench.judge.claims import COMPUTED_ON, COMPUTED_WITH, Judged, Verdict, counts, judge, terms
 from bench.judge.compare import compare, ratio_table, task_table

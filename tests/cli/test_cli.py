@@ -27,7 +27,7 @@ from builders import (
 from bench.catalog import entries
 from bench.cli import app, guarded
 from bench.engines import fake
-from bench.engines.contract import backend_names
+from bench.engines.registry import backend_names
 from bench.instruments import machine
 from bench.records.record import Ending
 from bench.records.store import Store

@@ -23,7 +23,8 @@ from bench.catalog.model import Kind, Model, Protocol, Remote
 from bench.engines import api
 from bench.engines.api.engine import ApiEngine, base_address
 from bench.engines.api.transport import quota_wait, retry_after
-from bench.engines.contract import LoadRequest, Stopped, TextEngine, backend
+from bench.engines.contract import LoadRequest, Stopped, TextEngine
+from bench.engines.registry import backend
 from bench.errors import UserError
 from bench.judge.figures import figures
 from bench.plan.plan import make_plan

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from contenders import CONTENDERS, Contender
 
-from bench.engines.contract import Engine, LoadRequest, Row, Unsupported, backend
+from bench.engines.contract import Engine, LoadRequest, Row, Unsupported
+from bench.engines.registry import backend
 from bench.errors import UserError
 from bench.records.cell import Precision
 from bench.records.record import Ending, Outcome

@@ -18,8 +18,8 @@ from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select  # noqa: E
 from bench.catalog.model import Model  # noqa: E402
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported  # noqa: E402
 from bench.engines.transformers import BACKEND, loading  # noqa: E402
+from bench.engines.transformers import census as torch_census  # noqa: E402
 from bench.engines.transformers import engine as torch_engine  # noqa: E402
-from bench.engines.transformers.census import count  # noqa: E402
 from bench.engines.weights.locate import locate  # noqa: E402
 from bench.errors import UserError  # noqa: E402
 from bench.instruments import machine  # noqa: E402
@@ -76,13 +76,13 @@ def test_the_experts_of_a_mixture_are_linear_weights_of_which_a_token_meets_few(
 
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 64}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 8, "num_experts_per_tok": 2}
-    census = count(MixtralForCausalLM(MixtralConfig(**sizes, **heads)))
+    census = torch_census.count(MixtralForCausalLM(MixtralConfig(**sizes, **heads)))
     experts = 2 * 8 * 3 * 32 * 48
     assert (census.expert_weights, census.expert_bytes, census.expert_share) == (experts, 4 * experts, 0.25)
     attention = 2 * (2 * 32 * 32 + 2 * 16 * 32)
     assert census.multiplied_weights - (census.linear_weights - 0.75 * experts) == 0
     assert census.linear_weights - experts - attention in {0, 2 * 8 * 32}  # the router is a layer or a bare tensor
-    dense = count(AutoModelForCausalLM.from_config(AutoConfig.for_model(**tiny.config("llama"))))
+    dense = torch_census.count(AutoModelForCausalLM.from_config(AutoConfig.for_model(**tiny.config("llama"))))
     assert (dense.expert_weights, dense.expert_bytes, dense.expert_share) == (0, 0, 1.0)
 
 
@@ -174,7 +174,7 @@ def test_a_model_without_linear_weights_proves_no_quantizing_scheme():
         def get_output_embeddings(self):
             return None
 
-    census = count(Bare())
+    census = torch_census.count(Bare())
     words = "bnb-nf4 asks for quantized linear weights, found none at all"
     assert census.contradiction(BACKEND.scheme("bnb-nf4")) == words
     assert census.contradiction(BACKEND.scheme("bf16")) is None
@@ -200,23 +200,23 @@ def test_tensor_subclasses_are_unwrapped():
 
     layer = torch.nn.Linear(8, 4, bias=False)
     wrapped = Wrapped(torch.zeros(4, 8, dtype=torch.int8), torch.ones(4))
-    parts = dict(census._parts(layer, "weight", wrapped))
+    parts = dict(torch_census._parts(layer, "weight", wrapped))
     assert {name: p.numel() * p.element_size() for name, p in parts.items()} == {"int8": 32, "int8 metadata": 16}
     words = Wrapped(torch.zeros(4, 1, dtype=torch.int32), torch.ones(4, dtype=torch.bfloat16), (4, 8))  # 4 bits each
     twice = Wrapped(words, torch.ones(1), (4, 8))
-    parts = [(name, p.numel() * p.element_size()) for name, p in census._parts(layer, "weight", twice)]
+    parts = [(name, p.numel() * p.element_size()) for name, p in torch_census._parts(layer, "weight", twice)]
     assert parts == [("int32", 16), ("int32 metadata", 8), ("int32 metadata", 4)]
     del layer.weight
     layer.weight = twice
-    assert census._is_quantized(layer)
+    assert torch_census._is_quantized(layer)
 
 
 def test_weights_on_a_low_bit_grid_are_found_out():
     """Blocks of 32 with at most 16 values share 1; ordinary random weights share 0."""
     torch.manual_seed(0)
-    assert census.grid_share([torch.randn(64, 64).to(torch.bfloat16)]) == 0.0
+    assert torch_census.grid_share([torch.randn(64, 64).to(torch.bfloat16)]) == 0.0
     grid = torch.randint(0, 16, (64, 64)) * 0.5 - 3
-    assert census.grid_share([grid]) == 1.0
+    assert torch_census.grid_share([grid]) == 1.0
 
 
 def test_every_way_of_running_out_of_memory_is_does_not_fit():

@@ -276,7 +276,7 @@ def test_what_a_platform_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) 
 
 def test_versions_name_what_can_change_a_figure() -> None:
     """This project, its revision, the suite's file and the installed packages; others are left out."""
-    found = machine.versions("memory", ["numpy", "no-such-package"])
+    found = machine.versions(suite_sha256("memory"), ["numpy", "no-such-package"])
     assert found.suite_sha256 == suite_sha256("memory") != suite_sha256("quality")
     assert set(found.packages) == {"numpy", *machine.PACKAGES}
     assert found.bench == machine.installed(["bench"])["bench"]

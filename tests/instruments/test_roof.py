@@ -23,6 +23,7 @@ from bench.engines import fake
 from bench.instruments import machine, roof, roofline
 from bench.instruments.disturbance import drift
 from bench.judge.figures import figures
+from bench.judge.joined import joined
 from bench.records.record import Run, Unit
 from bench.records.store import Store
 from bench.records.surroundings import Condition, Roof
@@ -143,7 +144,7 @@ def test_the_library_is_the_one_the_models_run_on(
 
     monkeypatch.setattr(subprocess, "run", run)
     engine = replace(fake.BACKEND, roof=None, requires=requires)
-    assert roof.measure_roof([engine], "cpu", 3).copy_bytes_per_s == (1234600.0,)
+    assert measure._roof([engine], "cpu", 3).copy_bytes_per_s == (1234600.0,)
     assert asked["command"][1:] == ["-m", "bench.instruments.roof_worker", "cpu", library, "3"]
     assert (asked["env"]["CUDA_VISIBLE_DEVICES"], asked["env"]["OMP_NUM_THREADS"]) == ("", "3")
 
@@ -164,7 +165,7 @@ def test_a_roof_that_could_not_be_measured_says_why(
         raise error
 
     monkeypatch.setattr(subprocess, "run", run)
-    found = roof.measure_roof([replace(fake.BACKEND, roof=None)], "cpu")
+    found = roof.measure_roof("numpy", "cpu")
     assert (found.copy_bytes_per_s, found.lacking) == ((), {"copy": reason})
 
 
@@ -203,10 +204,11 @@ def test_drift_marks_the_records_that_share_its_roof(tmp_path: Path) -> None:
         Run(run="r", device="cpu-test", ended="2026-01-01T00:00:00Z", before=make_condition(roof=second), after=after)
     )
     assert path == tmp_path / "cpu-test/runs/20260101T000000Z-r.json"
-    kinds = {record.cell.scheme: [c.kind for c in record.warnings] for record in store.records()}
+    found = joined(store.records(), store.runs())
+    kinds = {record.cell.scheme: [c.kind for c in record.warnings] for record in found}
     assert kinds == {"fake-a": [], "fake-b": ["drifted"]}
     path.write_text("{}")
-    assert len(list(store.records())) == 2
+    assert len(list(joined(store.records(), store.runs()))) == 2
     assert store.unreadable[0].startswith(f"{path}: not a run:")
 
 
@@ -330,13 +332,13 @@ def test_a_run_measures_its_roof_before_and_after(tmp_path: Path, monkeypatch: p
     answers = iter([fake.ROOF, slower])
     happened: list[str] = []
     look = machine.condition
-    monkeypatch.setattr(measure, "measure_roof", lambda *_: happened.append("roof") or next(answers))
+    monkeypatch.setattr(measure, "_roof", lambda *_: happened.append("roof") or next(answers))
     monkeypatch.setattr(measure.machine, "condition", lambda *given: happened.append("state") or look(*given))
     monkeypatch.setattr(measure.threads, "chosen", lambda *_: happened.append("sweep"))
     chosen = ["--backend", "fake", "--profile", "smoke", "--suite", "throughput", "--precision", "fp16"]
     guarded(lambda: app(["run", *chosen, "--device", "cpu", "--results", str(tmp_path)], standalone_mode=False))
     store = Store(tmp_path)
-    (record,), (run,) = list(store.records()), list(store.runs())
+    (record,), (run,) = joined(store.records(), store.runs()), store.runs()
     # whatever this call computes before its cells would pass for a busy machine
     assert happened[0] == "state"
     assert [what for what in happened if what != "sweep"] == ["state", "roof", "state", "roof"]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bench.catalog.entries import read_catalog
 from bench.catalog.model import Claim, Model, Quantity
-from bench.engines.contract import backend, backend_names
+from bench.engines.registry import backend, backend_names
 from bench.judge.claims import Judged, Verdict, bounds, counts, flat, judge, people, selections, terms
 from bench.plan.baseline import BASELINE_BYTES
 from bench.plan.plan import Selection

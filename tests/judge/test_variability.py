@@ -10,6 +10,7 @@ import pytest
 from builders import make_cell, make_condition, make_record, sample, speed_samples
 
 from bench.judge.figures import figures
+from bench.judge.joined import joined
 from bench.judge.speeds import point_figures, speed_ratios
 from bench.judge.stats import Estimate, ratio_of_medians
 from bench.judge.variability import half_range, looks, wander
@@ -123,7 +124,7 @@ def test_records_carry_it_on_reading_and_no_file_holds_it(tmp_path: Path) -> Non
         store.write(make_record(cell, measurements=speed, before=make_condition(roof=looked)))
     device = make_cell().device
     store.write_run(run(roof(100), roof(110), device=device))
-    records = {record.cell.scheme: record for record in store.records()}
+    records = {record.cell.scheme: record for record in joined(store.records(), store.runs())}
     assert records["fake-int8"].wander is None
     assert records["fake-fp16"].wander == wander(roof(100), [roof(100), roof(110)])
     assert not any("wander" in path.read_text() for path in tmp_path.glob("*/*/*/*/*.json"))

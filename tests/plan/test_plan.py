@@ -15,7 +15,7 @@ from builders import failed, make_cell, make_machine, make_model, make_record, m
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog
 from bench.catalog.model import Kind
 from bench.engines import transformers
-from bench.engines.contract import backend
+from bench.engines.registry import backend
 from bench.errors import UserError
 from bench.instruments.machine import installed
 from bench.plan.baseline import BASELINE_BYTES, GPTQ_BYTES, baseline_bytes

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from builders import failed, make_cell, make_record, memory_samples, quality_samples, sample
 
+import bench
 from bench.errors import UserError
 from bench.records.record import Caveat, Record, Text, Unit
 from bench.records.store import Runs, Store, new_id, read_record, to_text
@@ -184,7 +185,7 @@ def test_the_frame_has_one_row_for_each_record(store: Store) -> None:
     """Flat columns, null where a record has no such figure."""
     store.write(make_record(measurements=memory_samples(weights=500)))
     store.write(failed(make_cell("throughput"), reason="it broke"))
-    frame = store.frame()
+    frame = bench.frame(store.root)
     assert list(frame["suite"]) == ["memory", "throughput"]
     assert list(frame["weights_bytes"].dropna()) == [500.0]
     assert list(frame["reason"].dropna()) == ["it broke"]

@@ -10,7 +10,7 @@ from test_suites import engine, planned, suite_run  # noqa: F401 - a fixture
 from bench.engines import fake
 from bench.engines.contract import DoesNotFit
 from bench.instruments import Instruments
-from bench.judge.figures import figures
+from bench.judge.figures import figures, request_seconds
 from bench.judge.stats import median_estimate
 from bench.records.record import Ending, Outcome
 from suites import memory, throughput
@@ -266,12 +266,12 @@ def test_threads_are_swept_once_and_the_best_is_kept(tmp_path, monkeypatch):
         return [answered(question, *rates[count])]
 
     item = planned("memory")
-    assert threads.chosen(item, described, measure) == 4
+    assert threads.chosen(item, described, measure, request_seconds) == 4
     assert asked == [("throughput", "smoke", count) for count in (1, 2, 4, 8)]
-    assert threads.chosen(item, described, measure) == 4
+    assert threads.chosen(item, described, measure, request_seconds) == 4
     assert len(asked) == 4
     other = replace(item, cell=item.cell.model_copy(update={"scheme": "fake-int4"}))
-    threads.chosen(other, described, measure)
+    threads.chosen(other, described, measure, request_seconds)
     assert len(asked) == 8
 
 
@@ -281,8 +281,8 @@ def test_the_fewest_threads_win_a_tie_and_failures_are_left_out():
 
     assert threads.best({1: 2.0, 2: 1.01, 4: 1.0}) == 2
     assert threads.best({}) is None
-    assert threads.request_seconds(answered(planned("throughput"), None, None)) is None
-    assert threads.request_seconds(answered(planned("throughput"), 512.0, 64.0)) == pytest.approx(1 + 2)
+    assert request_seconds(answered(planned("throughput"), None, None)) is None
+    assert request_seconds(answered(planned("throughput"), 512.0, 64.0)) == pytest.approx(1 + 2)
     assert threads.candidates(1, None) == [1]
 
 
@@ -296,7 +296,7 @@ def test_a_masked_model_is_swept_by_its_forward_passes():
     assert question.cell.settings["objective"] == "masked"
     record = answered(question, 512.0, 64.0)
     reading = tuple(m for m in record.measurements if m.name == "prefill_s")
-    assert threads.request_seconds(record.model_copy(update={"measurements": reading})) == pytest.approx(1)
+    assert request_seconds(record.model_copy(update={"measurements": reading})) == pytest.approx(1)
 
 
 def test_candidates_are_few_and_begin_with_one():

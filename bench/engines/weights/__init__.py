@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""What engines share: weights found, fetched, merged or quantized, once, into folders that any engine can load."""
