@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from bench.catalog.config import Config
 from bench.catalog.model import Model
 from bench.instruments import Instruments
 from bench.instruments.distributions import is_installed
@@ -269,7 +270,7 @@ class Backend:
     """Clock and memory counters for a device kind, ready before anything is loaded."""
     prepare: Callable[[LoadRequest], None] = lambda request: None
     """Download or convert weights and import libraries: all that is not loading, untimed. Raises as `load`."""
-    footprint: Callable[[Mapping[str, Any], Scheme, int, int], Footprint] | None = None
+    footprint: Callable[[Config, Scheme, int, int], Footprint] | None = None
     """Bytes for a config, a scheme, prompt and decoded tokens, where weights are not laid out as `Scheme` can say.
 
     Raises UnknownArchitecture. None: `bench.plan.predict` counts from the scheme alone.

@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import psutil
 
@@ -114,7 +114,7 @@ def _fields(path: Path) -> dict[str, int]:
     return fields
 
 
-def _card(nvml: Any, uuid: str) -> Any:
+def _card(nvml: ModuleType, uuid: str) -> object:
     """The driver's handle of what torch calls so: a card, or an instance of one (MIG)."""
     if uuid.startswith(("GPU-", "MIG-")):
         return nvml.nvmlDeviceGetHandleByUUID(uuid)
@@ -124,7 +124,7 @@ def _card(nvml: Any, uuid: str) -> Any:
         return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
 
 
-def process_bytes(nvml: Any, handle: Any) -> int | None:
+def process_bytes(nvml: ModuleType, handle: object) -> int | None:
     """What the driver counts for this process on a GPU, None where it does not tell."""
     try:
         listed = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
@@ -145,7 +145,7 @@ class CudaMemory:
 
     remembers = False
 
-    def __init__(self, torch_cuda: Any, nvml: Any, index: int = 0) -> None:
+    def __init__(self, torch_cuda: ModuleType, nvml: ModuleType, index: int = 0) -> None:
         self.cuda, self.nvml = torch_cuda, nvml
         nvml.nvmlInit()
         self.handle = _card(nvml, str(torch_cuda.get_device_properties(index).uuid))
@@ -239,7 +239,7 @@ class MpsMemory(HighestRead):
 
     name = "torch.mps.driver_allocated_memory"
 
-    def __init__(self, torch_mps: Any) -> None:
+    def __init__(self, torch_mps: ModuleType) -> None:
         self.mps = torch_mps
 
     def read(self) -> Reading:

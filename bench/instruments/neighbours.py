@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import psutil
 
@@ -96,9 +96,9 @@ def others(since: Snapshot, now: Snapshot, mine: set[int]) -> tuple[float, dict[
     return round(sum(shares.values()), 3), {name: round(share, 3) for name, share in ranked if share >= LEAST}
 
 
-def host() -> dict[str, Any]:
+def host() -> dict[str, object]:
     """Fields of a Condition that concern the host; what the platform does not tell is left out."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     with contextlib.suppress(OSError, RuntimeError, psutil.Error):
         swap = psutil.swap_memory()
         found |= {"swap_used_bytes": int(swap.used), "swapped_in_bytes": int(swap.sin)}
@@ -118,7 +118,7 @@ def host() -> dict[str, Any]:
     return found | _container()
 
 
-def _container() -> dict[str, Any]:
+def _container() -> dict[str, object]:
     """The strictest CPU quota of this process's control groups, and how often it held them back."""
     quota = container.quota()
     return {} if quota is None else {"container_cpus": quota.cpus, "container_throttled": quota.throttled}
@@ -131,15 +131,15 @@ REASONS = {
 """NVML's clock event reasons that mean less speed than the card can give; idle and clocks set by hand do not."""
 
 
-def gpu(nvml: Any, handle: Any, mine: set[int], *, computing: bool = False) -> dict[str, Any]:
+def gpu(nvml: ModuleType, handle: object, mine: set[int], *, computing: bool = False) -> dict[str, object]:
     """Fields of a GpuCondition; what the driver does not tell is left out.
 
     `computing` says that one of `mine` computes there: if none of them is listed, the driver uses the numbers of
     another namespace, as it may in a container, and one of those listed is ours.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
 
-    def ask(name: str, call: str, *args: Any) -> None:
+    def ask(name: str, call: str, *args: int) -> None:
         with contextlib.suppress(nvml.NVMLError, AttributeError):
             found[name] = int(getattr(nvml, call)(handle, *args))
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import suites
 from bench.engines.registry import backend
@@ -32,7 +31,7 @@ from bench.run.assemble import Assembler, now
 from bench.run.memory_limit import Confinement, confined
 from bench.run.options import Observer, RunOptions
 from bench.run.processes import GRACE_S, stop_group
-from bench.run.request import Asked, Request
+from bench.run.request import Asked, Event, Request
 from bench.run.worker_process import WorkerProcess, death
 from bench.scoring.journal import forget
 
@@ -120,7 +119,7 @@ class Runner:
             unanswered = [planned for planned in worker.cells if planned.cell.key not in answered]
             if worker.refused is not None:
                 raise worker.refused
-            if worker.current in unanswered and (worker.again or code):
+            if worker.current in unanswered and (worker.restart or code):
                 self._spend(worker, launched if len(unanswered) == len(worker.cells) else worker.began)
             if unanswered and (code or worker.timed_out):
                 tail = log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
@@ -131,7 +130,7 @@ class Runner:
                 self._write(
                     [c for c in culprits if c], outcome, worker.started, time.monotonic() - worker.began, confinement
                 )
-            elif unanswered and not worker.spent and not worker.again:
+            elif unanswered and not worker.spent and not worker.restart:
                 outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
                 self._write(unanswered, outcome, worker.started, time.monotonic() - worker.began, confinement)
         return {record.cell.key for record in self.records[known:]}
@@ -243,7 +242,7 @@ class Runner:
         planned = worker.current or worker.cells[0]
         return max(LEAST_LIMIT_S, LIMIT_FACTOR * (planned.predicted.seconds or 0.0))
 
-    def _hear(self, event: dict[str, Any], worker: WorkerProcess) -> None:
+    def _hear(self, event: Event, worker: WorkerProcess) -> None:
         kind = event["event"]
         if kind == "phase":
             worker.spent_usd = event.get("spent_usd", worker.spent_usd)
@@ -258,8 +257,8 @@ class Runner:
             self.observer.record(record)
         elif kind == "spent":
             worker.spent = True
-        elif kind == "again":
-            worker.again = True
+        elif kind == "restart":
+            worker.restart = True
         elif kind == "refused":
             worker.refused = UserError(event["message"], event["remedy"])
 

@@ -13,9 +13,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
+from pydantic import JsonValue
 
 from bench.instruments.machine import installed
 from bench.paths import cache_folder
@@ -89,7 +89,7 @@ def chosen(
 
 def _question(planned: Planned) -> Planned:
     method = suite(SUITE)
-    settings: dict[str, Any] = dict(method.PROFILES[PROFILE])
+    settings: dict[str, JsonValue] = dict(method.PROFILES[PROFILE])
     settings |= {k: planned.cell.settings[k] for k in ("objective", MEMORY_LIMIT) if k in planned.cell.settings}
     change = {"suite": SUITE, "suite_version": method.VERSION, "profile": PROFILE, "settings": settings}
     return replace(planned, cell=planned.cell.model_copy(update=change), reference=None)

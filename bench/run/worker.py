@@ -18,7 +18,8 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from bench import instruments as inst
 from bench.engines.contract import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, Stopped, TextEngine, Unsupported
@@ -28,7 +29,7 @@ from bench.instruments.machine import installed, versions
 from bench.instruments.neighbours import snapshot
 from bench.paths import reference_folder
 from bench.records.cell import Cell, digest, reference_name
-from bench.records.record import Ending, Measurement, MemoryLimit, Outcome
+from bench.records.record import Ending, Measurement, MemoryLimit, Outcome, Record
 from bench.records.store import Store
 from bench.run.assemble import Assembler, now, out_of_memory
 from bench.run.memory_limit import charged_bytes, overrun
@@ -57,7 +58,7 @@ class Worker:
             memory_limit=self.limit,
         )  # fmt: skip
 
-    def tell(self, event: str, **facts: Any) -> None:
+    def tell(self, event: str, **facts: JsonValue) -> None:
         """Send one event to the runner; if it is gone, so are we."""
         os.write(self.request.events, (json.dumps({"event": event, **facts}) + "\n").encode())
 
@@ -101,7 +102,7 @@ class Worker:
             try:
                 self._answer(asked, engine, tools, loading)
             except RestartWorker:
-                self.tell("again")
+                self.tell("restart")
                 break
             self.used = True
         engine.close()
@@ -240,7 +241,7 @@ class Worker:
         weights = digest(engine.provenance.model_dump(mode="json"))
         return reference_folder() / reference_name(reference.key, installed(self.backend.requires), weights)
 
-    def _write(self, record: Any) -> None:
+    def _write(self, record: Record) -> None:
         path = self.store.write(record)
         self.tell("record", key=record.cell.key, path=str(path))
 

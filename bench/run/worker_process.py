@@ -33,7 +33,7 @@ class WorkerProcess:
     refused: UserError | None = None
     spent: bool = False
     """Whether it stopped because the call's time budget was spent."""
-    again: bool = False
+    restart: bool = False
     """Whether its suite asked to go on in a new process."""
     timed_out: float | None = None
     """The limit it broke, None if it did not."""

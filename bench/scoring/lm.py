@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from lm_eval import simple_evaluate, utils
 from lm_eval.api.instance import Instance
@@ -25,14 +25,23 @@ from bench.catalog.prompts import template
 from bench.engines.contract import Chats, Engine, NotFinite, Row, Score, Unsupported
 from bench.records.scored import Answer, Item, TaskResult, loop_share, task_result
 from bench.scoring import journal as journals
+from bench.scoring.generation import Options, limits_of
 from bench.scoring.journal import Journal
 from bench.scoring.tasks import load_tasks
 
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
 SEEDS = {"random_seed": 0, "numpy_random_seed": 1234, "torch_random_seed": 1234, "fewshot_random_seed": 1234}
 """lm-eval's own, written down: they draw the few-shot examples."""
-MAX_NEW_TOKENS = 256
-"""Tokens a generated answer may have when its task does not say."""
 Progress = Callable[[int, int], None]
+
+
+class _KeptAnswer(TypedDict):
+    tokens: int
+    empty: bool
+    loop: float
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -181,19 +190,15 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
             text, answer, cut = generate()
             return [text, vars(answer), cut]
 
-        text, answer, cut = cast(tuple[str, dict[str, Any], bool], self.journal.remember(question, compute))
+        text, answer, cut = cast(tuple[str, _KeptAnswer, bool], self.journal.remember(question, compute))
         return text, Answer(**answer), cut
 
-    def _generate(self, item: Item, context: str, options: dict[str, Any]) -> tuple[str, Answer, bool]:
+    def _generate(self, item: Item, context: str, options: Options) -> tuple[str, Answer, bool]:
         """The text, what is kept of it, and whether its prompt was cut to fit. Raises NotFinite."""
-        if options.get("do_sample") and options.get("temperature", 1) != 0:
-            raise Unsupported("this task samples its answers; only greedy generation is comparable")
-        until = options.get("until") or []
-        stops = [until] if isinstance(until, str) else [stop for stop in until if stop]
+        stops, limit = limits_of(options)
         if self.frame.template:
             asked = template(self.frame.template)
             context, stops = asked.render(context), [*stops, *asked.stop]
-        limit = int(options.get("max_gen_toks") or options.get("max_new_tokens") or MAX_NEW_TOKENS)
         whole = self.tok_encode(context)
         prompt = whole[-max(1, self.max_length - limit) :]
         generation = self.engine.prefill([prompt])
@@ -284,7 +289,7 @@ def evaluate(
 
 def scored(
     lm: LM,
-    loaded: Mapping[str, Any],
+    loaded: Mapping[str, Task],
     samples: Mapping[str, list[int]],
     frame: Frame = PLAIN,
     *,
@@ -314,5 +319,5 @@ def scored(
 def chosen_items(task: str, available: int, wanted: int) -> list[int]:
     """Indices of the items every precision answers: a prefix of a shuffle seeded by the task's name."""
     indices = list(range(available))
-    random.Random(task).shuffle(indices)  # noqa: S311 - repeatable, not secret
+    random.Random(task).shuffle(indices)
     return sorted(indices[:wanted])

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import importlib
 
+from bench.catalog.config import Config
 from bench.catalog.model import Model
 from bench.engines.contract import Backend, Engine, Footprint, LoadRequest, Unsupported
 from bench.engines.llamacpp import gguf_layout
@@ -63,7 +63,7 @@ BUILDS = {"cuda": "-DGGML_CUDA=on", "mps": "-DGGML_METAL=on"}
 """How llama-cpp-python is built for a device: at its installation, by CMAKE_ARGS."""
 
 
-def footprint(config: Mapping[str, Any], scheme: Scheme, prompt: int, decode: int) -> Footprint:
+def footprint(config: Config, scheme: Scheme, prompt: int, decode: int) -> Footprint:
     """Bytes of a cell, tensor by tensor."""
     return gguf_layout.footprint(config, scheme.name, prompt, decode)
 

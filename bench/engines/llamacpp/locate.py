@@ -72,7 +72,7 @@ def locate(request: LoadRequest) -> Located:
         return _random(request)
     source = _find(request)
     header = header_of(source.path)
-    if int(header.metadata.get("split.count", 1)) > 1:
+    if header.whole("split.count", 1) > 1:
         raise Unsupported(f"{source.path.name} is one part of a split GGUF: join it with llama-gguf-split --merge")
     stored = header.file_type
     mark = fingerprint(source.path)

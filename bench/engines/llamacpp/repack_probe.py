@@ -6,8 +6,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pydantic import JsonValue
+
 VOCABULARY = 320
-CONFIG = {
+CONFIG: dict[str, JsonValue] = {
     "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": 256, "intermediate_size": 256,
     "num_hidden_layers": 1, "num_attention_heads": 4, "max_position_embeddings": 512, "tie_word_embeddings": True,
 }  # fmt: skip
