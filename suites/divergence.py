@@ -13,7 +13,7 @@ The noise floor is measured where the reference is: its first windows are read a
 KL(one by one || together) is stored for each of them (`floor_nat`, mean over its tokens). A distance of that size is
 what another batch size does.
 
-One fp32 row of the model is the anchor of all engines (`bench.scoring.anchor`). It leaves its distributions too, and every
+One fp32 row of the model is the anchor of all engines (`bench.scoring.anchor`). It leaves its distributions too. Every
 other cell that finds them for the very same tokens stores its distance from them: KL(fp32 || this) for each token
 (`anchor_kld_nat`) and the same top-1 (`anchor_same_top1`, per window). The 16-bit row has been measured before the
 anchor is written, so the fp32 cell computes that row's distance from its stored distributions
@@ -24,8 +24,8 @@ A checkpoint that its maker published in 8 or 4 bits alone has no 16-bit row, so
 A masked model is compared where tokens are blanked, each token but a window's first once, every eighth at a time; a
 sequence-to-sequence model on the second half of each window, its encoder given the first.
 
-The cache holds 16-bit codes of p^(1/4), see `bench.scoring.reference`; what that costs is measured where the reference is
-written, as `store_error_nat`: the KL between the exact distributions and the stored ones. A distance of less than a
+The cache holds 16-bit codes of p^(1/4), see `bench.scoring.reference`; what that costs is measured when the reference
+is written, as `store_error_nat`: the KL between the exact distributions and the stored ones. A distance of less than a
 hundred times that gets a warning. Logits that are not finite end the cell.
 """
 

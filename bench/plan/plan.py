@@ -158,13 +158,7 @@ def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str
 
 
 def _planned(
-    selection: Selection,
-    model: Model,
-    engine: Backend,
-    scheme: Scheme,
-    name: str,
-    machine: Machine,
-    base: Model | None,
+    selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine, base: Model | None
 ) -> Planned:
     model = remote.addressed(model) if engine.remote else model
     weights, source = source_of(selection, model, engine)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bench.engines.contract import Backend, DoesNotFit
+from bench.engines.contract import Backend, DoesNotFit, Engine, TextEngine
 from bench.instruments import machine
 from bench.instruments.disturbance import busy, caveats
 from bench.instruments.neighbours import Snapshot
 from bench.records.cell import Cell
-from bench.records.record import Caveat, Ending, Measurement, MemoryLimit, Outcome, Prediction, Provenance, Record, Text
+from bench.records.record import Caveat, Ending, Measurement, MemoryLimit, Outcome, Prediction, Record, Text
 from bench.records.store import new_id
 from bench.records.surroundings import Condition, Machine
 from bench.units import human_bytes
@@ -43,10 +43,9 @@ class Assembler:
         measurements: Sequence[Measurement] = (),
         texts: Sequence[Text] = (),
         warnings: Sequence[Caveat] = (),
-        provenance: Provenance | None = None,
-        threads: int | None = None,
+        engine: Engine | TextEngine | None = None,
     ) -> Record:
-        """The answer to `cell`; the state of the machine is read now for `after`."""
+        """The answer to `cell`, from `engine` if one was loaded; the state of the machine is read now for `after`."""
         after = machine.condition(self.machine.kind, self.since)
         return Record(
             id=new_id(),
@@ -60,8 +59,8 @@ class Assembler:
             warnings=(*busy(self.before, self.machine), *caveats(self.before, after, self.machine), *warnings),
             predicted=predicted,
             memory_limit=self.memory_limit(),
-            provenance=provenance,
-            threads=threads,
+            provenance=engine.provenance if engine else None,
+            threads=engine.threads if engine else None,
             machine=self.machine,
             before=self.before,
             after=after,

@@ -183,8 +183,7 @@ class Worker:
                 measurements=measurements,
                 texts=run.texts,
                 warnings=[*engine.caveats, *run.caveats, *overrun(self.limit())],
-                provenance=engine.provenance,
-                threads=engine.threads,
+                engine=engine,
             )
         )
         if isinstance(run, SuiteRun) and outcome.ending.settled:

@@ -288,12 +288,7 @@ def evaluate(
 
 
 def scored(
-    lm: LM,
-    loaded: Mapping[str, Task],
-    samples: Mapping[str, list[int]],
-    frame: Frame = PLAIN,
-    *,
-    chat: bool = False,
+    lm: LM, loaded: Mapping[str, Task], samples: Mapping[str, list[int]], frame: Frame = PLAIN, *, chat: bool = False
 ) -> list[TaskResult]:
     """The items `samples` of each loaded task answered by an lm-eval model."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -21,7 +21,8 @@ from replay import Replay, Scripted, anthropic, openai, refusal, replay, stream
 
 from bench.catalog.model import Kind, Model, Protocol, Remote
 from bench.engines import api
-from bench.engines.api.engine import ApiEngine, base_address
+from bench.engines.api.engine import ApiEngine
+from bench.engines.api.protocols import base_address
 from bench.engines.api.transport import quota_wait, retry_after
 from bench.engines.contract import LoadRequest, Stopped, TextEngine
 from bench.engines.registry import backend

@@ -17,9 +17,11 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+from pydantic import JsonValue
 
 from bench.engines.contract import Stopped
 from bench.errors import UserError
@@ -87,7 +89,7 @@ class Client:
     def stream(
         self,
         path: str,
-        body: dict[str, Any],
+        body: Mapping[str, JsonValue],
         read: Callable[[Iterator[str], float], T],
         *,
         before: Callable[[], None] = lambda: None,
@@ -127,7 +129,7 @@ class Client:
     def _once(
         self,
         path: str,
-        body: dict[str, Any],
+        body: Mapping[str, JsonValue],
         read: Callable[[Iterator[str], float], T],
         lost: Callable[[], None],
     ) -> T:

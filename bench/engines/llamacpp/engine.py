@@ -176,7 +176,8 @@ class LlamaEngine:
         data = text.encode()
         room = len(data) + 8
         tokens = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, room, special, True)  # noqa: FBT003
+        parse_special = True
+        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, room, special, parse_special)
         if count < 0:
             raise RuntimeError(f"llama.cpp could not encode {len(data)} bytes into {room} tokens")
         return list(tokens[:count])
@@ -185,9 +186,12 @@ class LlamaEngine:
         """Text of the tokens, special ones shown."""
         made = (llama_cpp.llama_token * len(tokens))(*tokens)
         room = 64 + 16 * len(tokens)
+        remove_special, unparse_special = False, True
         while True:
             text = ctypes.create_string_buffer(room)
-            count = llama_cpp.llama_detokenize(self.vocab, made, len(tokens), text, room, False, True)  # noqa: FBT003
+            count = llama_cpp.llama_detokenize(
+                self.vocab, made, len(tokens), text, room, remove_special, unparse_special
+            )
             if count >= 0:
                 return bytes(text.raw[:count]).decode(errors="replace")
             room = -count

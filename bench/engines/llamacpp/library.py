@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -61,7 +60,7 @@ class Log:
 
 
 LOG = Log()
-_kept: list[Any] = []
+_kept: list[object] = []
 
 
 def open_library() -> None:

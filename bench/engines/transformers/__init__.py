@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from bench.catalog.model import Objective
 from bench.engines.contract import Backend, Engine, LoadRequest
@@ -90,7 +90,7 @@ def adapt(scheme: Scheme, machine: Machine) -> Scheme:
         return scheme
     if scheme.name.startswith("gptq"):
         return _gptq_on_cpu(scheme, machine)
-    changes: dict[str, Any] = {"kept_bytes": 2}
+    changes: dict[str, object] = {"kept_bytes": 2}
     if scheme.name == "bnb-int8":
         changes["kernel"] = Kernel(moments=INT8_ON_CPU["avx512f" in machine.cpu_flags])
     elif scheme.name == "bnb-nf4":
@@ -159,12 +159,7 @@ BACKEND = Backend(
     summary="PyTorch models through Hugging Face transformers, quantized by bitsandbytes",
     schemes=SCHEMES,
     defaults={
-        "cpu": {
-            Precision.FP32: "fp32",
-            Precision.FP16: "bf16",
-            Precision.INT8: "bnb-int8",
-            Precision.INT4: "bnb-nf4",
-        },
+        "cpu": {Precision.FP32: "fp32", Precision.FP16: "bf16", Precision.INT8: "bnb-int8", Precision.INT4: "bnb-nf4"},
         "cuda": {
             Precision.FP32: "fp32",
             Precision.FP16: "native16",

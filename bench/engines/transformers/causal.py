@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,18 +20,23 @@ from bench.engines.transformers.engine import (
     log_likelihood,
     next_tokens,
 )
+
+if TYPE_CHECKING:
+    from transformers import Cache, PreTrainedModel
 from bench.engines.transformers.tree_scoring import TreeScorer, takes_trees
 
 
 class CausalGeneration:
     """Greedy generation over a transformers KV cache; a class that keeps none reads the whole text each time."""
 
-    def __init__(self, model: Any, prompts: torch.Tensor, suppress: Collection[int], context_length: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, prompts: torch.Tensor, suppress: Collection[int], context_length: int
+    ) -> None:
         self.model, self.context_length, self.positions = model, context_length, 0
         self.suppress = torch.tensor(sorted(suppress), dtype=torch.long, device=prompts.device)
         self.read = prompts
         self.tokens: torch.Tensor | None = None
-        self.cache: Any = None
+        self.cache: Cache | None = None
         self._forward(prompts)
 
     def _forward(self, tokens: torch.Tensor) -> None:
@@ -72,7 +77,7 @@ class CausalGeneration:
         del self.cache, self.logits
 
 
-def cached_bytes(cache: Any) -> int:
+def cached_bytes(cache: Cache | None) -> int:
     """Bytes of a transformers cache, counted from its tensors."""
     layers = cache.layers if cache is not None else ()
     tensors = (t for layer in layers for t in (layer.keys, layer.values) if t is not None)

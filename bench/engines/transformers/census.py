@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from bench.engines.transformers import packed_layers
 from bench.records.census import Census
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 MATRICES = 3
 """Dimensions of a tensor that holds one matrix for each expert."""
@@ -25,7 +28,7 @@ GRID_TENSORS = 8
 GRID_BLOCKS = 256
 
 
-def count(model: Any) -> Census:
+def count(model: PreTrainedModel) -> Census:
     """The census of a loaded model. Tensors that share memory are counted once.
 
     Linear weights that the architecture itself keeps from every scheme (T5's `wo`) are left out of the shares, as the
@@ -84,14 +87,14 @@ def _is_experts(module: nn.Module) -> bool:
     return named.endswith("Experts") and "Shared" not in named
 
 
-def _expert_share(config: Any) -> float:
+def _expert_share(config: PreTrainedConfig) -> float:
     """Experts that a token is sent through, of all; 1 where the configuration does not say."""
     text = config.get_text_config()
     there = next((getattr(text, key, None) for key in EXPERTS if getattr(text, key, None)), None)
     return min(1.0, text.num_experts_per_tok / there) if there and getattr(text, "num_experts_per_tok", None) else 1.0
 
 
-def _looked_up(model: Any, head: nn.Module | None) -> int:
+def _looked_up(model: PreTrainedModel, head: nn.Module | None) -> int:
     """Bytes of the embedding tables that no head shares."""
     tables = {m.weight.data_ptr(): m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
     weight = getattr(head, "weight", None)
@@ -100,7 +103,7 @@ def _looked_up(model: Any, head: nn.Module | None) -> int:
     return sum(table.numel() * table.element_size() for table in tables.values())
 
 
-def _compute(model: Any, head: nn.Module | None) -> str | None:
+def _compute(model: PreTrainedModel, head: nn.Module | None) -> str | None:
     """The type most linear layers multiply in: what bitsandbytes was told, or the weight's own."""
     kinds: Counter[str] = Counter()
     for module in model.modules():

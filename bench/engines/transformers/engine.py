@@ -7,9 +7,10 @@ import gc
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported
 from bench.engines.transformers import census
@@ -182,6 +183,7 @@ def log_likelihood(logits: torch.Tensor, wanted: Sequence[int]) -> tuple[list[fl
     return chosen, bool((logits.argmax(-1) == tokens).all())
 
 
-def distributions(logits: torch.Tensor, vocabulary: int) -> Any:
+def distributions(logits: torch.Tensor, vocabulary: int) -> NDArray[np.float32]:
     """Float32 log-softmax of rows of logits as a NumPy array, padding of the vocabulary left out."""
-    return torch.log_softmax(logits.float(), -1).cpu().numpy()[..., :vocabulary]
+    found: NDArray[np.float32] = torch.log_softmax(logits.float(), -1).cpu().numpy()[..., :vocabulary]
+    return found

@@ -15,14 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.engines.contract import LoadRequest, Row, Score, Unsupported
-from bench.engines.transformers.engine import (
-    SCORE_TOKENS,
-    TorchEngine,
-    batches,
-    distributions,
-    fits,
-    log_likelihood,
-)
+from bench.engines.transformers.engine import SCORE_TOKENS, TorchEngine, batches, distributions, fits, log_likelihood
 from bench.engines.transformers.loading import Loaded
 
 STRIDE = 8

@@ -135,9 +135,10 @@ class NotMade(subprocess.CalledProcessError):
 
 
 def made_once(folder: Path, module: str, arguments: Sequence[str | Path]) -> Path:
-    """`folder`, made by a process of its own if it is not there: whole or not at all, and no memory is left here.
+    """`folder`, made by a separate process if it does not exist, so that no memory stays in use here.
 
-    The process is `python -m bench.engines.weights.MODULE ARGUMENTS PART`, PART being a new folder that becomes `folder`.
+    The process is `python -m bench.engines.weights.MODULE ARGUMENTS PART`. It fills the new folder PART, which is
+    renamed to `folder` only when it is complete.
     """
     if folder.is_dir():
         return folder
