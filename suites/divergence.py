@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far quantization moved the output distribution, against this model's own 16-bit row on this device.
+"""How far quantization moved the output distribution, compared with this model's own 16-bit row on this device.
 
 `windows` windows of `window_tokens` tokens of the project's probe text, taken from its registers in turn (or of a text
 of the caller's, one after the other), are scored token by token in float32. The reference (same model, weights,
@@ -133,7 +133,7 @@ class Distances:
         self.top1.append(float((log_probs.argmax(axis=-1) == self.reader.top1(index)).mean()))
 
     def warn(self, run: SuiteRun, of: str) -> None:
-        """Mark a distance that the stored reference is too coarse for."""
+        """Warn about a distance that is too small for the precision of the stored reference."""
         distance, error = abs(mean(self.kld)), self.reader.error_nat
         if distance and error > STORE_SHARE * distance:
             run.caveats.append(
@@ -221,7 +221,7 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
 
 
 def _anchor(run: SuiteRun, windows: list[list[int]]) -> Distances | None:
-    """The anchor to compare with; None if there is none, if this is it, or, with a caveat, if it does not match."""
+    """The anchor to compare with, or None: there is none, this cell writes it, or (with a caveat) it does not match."""
     if run.is_anchor or run.anchor is None or not run.anchor.exists():
         return None
     this = about(run.cell, run.engine.provenance)

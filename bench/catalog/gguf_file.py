@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a GGUF file says of itself: metadata and tensors, from its header alone. No library and no weights are loaded.
+"""Read the header of a GGUF file: its metadata and its list of tensors. No library is needed, no weights are loaded.
 
 The format is written down in ggml's docs/gguf.md: magic, version, counts, key-value pairs, tensor records, padding,
 data. Long arrays (the tokenizer's) are skipped, only their lengths are kept, so that a header of any vocabulary is

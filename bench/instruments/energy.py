@@ -48,7 +48,7 @@ class Meter:
         self.name = f"zeus {'NVML' if device == 'cuda' else 'SoC' if device == 'mps' else 'RAPL'}"
 
     def window(self, work: Callable[[], object]) -> Window:
-        """Do the work between two readings; not at all where the first one fails."""
+        """Do the work between two readings of the counters. If the first reading fails, the work is not done."""
         _, reason = _asked(lambda: self.monitor.begin_window("bench", sync_execution=False))
         if reason:
             return Window(seconds=0.0, joules=None, reason=reason)
@@ -64,7 +64,7 @@ class Meter:
         return judged(float(found.time), self._joules(found))
 
     def _joules(self, found: Measurement) -> float | None:
-        """Of the device and, on a CPU, its memory where RAPL counts it apart."""
+        """Joules of the device, on a CPU including its memory if RAPL counts that separately."""
         if self.device == "cuda":
             return float(sum(found.gpu_energy.values())) if found.gpu_energy else None
         if self.device == "mps":
@@ -78,7 +78,7 @@ class Meter:
 
 
 def judged(seconds: float, joules: float | None) -> Window:
-    """A window with its figure, or with why it has none."""
+    """A window with its joules, or with the reason why the figure proves nothing."""
     reason = ""
     if joules is None:
         reason = NO_COUNTER
@@ -181,5 +181,5 @@ def _packages(cpus: CPUs) -> list[int]:
 
 
 def idle(meter: Meter, seconds: float) -> Window:
-    """What the device takes while nothing is asked of it."""
+    """Energy that the idle device takes."""
     return meter.window(lambda: time.sleep(seconds))

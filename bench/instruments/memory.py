@@ -31,7 +31,7 @@ class ProcessMemory:
     def __init__(self) -> None:
         self.process = psutil.Process()
         self.apart: set[int] = set()
-        """Children that are instruments themselves and no part of what is measured."""
+        """Child processes that are instruments, so they are not part of what is measured."""
         self.linux = sys.platform == "linux"
         self.resettable = self.linux and self._try_reset()
         self.name = "VmHWM" if self.resettable else "VmHWM since start" if self.linux else "ru_maxrss"
@@ -63,7 +63,7 @@ class ProcessMemory:
         )  # fmt: skip
 
     def _by_status(self) -> Reading:
-        """The same by counts that the kernel adds up in batches, and that know no shares."""
+        """The same from `status`, which the kernel updates in batches and which does not divide shared pages."""
         found = [_fields(Path(f"/proc/{pid}/status")) for pid in self._pids()]
         rss, anonymous = (sum(one.get(key, 0) for one in found) for key in ("VmRSS", "RssAnon"))
         return Reading(total_bytes=rss, anonymous_bytes=anonymous, file_bytes=rss - anonymous, counter="status")
@@ -94,7 +94,7 @@ class ProcessMemory:
         """Nothing: the limit stands around the process already."""
 
     def capacity_bytes(self) -> int:
-        """What is available, or left of the container's limit where that is less, and what this process holds."""
+        """Free memory, or the rest of the container's limit if that is less, plus what this process holds."""
         free, left = psutil.virtual_memory().available, container.left_bytes()
         return (free if left is None else min(free, left)) + int(self.process.memory_info().rss)
 
@@ -115,7 +115,7 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def _card(nvml: ModuleType, uuid: str) -> object:
-    """The driver's handle of what torch calls so: a card, or an instance of one (MIG)."""
+    """The driver's handle for torch's UUID, which may be a card or an instance of one (MIG)."""
     if uuid.startswith(("GPU-", "MIG-")):
         return nvml.nvmlDeviceGetHandleByUUID(uuid)
     try:
@@ -125,7 +125,7 @@ def _card(nvml: ModuleType, uuid: str) -> object:
 
 
 def process_bytes(nvml: ModuleType, handle: object) -> int | None:
-    """What the driver counts for this process on a GPU, None where it does not tell."""
+    """Bytes that the driver counts for this process on a GPU, None if it does not say."""
     try:
         listed = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except nvml.NVMLError:

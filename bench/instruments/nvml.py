@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The GPU that is computed on, and its memory by the driver alone, for engines that bring no allocator to ask."""
+"""Find the visible GPU, and count its memory through the driver for engines without an allocator of their own."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Kernels(Protocol):
         """A call that copies `size` bytes and returns when that is done."""
 
     def product(self, kind: str, n: int) -> Callable[[], object]:
-        """A call that multiplies two n x n matrices of that type. Raises any error where it cannot."""
+        """A call that multiplies two n x n matrices of that type. Raises some error if it cannot."""
 
 
 @dataclass(kw_only=True)
@@ -121,7 +121,7 @@ class NumpyKernels:
         self.name = f"numpy {np.__version__}"
 
     def copy(self, size: int) -> Callable[[], object]:
-        """Slices side by side; NumPy lets go of the interpreter while it copies."""
+        """Copy slices in parallel threads; NumPy releases the interpreter lock while it copies."""
         source, target = self.np.ones(size, self.np.uint8), self.np.empty(size, self.np.uint8)
         step = -(-size // (self.threads or 1))
         pairs = [(target[i : i + step], source[i : i + step]) for i in range(0, size, step)]

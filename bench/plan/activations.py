@@ -44,7 +44,7 @@ def live_bytes(s: Settings, linear: Sequence[Weight], scheme: Scheme, tokens: in
 
 
 def _inner_rows(s: Settings) -> int:
-    """Rows of inner width alive at the activation, the one it reads included."""
+    """Rows of inner width that exist during the activation, including its input."""
     kind = s["model_type"]
     if is_gated(s):
         return 3
@@ -55,7 +55,7 @@ def _inner_rows(s: Settings) -> int:
 
 
 def is_gated(s: Settings) -> bool:
-    """Whether its feed-forward multiplies three times: gate, up, down."""
+    """Whether its feed-forward network has three matrices: gate, up and down."""
     return s["model_type"] in GATED or str(s.get("feed_forward_proj", "")).startswith("gated")
 
 

@@ -72,7 +72,7 @@ def with_capacity(
 
 
 def words(predicted: Prediction) -> str:
-    """What is predicted to fit, for people."""
+    """What is predicted to fit, as text for people."""
     if predicted.context_tokens is None:
         return "unknown, the search starts small"
     if not predicted.context_tokens:
@@ -82,6 +82,6 @@ def words(predicted: Prediction) -> str:
 
 
 def flat(predicted: Prediction) -> dict[str, int]:
-    """The same as columns of a flat row; none for other suites."""
+    """The same as columns of a flat row; empty for other suites."""
     context = {} if predicted.context_tokens is None else {"predicted_context_tokens": predicted.context_tokens}
     return context | {f"predicted_batch_{prompt}": batch for prompt, batch in (predicted.batch or {}).items()}

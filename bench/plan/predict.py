@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes and seconds a cell will need, from the architecture alone: nothing is loaded."""
+"""Predict the bytes and seconds of a cell from the architecture alone; nothing is loaded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RATES = {
 
 
 SERVED_PREFILL_TOKENS_PER_S, SERVED_DECODE_TOKENS_PER_S = 500, 30
-"""Rough speeds of a served model, the way to it included."""
+"""Rough speeds of a served model, including the network."""
 
 
 def grouped(scheme: Scheme, columns: Iterable[int]) -> Scheme:
@@ -75,11 +75,11 @@ def cache_bytes(config: Config, scheme: Scheme, tokens: int, batch: int = 1) -> 
 
 
 CAST_BYTES = {"float32": 4, "float16": 2, "bfloat16": 0}
-"""Of a parameter in a file: what lies there unused once it is cast to bfloat16."""
+"""Bytes of a parameter in the mapped file that stay unused once it is cast to bfloat16, by stored type."""
 
 
 def stored_type(model: Model) -> str:
-    """How the file has what is not quantized, as far as can be told: what a package ships is converted to float32."""
+    """The stored type of what is not quantized, as far as it is known. Weights from a package are float32."""
     config = model.architecture or {}
     told = config.get("dtype") or config.get("torch_dtype") or "float16"
     return "float32" if model.package else str(told).removeprefix("torch.")
@@ -174,7 +174,7 @@ def needed(
 
 
 def predict_served(work: Work) -> Prediction:
-    """Rough seconds of answers from a server, for expected times and time limits; its bytes are its own."""
+    """Rough seconds of a server's answers, for expected times and time limits. Its memory is not ours to predict."""
     seconds = work.prefill_tokens / SERVED_PREFILL_TOKENS_PER_S + work.decode_tokens / SERVED_DECODE_TOKENS_PER_S
     return Prediction(seconds=round(seconds, 1))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a caller asked for, and what that means for each model: which weights, which suites, which settings."""
+"""What the user asked for, and what it means for each model: its weights, suites and settings."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Selection:
 
 
 def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
-    """The models a selection names: entries, else a Hub repository, the local folder, or what a server knows."""
+    """The models that a selection names: catalogue entries, Hub repositories, a local folder, or a server's models."""
     patterns = list(selection.models)
     if selection.api_url:
         return remote.named(patterns, models, selection.api_url)
@@ -97,12 +97,12 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
 
 
 def local_name(paths: str) -> str:
-    """Names of local folders given as one argument, never their paths."""
+    """The names of the local folders in one argument, without their paths."""
     return "+".join(Path(path).resolve().name for path in paths.split(","))
 
 
 def never(selection: Selection, model: Model, engine: Backend) -> str | None:
-    """Why this engine can measure nothing of this model from the weights asked for, None if it can."""
+    """Why this engine cannot measure this model with these weights at all, None if it can."""
     weights = selection.weights or model.default_weights
     if weights is Weights.RANDOM and engine.needs_repository:
         if not engine.builds_random:
@@ -120,7 +120,7 @@ def never(selection: Selection, model: Model, engine: Backend) -> str | None:
 
 
 def telling_suites(selection: Selection, engine: Backend) -> tuple[list[str], list[str]]:
-    """The suites asked for, in their order: those that say something of these weights, and those that do not."""
+    """The suites asked for, in order: first those that are meaningful for these weights, then those that are not."""
     names = [name for name in suites.ORDER if name in (selection.suites or suites.DEFAULT)]
     if selection.weights is not Weights.RANDOM or not engine.needs_repository:
         return names, []  # the fake's weights are random and its every figure is known

@@ -24,7 +24,7 @@ T = TypeVar("T", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed file and its text, from which lines are looked up only when something is wrong."""
+    """A parsed file with its text, in which line numbers are looked up only when there is an error."""
 
     path: Path
     text: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One task's results item by item: what is kept of lm-eval's samples. Pure."""
+"""One task's results item by item, made from lm-eval's samples without side effects."""
 
 from __future__ import annotations
 

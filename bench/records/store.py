@@ -149,7 +149,7 @@ def new_id() -> str:
 
 
 class Runs:
-    """Which runs have begun and not finished: a small file for each selection, beside the records."""
+    """Runs that have begun but not finished: one small file for each selection, beside the records."""
 
     def __init__(self, root: Path) -> None:
         self.folder = root / ".runs"
@@ -175,5 +175,5 @@ class Runs:
         part.replace(path)
 
     def finish(self, selection: str) -> None:
-        """Forget it: every cell is settled."""
+        """Forget the run: every cell is settled."""
         self._path(selection).unlink(missing_ok=True)

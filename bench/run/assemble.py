@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Record from how a cell ended: the worker's own endings, and those the runner must write for it."""
+"""Make a Record from the way a cell ended, for the worker, and for the runner when the worker died."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from suites import suite_sha256
 
 @dataclass(kw_only=True)
 class Assembler:
-    """What all records of one call share."""
+    """What all records of one run share."""
 
     run: str
     machine: Machine
@@ -30,7 +30,7 @@ class Assembler:
     memory_limit: Callable[[], MemoryLimit | None] = lambda: None
     """The limit these records' process ran under, as its counters stand now."""
     since: Snapshot | None = None
-    """Every process as the current cell began, None where nobody looked."""
+    """All processes at the start of the current cell, None if no snapshot was taken."""
 
     def record(
         self,

@@ -53,7 +53,7 @@ def continued(plan: Plan, selection: Selection, store: Store, *, fresh: bool) ->
 
 
 def together(plans: Sequence[Plan]) -> Plan:
-    """Several plans as one: equal loads side by side, no cell twice."""
+    """Join several plans: cells of one loaded model stand together, and no cell appears twice."""
     cells = {planned.cell.key: planned for plan in plans for planned in plan.cells}
     return Plan(
         cells=tuple(sorted(cells.values(), key=lambda planned: str(planned.cell.load_key))),
@@ -94,7 +94,7 @@ def _measure(
     plan: Plan, selection: Selection, store: Store, described: Machine, run: str, options: RunOptions, console: Console,
     engines: Sequence[Backend], *, quiet: bool,
 ) -> list[Record]:  # fmt: skip
-    """The same, with the device to itself."""
+    """The same, while this process holds the device's lock."""
     runs = Runs(store.root)
     runs.begin(selection.key, run, [planned.cell for planned in plan.cells])
 
@@ -104,7 +104,7 @@ def _measure(
         return state.model_copy(update={"roof": roof})
 
     with LiveDisplay(plan, console, quiet=quiet) as display:
-        state = machine.condition(described.kind)  # before work of our own could pass for others'
+        state = machine.condition(described.kind)  # before our own work could be mistaken for that of others
         if options.request_seconds and described.kind == "cpu":
             options = replace(options, swept=_swept(plan, described, display, options.request_seconds))
         before = roofed(state)

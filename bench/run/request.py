@@ -43,7 +43,7 @@ class Asked(Value):
 
 
 class Request(Value):
-    """All that a worker is told."""
+    """Everything that a worker is told."""
 
     run: str
     results: Path
@@ -68,5 +68,5 @@ class Request(Value):
     memory_limit: MemoryLimit | None = None
     """The limit it runs under; on a GPU the worker itself sets it."""
     budget_s: float | None = None
-    """Seconds that the call's budget still holds as the worker starts, None without one."""
+    """Seconds left of the run's time budget when the worker starts, None if there is no budget."""
     cells: tuple[Asked, ...]

@@ -81,7 +81,7 @@ class Runner:
         return self.records
 
     def _left(self) -> float | None:
-        """Seconds the budget still holds, None without one."""
+        """Seconds left of the time budget, None if there is no budget."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def _launch(self, cells: Sequence[Planned]) -> set[str]:
@@ -91,7 +91,7 @@ class Runner:
             return self._answered_by(WorkerProcess(list(cells), confinement=confinement))
 
     def _answered_by(self, worker: WorkerProcess) -> set[str]:
-        """The same, within its memory limit."""
+        """Start the worker, wait for it, and write the records that it could not write itself."""
         kills, confinement, launched = container.oom_kills(), worker.confinement, time.monotonic()
         command = [sys.executable, "-m", "bench.run.worker"]
         known = len(self.records)
@@ -136,13 +136,13 @@ class Runner:
         return {record.cell.key for record in self.records[known:]}
 
     def _spend(self, worker: WorkerProcess, since: float) -> None:
-        """Count what a worker spent on a cell that another is to answer."""
+        """Remember how long a worker spent on a cell that another worker will finish."""
         assert worker.current is not None
         key = worker.current.cell.key
         self.earlier_s[key] = self.earlier_s.get(key, 0.0) + time.monotonic() - since
 
     def _learns(self, worker: WorkerProcess, outcome: Outcome) -> bool:
-        """Whether the cell that was killed for memory is to go on from there, as its suite can."""
+        """Whether a new worker continues the cell that was killed for memory, because its suite can."""
         if worker.current is None or outcome.ending is not Ending.DOES_NOT_FIT:
             return False
         key = worker.current.cell.key
@@ -184,7 +184,7 @@ class Runner:
         )
 
     def _environment(self, first: Planned) -> dict[str, str]:
-        """The caller's, without the network where nothing needs it, and with caches of our own."""
+        """The caller's environment with our caches, and offline unless something needs the network."""
         own = {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(cache_folder() / "datasets")}
         own |= computing_on(self.machine.kind)
         if threads := self.options.threads_of(first.cell):

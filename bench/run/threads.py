@@ -48,7 +48,7 @@ def best(seconds: dict[int, float]) -> int | None:
 
 
 def key(planned: Planned, machine: Machine) -> str:
-    """What a sweep holds for: device, engine and its versions, scheme, architecture."""
+    """Key of a sweep's result: device, engine with its versions, scheme and architecture."""
     from bench.engines.registry import backend
 
     size = dict(planned.model.architecture or {"model": planned.model.name})

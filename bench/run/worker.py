@@ -59,7 +59,7 @@ class Worker:
         )  # fmt: skip
 
     def tell(self, event: str, **facts: JsonValue) -> None:
-        """Send one event to the runner; if it is gone, so are we."""
+        """Send one event to the runner. If the runner is gone, this raises and ends the worker."""
         os.write(self.request.events, (json.dumps({"event": event, **facts}) + "\n").encode())
 
     def limit(self) -> MemoryLimit | None:
@@ -190,7 +190,7 @@ class Worker:
             run.journal.remove()
 
     def _journal(self, cell: Cell, engine: Engine) -> Journal:
-        """One journal for one cell, the very weights, and everything that can change a figure."""
+        """The journal of one cell, for these exact weights and everything else that can change a figure."""
         packages = [*self.backend.requires, *self.backend.versions]
         computes = versions(suite_sha256(cell.suite), packages).model_dump(mode="json")
         weights = engine.provenance.model_dump(mode="json")
@@ -199,7 +199,7 @@ class Worker:
     def _suite_run(
         self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading
     ) -> SuiteRun | TextRun:
-        """What the suite is given."""
+        """What the suite gets to measure with."""
         if isinstance(engine, TextEngine):
 
             def tell(name: str, done: int, total: int) -> None:
@@ -228,7 +228,7 @@ class Worker:
         )
 
     def _ending(self, error: Exception, during: str) -> Outcome:
-        """How an exception ends a cell, the memory limit named where that is what it met."""
+        """How an exception ends a cell. If it ran out of memory under a limit, the reason names the limit."""
         outcome, limit = ending(error, during), self.request.memory_limit
         if limit is None or outcome.ending is not Ending.DOES_NOT_FIT:
             return outcome
@@ -236,7 +236,7 @@ class Worker:
         return outcome.model_copy(update={"reason": named})
 
     def _reference_path(self, reference: Cell, engine: Engine) -> Path:
-        """One file for one reference cell, the very weights and the very engine versions."""
+        """The reference's file, which belongs to one cell, these exact weights and these exact engine versions."""
         weights = digest(engine.provenance.model_dump(mode="json"))
         return reference_folder() / reference_name(reference.key, installed(self.backend.requires), weights)
 
@@ -250,7 +250,7 @@ class UnprovenPrecision(Exception):
 
 
 def ending(error: Exception, during: str = "work") -> Outcome:
-    """How an exception ends a cell. A finding has a reason; an error of ours keeps its traceback too."""
+    """How an exception ends a cell. A finding has a reason; a bug also keeps its traceback."""
     if isinstance(error, DoesNotFit):
         return out_of_memory(error)
     if isinstance(error, Stopped):
@@ -266,7 +266,7 @@ def ending(error: Exception, during: str = "work") -> Outcome:
 
 
 def die_with_parent() -> None:
-    """On Linux, be killed when the runner dies, so that no orphan keeps a GPU."""
+    """On Linux, ask the kernel to kill this process when the runner dies, so that no orphan keeps a GPU."""
     if sys.platform == "linux":
         import ctypes
 

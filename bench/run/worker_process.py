@@ -32,9 +32,9 @@ class WorkerProcess:
     started: datetime = field(default_factory=now)
     refused: UserError | None = None
     spent: bool = False
-    """Whether it stopped because the call's time budget was spent."""
+    """Whether it stopped because the run's time budget was spent."""
     restart: bool = False
-    """Whether its suite asked to go on in a new process."""
+    """Whether its suite asked to continue in a new process."""
     timed_out: float | None = None
     """The limit it broke, None if it did not."""
     spent_usd: float = 0.0
@@ -66,7 +66,7 @@ def death(code: int, worker: WorkerProcess, log: str, kills_before: int | None) 
 
 
 def _killed_inside(confinement: Confinement, phase: str, log: str) -> Outcome:
-    """The kernel killed it in its limited group: at that limit, or because the machine itself had no more."""
+    """The kernel killed it: either it reached its group's limit, or the machine itself had no memory left."""
     limit, highest = human_bytes(confinement.limit_bytes), confinement.highest_bytes()
     if highest is not None and highest < REACHED * confinement.limit_bytes:
         words = f"killed by the kernel {phase} at {human_bytes(highest)} of its limit of {limit}"

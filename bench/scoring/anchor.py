@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class NotPaired(Exception):
-    """There is an anchor, but it answers another question; the message says which."""
+    """The anchor exists, but was made for another question; the message says which."""
 
 
 def anchor_path(model: Model, cell: Cell) -> Path:

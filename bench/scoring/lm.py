@@ -46,7 +46,7 @@ class _KeptAnswer(TypedDict):
 
 @dataclass(frozen=True)
 class Frame:
-    """What a model is, as far as asking it goes."""
+    """What decides how a model is asked."""
 
     objective: Objective = Objective.CAUSAL
     template: str | None = None
@@ -62,7 +62,7 @@ INAPPLICABLE = {
         "generate_until": "masked models fill blanks, they do not generate",
     },
 }
-"""By objective, the output types of tasks that mean nothing for it, and why."""
+"""By objective, the output types of tasks that cannot be applied to it, each with the reason."""
 
 
 class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
@@ -184,7 +184,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     def _remembered(
         self, question: JsonValue, generate: Callable[[], tuple[str, Answer, bool]]
     ) -> tuple[str, Answer, bool]:
-        """A generated answer by the journal, or made now and written there."""
+        """A generated answer from the journal, or generated now and written there."""
 
         def compute() -> JsonValue:
             text, answer, cut = generate()
@@ -267,7 +267,7 @@ def evaluate(
     left_out: Callable[[str, str], None] = lambda task, reason: None,
     journal: Journal | None = None,
 ) -> list[TaskResult]:
-    """Score `items` items of each task, the same ones whoever asks.
+    """Score `items` items of each task; every model gets the same items.
 
     `files` are the caller's own task files by name; with `chat`, items are asked in the tokenizer's chat template.
     `left_out` hears of each task that means nothing for the model's objective, and why. Raises Unsupported when a task

@@ -64,7 +64,7 @@ class Answered:
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """What was answered, what cannot be, and what ended it early."""
+    """The answered tasks, the ones that cannot be asked, and what ended the evaluation early."""
 
     answered: list[Answered] = field(default_factory=list)
     not_applicable: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def evaluate_text(
     done: Callable[[int, int], None] = lambda done, total: None,
     files: Mapping[str, str] = MappingProxyType({}),
 ) -> Evaluation:
-    """Ask `items` items of each task whose answers are generated, the same ones whoever asks.
+    """Ask `items` items of each task with generated answers; every model gets the same items.
 
     A stop keeps what is answered. Raises Unsupported when a task is unknown or cannot be had.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A caller's own lm-eval tasks: YAML files by name, groups of them, and a hash over all that they consist of.
+"""A user's own lm-eval tasks: their YAML files by name, groups of tasks, and a hash over all their files.
 
 Nothing a file names is run here: `!function` is read as a name, `include` as a path.
 """

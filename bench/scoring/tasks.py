@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks by name: this project's own, the caller's files, or lm-eval's; each that cannot be had has one clear line."""
+"""Load tasks by name: this project's, the user's files, or lm-eval's. One that cannot be loaded is a clear error."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models that someone else serves, over OpenAI's or Anthropic's protocol: asked, timed and paid for, never loaded.
+"""Models behind an API, asked over OpenAI's or Anthropic's protocol. They are timed and paid for, never loaded.
 
 One scheme, `remote`, at a precision of its own, `served`: a provider does not say how it stores its weights, and a
 row that claimed fp16 would be compared with rows that proved it. Keys come from the variable that the entry names.

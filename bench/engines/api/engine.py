@@ -26,7 +26,7 @@ ADAPTABLE = ("max_tokens", "temperature", "stop", "stop_sequences", "stream_opti
 
 
 class NoMemory:
-    """There is nothing to count: the model's memory is its server's. Never stored."""
+    """Stands for a memory counter: the model's memory is on its server. These figures are never stored."""
 
     name = "not applicable"
     remembers = False
@@ -76,7 +76,7 @@ class Purse:
         return self.cost(len(prompt.encode()) + TEMPLATE_TOKENS, max_tokens)
 
     def check(self, bound: float) -> None:
-        """Raise SpendingLimit if what is left would not pay an answer of that cost."""
+        """Raise SpendingLimit if the rest of the budget cannot pay for an answer of that cost."""
         if self.limit_usd is not None and self.spent_usd + bound > self.limit_usd:
             left = self.limit_usd - self.spent_usd
             raise SpendingLimit(f"spending limit: the next answer may cost ${bound:.6f}, ${left:.6f} are left")
@@ -87,7 +87,7 @@ class SpendingLimit(Stopped):
 
 
 class ApiEngine:
-    """One served model, asked once when made, so that a wrong key, name or address is told before anything else."""
+    """One served model. It is asked once at the start, so that a wrong key, name or address shows immediately."""
 
     threads: int | None = None
 
@@ -180,7 +180,7 @@ class ApiEngine:
         )
 
     def _read(self, events: Iterator[str], sent: float) -> Answer:
-        """Fold a stream, each piece with its time. Raises Broken for a stream that is cut or is none."""
+        """Collect a stream into one answer, with the time of each piece. Raises Broken if it is cut or invalid."""
         answer = Answer()
         for data in events:
             at_s = time.perf_counter() - sent

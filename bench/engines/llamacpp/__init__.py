@@ -69,7 +69,7 @@ def footprint(config: Config, scheme: Scheme, prompt: int, decode: int) -> Footp
 
 
 def refuses(model: Model, weights: Weights) -> str | None:
-    """Why this model cannot be had from there."""
+    """Why this model can never be loaded from that source."""
     from bench.engines.llamacpp import locate
 
     return locate.refuses(model, weights)

@@ -46,7 +46,7 @@ def count(header: Gguf) -> Census:
 
 
 def _looked_up(header: Gguf) -> int:
-    """Bytes of the embedding tables, but for one that is the head too."""
+    """Bytes of the embedding tables, except one that is also the output head."""
     tied = not any(tensor.name == HEAD for tensor in header.tensors)
     return sum(
         tensor.bytes

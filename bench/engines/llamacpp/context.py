@@ -52,7 +52,7 @@ class Shape:
 
 
 class Context:
-    """A context and the batch it is fed with; freed by `close`, with the last reference, or when Python ends."""
+    """A context with its input batch. It is freed by `close`, with its last reference, or when Python ends."""
 
     def __init__(self, model: llama_cpp.llama_model_p, vocabulary: int, shape: Shape) -> None:
         self.shape, self.vocabulary = shape, vocabulary

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every tensor of a model as llama.cpp would hold it: name, shape and type for a scheme, from the architecture alone.
+"""Which tensors llama.cpp holds for a model in a scheme: names, shapes and types, from the architecture alone.
 
 Names follow gguf's constants; types follow llama.cpp's quantizer without an importance matrix (src/llama-quant.cpp):
 norms, biases and position embeddings stay float32, the output head (or the embedding tied to it) is wider than the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A GGUF file for a scheme: found in a package, a Hub repository or on disk, or made from one of those and cached."""
+"""Find the GGUF file for a scheme in a package, on the Hub or on disk, or make it from one of these and cache it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Source:
 
 
 def refuses(model: Model, weights: Weights) -> str | None:
-    """Why this backend cannot load that model from there, None if it may: known before anything is loaded."""
+    """Why this backend can never load that model from that source, None if it may. Nothing is loaded to find out."""
     if weights is Weights.RANDOM:
         return gguf_layout.refuses(model.architecture)
     if weights is Weights.HUB and not (model.gguf_repo and model.gguf_file):
@@ -122,7 +122,7 @@ def _find(request: LoadRequest) -> _Source:
 
 
 def _local(path: Path, scheme: str) -> _Source:
-    """A file, or the one file of a folder that suits: of several the one stored as asked, else the widest."""
+    """The file, or a folder's best file: the one that is stored as asked, else the one with the most bits."""
     if path.is_file():
         return _Source(path, path.name)
     files = sorted(path.glob("*.gguf"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A GGUF of true architecture and size with random values, quantized as it is written, in little memory.
+"""Write a GGUF with random weights, of true architecture and size; quantizing while writing needs little memory.
 
 A few MiB of random blocks of each tensor type are made once and repeated from changing offsets: values are small and
 sane (about 0.02 standard deviation, as in a fresh model), so that nothing overflows and every row differs. The

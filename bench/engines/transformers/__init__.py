@@ -81,7 +81,7 @@ SCHEMES = (
 
 
 def adapt(scheme: Scheme, machine: Machine) -> Scheme:
-    """Scheme as bitsandbytes, or a kernel of gptqmodel's, stores it on a CPU.
+    """The scheme as bitsandbytes or a gptqmodel kernel stores it on a CPU.
 
     What is not quantized is bfloat16, T5's `wo` too. For NF4, the first forward pass casts biases to the compute type,
     float32 here, and scales to bfloat16 on CPUs with AVX-512 BF16.

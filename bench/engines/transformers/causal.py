@@ -27,7 +27,7 @@ from bench.engines.transformers.tree_scoring import TreeScorer, takes_trees
 
 
 class CausalGeneration:
-    """Greedy generation over a transformers KV cache; a class that keeps none reads the whole text each time."""
+    """Greedy generation over a transformers KV cache. A class without a cache reads the whole text at each step."""
 
     def __init__(
         self, model: PreTrainedModel, prompts: torch.Tensor, suppress: Collection[int], context_length: int
@@ -114,7 +114,7 @@ class CausalEngine(TorchEngine):
             yield result
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
-        """Score rows in packs that share what they begin with; in plain batches of similar length where that cannot be.
+        """Score rows in packs with shared beginnings, or in plain batches if the model allows no packs.
 
         Raises Unsupported for more tokens than the context.
         """

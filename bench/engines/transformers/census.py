@@ -82,20 +82,20 @@ def count(model: PreTrainedModel) -> Census:
 
 
 def _is_experts(module: nn.Module) -> bool:
-    """A mixture's matrices in one tensor, as transformers 5 holds them: no nn.Linear, so bitsandbytes passes it by."""
+    """Whether it holds all experts of a mixture in one tensor, as transformers 5 does; bitsandbytes skips it."""
     named = type(module).__name__
     return named.endswith("Experts") and "Shared" not in named
 
 
 def _expert_share(config: PreTrainedConfig) -> float:
-    """Experts that a token is sent through, of all; 1 where the configuration does not say."""
+    """Share of the experts that process one token; 1 if the configuration does not say."""
     text = config.get_text_config()
     there = next((getattr(text, key, None) for key in EXPERTS if getattr(text, key, None)), None)
     return min(1.0, text.num_experts_per_tok / there) if there and getattr(text, "num_experts_per_tok", None) else 1.0
 
 
 def _looked_up(model: PreTrainedModel, head: nn.Module | None) -> int:
-    """Bytes of the embedding tables that no head shares."""
+    """Bytes of the embedding tables that are not also the output head."""
     tables = {m.weight.data_ptr(): m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
     weight = getattr(head, "weight", None)
     if weight is not None:

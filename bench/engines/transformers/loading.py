@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From weights on this disk, or from nothing but an architecture, to a transformers model in a scheme."""
+"""Load a transformers model in a scheme, from weights on disk or with random weights from its architecture alone."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _known(described: Config) -> None:
 
 
 def runs_own_code(described: Config, request: LoadRequest) -> bool:
-    """Whether the repository's own code is to run: only where transformers has none and everybody agrees.
+    """Whether to run the repository's own code: only if transformers has no such model and everyone agrees.
 
     Its catalogue entry must allow it and pin the revision, and the user must consent. Raises Unsupported otherwise.
     """
@@ -111,7 +111,7 @@ def runs_own_code(described: Config, request: LoadRequest) -> bool:
 
 
 def model_class(config: PreTrainedConfig, request: LoadRequest) -> type[PreTrainedModel]:
-    """What loads it: the class of its configuration for the model's objective. Raises Unsupported."""
+    """The model class for a configuration and the model's objective. Raises Unsupported."""
     objective = request.model.objective
     loader: type[PreTrainedModel] = LOADERS[objective]
     if objective is Objective.CAUSAL and config.model_type == "bert":  # a BERT decoder exists, of other weights
@@ -127,7 +127,7 @@ def model_class(config: PreTrainedConfig, request: LoadRequest) -> type[PreTrain
 
 
 def _own_type(located: Located, config: PreTrainedConfig) -> str | None:
-    """The type of the weights as stored; of what their maker quantized, of the rest. None if unknown."""
+    """The type in which weights are stored (for a quantized checkpoint: its unquantized rest), None if unknown."""
     stored = located.provenance.stored_as
     return str(config.dtype).removeprefix("torch.") if stored in gptq.STORED else stored
 

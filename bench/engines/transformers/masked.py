@@ -23,7 +23,7 @@ STRIDE = 8
 
 
 class ForwardPass:
-    """What a masked model has instead of a generation: its texts have been read, and that is all."""
+    """Stands for a generation where a masked model has none: it only holds the logits of the forward pass."""
 
     cache_bytes = 0
     cache_tokens = 0

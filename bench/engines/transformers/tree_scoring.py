@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of many rows by a causal transformers model: shared beginnings once, the head only where it is needed."""
+"""Score many rows with a causal model: compute shared beginnings once, and logits only where they are needed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def takes_trees(model: PreTrainedModel) -> bool:
 
 
 def window(config: PreTrainedConfig) -> int | None:
-    """Positions below which a sliding window changes nothing, None without one."""
+    """Length up to which a sliding window changes nothing, None if the model has no window."""
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
     size = getattr(config, "sliding_window", None)
     return int(size) if size and "sliding_attention" in kinds else None
@@ -85,7 +85,7 @@ class TreeScorer:
         return torch.as_tensor(np.asarray(values), device=self.model.device)
 
     def _prefix(self, prefix: token_tree.Tokens) -> DynamicCache | None:
-        """The cache of a group's prefix, None without one."""
+        """The cache that holds a group's prefix, None if the group has no prefix."""
         if not prefix:
             return None
         cache = DynamicCache()  # a window's own cache could not be cropped; within the window both hold the same
@@ -117,9 +117,9 @@ class TreeScorer:
         return _by_row(pack, chosen, best)
 
     def _segments(self, tokens: int, wanted: NDArray[np.int64]) -> list[tuple[int, int, NDArray[np.int64]]]:
-        """Stretches of a pack that are computed one after the other: (start, end, wanted nodes within).
+        """Parts of a pack that are computed one after the other: (start, end, wanted nodes in it).
 
-        One, unless so many logits are wanted that they would fill the memory.
+        There is one part, unless the wanted logits would fill the memory.
         """
         parts = [wanted[i : i + self.positions] for i in range(0, len(wanted), self.positions)]
         ends = [int(part[-1]) + 1 for part in parts[:-1]] + [tokens]
