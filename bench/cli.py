@@ -177,7 +177,7 @@ def plan(
         plain_scoring=plain_scoring,
     )  # fmt: skip
     selection = _with_base(selection, base, trust_remote_code)
-    selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=False)
+    selection = _with_overrides(selection, task, task_folder, max_length, chat_template, text, fetch=False)
     made, _, _ = _plan(selection, folder, results)
     rows: list[dict[str, Any]] = [
         {
@@ -253,14 +253,14 @@ def run(
     """Measure, one process for each loaded model, one record on disk for each suite; then show the figures."""
     from bench.judge.figures import request_seconds
     from bench.run.measure import continued, run_plan
-    from bench.run.options import Limits
+    from bench.run.options import RunOptions
 
     selection = _selection(
         model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url,
         plain_scoring=plain_scoring,
     )  # fmt: skip
     selection = _with_base(selection, base, trust_remote_code)
-    selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=True)
+    selection = _with_overrides(selection, task, task_folder, max_length, chat_template, text, fetch=True)
     made, described, store = _plan(selection, folder, results)
     _require_backends(selection.backends)
     _require_schemes(made)
@@ -275,9 +275,11 @@ def run(
         raise typer.Exit(0)
     _require_keys(made, max_cost)
     sweep = request_seconds if threads == "auto" else None
-    limits = Limits(timeout_s=timeout, threads=count, request_seconds=sweep, budget_s=budget_s, max_cost_usd=max_cost)
+    options = RunOptions(
+        timeout_s=timeout, threads=count, request_seconds=sweep, budget_s=budget_s, max_cost_usd=max_cost
+    )
     records = run_plan(
-        made, selection, store, described, run_id, limits, err,
+        made, selection, store, described, run_id, options, err,
         quiet=quiet, wait=not no_wait,
     )  # fmt: skip
     shown = {(r.cell.model, r.cell.backend) for r in records}
@@ -419,7 +421,7 @@ def _run_claims(
     from bench.judge.claims import selections
     from bench.run.measure import continued, run_plan, together
     from bench.run.memory_limit import capacity_bytes
-    from bench.run.options import Limits
+    from bench.run.options import RunOptions
 
     _require_backends(selection.backends)
     described = describe(selection.device)
@@ -433,7 +435,7 @@ def _run_claims(
         err.print("nothing to run")
         return False
     records = run_plan(
-        made, whole, store, described, run_id, Limits(timeout_s=timeout, threads=threads), err, quiet=quiet
+        made, whole, store, described, run_id, RunOptions(timeout_s=timeout, threads=threads), err, quiet=quiet
     )
     return _print_failed(records)
 
@@ -634,7 +636,7 @@ def _budget(text: str) -> float | None:
         raise UserError(f"no budget {text!r}", "20min, 90s or 2h") from None
 
 
-def _with_extras(
+def _with_overrides(
     selection: Any, task: list[str], folder: str, max_length: int, chat_template: bool, text: str, *, fetch: bool
 ) -> Any:
     """The selection with what it asks beyond the profile; `fetch` allows the network where a text needs it."""
@@ -645,7 +647,7 @@ def _with_extras(
 
     names, files, tasks_sha256 = task_files(_split(task), folder)
     name, path, sha256 = overrides.text(text, fetch=fetch) if text else (None, None, None)
-    asked = overrides.Extras(
+    asked = overrides.Overrides(
         text=name,
         text_path=path,
         text_sha256=sha256,
@@ -654,7 +656,7 @@ def _with_extras(
         max_length=max_length or None,
         chat_template=chat_template,
     )
-    return replace(selection, tasks=tuple(names), extras=asked)
+    return replace(selection, tasks=tuple(names), overrides=asked)
 
 
 def _plan(selection: Any, folder: Path, results: Path) -> tuple[Any, Any, Any]:

@@ -48,7 +48,7 @@ class Loading:
     """The same after freed memory went back to the system."""
 
 
-class Afresh(Exception):
+class RestartWorker(Exception):
     """A suite asks to be called again in a process that has run nothing; what it knows is in its journal."""
 
 
@@ -95,7 +95,7 @@ class SuiteRun(Answering):
     used: bool = False
     """Whether this process has run anything but the load, which may show in later peaks."""
     renewable: bool = False
-    """Whether `Afresh` is heard."""
+    """Whether `RestartWorker` is heard."""
     cache: Path
     """A folder of this machine for what can be computed again."""
     reference: Path | None = None

@@ -83,7 +83,7 @@ def test_the_arrows_are_seen() -> None:
     """Submodules, packages and imports inside functions are all found, so that the rules below can fail."""
     assert {"bench.plan.selection", "bench.plan.predict", "bench.records.cell", "suites"} <= ARROWS["bench.plan.plan"]
     assert any("bench.plan.plan" in ARROWS[name] for name in FILES if room_of(name) == "cli")
-    assert "bench.engines.transformers.torch_engine" in ARROWS["bench.engines.transformers"]
+    assert "bench.engines.transformers.engine" in ARROWS["bench.engines.transformers"]
     assert "suites.probe" in ARROWS["suites.memory"]
     assert len(BENCH) > 90 and len(SUITES) > 4
 

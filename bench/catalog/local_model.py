@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model on this disk that no catalogue names, described by its own files."""
+"""A model on disk that is not in the catalogue, described by its own files."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class NoisyClock(VirtualClock):
 
     def __init__(self, share: float, seed: int) -> None:
         super().__init__()
-        self.random, self.share = random.Random(seed), share  # noqa: S311 - noise, not a secret
+        self.random, self.share = random.Random(seed), share
 
     def advance(self, seconds: float) -> None:
         """Let about that much time pass."""

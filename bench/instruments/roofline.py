@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from types import ModuleType
+from typing import Protocol
 
 BUDGET_S = 0.25
 """Seconds for each quantity: five of them, twice a run, and two starts of the library stay under 10 s."""
@@ -40,7 +42,7 @@ class Kernels(Protocol):
         """A call that copies `size` bytes and returns when that is done."""
 
     def product(self, kind: str, n: int) -> Callable[[], object]:
-        """A call that multiplies two n x n matrices of that type. Raises any error where it cannot."""
+        """A call that multiplies two n x n matrices of that type. Raises some error if it cannot."""
 
 
 @dataclass(kw_only=True)
@@ -57,18 +59,22 @@ def measure(kernels: Kernels, device: str, now: Callable[[], float] = time.perf_
     """Copy bandwidth and the matrix rate of every type the library has on this device."""
     rates = Rates()
     size = COPY_BYTES[device]
-    try:
+
+    def copy() -> None:
         call = kernels.copy(size)
         call()  # touches the pages
         rates.copy_bytes_per_s = [2 * size / seconds for seconds in _repeat(call, now)]
-    except Exception as error:  # noqa: BLE001 - whatever a library raises, the other quantities stand
-        rates.lacking["copy"] = _line(error)
-    for kind in TYPES:
+
+    def multiply(kind: str) -> None:
+        n, call = _sized(kernels, kind, LARGEST_SIZE[device], now)
+        rates.matrix_per_s[kind] = [2 * n**3 / seconds for seconds in _repeat(call, now)]
+
+    quantities: dict[str, Callable[[], None]] = {"copy": copy, **{kind: partial(multiply, kind) for kind in TYPES}}
+    for name, quantity in quantities.items():
         try:
-            n, call = _sized(kernels, kind, LARGEST_SIZE[device], now)
-            rates.matrix_per_s[kind] = [2 * n**3 / seconds for seconds in _repeat(call, now)]
-        except Exception as error:  # noqa: BLE001 - the same
-            rates.lacking[kind] = _line(error)
+            quantity()
+        except Exception as error:  # noqa: BLE001 - libraries raise anything; the other quantities still count
+            rates.lacking[name] = _line(error)
     return rates
 
 
@@ -115,7 +121,7 @@ class NumpyKernels:
         self.name = f"numpy {np.__version__}"
 
     def copy(self, size: int) -> Callable[[], object]:
-        """Slices side by side; NumPy lets go of the interpreter while it copies."""
+        """Copy slices in parallel threads; NumPy releases the interpreter lock while it copies."""
         source, target = self.np.ones(size, self.np.uint8), self.np.empty(size, self.np.uint8)
         step = -(-size // (self.threads or 1))
         pairs = [(target[i : i + step], source[i : i + step]) for i in range(0, size, step)]
@@ -134,7 +140,7 @@ class NumpyKernels:
 class TorchKernels:
     """Torch's own copy and matrix products, waited for."""
 
-    def __init__(self, torch: Any, device: str, threads: int | None = None) -> None:
+    def __init__(self, torch: ModuleType, device: str, threads: int | None = None) -> None:
         self.torch, self.device = torch, device
         if threads:
             torch.set_num_threads(threads)

@@ -62,26 +62,26 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """One thing that was asked for and will not run."""
+    """Something that was asked for but will not run."""
 
     model: str
     what: str
     """Precision or scheme; `*` for all."""
     reason: str
     planned: Planned | None = None
-    """The cell, where the reason is this machine's and belongs in a record (`does_not_fit`)."""
+    """The cell, if the reason belongs in a record because it concerns this machine (`does_not_fit`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that will happen, before it does."""
+    """Everything that a run will do."""
 
     cells: tuple[Planned, ...]
     left_out: tuple[LeftOut, ...]
     settled: int = 0
     """Cells not planned because records already answer them."""
     seconds: float = field(default=0.0)
-    """Expected seconds in all; 0 where nothing is known."""
+    """Expected seconds of the whole run; 0 if unknown."""
 
 
 def make_plan(
@@ -113,7 +113,7 @@ def make_plan(
 
 
 def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tuple[list[Planned], list[LeftOut]]:
-    """Every cell the selection means, and what of it can never be."""
+    """Every cell that the selection means, and what can never be measured."""
     cells: list[Planned] = []
     left_out: list[LeftOut] = []
     backends = [backend(name) for name in selection.backends]
@@ -138,7 +138,7 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
 
 
 def _refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
-    """Raise UserError for a name that means nothing, even where nothing could run anyway."""
+    """Raise UserError for an unknown name, even if nothing could run anyway."""
     known = {scheme.name for engine in backends for scheme in engine.schemes}
     for name in selection.schemes:
         if name not in known:
@@ -158,13 +158,7 @@ def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str
 
 
 def _planned(
-    selection: Selection,
-    model: Model,
-    engine: Backend,
-    scheme: Scheme,
-    name: str,
-    machine: Machine,
-    base: Model | None,
+    selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine, base: Model | None
 ) -> Planned:
     model = remote.addressed(model) if engine.remote else model
     weights, source = source_of(selection, model, engine)
@@ -196,7 +190,7 @@ def _planned(
         base=base,
         base_path=selection.base,
         trust_remote_code=selection.trust_remote_code,
-        files=selection.extras.files,
+        files=selection.overrides.files,
         reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
     )
 
@@ -223,7 +217,7 @@ def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
 
 
 def _with_references(cells: list[Planned], selection: Selection, machine: Machine) -> list[Planned]:
-    """Add the reference's divergence where others need it and this machine's cache does not hold it."""
+    """Add the reference's divergence cell if others need its distributions and the cache does not hold them."""
     keys = {planned.cell.unlimited.key for planned in cells}
     selection = replace(selection, memory_limit_bytes=None)
     added: list[Planned] = []

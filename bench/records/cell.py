@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -147,7 +147,7 @@ class Cell(Value):
         return f"{self.model} {self.precision} ({self.backend} {self.scheme}) {self.suite}"
 
 
-def digest(data: Any) -> str:
+def digest(data: object) -> str:
     """Twelve hexadecimal digits of the SHA-256 of `data` as canonical JSON."""
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 
 
 class Unit(StrEnum):
-    """One base unit per dimension; text such as "3.2 GiB" exists only at the edge."""
+    """One base unit for each quantity. Text such as "3.2 GiB" is only made for output."""
 
     BYTE = "byte"
     SECOND = "second"
@@ -31,7 +31,7 @@ class Unit(StrEnum):
 
 
 class How(StrEnum):
-    """How a figure was obtained."""
+    """How a figure was obtained: measured here, computed from other figures, or claimed by someone."""
 
     MEASURED = "measured"
     COMPUTED = "computed"
@@ -71,7 +71,7 @@ class Ending(StrEnum):
     TIMED_OUT = "timed_out"
     KILLED = "killed"
     STOPPED = "stopped"
-    """A limit of the caller's or of a server ended it early; what was done until then is kept."""
+    """A limit set by the user or a server ended it early; what was measured until then is kept."""
     FAILED = "failed"
 
     @property
@@ -106,7 +106,7 @@ class Caveat(Value):
 
 
 NO_WIDER_WEIGHTS = "no 16-bit weights of this checkpoint to compare with"
-"""Why what its maker published in 8 or 4 bits alone has no distance and no verdict."""
+"""Why a checkpoint that was only published in 8 or 4 bits has no distance and no verdict."""
 
 
 class Provenance(Value):
@@ -195,7 +195,7 @@ class Record(Value):
     warnings: tuple[Caveat, ...] = ()
     predicted: Prediction = Prediction()
     memory_limit: MemoryLimit | None = None
-    """The hard limit it ran under, None without one. An `ok` then proves that load and work fit."""
+    """The hard limit it ran under, None if there was none. With a limit, `ok` proves that loading and work fit."""
     provenance: Provenance | None = None
     """None if loading never got that far."""
     threads: int | None = None
@@ -216,7 +216,7 @@ class Record(Value):
 
 
 class Run(Value):
-    """What only the end of a call tells. Records are on disk by then, so it has a file of its own."""
+    """What is only known at the end of a run. Its records are on disk by then, so this is a separate file."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
     """As a record's."""

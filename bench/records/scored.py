@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One task's results item by item: what is kept of lm-eval's samples. Pure."""
+"""One task's results item by item, made from lm-eval's samples without side effects."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
 
 Item = tuple[str | None, int | None]
 """Task and document."""
@@ -86,7 +89,7 @@ class TaskResult:
 
 def task_result(
     name: str,
-    task: Any,
+    task: Task,
     samples: Iterable[dict[str, Any]],
     generated: Mapping[Item, Answer],
     truncated: Collection[Item],
@@ -135,7 +138,7 @@ def _hash(text: str, digits: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
-def _clusters(documents: Sequence[Mapping[str, Any]], field: str) -> list[int] | None:
+def _clusters(documents: Sequence[Mapping[str, object]], field: str) -> list[int] | None:
     """The documents' subjects by number in order of appearance; None where they have none, or but one."""
     if not all(isinstance(document, Mapping) and field in document for document in documents):
         return None

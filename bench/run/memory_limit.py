@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hard memory limit around a worker and all it starts: "fits in 12 GB" as something that was tried.
+"""Run a worker and its children under a hard memory limit, so that "fits in 12 GB" is tried and not only predicted.
 
 The first mechanism that this machine allows is taken, and the record names it, because they count differently:
 
@@ -67,7 +67,7 @@ def capacity_bytes(machine: Machine) -> int:
 
 
 def check(limit_bytes: int, capacity_bytes: int) -> int:
-    """The limit again. Raises UserError where it is more than the device has, and so limits nothing."""
+    """The same limit, checked. Raises UserError if it exceeds the device's memory and so would limit nothing."""
     if limit_bytes > capacity_bytes:
         raise UserError(
             f"a memory limit of {human_bytes(limit_bytes)} is more than the {human_bytes(capacity_bytes)} there are",
@@ -78,7 +78,7 @@ def check(limit_bytes: int, capacity_bytes: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Confinement:
-    """A limit in force: how to start a process inside, and what the kernel says of it afterwards."""
+    """An active limit: how to start a process under it, and what the kernel reports about it afterwards."""
 
     limit_bytes: int
     enforced_by: str
@@ -100,7 +100,7 @@ class Confinement:
 
 @contextmanager
 def confined(limit_bytes: int | None, device: str) -> Iterator[Confinement | None]:
-    """The strictest limit this machine allows, None if none was asked for. Its group is removed at the end.
+    """Set up the strictest kind of limit that this machine allows, or yield None if no limit is asked for.
 
     Raises UserError where the platform has no mechanism.
     """

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench.catalog import architecture
+from bench.catalog.config import UnknownArchitecture
 from bench.catalog.entries import unmeasurable
 from bench.catalog.model import Kind, Model
 from bench.engines.registry import backend
@@ -93,7 +93,7 @@ def weights(model: Model) -> str:
         scheme = engine.default_scheme(precision, COMPUTED_ON)
         try:
             sizes.append(predict.weights_bytes(model.architecture, scheme) if scheme else 0)
-        except architecture.UnknownArchitecture:
+        except UnknownArchitecture:
             return ""
     unit, divisor = ("GiB", 2**30) if sizes[0] >= 2**30 else ("MiB", 2**20)
     digits = 0 if unit == "MiB" or sizes[-1] / divisor >= 10 else 1

@@ -32,7 +32,7 @@ from bench.records.record import Ending, Measurement, Prediction, Record
 from bench.records.store import Store
 from bench.run.memory_limit import confined
 from bench.scoring.journal import Journal
-from bench.suite import Afresh, Loading, SuiteRun
+from bench.suite import Loading, RestartWorker, SuiteRun
 from bench.views.table import flat
 from suites import capacity
 
@@ -277,7 +277,7 @@ def test_where_memory_remembers_each_trial_has_a_process_of_its_own(
     journal, processes = Journal(tmp_path / "journal"), 0
     used = run(memory_limit_bytes=126_000_000, batch_prompts=[])
     used.used = used.renewable = True
-    with pytest.raises(Afresh):
+    with pytest.raises(RestartWorker):
         capacity.measure(used)
     found: list[Measurement] = []
     while not found:
@@ -288,7 +288,7 @@ def test_where_memory_remembers_each_trial_has_a_process_of_its_own(
         fresh = run(memory_limit_bytes=126_000_000, batch_prompts=[])
         fresh.instruments = Instruments(fake._CLOCK, memory)
         fresh.journal, fresh.renewable = journal, True
-        with contextlib.suppress(Afresh):
+        with contextlib.suppress(RestartWorker):
             found = capacity.measure(fresh)
         assert processes < 20
     kept = answer(found, "trial_bytes")

@@ -8,15 +8,18 @@ to a context; its continuations share them. A continuation of one token needs no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from bench.engines.contract import Row, Score
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 def score_by_context(
-    model: Any, rows: Sequence[Row], *, start: int, fill: int, tokens: int, done: Callable[[int], None]
+    model: PreTrainedModel, rows: Sequence[Row], *, start: int, fill: int, tokens: int, done: Callable[[int], None]
 ) -> list[Score]:
     """Log-probabilities (nats, float32) of every continuation as the decoder's target; call it in inference mode.
 
@@ -42,7 +45,7 @@ def _batches(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _score_batch(model: Any, rows: Sequence[Row], start: int, fill: int) -> list[Score]:
+def _score_batch(model: PreTrainedModel, rows: Sequence[Row], start: int, fill: int) -> list[Score]:
     contexts = {context: place for place, context in enumerate(dict.fromkeys(row.context for row in rows))}
     owners = torch.tensor([contexts[row.context] for row in rows], device=model.device)
     read, mask = _padded(list(contexts), fill, model.device)
@@ -69,7 +72,7 @@ def _score(logits: torch.Tensor, row: Row) -> Score:
     return Score(tuple(chosen.tolist()), bool((logits.argmax(-1) == wanted).all()))
 
 
-def _padded(rows: Sequence[Sequence[int]], fill: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows filled up on the right, and the mask that tells tokens from filling."""
     longest = max(map(len, rows))
     tokens = [[*row, *[fill] * (longest - len(row))] for row in rows]

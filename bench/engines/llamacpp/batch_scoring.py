@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many rows scored in few batches: sequences side by side, a context that rows share computed once."""
+"""Score many rows in few batches: sequences stand side by side, and a shared context is computed once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEQUENCES = 64
 
 
 class Host(Protocol):
-    """The engine, as far as scoring needs it."""
+    """What scoring needs of the engine."""
 
     vocabulary: int
     context_length: int

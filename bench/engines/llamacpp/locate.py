@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A GGUF file for a scheme: found in a package, a Hub repository or on disk, or made from one of those and cached."""
+"""Find the GGUF file for a scheme in a package, on the Hub or on disk, or make it from one of these and cache it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from bench.catalog import gguf_file
 from bench.catalog.gguf_file import BadGguf, Gguf
 from bench.catalog.model import Model
 from bench.engines.contract import LoadRequest, Unsupported
-from bench.engines.llamacpp import gguf_layout, gguf_random
-from bench.engines.weights import made_once
+from bench.engines.llamacpp import gguf_cache, gguf_layout, random_weights
 from bench.engines.weights.files import asking_the_hub, fingerprint
-from bench.engines.weights.ready import package_file
+from bench.engines.weights.locate import package_file
 from bench.errors import UserError
 from bench.records.cell import Weights, digest
 from bench.records.record import Caveat, Provenance
@@ -59,7 +58,7 @@ class _Source:
 
 
 def refuses(model: Model, weights: Weights) -> str | None:
-    """Why this backend cannot load that model from there, None if it may: known before anything is loaded."""
+    """Why this backend can never load that model from that source, None if it may. Nothing is loaded to find out."""
     if weights is Weights.RANDOM:
         return gguf_layout.refuses(model.architecture)
     if weights is Weights.HUB and not (model.gguf_repo and model.gguf_file):
@@ -73,7 +72,7 @@ def locate(request: LoadRequest) -> Located:
         return _random(request)
     source = _find(request)
     header = header_of(source.path)
-    if int(header.metadata.get("split.count", 1)) > 1:
+    if header.whole("split.count", 1) > 1:
         raise Unsupported(f"{source.path.name} is one part of a split GGUF: join it with llama-gguf-split --merge")
     stored = header.file_type
     mark = fingerprint(source.path)
@@ -87,7 +86,7 @@ def locate(request: LoadRequest) -> Located:
     version = importlib.metadata.version("llama_cpp_python")
     made = f"{source.path.stem}-{mark.replace(':', '-')}-{version}-{name}.gguf".lower()
     needed = int(elements * bits / 8) + source.path.stat().st_size - header.bytes
-    path = made_once.made(made, needed, lambda part: quantize(source.path, part, number, request.threads))
+    path = gguf_cache.made(made, needed, lambda part: quantize(source.path, part, number, request.threads))
     return Located(path, header, provenance, _caveats(stored, name))
 
 
@@ -123,7 +122,7 @@ def _find(request: LoadRequest) -> _Source:
 
 
 def _local(path: Path, scheme: str) -> _Source:
-    """A file, or the one file of a folder that suits: of several the one stored as asked, else the widest."""
+    """The file, or a folder's best file: the one that is stored as asked, else the one with the most bits."""
     if path.is_file():
         return _Source(path, path.name)
     files = sorted(path.glob("*.gguf"))
@@ -164,9 +163,9 @@ def _random(request: LoadRequest) -> Located:
     architecture = request.model.architecture
     assert architecture is not None
     kind = TYPES[request.scheme.name][0]
-    name = f"random-{request.model.name}-{digest([architecture, gguf_random.VERSION])}-{kind}.gguf".lower()
-    needed = gguf_layout.weights_bytes(architecture, request.scheme.name) + gguf_random.HEADER_BYTES
-    path = made_once.made(name, needed, lambda part: gguf_random.write(part, architecture, request.scheme.name))
+    name = f"random-{request.model.name}-{digest([architecture, random_weights.VERSION])}-{kind}.gguf".lower()
+    needed = gguf_layout.weights_bytes(architecture, request.scheme.name) + random_weights.HEADER_BYTES
+    path = gguf_cache.made(name, needed, lambda part: random_weights.write(part, architecture, request.scheme.name))
     provenance = Provenance(source="random", random=True, stored_as=kind)
     return Located(path, header_of(path), provenance)
 

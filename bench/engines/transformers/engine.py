@@ -7,12 +7,13 @@ import gc
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported
-from bench.engines.transformers import module_census
+from bench.engines.transformers import census
 from bench.engines.transformers.loading import Loaded
 from bench.instruments import Instruments
 from bench.instruments.clock import DeviceClock, HostClock
@@ -140,7 +141,7 @@ class TorchEngine:
 
     def census(self) -> Census:
         """Count the parameters."""
-        return module_census.count(self.model)
+        return census.count(self.model)
 
     def close(self) -> None:
         """Free the model and give cached device memory back."""
@@ -182,6 +183,7 @@ def log_likelihood(logits: torch.Tensor, wanted: Sequence[int]) -> tuple[list[fl
     return chosen, bool((logits.argmax(-1) == tokens).all())
 
 
-def distributions(logits: torch.Tensor, vocabulary: int) -> Any:
+def distributions(logits: torch.Tensor, vocabulary: int) -> NDArray[np.float32]:
     """Float32 log-softmax of rows of logits as a NumPy array, padding of the vocabulary left out."""
-    return torch.log_softmax(logits.float(), -1).cpu().numpy()[..., :vocabulary]
+    found: NDArray[np.float32] = torch.log_softmax(logits.float(), -1).cpu().numpy()[..., :vocabulary]
+    return found

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A served model as a TextEngine: OpenAI's chat completions and Anthropic's messages, streamed, timed and paid for."""
+"""A served model as a TextEngine: each answer is streamed, timed and paid for."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
 
 from bench.catalog import remote
-from bench.catalog.model import Protocol, Remote
+from bench.catalog.model import Remote
+from bench.engines.api.protocols import PROTOCOLS, Answer, base_address
 from bench.engines.api.transport import BadRequest, Broken, Client
 from bench.engines.contract import LoadRequest, Reply, Stopped
 from bench.errors import UserError
@@ -24,7 +26,7 @@ ADAPTABLE = ("max_tokens", "temperature", "stop", "stop_sequences", "stream_opti
 
 
 class NoMemory:
-    """There is nothing to count: the model's memory is its server's. Never stored."""
+    """Stands for a memory counter: the model's memory is on its server. These figures are never stored."""
 
     name = "not applicable"
     remembers = False
@@ -52,116 +54,6 @@ class NoMemory:
 
 
 @dataclass
-class Answer:
-    """What has arrived of one answer."""
-
-    pieces: list[str] = field(default_factory=list)
-    arrivals_s: list[float] = field(default_factory=list)
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    hidden_tokens: int = 0
-    finish: str | None = None
-    version: str | None = None
-    ended: bool = False
-
-    def add(self, text: object, at_s: float) -> None:
-        """One more piece of text, if there is any."""
-        if isinstance(text, str) and text:
-            self.pieces.append(text)
-            self.arrivals_s.append(at_s)
-
-
-def _greedy(model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
-    """What both protocols are asked in the same words: one user message, the likeliest answer, streamed."""
-    return {
-        "model": model,
-        "messages": [{"role": "user", "content": prompt}],
-        "max_tokens": max_tokens,
-        "temperature": 0,
-        "stream": True,
-    }
-
-
-class OpenAI:
-    """Chat completions."""
-
-    path: ClassVar = "/chat/completions"
-    end: ClassVar = "[DONE]"
-
-    @staticmethod
-    def headers(key: str | None) -> dict[str, str]:
-        """The key as bearer, if there is one."""
-        return {"Authorization": f"Bearer {key}"} if key else {}
-
-    @staticmethod
-    def body(model: str, prompt: str, max_tokens: int, stops: Sequence[str]) -> dict[str, Any]:
-        """One user message, greedy, streamed, with usage at the end. The API takes at most four stop strings."""
-        asked = {"stream_options": {"include_usage": True}} | ({"stop": list(stops[:4])} if stops else {})
-        return _greedy(model, prompt, max_tokens) | asked
-
-    @staticmethod
-    def take(event: dict[str, Any], answer: Answer, at_s: float) -> None:
-        """Fold one chunk into the answer; the last one has usage and no choices."""
-        for choice in event.get("choices") or ():
-            answer.add((choice.get("delta") or {}).get("content"), at_s)
-            answer.finish = choice.get("finish_reason") or answer.finish
-        usage = event.get("usage")
-        if usage:
-            answer.input_tokens = usage.get("prompt_tokens")
-            answer.output_tokens = usage.get("completion_tokens")
-            answer.hidden_tokens = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
-        names = [str(event[name]).rpartition("/")[2] for name in ("model", "system_fingerprint") if event.get(name)]
-        answer.version = answer.version or " ".join(names) or None
-
-
-class Anthropic:
-    """Messages."""
-
-    path: ClassVar = "/v1/messages"
-    end: ClassVar = None
-
-    @staticmethod
-    def headers(key: str | None) -> dict[str, str]:
-        """The key in a header of its own, and the version of the API."""
-        return {"anthropic-version": "2023-06-01"} | ({"x-api-key": key} if key else {})
-
-    @staticmethod
-    def body(model: str, prompt: str, max_tokens: int, stops: Sequence[str]) -> dict[str, Any]:
-        """One user message, greedy, streamed. Stop strings of white space alone are refused there."""
-        return _greedy(model, prompt, max_tokens) | ({"stop_sequences": list(stops)} if stops else {})
-
-    @staticmethod
-    def take(event: dict[str, Any], answer: Answer, at_s: float) -> None:
-        """Fold one event into the answer; output tokens are a running total."""
-        kind = event.get("type")
-        if kind == "message_start":
-            message = event.get("message") or {}
-            answer.version = message.get("model")
-            usage = message.get("usage") or {}
-            cached = [usage.get(f"cache_{how}_input_tokens") or 0 for how in ("creation", "read")]
-            if usage.get("input_tokens") is not None:
-                answer.input_tokens = usage["input_tokens"] + sum(cached)
-        elif kind == "content_block_delta":
-            answer.add((event.get("delta") or {}).get("text"), at_s)
-        elif kind == "message_delta":
-            answer.finish = (event.get("delta") or {}).get("stop_reason") or answer.finish
-            answer.output_tokens = (event.get("usage") or {}).get("output_tokens", answer.output_tokens)
-        elif kind == "message_stop":
-            answer.ended = True
-
-
-PROTOCOLS: dict[Protocol, type[OpenAI | Anthropic]] = {Protocol.OPENAI: OpenAI, Protocol.ANTHROPIC: Anthropic}
-
-
-def base_address(asked: Remote) -> str:
-    """The address before the protocol's path: OpenAI's ends in /v1 where nothing else is said, Anthropic's does not."""
-    url = asked.url.rstrip("/")
-    if asked.protocol is Protocol.ANTHROPIC:
-        return url.removesuffix("/v1")
-    return url if url.count("/") > 2 else f"{url}/v1"
-
-
-@dataclass
 class Purse:
     """What answers cost by the entry's prices, and how much may still be spent."""
 
@@ -184,7 +76,7 @@ class Purse:
         return self.cost(len(prompt.encode()) + TEMPLATE_TOKENS, max_tokens)
 
     def check(self, bound: float) -> None:
-        """Raise SpendingLimit if what is left would not pay an answer of that cost."""
+        """Raise SpendingLimit if the rest of the budget cannot pay for an answer of that cost."""
         if self.limit_usd is not None and self.spent_usd + bound > self.limit_usd:
             left = self.limit_usd - self.spent_usd
             raise SpendingLimit(f"spending limit: the next answer may cost ${bound:.6f}, ${left:.6f} are left")
@@ -195,7 +87,7 @@ class SpendingLimit(Stopped):
 
 
 class ApiEngine:
-    """One served model, asked once when made, so that a wrong key, name or address is told before anything else."""
+    """One served model. It is asked once at the start, so that a wrong key, name or address shows immediately."""
 
     threads: int | None = None
 
@@ -254,13 +146,13 @@ class ApiEngine:
                     ) from None
                 self.refused.add(str(named))
 
-    def _body(self, prompt: str, max_tokens: int, stops: Sequence[str]) -> dict[str, Any]:
+    def _body(self, prompt: str, max_tokens: int, stops: Sequence[str]) -> dict[str, JsonValue]:
         body = self.protocol.body(self.remote.model, prompt, max_tokens, stops)
         if "max_tokens" in self.refused:  # OpenAI's newer models know it by another name
             body["max_completion_tokens"] = body["max_tokens"]
         return {name: value for name, value in body.items() if name not in self.refused}
 
-    def _ask(self, prompt: str, max_tokens: int, stops: Sequence[str], body: dict[str, Any]) -> Reply:
+    def _ask(self, prompt: str, max_tokens: int, stops: Sequence[str], body: Mapping[str, JsonValue]) -> Reply:
         bound, before = self.purse.bound(prompt, max_tokens), self.purse.spent_usd
 
         def lost() -> None:
@@ -288,7 +180,7 @@ class ApiEngine:
         )
 
     def _read(self, events: Iterator[str], sent: float) -> Answer:
-        """Fold a stream, each piece with its time. Raises Broken for a stream that is cut or is none."""
+        """Collect a stream into one answer, with the time of each piece. Raises Broken if it is cut or invalid."""
         answer = Answer()
         for data in events:
             at_s = time.perf_counter() - sent

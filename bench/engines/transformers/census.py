@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from bench.engines.transformers import packed
+from bench.engines.transformers import packed_layers
 from bench.records.census import Census
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 MATRICES = 3
 """Dimensions of a tensor that holds one matrix for each expert."""
@@ -25,7 +28,7 @@ GRID_TENSORS = 8
 GRID_BLOCKS = 256
 
 
-def count(model: Any) -> Census:
+def count(model: PreTrainedModel) -> Census:
     """The census of a loaded model. Tensors that share memory are counted once.
 
     Linear weights that the architecture itself keeps from every scheme (T5's `wo`) are left out of the shares, as the
@@ -79,20 +82,20 @@ def count(model: Any) -> Census:
 
 
 def _is_experts(module: nn.Module) -> bool:
-    """A mixture's matrices in one tensor, as transformers 5 holds them: no nn.Linear, so bitsandbytes passes it by."""
+    """Whether it holds all experts of a mixture in one tensor, as transformers 5 does; bitsandbytes skips it."""
     named = type(module).__name__
     return named.endswith("Experts") and "Shared" not in named
 
 
-def _expert_share(config: Any) -> float:
-    """Experts that a token is sent through, of all; 1 where the configuration does not say."""
+def _expert_share(config: PreTrainedConfig) -> float:
+    """Share of the experts that process one token; 1 if the configuration does not say."""
     text = config.get_text_config()
     there = next((getattr(text, key, None) for key in EXPERTS if getattr(text, key, None)), None)
     return min(1.0, text.num_experts_per_tok / there) if there and getattr(text, "num_experts_per_tok", None) else 1.0
 
 
-def _looked_up(model: Any, head: nn.Module | None) -> int:
-    """Bytes of the embedding tables that no head shares."""
+def _looked_up(model: PreTrainedModel, head: nn.Module | None) -> int:
+    """Bytes of the embedding tables that are not also the output head."""
     tables = {m.weight.data_ptr(): m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
     weight = getattr(head, "weight", None)
     if weight is not None:
@@ -100,13 +103,13 @@ def _looked_up(model: Any, head: nn.Module | None) -> int:
     return sum(table.numel() * table.element_size() for table in tables.values())
 
 
-def _compute(model: Any, head: nn.Module | None) -> str | None:
+def _compute(model: PreTrainedModel, head: nn.Module | None) -> str | None:
     """The type most linear layers multiply in: what bitsandbytes was told, or the weight's own."""
     kinds: Counter[str] = Counter()
     for module in model.modules():
         if not _is_linear(module) or module is head:
             continue
-        if packed.is_packed(module):
+        if packed_layers.is_packed(module):
             continue  # its kernel's choice, which it does not tell
         told = getattr(module, "compute_dtype", None)
         kinds["int8" if type(module).__name__ == "Linear8bitLt" else _dtype_name(told or module.weight.dtype)] += 1
@@ -115,12 +118,12 @@ def _compute(model: Any, head: nn.Module | None) -> str | None:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D" or packed.is_packed(module)
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D" or packed_layers.is_packed(module)
 
 
 def _is_quantized(module: nn.Module) -> bool:
     """Fewer than 16 bits a weight, whichever library stores it."""
-    if packed.is_packed(module):
+    if packed_layers.is_packed(module):
         return True
     weight = getattr(module, "weight", None)
     if not _is_linear(module) or weight is None:
@@ -134,9 +137,9 @@ def _is_quantized(module: nn.Module) -> bool:
 
 def _held(module: nn.Module) -> Iterator[tuple[bool, int, list[tuple[str, torch.Tensor]]]]:
     """What a module itself holds: whether it is a layer's weight, its elements, its tensors with their labels."""
-    if packed.is_packed(module):
-        parts = list(packed.parts(module))
-        yield True, packed.elements(module), [part for part in parts if part[0].startswith("packed")]
+    if packed_layers.is_packed(module):
+        parts = list(packed_layers.parts(module))
+        yield True, packed_layers.elements(module), [part for part in parts if part[0].startswith("packed")]
         yield False, 0, [part for part in parts if not part[0].startswith("packed")]
         return
     for name, tensor in module.named_parameters(recurse=False):

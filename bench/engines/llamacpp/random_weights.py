@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A GGUF of true architecture and size with random values, quantized as it is written, in little memory.
+"""Write a GGUF with random weights, of true architecture and size; quantizing while writing needs little memory.
 
 A few MiB of random blocks of each tensor type are made once and repeated from changing offsets: values are small and
 sane (about 0.02 standard deviation, as in a fresh model), so that nothing overflows and every row differs. The
@@ -8,16 +8,18 @@ tokenizer is byte-level: any text can be encoded, one token a byte. Honest for m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.catalog import architecture
+from bench.catalog.config import Config, Settings, settings
 from bench.catalog.gguf_file import BLOCKS, FILE_TYPES
 from bench.engines.llamacpp import gguf_layout
+
+if TYPE_CHECKING:
+    import gguf
 
 VERSION = 1
 """Raised when the same architecture would be written differently."""
@@ -33,11 +35,11 @@ NUMBERS = {name: number for number, (name, _, _) in BLOCKS.items()}
 SIZES = {name: (block, size) for name, block, size in BLOCKS.values()}
 
 
-def write(path: Path, config: Mapping[str, Any], scheme: str, *, seed: int = 0) -> None:
+def write(path: Path, config: Config, scheme: str, *, seed: int = 0) -> None:
     """Write a model of that architecture and scheme. Raises UnknownArchitecture, OSError."""
     import gguf
 
-    s = architecture.settings(config)
+    s = settings(config)
     plan = gguf_layout.tensors(config, scheme)
     writer = gguf.GGUFWriter(path, gguf_layout.ARCHITECTURES[s["model_type"]])
     _describe(writer, s, scheme)
@@ -121,7 +123,7 @@ def _constants(kind: str) -> list[tuple[int, bytes]]:
     }[kind]
 
 
-def _describe(writer: Any, s: Mapping[str, Any], scheme: str) -> None:
+def _describe(writer: gguf.GGUFWriter, s: Settings, scheme: str) -> None:
     """The metadata that llama.cpp needs to build the graph."""
     kind = s["model_type"]
     writer.add_name("random weights")
@@ -150,7 +152,7 @@ def _describe(writer: Any, s: Mapping[str, Any], scheme: str) -> None:
         writer.add_sliding_window(s["sliding_window"])
 
 
-def _tokenizer(writer: Any, vocabulary: int) -> None:
+def _tokenizer(writer: gguf.GGUFWriter, vocabulary: int) -> None:
     """Byte-level BPE with one merge (llama.cpp wants at least one); tokens nobody can produce fill the vocabulary."""
     alphabet = byte_alphabet()
     merged = alphabet[ord("e")] + alphabet[ord(" ")]
@@ -164,7 +166,7 @@ def _tokenizer(writer: Any, vocabulary: int) -> None:
     writer.add_token_merges([f"{alphabet[ord('e')]} {alphabet[ord(' ')]}"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
-    writer.add_add_bos_token(False)  # noqa: FBT003 - gguf's own signature
+    writer.add_add_bos_token(value=False)
 
 
 def byte_alphabet() -> list[str]:

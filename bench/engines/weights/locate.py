@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights made ready: a package's GGUF converted once, a Hub snapshot, a local folder, a merged one, or none at all."""
+"""Find or make the weights of a request: from a package, the Hub, a local folder, or adapters merged into a base."""
 
 from __future__ import annotations
 

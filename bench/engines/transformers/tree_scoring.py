@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of many rows by a causal transformers model: shared beginnings once, the head only where it is needed."""
+"""Score many rows with a causal model: compute shared beginnings once, and logits only where they are needed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from transformers import DynamicCache
 
 from bench.engines.contract import Row, Score
 from bench.engines.transformers import token_tree
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 TREES = frozenset(
     {
@@ -20,9 +23,8 @@ TREES = frozenset(
         "smollm3",
     }
 )  # fmt: skip
-"""Architectures whose attention takes any mask and whose positions can be given, proven in tests/test_scoring.py.
-
-Not BLOOM (ALiBi comes from where a token stands in the row), GPT-Neo and GPT-1 (their own masks go by the row too).
+"""Architectures whose attention takes any mask and whose positions can be given; tests/engines/test_tree_scoring.py
+proves it. Not BLOOM, whose ALiBi depends on where a token stands in the row, nor GPT-Neo and GPT-1, whose own masks do.
 """
 PACK_TOKENS = {"cpu": 512, "cuda": 4096, "mps": 2048}
 """Tokens of one forward pass: fixed by the device, so that precisions share their packs."""
@@ -33,13 +35,13 @@ NORMS = {"cpu": 1 << 22}
 logsumexp, whole or in parts)."""
 
 
-def takes_trees(model: Any) -> bool:
+def takes_trees(model: PreTrainedModel) -> bool:
     """Whether a model can score packed trees: transformers' own class of one of those architectures."""
     return model.config.model_type in TREES and type(model).__module__.startswith("transformers.")
 
 
-def window(config: Any) -> int | None:
-    """Positions below which a sliding window changes nothing, None without one."""
+def window(config: PreTrainedConfig) -> int | None:
+    """Length up to which a sliding window changes nothing, None if the model has no window."""
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
     size = getattr(config, "sliding_window", None)
     return int(size) if size and "sliding_attention" in kinds else None
@@ -48,7 +50,7 @@ def window(config: Any) -> int | None:
 class TreeScorer:
     """Scores rows in packs of token trees."""
 
-    def __init__(self, model: Any, device: str) -> None:
+    def __init__(self, model: PreTrainedModel, device: str) -> None:
         self.model, self.pack_tokens = model, PACK_TOKENS[device]
         config = model.config.get_text_config()
         self.limit, self.positions = window(config), max(1, LOGITS // int(config.vocab_size))
@@ -79,18 +81,20 @@ class TreeScorer:
         """One row by the model's own masks and positions, whatever its architecture; it must keep a cache."""
         return self._pack(token_tree.alone(row), [row], None, 0)[0]
 
-    def _tensor(self, values: Any) -> torch.Tensor:
+    def _tensor(self, values: ArrayLike) -> torch.Tensor:
         return torch.as_tensor(np.asarray(values), device=self.model.device)
 
-    def _prefix(self, prefix: token_tree.Tokens) -> Any:
-        """The cache of a group's prefix, None without one."""
+    def _prefix(self, prefix: token_tree.Tokens) -> DynamicCache | None:
+        """The cache that holds a group's prefix, None if the group has no prefix."""
         if not prefix:
             return None
         cache = DynamicCache()  # a window's own cache could not be cropped; within the window both hold the same
         self.model(self._tensor([prefix]), use_cache=True, past_key_values=cache, logits_to_keep=1)
         return cache
 
-    def _pack(self, pack: token_tree.Pack, rows: Sequence[Row], cache: Any, held: int) -> dict[int, Score]:
+    def _pack(
+        self, pack: token_tree.Pack, rows: Sequence[Row], cache: DynamicCache | None, held: int
+    ) -> dict[int, Score]:
         """Scores of the rows of one pack by row index; `cache` holds `held` tokens before and after."""
         nodes = np.concatenate([of_row for _, of_row in pack.rows])
         targets = np.array([token for index, _ in pack.rows for token in rows[index].continuation], dtype=np.int64)
@@ -99,7 +103,7 @@ class TreeScorer:
         seen = None if pack.chain else pack.mask()
         past = DynamicCache() if cache is None and len(segments) > 1 else cache
         for start, end, wanted in segments:
-            options: dict[str, Any] = {"use_cache": past is not None, "past_key_values": past}
+            options: dict[str, object] = {"use_cache": past is not None, "past_key_values": past}
             if seen is not None:  # a plain sequence keeps the model's own causal kernel
                 options["attention_mask"] = self._mask(seen[start:end, :end], held)
                 options["position_ids"] = self._tensor([pack.depths[start:end]])
@@ -113,9 +117,9 @@ class TreeScorer:
         return _by_row(pack, chosen, best)
 
     def _segments(self, tokens: int, wanted: NDArray[np.int64]) -> list[tuple[int, int, NDArray[np.int64]]]:
-        """Stretches of a pack that are computed one after the other: (start, end, wanted nodes within).
+        """Parts of a pack that are computed one after the other: (start, end, wanted nodes in it).
 
-        One, unless so many logits are wanted that they would fill the memory.
+        There is one part, unless the wanted logits would fill the memory.
         """
         parts = [wanted[i : i + self.positions] for i in range(0, len(wanted), self.positions)]
         ends = [int(part[-1]) + 1 for part in parts[:-1]] + [tokens]

@@ -46,7 +46,7 @@ def count(header: Gguf) -> Census:
 
 
 def _looked_up(header: Gguf) -> int:
-    """Bytes of the embedding tables, but for one that is the head too."""
+    """Bytes of the embedding tables, except one that is also the output head."""
     tied = not any(tensor.name == HEAD for tensor in header.tensors)
     return sum(
         tensor.bytes
@@ -72,10 +72,11 @@ def _bits(kind: str) -> float:
 
 def cache_bytes_per_token(header: Gguf) -> int:
     """Bytes of float16 keys and values of one position, every layer."""
-    name, meta = header.architecture, header.metadata
-    layers, heads = int(meta[f"{name}.block_count"]), int(meta[f"{name}.attention.head_count"])
-    shared = meta.get(f"{name}.attention.head_count_kv", heads)
-    head = int(meta[f"{name}.embedding_length"]) // heads
-    widths = int(meta.get(f"{name}.attention.key_length", head)) + int(meta.get(f"{name}.attention.value_length", head))
-    by_layer = shared if isinstance(shared, list) else [int(shared)] * layers
-    return 2 * widths * sum(by_layer)
+    name = header.architecture
+    layers, heads = header.whole(f"{name}.block_count", 0), header.whole(f"{name}.attention.head_count", 1)
+    head = header.whole(f"{name}.embedding_length", 0) // heads
+    widths = sum(header.whole(f"{name}.attention.{which}_length", head) for which in ("key", "value"))
+    by_layer = header.metadata.get(f"{name}.attention.head_count_kv")
+    if isinstance(by_layer, list):
+        return 2 * widths * sum(count for count in by_layer if isinstance(count, int))
+    return 2 * widths * layers * header.whole(f"{name}.attention.head_count_kv", heads)

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from bench.catalog.model import Objective
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
-from bench.engines.llamacpp import gguf_census, gguf_layout, library
+from bench.engines.llamacpp import census, gguf_layout, library
+from bench.engines.llamacpp.batch_scoring import Scoring, log_sum, packs
 from bench.engines.llamacpp.context import Context, Entry, Shape
-from bench.engines.llamacpp.gguf import header_of, locate
 from bench.engines.llamacpp.gguf_layout import BATCH, CONTEXT_STEP
-from bench.engines.llamacpp.packed_scoring import Scoring, log_sum, packs
+from bench.engines.llamacpp.locate import header_of, locate
 from bench.instruments.memory import ProcessMemory
 from bench.records.census import Census
 from bench.records.record import Caveat
@@ -138,7 +138,7 @@ class LlamaEngine:
         self.compute_threads = library.threads(request.threads)
         self.threads: int | None = self.compute_threads
         self.most_sequences = int(llama_cpp.llama_max_parallel_sequences())
-        self.cache_bytes_per_token = gguf_census.cache_bytes_per_token(self.header)
+        self.cache_bytes_per_token = census.cache_bytes_per_token(self.header)
         self.spare: Context | None = None
         self.contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self.caveats: tuple[Caveat, ...] = located.caveats + (() if repack else (library.NO_REPACKING,))
@@ -176,7 +176,8 @@ class LlamaEngine:
         data = text.encode()
         room = len(data) + 8
         tokens = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, room, special, True)  # noqa: FBT003
+        parse_special = True
+        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, room, special, parse_special)
         if count < 0:
             raise RuntimeError(f"llama.cpp could not encode {len(data)} bytes into {room} tokens")
         return list(tokens[:count])
@@ -185,9 +186,12 @@ class LlamaEngine:
         """Text of the tokens, special ones shown."""
         made = (llama_cpp.llama_token * len(tokens))(*tokens)
         room = 64 + 16 * len(tokens)
+        remove_special, unparse_special = False, True
         while True:
             text = ctypes.create_string_buffer(room)
-            count = llama_cpp.llama_detokenize(self.vocab, made, len(tokens), text, room, False, True)  # noqa: FBT003
+            count = llama_cpp.llama_detokenize(
+                self.vocab, made, len(tokens), text, room, remove_special, unparse_special
+            )
             if count >= 0:
                 return bytes(text.raw[:count]).decode(errors="replace")
             room = -count
@@ -225,7 +229,7 @@ class LlamaEngine:
 
     def census(self) -> Census:
         """Count the file's tensors."""
-        return gguf_census.count(self.header)
+        return census.count(self.header)
 
     def close(self) -> None:
         """Free every context, then the model."""

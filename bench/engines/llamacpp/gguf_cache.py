@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files made once and kept in the cache: whole or not at all, within a bound, least recently used out first."""
+"""GGUF files that are made once and cached. When the cache is full, the least recently used file goes first."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from bench.catalog.model import Model  # noqa: E402
 from bench.engines.contract import LoadRequest, Row, Unsupported  # noqa: E402
 from bench.engines.transformers import (  # noqa: E402
     BACKEND,
-    batch_scoring,
-    encoded,
+    encoder_scoring,
     token_tree,
+    tree_scoring,
 )
 from bench.records.cell import Weights  # noqa: E402
 
@@ -148,7 +148,7 @@ def exact(model, row):
     return torch.log_softmax(logits, -1)[range(len(wanted)), wanted].tolist(), bool((logits.argmax(-1) == wanted).all())
 
 
-@pytest.mark.parametrize("kind", sorted(batch_scoring.TREES))
+@pytest.mark.parametrize("kind", sorted(tree_scoring.TREES))
 def test_every_architecture_in_the_list_scores_trees_as_it_scores_rows(folders, kind):
     """Float32: every log-probability of every row is that of a forward pass of its own, within 1e-5."""
     made = engine(folders(kind), "fp32")
@@ -160,11 +160,11 @@ def test_every_architecture_in_the_list_scores_trees_as_it_scores_rows(folders, 
             assert score.greedy == greedy
 
 
-@pytest.mark.parametrize("kind", sorted(batch_scoring.TREES))
+@pytest.mark.parametrize("kind", sorted(tree_scoring.TREES))
 def test_packs_that_share_a_cached_beginning_leave_it_as_they_found_it(folders, kind, monkeypatch):
     """Small packs, one after the other behind one cache: none sees the tokens of the one before."""
     made, rows = engine(folders(kind), "fp32"), rows_of("prefixed")
-    monkeypatch.setattr(batch_scoring, "PACK_TOKENS", {"cpu": 24})
+    monkeypatch.setattr(tree_scoring, "PACK_TOKENS", {"cpu": 24})
     behind = next(group for group in token_tree.plan(rows, 24) if group.prefix)
     assert len(behind.packs) > 3
     for row, score in zip(rows, made.score(rows), strict=True):
@@ -184,7 +184,7 @@ def test_greedy_means_every_token_and_of_equals_the_first(folders):
     rows = [Row(context, (first, likeliest((*context, first)))), Row(context, (wrong, likeliest((*context, wrong))))]
     assert [score.greedy for score in made.score(rows)] == [True, False]
     logits, places = torch.tensor([[0.5, 2.0, 2.0]]), torch.tensor([0, 0, 0])
-    _, best = batch_scoring._log_probs(logits, places, torch.tensor([0, 1, 2]))
+    _, best = tree_scoring._log_probs(logits, places, torch.tensor([0, 1, 2]))
     assert best.tolist() == [False, True, False]
 
 
@@ -203,13 +203,13 @@ def test_other_precisions_agree_within_their_own_rounding(folders, kind, scheme,
         assert max(moved) < tolerance and np.mean(moved) < tolerance / 10
 
 
-@pytest.mark.parametrize("kind", sorted(batch_scoring.TREES))
+@pytest.mark.parametrize("kind", sorted(tree_scoring.TREES))
 def test_few_logits_at_a_time_change_nothing(folders, kind, monkeypatch):
     """Packs and long rows computed in stretches over their cache, so that a large vocabulary does not fill memory."""
     made = engine(folders(kind), "fp32")
     rows = [*rows_of("tries"), *rows_of("prefixed")]
     whole = made.score(rows)
-    monkeypatch.setattr(batch_scoring, "LOGITS", 7 * tiny.VOCABULARY)
+    monkeypatch.setattr(tree_scoring, "LOGITS", 7 * tiny.VOCABULARY)
     for before, after in zip(whole, made.score(rows), strict=True):
         assert after.log_probs == pytest.approx(before.log_probs, abs=1e-5)
 
@@ -221,7 +221,7 @@ def test_a_long_row_of_a_plain_model_does_not_fill_memory_with_logits(folders, m
     whole = made.score(rows)
     widest, head = [], made.model.lm_head
     head.register_forward_hook(lambda module, args, output: widest.append(output[..., 0].numel()))
-    monkeypatch.setattr(batch_scoring, "LOGITS", 40 * tiny.VOCABULARY)
+    monkeypatch.setattr(tree_scoring, "LOGITS", 40 * tiny.VOCABULARY)
     for before, after in zip(whole, made.score(rows), strict=True):
         assert after.log_probs == pytest.approx(before.log_probs, abs=1e-5)
     assert max(widest) == 40
@@ -231,7 +231,7 @@ def test_rows_that_a_sliding_window_cuts_are_scored_by_the_models_own_masks(fold
     """Beyond the window (160 tokens) a row stands alone; its early tokens are out of the last one's sight."""
     made = engine(folders("gemma3_text"), "fp32")
     row = Row(words(random.Random(0), 150), words(random.Random(1), 60))
-    assert not batch_scoring.TreeScorer(made.model, "cpu").takes(row)
+    assert not tree_scoring.TreeScorer(made.model, "cpu").takes(row)
     few = rows_of("prefixed")
     assert made.score([*few, row])[-1].log_probs == pytest.approx(exact(made.model, row)[0], abs=1e-5)
 
@@ -285,7 +285,7 @@ def test_an_encoder_decoder_model_reads_each_context_once(tokens):
     encoder.register_forward_pre_hook(lambda _, args, given: read.append(len(given["input_ids"])), with_kwargs=True)
     heard = []
     with torch.inference_mode():
-        found = encoded.score_by_context(model, rows, start=0, fill=1, tokens=tokens, done=heard.append)
+        found = encoder_scoring.score_by_context(model, rows, start=0, fill=1, tokens=tokens, done=heard.append)
         times = sum(read)
         for row, score in zip(rows, found, strict=True):
             given = torch.tensor([[0, *row.continuation[:-1]]])
