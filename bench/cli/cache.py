@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from bench.cli.console import Format, out, print_table
-from bench.cli.options import ResultsFolder, completing, split
+from bench.cli.options import ResultsFolder, named, split
 from bench.paths import RESULTS
 
 
@@ -25,13 +23,7 @@ class Clearing:
     """Options."""
 
     clear: Annotated[
-        list[str],
-        typer.Option(
-            "--clear",
-            help="references, weights, texts, datasets, journals, stale or all.",
-            metavar="NAME",
-            autocompletion=completing(_kinds),
-        ),
+        list[str], named("--clear", "references, weights, texts, datasets, journals, stale or all.", _kinds)
     ] = field(default_factory=list)
     results: ResultsFolder = RESULTS
 

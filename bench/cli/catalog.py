@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class Entries:
     """Which entries."""
 
-    name: Annotated[
-        list[str], typer.Argument(help="Names or globs; one entry is shown in full.", show_default=False)
-    ] = field(default_factory=list)
+    name: Annotated[list[str], typer.Argument(help="Names or globs; one entry is shown in full.", metavar="NAME")] = (
+        field(default_factory=list)
+    )
     model: Models = field(default_factory=list)
 
 

@@ -38,7 +38,7 @@ class Trying:
 def claims(subject: Subject, trying: Trying, output: Output) -> None:
     """Hold the catalogue's claims against the records: holds, fails, computed only or untested, with the evidence.
 
-    Example: bench claims --model 'bitnet-*' --run
+    Example: bench claims --model 'vicuna-*'
     """
     from bench.catalog.entries import read_catalog, select
     from bench.judge.claims import counts, flat, judge, people

@@ -40,11 +40,7 @@ class Comparing:
     margin: Annotated[
         float,
         typer.Option(
-            "--margin",
-            help="Share of the score above chance that may be lost.",
-            min=0.0001,
-            max=0.5,
-            metavar="SHARE",
+            "--margin", help="Share of the score above chance that may be lost.", min=0.0001, max=0.5, metavar="SHARE"
         ),
     ] = MARGIN
 

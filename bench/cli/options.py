@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import OptionInfo
 
 from bench.cli.console import Format
 from bench.paths import CATALOG, RESULTS
@@ -31,14 +32,15 @@ def split(values: Sequence[str]) -> list[str]:
     return [part.strip() for value in values for part in value.split(",") if part.strip()]
 
 
-def completing(known: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    """What the shell offers for an option of names: those that begin as the part after the last comma does."""
+def named(option: str, text: str, known: Callable[[], Iterable[str]] = tuple) -> OptionInfo:
+    """An option that takes names; the shell offers the known ones that begin as the part after the last comma does."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, begun = incomplete.rpartition(",")
         return [f"{before}{comma}{name}" for name in known() if name.startswith(begun)]
 
-    return complete
+    declared: OptionInfo = typer.Option(option, help=text, metavar="NAME", autocompletion=complete)
+    return declared
 
 
 def _models() -> list[str]:
@@ -71,57 +73,20 @@ def _profiles() -> list[str]:
     return list(PROFILES)
 
 
-Models = Annotated[
-    list[str],
-    typer.Option(
-        "--model",
-        help="Name or glob; a Hub repository; comma or repeat.",
-        metavar="NAME",
-        autocompletion=completing(_models),
-    ),
-]
-Precisions = Annotated[
-    list[str],
-    typer.Option(
-        "--precision",
-        help="fp32, fp16, int8, int4; comma or repeat.",
-        metavar="NAME",
-        autocompletion=completing(_precisions),
-    ),
-]
-Schemes = Annotated[
-    list[str], typer.Option("--scheme", help="Exact schemes instead of a precision's default.", metavar="NAME")
-]
-Backends = Annotated[
-    list[str],
-    typer.Option(
-        "--backend",
-        help="Engine: transformers, llamacpp, fake …",
-        metavar="NAME",
-        autocompletion=completing(_backends),
-    ),
-]
-Backend = Annotated[
-    str,
-    typer.Option(
-        "--backend", help="Engine whose needs are predicted.", metavar="NAME", autocompletion=completing(_backends)
-    ),
-]
+Models = Annotated[list[str], named("--model", "Name or glob; a Hub repository; comma or repeat.", _models)]
+Precisions = Annotated[list[str], named("--precision", "fp32, fp16, int8, int4; comma or repeat.", _precisions)]
+Schemes = Annotated[list[str], named("--scheme", "Exact schemes instead of a precision's default.")]
+Backends = Annotated[list[str], named("--backend", "Engine: transformers, llamacpp, fake …", _backends)]
+Backend = Annotated[str, named("--backend", "Engine whose needs are predicted.", _backends)]
 SuiteNames = Annotated[
-    list[str],
-    typer.Option(
-        "--suite",
-        help="memory, throughput, divergence, quality (default: these four), capacity.",
-        metavar="NAME",
-        autocompletion=completing(_suites),
-    ),
+    list[str], named("--suite", "memory, throughput, divergence, quality (default: these four), capacity.", _suites)
 ]
 WeightsFrom = Annotated[
     str,
     typer.Option("--weights", help="hub, package, random or local=PATH[,NEXT]; default by entry.", metavar="SOURCE"),
 ]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
-DeviceSlug = Annotated[str, typer.Option("--device", help="Device slug or glob, as in results/.", metavar="NAME")]
+DeviceSlug = Annotated[str, named("--device", "Device slug or glob, as in results/.")]
 Timeout = Annotated[
     float | None, typer.Option("--timeout", help="Seconds one load or cell may take.", metavar="SECONDS")
 ]
@@ -159,8 +124,7 @@ class Cells(Subject):
         bool, typer.Option("--trust-remote-code", help="Run a repository's code if its entry allows it.")
     ] = False
     api_url: Annotated[
-        str,
-        typer.Option("--api-url", help="OpenAI-compatible server to ask for --model NAME (api).", metavar="URL"),
+        str, typer.Option("--api-url", help="OpenAI-compatible server to ask for --model NAME (api).", metavar="URL")
     ] = ""
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False
 
@@ -169,15 +133,9 @@ class Cells(Subject):
 class How:
     """How to measure."""
 
-    profile: Annotated[
-        str,
-        typer.Option(
-            "--profile",
-            help="smoke, standard or full: items and repetitions.",
-            metavar="NAME",
-            autocompletion=completing(_profiles),
-        ),
-    ] = "standard"
+    profile: Annotated[str, named("--profile", "smoke, standard or full: items and repetitions.", _profiles)] = (
+        "standard"
+    )
     task: Annotated[
         list[str],
         typer.Option("--task", help="lm-eval tasks instead of the offline ones: names, YAML files.", metavar="TASK"),
@@ -204,10 +162,7 @@ class Limits:
     memory_limit: Annotated[
         str,
         typer.Option(
-            "--memory-limit",
-            help="Run under a hard limit: 12GB, 12GiB, or bytes.",
-            show_default=False,
-            metavar="SIZE",
+            "--memory-limit", help="Run under a hard limit: 12GB, 12GiB, or bytes.", show_default=False, metavar="SIZE"
         ),
     ] = ""
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False

@@ -13,15 +13,7 @@ from bench.cli.compare import print_comparisons
 from bench.cli.console import Format, err, out, warn
 from bench.cli.options import Cells, Folders, How, Limits, Quiet, Timeout
 from bench.cli.publish import write_figures
-from bench.cli.selecting import (
-    left_out,
-    nothing,
-    planned,
-    require_backends,
-    require_keys,
-    require_schemes,
-    selection,
-)
+from bench.cli.selecting import left_out, nothing, planned, require_backends, require_keys, require_schemes, selection
 from bench.cli.show import print_rows
 from bench.cli.stored import newest_rows
 from bench.errors import UserError
@@ -57,8 +49,7 @@ class RunLimits(Limits):
 
     timeout: Timeout = None
     budget: Annotated[
-        str,
-        typer.Option("--budget", help="Begin nothing after 20min or 2h.", show_default=False, metavar="TIME"),
+        str, typer.Option("--budget", help="Begin nothing after 20min or 2h.", show_default=False, metavar="TIME")
     ] = ""
     max_cost: Annotated[
         float | None, typer.Option("--max-cost", min=0, metavar="USD", help="What paid APIs may cost in this call.")

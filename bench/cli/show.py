@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from bench.cli.console import NO_RECORDS, Format, out, print_flat, print_lines, print_notes, print_table, print_title
-from bench.cli.options import Rows, SuiteNames, View, completing, split
+from bench.cli.options import Rows, SuiteNames, View, named, split
 from bench.cli.stored import exit_for_unreadable, matching, newest_rows
 from bench.errors import UserError
 
@@ -41,11 +39,10 @@ class Columns(View):
 
     columns: Annotated[
         str,
-        typer.Option(
+        named(
             "--columns",
-            help="default, memory, counters, speed, points, roof, energy, quality, served, predicted, capacity, all.",
-            metavar="NAME",
-            autocompletion=completing(_columns),
+            "default, memory, counters, speed, points, roof, energy, quality, served, predicted, capacity, all.",
+            _columns,
         ),
     ] = "default"
 
