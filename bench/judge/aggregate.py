@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
-from bench.judge.stats import CONFIDENCE, Estimate, Paired, Verdict, Z, design_effect, more_items
+from bench.judge.stats import CONFIDENCE, Estimate, PairedDifference, Verdict, Z, design_effect, more_items
 
 AT_CHANCE = 2.0
 """A reference this many standard errors above chance or fewer has nothing to lose."""
@@ -24,7 +24,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def together(results: Sequence[Paired]) -> list[Paired]:
+def together(results: Sequence[PairedDifference]) -> list[PairedDifference]:
     """The verdicts of tasks that are read side by side.
 
     Of many tasks one differs by chance: worse and better need a McNemar p of at most 5 % after Holm over those that

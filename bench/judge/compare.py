@@ -12,7 +12,7 @@ from bench.judge.aggregate import Answers, Recovery, recovery, together
 from bench.judge.figures import figures
 from bench.judge.pairing import PairedItems, pair, pair_task, tasks_of, versions_apart
 from bench.judge.speeds import speed_ratios
-from bench.judge.stats import MARGIN, Estimate, Paired, Verdict, paired
+from bench.judge.stats import MARGIN, Estimate, PairedDifference, Verdict, paired_difference
 from bench.records.cell import REFERENCE, Precision
 from bench.records.record import NO_WIDER_WEIGHTS, Record
 from bench.units import signed
@@ -24,7 +24,7 @@ class TaskComparison:
     """One task: paired, or the reason why it cannot be."""
 
     task: str
-    result: Paired | None
+    result: PairedDifference | None
     reason: str = ""
 
 
@@ -129,8 +129,8 @@ def _tasks(found: Mapping[str, PairedItems | str], margin: float) -> tuple[tuple
     return tasks, recovery([answers(items) for items in pairs.values()], margin)
 
 
-def _paired(items: PairedItems, margin: float) -> Paired:
-    return paired(items.these, items.reference, items.chance, margin=margin, clusters=items.clusters)
+def _paired(items: PairedItems, margin: float) -> PairedDifference:
+    return paired_difference(items.these, items.reference, items.chance, margin=margin, clusters=items.clusters)
 
 
 def answers(items: PairedItems) -> Answers:
@@ -199,7 +199,7 @@ def _task_rows(item: Comparison) -> Iterator[list[str]]:
         yield ["all tasks", *_recovery_cells(item)]
 
 
-def _task_cells(found: Paired) -> list[str]:
+def _task_cells(found: PairedDifference) -> list[str]:
     more = f" (+{found.more_items:,} items)" if found.more_items else ""
     difference = found.difference.scaled(100)
     points = signed(difference.value)

@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from bench.records.cell import Cell, Value
-from bench.records.surroundings import Condition, Machine, Wander
+from bench.records.surroundings import Condition, Machine, Variability
 
 SCHEMA_VERSION = 1
 
@@ -204,7 +204,7 @@ class Record(Value):
     before: Condition
     after: Condition
     versions: Versions
-    wander: Wander | None = Field(default=None, exclude=True)
+    variability: Variability | None = Field(default=None, exclude=True)
     """Never stored: what the runs beside it tell of its machine, joined on reading. None where there is one look."""
 
     def measurement(self, name: str, **labels: JsonValue) -> Measurement | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from bench.instruments.disturbance import drift
-from bench.judge.variability import looked, looks, wander
+from bench.judge.variability import looked, looks, variability
 from bench.paths import RESULTS
 from bench.records.cell import Cell
 from bench.records.document import read_yaml, validate
@@ -101,8 +101,8 @@ class Store:
                 continue
             roof = record.before.roof
             found = [c for run, c in drifted if run.run == record.run and run.before.roof == roof]
-            moves = wander(roof, seen.get(looked(record.cell.device, roof), [])) if roof else None
-            yield record.model_copy(update={"warnings": (*record.warnings, *found), "wander": moves})
+            moves = variability(roof, seen.get(looked(record.cell.device, roof), [])) if roof else None
+            yield record.model_copy(update={"warnings": (*record.warnings, *found), "variability": moves})
 
     def runs(self) -> Iterator[Run]:
         """What the ends of runs told; files that do not read are named in `unreadable`."""

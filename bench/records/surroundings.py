@@ -56,8 +56,8 @@ class Roof(Value):
         return {name: median(values) for name, values in samples.items() if values}
 
 
-class Wander(Value):
-    """How far this machine's speed moves from one moment to another (`bench.judge.variability` says how it is known)."""
+class Variability(Value):
+    """How far this machine's speed moves from one moment to another, as `bench.judge.variability` finds it."""
 
     looks: int
     """Roofs that tell it, of runs of this device."""

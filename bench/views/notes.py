@@ -70,11 +70,11 @@ def moved(rows: Sequence[Row]) -> list[str]:
     seen: dict[str, None] = {}
     for row in rows:
         record = row.records.get("throughput")
-        if record is None or record.wander is None or record.before.roof is None:
+        if record is None or record.variability is None or record.before.roof is None:
             continue
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in record.wander.shares.items())
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in record.variability.shares.items())
         text = f"± of speeds includes how far this machine's own rates move between moments ({row.device}, "
-        seen[f"{text}{record.before.roof.engine}, {record.wander.looks} looks): {shares}."] = None
+        seen[f"{text}{record.before.roof.engine}, {record.variability.looks} looks): {shares}."] = None
     return list(seen)
 
 
