@@ -100,20 +100,19 @@ def catalog(
     from bench.catalog import entries as entries
     from bench.engines.contract import backend as get_backend
     from bench.instruments import machine
+    from bench.plan.needs import needs
     from bench.views import overview
-    from bench.views.table import to_csv, to_json
 
     every = entries.read_catalog(folder)
     chosen = entries.select(every, _split([*name, *model])) if name or model else every
     store = _store(results)
     kind = device.value if device else machine.device_kind()
     engine, described, free = get_backend(backend), machine.describe(kind), machine.free_bytes(kind)
-    needed = {m.name: overview.needs(m, engine, described, free) for m in chosen}
+    needed = {m.name: needs(m, engine, described, free) for m in chosen}
     rows = _rows(store)
     done = overview.measured(rows)
     if format in {Format.CSV, Format.JSON}:
-        flats = [overview.flat(m, needed[m.name], done.get(m.name)) for m in chosen]
-        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+        _print_flats([overview.flat(m, needed[m.name], done.get(m.name)) for m in chosen], format)
     elif len(chosen) == 1:
         _print_entry(chosen[0], overview.entry(chosen[0], needed[chosen[0].name]), every, rows, store, format)
     else:
@@ -125,13 +124,15 @@ def _print_entry(
     model: Any, facts: list[tuple[str, str]], every: Sequence[Any], rows: list[Any], store: Any, format: Format
 ) -> None:
     """One entry: what the catalogue says, what was measured, and what became of its claims."""
-    from bench.judge.claims import judge, people
+    from bench.judge.claims import judge
+    from bench.plan.claims import predicted_for
+    from bench.views.claims import people
 
     width = max(len(label) for label, _ in facts)
     for label, text in facts:
         line = f"- {label}: {escape(text)}" if format is Format.MD else f"[bold]{label:<{width}}[/]  {escape(text)}"
         out.print(line)
-    judged = judge([model], store.records(), every)
+    judged = judge([model], store.records(), predicted_for, every)
     if judged:
         out.print("\nclaims")
         _print_table(people(judged), format)
@@ -167,9 +168,7 @@ def plan(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Show what would run, with predicted bytes and seconds, and what is left out and why. Loads nothing."""
-    from bench.plan.capacity import flat, words
-    from bench.units import human_bytes, human_seconds
-    from bench.views.table import Table, to_csv, to_json
+    from bench.views import plan as view
 
     selection = _selection(
         model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url,
@@ -178,40 +177,13 @@ def plan(
     selection = _with_base(selection, base, trust_remote_code)
     selection = _with_extras(selection, task, task_folder, max_length, chat_template, text, fetch=False)
     made, _, _ = _plan(selection, folder, results)
-    rows: list[dict[str, Any]] = [
-        {
-            "model": p.cell.model, "precision": str(p.cell.precision), "scheme": p.cell.scheme, "suite": p.cell.suite,
-            "weights": str(p.cell.weights), "predicted_weights_bytes": p.predicted.weights_bytes,
-            "predicted_peak_bytes": p.predicted.peak_bytes, "predicted_baseline_bytes": p.predicted.baseline_bytes,
-            "predicted_s": p.predicted.seconds, "why": p.why or None,
-            "left_out": None, **flat(p.predicted),
-        }
-        for p in made.cells
-    ] + [{"model": left.model, "precision": left.what, "left_out": left.reason} for left in made.left_out]  # fmt: skip
     if format in {Format.CSV, Format.JSON}:
-        out.print(to_csv(rows) if format is Format.CSV else to_json(rows), end="", markup=False)
+        _print_flats(view.flats(made), format)
         return
-    table = Table(["model", "precision", "scheme", "suite", "weights", "peak memory", "about"])
-    for row in rows:
-        if row["left_out"] is None:
-            size, peak, seconds = (row[f"predicted_{n}"] for n in ("weights_bytes", "peak_bytes", "s"))
-            table.rows.append(
-                [row["model"], row["precision"], row["scheme"], row["suite"] + (" (reference)" if row["why"] else ""),
-                 human_bytes(size) if size else "unknown", human_bytes(peak) if peak else "unknown",
-                 human_seconds(seconds) if seconds is not None else "unknown"]
-            )  # fmt: skip
-    if table.rows:
-        _print_table(table, format)
-    for planned in made.cells:
-        if planned.cell.suite == "capacity":
-            out.print(f"predicted to fit, {planned.cell}: {words(planned.predicted)}", markup=False)
-    for left in made.left_out:
-        out.print(f"left out: {left.model} {left.what}: {left.reason}", markup=False)
-    if not made.cells:
-        out.print(f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run")
-    else:
-        settled = f", {made.settled} settled already" if made.settled else ""
-        out.print(f"{len(made.cells)} cells, about {human_seconds(made.seconds)}{settled}")
+    if made.cells:
+        _print_table(view.table(made), format)
+    for line in view.lines(made):
+        out.print(line, markup=False)
 
 
 @app.command()
@@ -252,6 +224,7 @@ def run(
     """Measure, one process for each loaded model, one record on disk for each suite; then show the figures."""
     from bench.run.measure import continued, run_plan
     from bench.run.options import Limits
+    from bench.views.plan import total
 
     selection = _selection(
         model, precision, scheme, backend, suite, weights, profile, [], device, missing, force, memory_limit, api_url,
@@ -269,7 +242,7 @@ def run(
     for left in made.left_out:
         err.print(f"left out: {left.model} {left.what}: {left.reason}", markup=False)
     if not made.cells and not any(left.planned for left in made.left_out):
-        out.print(f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run")
+        out.print(total(made))
         raise typer.Exit(0)
     _require_keys(made, max_cost)
     limits = Limits(timeout_s=timeout, threads=count, budget_s=budget_s, max_cost_usd=max_cost)
@@ -310,7 +283,7 @@ def show(
     results: ResultsFolder = RESULTS,
 ) -> None:
     """Show the newest comparable record of every cell."""
-    from bench.views.table import flat, to_csv, to_json
+    from bench.views.table import flats
 
     store = _store(results)
     if columns == "roof" and format not in {Format.CSV, Format.JSON}:
@@ -318,13 +291,7 @@ def show(
         return
     rows = _filter(_rows(store), model, precision, scheme, backend, device)
     if format in {Format.CSV, Format.JSON}:
-        flats = [
-            flat(record, row.lent(name))
-            for row in rows
-            for name, record in row.records.items()
-            if not suite or name in _split(suite)
-        ]
-        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+        _print_flats(flats(rows, _split(suite)), format)
     else:
         _print_rows(rows, columns, format)
     _exit_for_unreadable(store)
@@ -354,7 +321,7 @@ def compare(
         _exit_for_unreadable(store)
         return
     if per_byte:
-        _print_worth(_filter(_rows(store), model, precision, scheme, backend, device), format, margin)
+        _print_score_per_byte(_filter(_rows(store), model, precision, scheme, backend, device), format, margin)
         _exit_for_unreadable(store)
         return
     rows = _filter(_rows(store), model, [], [], backend, device)
@@ -380,21 +347,21 @@ def claims(
 ) -> None:
     """Hold the catalogue's claims against the records: holds, fails, computed only or untested, with the evidence."""
     from bench.catalog.entries import read_catalog, select
-    from bench.judge.claims import counts, flat, judge, people
-    from bench.views.table import to_csv, to_json
+    from bench.judge.claims import judge
+    from bench.plan.claims import predicted_for
+    from bench.views.claims import counts, flats, people
 
     every = read_catalog(folder)
     chosen = select(every, _split(model)) if model else every
     store = _store(results)
-    judged = judge(chosen, list(store.records()), every)
+    judged = judge(chosen, list(store.records()), predicted_for, every)
     failed = False
     if run:
         selection = _selection([], [], [], backend, [], weights, "standard", [], device, missing=False, force=True)
         failed = _run_claims(judged, selection, folder, store, timeout, threads, quiet=quiet)
-        judged = judge(chosen, list(store.records()), every)
+        judged = judge(chosen, list(store.records()), predicted_for, every)
     if format in {Format.CSV, Format.JSON}:
-        rows = [flat(item) for item in judged]
-        out.print(to_csv(rows) if format is Format.CSV else to_json(rows), end="", markup=False)
+        _print_flats(flats(judged), format)
     elif judged:
         _print_table(people(judged), format)
         out.print(counts(judged))
@@ -412,14 +379,15 @@ def _run_claims(
     from dataclasses import replace
 
     from bench.instruments.machine import describe
-    from bench.judge.claims import selections
+    from bench.judge.claims import undecided
+    from bench.plan.claims import selections
     from bench.run.measure import continued, run_plan, together
     from bench.run.memory_limit import capacity_bytes
     from bench.run.options import Limits
 
     _require_backends(selection.backends)
     described = describe(selection.device)
-    asked, left = selections(judged, selection, capacity_bytes(described))
+    asked, left = selections(undecided(judged), selection, capacity_bytes(described))
     made = together([_plan(item, folder, store.root)[0] for item in asked])
     whole = replace(selection, models=("claims", *sorted({name for item in asked for name in item.models})))
     made, run_id, _ = continued(made, whole, store, fresh=False)
@@ -479,7 +447,7 @@ def cache(
     from bench.run import cache
     from bench.scoring.reference import CACHE_LIMIT_BYTES
     from bench.units import human_bytes
-    from bench.views.table import Table
+    from bench.views.formats import Table
 
     settled = _settled(results)
     if clear:
@@ -702,7 +670,7 @@ def _require_keys(made: Any, max_cost: float | None) -> None:
 
 
 def _rows(store: Any) -> list[Any]:
-    from bench.views.table import newest
+    from bench.judge.rows import newest
 
     rows = newest(store.records())
     for line in store.unreadable:
@@ -735,148 +703,122 @@ def _filter(
 
 
 def _print_rows(rows: list[Any], columns: str, format: Format) -> None:
-    from bench.views.listings import LISTINGS
-    from bench.views.notes import footnotes
-    from bench.views.table import COLUMNS, VIEWS, people, with_any
+    import suites
+    from bench.judge.rows import with_any
+    from bench.views import listings, table
+    from bench.views.columns import COLUMNS, VIEWS
 
-    if columns != "all" and columns not in {*VIEWS, *LISTINGS}:
-        raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, *LISTINGS, 'roof', 'all'])}")
-    if columns in LISTINGS:
-        _print_listing(rows, LISTINGS[columns], format)
-        return
-    chosen = tuple(COLUMNS) if columns == "all" else VIEWS[columns]
-    rows = with_any(rows)
-    if not rows:
-        out.print("no records match; `bench run` makes some")
-        return
-    for device in sorted({row.device for row in rows}):
-        here = [row for row in rows if row.device == device]
-        out.print(f"\n[bold]{device}[/]" if format is Format.TABLE else f"## {device}\n")
-        _print_table(people(here, chosen), format)
-        for line in footnotes(here, chosen):
-            out.print(
-                line if format is Format.TABLE else f"- {line}",
-                markup=False,
-                style="dim" if format is Format.TABLE else None,
-            )
+    named = listings.LISTINGS
+    if columns != "all" and columns not in {*VIEWS, *named}:
+        raise UserError(f"no columns {columns!r}", f"one of: {', '.join([*VIEWS, *named, 'roof', 'all'])}")
+    if columns in named:
+        suite = named[columns].suite
+        found = listings.views(rows, named[columns])
+        none = f"no records of {suite} match; `bench run --suite {suite}` makes some"
+    else:
+        found = table.views(with_any(rows, suites.DEFAULT), tuple(COLUMNS) if columns == "all" else VIEWS[columns])
+        none = NO_RECORDS
+    _print_views(found, format)
+    if not found:
+        out.print(none)
 
 
 def _print_comparisons(rows: list[Any], format: Format, *, only: list[Any] | None = None, margin: float = 0.01) -> None:
     """Print rows against their references; with `only`, those rows alone."""
-    from bench.judge import generated
-    from bench.judge.compare import across_versions, flat_comparisons, footnotes, ratio_table, task_tables
+    import suites
     from bench.judge.compare import compare as pair
-    from bench.views.table import to_csv, to_json, with_any
+    from bench.judge.rows import with_any
+    from bench.views import comparison
 
-    found, alone = pair(with_any(rows), margin)
+    found, alone = pair(with_any(rows, suites.DEFAULT), margin)
     if only is not None:
         found = [item for item in found if any(item.row is row for row in only)]
     if format in {Format.CSV, Format.JSON}:
-        flats = [*flat_comparisons(found), *(flat for item in found for flat in generated.flat_drifts(item))]
-        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+        _print_flats(comparison.flats(found), format)
         return
-    if found:
-        _print_title("against the model's own 16-bit row", format)
-        _print_table(ratio_table(found), format)
-        _print_notes(across_versions(found), format)
-        for title, table in task_tables(found):
-            _print_title(title, format)
-            _print_table(table, format)
-        if any(item.tasks for item in found):
-            _print_notes(footnotes(margin), format)
-        drifted = generated.drift_table(found)
-        if drifted.rows:
-            _print_title("generated answers", format)
-            _print_table(drifted, format)
-            _print_notes(generated.footnotes(), format)
-    for line in alone:
-        out.print(line, markup=False)
+    _print_views(comparison.views(found, margin), format)
+    _print_lines(comparison.lines(alone))
     if only is not None and not found and not alone:
-        out.print("no records match; `bench run` makes some")
+        out.print(NO_RECORDS)
 
 
-def _print_worth(rows: list[Any], format: Format, margin: float) -> None:
-    from bench.judge.score_per_byte import flat_worth, footnotes, per_byte, worth_table
-    from bench.views.table import to_csv, to_json
+def _print_score_per_byte(rows: list[Any], format: Format, margin: float) -> None:
+    from bench.judge.score_per_byte import score_per_byte as ranked
+    from bench.views import score_per_byte
 
-    devices, alone = per_byte(rows, margin)
+    rankings, unranked = ranked(rows, margin)
     if format in {Format.CSV, Format.JSON}:
-        flats = [flat for _, ranked in devices for flat in flat_worth(ranked)]
-        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+        _print_flats(score_per_byte.flats(rankings), format)
         return
-    for device, ranked in devices:
-        _print_title(f"score per byte on {device}", format)
-        _print_table(worth_table(ranked), format)
-        _print_notes(footnotes(), format)
-    for line in alone:
-        out.print(f"left out: {line}", markup=False)
-    if not devices and not alone:
-        out.print("no records match; `bench run` makes some")
+    _print_views(score_per_byte.views(rankings), format)
+    _print_lines(score_per_byte.lines(unranked))
+    if not rankings and not unranked:
+        out.print(NO_RECORDS)
 
 
-def _print_listing(rows: list[Any], listing: Any, format: Format) -> None:
-    from bench.views.listings import listed
-    from bench.views.notes import warned
+def _print_across(rows: list[Any], format: Format) -> None:
+    import suites
+    from bench.judge.cross_engine import engines_side_by_side
+    from bench.judge.rows import with_any
+    from bench.views import cross_engine
 
-    shown = listed(rows, listing)
-    if not shown:
-        out.print(f"no records of {listing.suite} match; `bench run --suite {listing.suite}` makes some")
-    for device in sorted({row.device for row in shown}):
-        _print_title(device, format)
-        here = [row for row in shown if row.device == device]
-        _print_table(listing.table(here), format)
-        _print_notes([*listing.notes, *warned(here, [listing.suite], told=["not_measured"])], format)
+    groups, alone = engines_side_by_side(with_any(rows, suites.DEFAULT))
+    if format in {Format.CSV, Format.JSON}:
+        _print_flats(cross_engine.flats(groups), format)
+        return
+    _print_views(cross_engine.views(groups), format)
+    _print_lines(cross_engine.lines(alone))
+    if not rows:
+        out.print(NO_RECORDS)
 
 
 def _print_roofs(store: Any, device: str, format: Format) -> None:
     import fnmatch
 
-    from bench.views.roofs import NOTES, roofs
+    from bench.views import roofs
 
-    runs = [run for run in store.runs() if fnmatch.fnmatch(run.device, device)]
-    found = {name: roofs(run for run in runs if run.device == name) for name in sorted({run.device for run in runs})}
-    if not any(table.rows for table in found.values()):
+    found = roofs.views([run for run in store.runs() if fnmatch.fnmatch(run.device, device)])
+    _print_views(found, format)
+    if not found:
         out.print("no run that measured its device matches; `bench run` makes one")
-    for name, table in found.items():
-        if table.rows:
-            _print_title(name, format)
-            _print_table(table, format)
-            _print_notes(list(NOTES), format)
+
+
+NO_RECORDS = "no records match; `bench run` makes some"
+
+
+def _print_flats(flats: list[Any], format: Format) -> None:
+    from bench.views.formats import to_json
+    from bench.views.table import to_csv
+
+    out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
+
+
+def _print_views(views: Sequence[Any], format: Format) -> None:
+    """Tables with what stands above and beneath each."""
+    for view in views:
+        if view.title:
+            _print_title(view.title, format)
+        _print_table(view.table, format)
+        _print_notes(view.notes, format)
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        out.print(line, markup=False)
 
 
 def _print_title(title: str, format: Format) -> None:
     out.print(f"\n[bold]{escape(title)}[/]" if format is Format.TABLE else f"## {title}\n")
 
 
-def _print_notes(lines: list[str], format: Format) -> None:
+def _print_notes(lines: Sequence[str], format: Format) -> None:
     table = format is Format.TABLE
     for line in lines:
         out.print(line if table else f"- {line}", markup=False, style="dim" if table else None)
 
 
-def _print_across(rows: list[Any], format: Format) -> None:
-    from bench.judge.cross_engine import across, across_table, flat_across, footnotes
-    from bench.views.table import to_csv, to_json, with_any
-
-    groups, alone = across(with_any(rows))
-    if format in {Format.CSV, Format.JSON}:
-        flats = flat_across(groups)
-        out.print(to_csv(flats) if format is Format.CSV else to_json(flats), end="", markup=False)
-        return
-    for group in groups:
-        table = format is Format.TABLE
-        out.print(f"\n[bold]{escape(group.title)}[/]" if table else f"## {group.title}\n")
-        _print_table(across_table(group), format)
-        for line in footnotes(group):
-            out.print(line if table else f"- {line}", markup=False, style="dim" if table else None)
-    for line in alone:
-        out.print(line, markup=False)
-    if not rows:
-        out.print("no records match; `bench run` makes some")
-
-
 def _print_table(table: Any, format: Format) -> None:
-    from bench.views.table import markdown
+    from bench.views.formats import markdown
 
     if format is Format.MD:
         out.print(markdown(table), markup=False, soft_wrap=True)

@@ -80,16 +80,17 @@ def recovery(tasks: Sequence[Answers], margin: float) -> Recovery | None:
         n, right = len(task.reference), mean(task.reference)
         changes = [new - old for new, old in zip(task.these, task.reference, strict=True)]
         change = mean(changes)
-        worth = n / design_effect(changes, task.clusters)
+        effective = n / design_effect(changes, task.clusters)
         rates = [
-            (sum(c * sign > 0 for c in changes) * worth / n + share_of) / (worth + 2 * share_of) for sign in (1, -1)
+            (sum(c * sign > 0 for c in changes) * effective / n + share_of) / (effective + 2 * share_of)
+            for sign in (1, -1)
         ]
         base += weight * (right - task.chance)
         difference += weight * change
-        of_difference += weight**2 * (sum(rates) - (rates[0] - rates[1]) ** 2) / (worth + 2 * share_of)
-        worth = n / design_effect(task.reference, task.clusters)
-        of_base += weight**2 * right * (1 - right) / worth
-        of_both += weight**2 * (-sum(c < 0 for c in changes) / n - change * right) / worth
+        of_difference += weight**2 * (sum(rates) - (rates[0] - rates[1]) ** 2) / (effective + 2 * share_of)
+        effective = n / design_effect(task.reference, task.clusters)
+        of_base += weight**2 * right * (1 - right) / effective
+        of_both += weight**2 * (-sum(c < 0 for c in changes) / n - change * right) / effective
     if base <= AT_CHANCE * math.sqrt(of_base):
         return Recovery(share=Estimate(math.nan), verdict=Verdict.NOT_MEASURABLE)
     change = difference / base

@@ -148,7 +148,7 @@ class Prediction(Value):
     workspace_bytes: int | None = None
     """Temporary buffers while the prompt is read."""
     peak_bytes: int | None = None
-    """All of these, and what loading and the first pass leave in the process (`bench.plan.plan.workspace.runtime_bytes`)."""
+    """All of these, and what loading and the first pass leave in the process (`bench.plan.workspace.runtime_bytes`)."""
     baseline_bytes: int | None = None
     """The process with its libraries, on a GPU its driver context, before anything is loaded: no part of `peak_bytes`,
     but of what a limit counts (`bench.plan.plan.baseline`). None in older records."""
@@ -162,6 +162,10 @@ class Prediction(Value):
     def needed_bytes(self) -> int | None:
         """The peak with the process itself: what a memory limit, or what is free, must hold. None without a peak."""
         return None if self.peak_bytes is None else self.peak_bytes + (self.baseline_bytes or 0)
+
+
+CRUDE = "RLIMIT_DATA"
+"""The mechanism whose outcome proves nothing: it counts what is never touched and misses what is mapped."""
 
 
 class MemoryLimit(Value):

@@ -10,14 +10,14 @@ import pytest
 from builders import make_cell, make_condition, make_record, sample, speed_samples
 
 from bench.judge.figures import figures
+from bench.judge.rows import newest
 from bench.judge.speeds import point_figures, speed_ratios
 from bench.judge.stats import Estimate, ratio_of_medians
 from bench.judge.variability import half_range, looks, variability
 from bench.records.record import Run, Unit
 from bench.records.store import Store
 from bench.records.surroundings import Roof, Variability
-from bench.views import notes
-from bench.views.table import newest
+from bench.views import footnotes
 
 
 def roof(copy: float, fp32: float = 100.0, **fields: object) -> Roof:
@@ -128,7 +128,7 @@ def test_records_carry_it_on_reading_and_no_file_holds_it(tmp_path: Path) -> Non
     assert records["fake-fp16"].variability == variability(roof(100), [roof(100), roof(110)])
     assert not any("variability" in path.read_text() for path in tmp_path.glob("*/*/*/*/*.json"))
     share = round(1.96 * (10 / 1.128) / 105, 4)
-    (line,) = notes.moved(newest(records.values()))
+    (line,) = footnotes.variability(newest(records.values()))
     where, found = line.split("): ")
     assert where == f"± of speeds includes how far this machine's own rates move between moments ({device}, x, 2 looks"
     assert found == f"copy {share:.1%}, fp32 0.0%."
