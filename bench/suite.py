@@ -19,9 +19,6 @@ from bench.records.cell import Cell
 from bench.records.record import Caveat, How, Measurement, Prediction, Text, Unit
 from bench.scoring.journal import Journal
 
-PROFILES = ("smoke", "standard", "full")
-"""From a minute to an hour for a small model; each suite's file says what they mean there."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Work:

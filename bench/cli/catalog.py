@@ -16,8 +16,8 @@ from bench.cli.stored import exit_for_unreadable, newest_rows
 
 if TYPE_CHECKING:
     from bench.catalog.model import Model
+    from bench.judge.rows import Row
     from bench.records.store import Store
-    from bench.views.table import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Needs:
     device: Device = None
 
 
-def catalog(entries: Entries, needs: Needs, output: Output) -> None:
+def catalog(entries: Entries, asked: Needs, output: Output) -> None:
     """List the catalogue: what each entry is, needs here and gave, or why it never can be; with a NAME, all of one.
 
     Example: bench catalog smollm2-135m-instruct
@@ -46,15 +46,16 @@ def catalog(entries: Entries, needs: Needs, output: Output) -> None:
     from bench.catalog.entries import read_catalog, select
     from bench.engines.registry import backend
     from bench.instruments import machine
+    from bench.plan.needs import needs
     from bench.records.store import Store
     from bench.views import overview
 
     every = read_catalog(output.folder)
     names = [*entries.name, *entries.model]
     chosen = select(every, split(names)) if names else every
-    store, kind = Store(output.results), needs.device.value if needs.device else machine.device_kind()
-    engine, described, free = backend(needs.backend), machine.describe(kind), machine.free_bytes(kind)
-    needed = {model.name: overview.needs(model, engine, described, free) for model in chosen}
+    store, kind = Store(output.results), asked.device.value if asked.device else machine.device_kind()
+    engine, described, free = backend(asked.backend), machine.describe(kind), machine.free_bytes(kind)
+    needed = {model.name: needs(model, engine, described, free) for model in chosen}
     rows = newest_rows(store)
     done = overview.measured(rows)
     if output.format.flat:
@@ -69,10 +70,12 @@ def catalog(entries: Entries, needs: Needs, output: Output) -> None:
 
 def _print_measured(model: Model, every: Sequence[Model], rows: list[Row], store: Store, form: Format) -> None:
     """Of one entry: what became of its claims, and its figures."""
-    from bench.judge.claims import judge, people
+    from bench.judge.claims import judge
     from bench.judge.joined import joined
+    from bench.plan.claims import predicted_for
+    from bench.views.claims import people
 
-    judged = judge([model], joined(store.records(), store.runs()), every)
+    judged = judge([model], joined(store.records(), store.runs()), predicted_for, every)
     if judged:
         out.print("\nclaims")
         print_table(people(judged), form)

@@ -41,22 +41,24 @@ def claims(subject: Subject, trying: Trying, output: Output) -> None:
     Example: bench claims --model 'vicuna-*'
     """
     from bench.catalog.entries import read_catalog, select
-    from bench.judge.claims import counts, flat, judge, people
+    from bench.judge.claims import judge
     from bench.judge.joined import joined
+    from bench.plan.claims import predicted_for
     from bench.records.store import Store
+    from bench.views.claims import counts, flats, people
 
     every = read_catalog(output.folder)
     chosen = select(every, split(subject.model)) if subject.model else every
     store = Store(output.results)
-    judged = judge(chosen, joined(store.records(), store.runs()), every)
+    judged = judge(chosen, joined(store.records(), store.runs()), predicted_for, every)
     failed = False
     if trying.run:
         cells = Cells(backend=subject.backend, weights=subject.weights, device=subject.device)
         asked = selection(cells, How(), Limits(force=True), fetch=False)
         failed = _measure(judged, asked, store, trying, output)
-        judged = judge(chosen, joined(store.records(), store.runs()), every)
+        judged = judge(chosen, joined(store.records(), store.runs()), predicted_for, every)
     if output.format.flat:
-        print_flat([flat(item) for item in judged], output.format)
+        print_flat(flats(judged), output.format)
     elif judged:
         print_table(people(judged), output.format)
         out.print(counts(judged))
@@ -70,14 +72,15 @@ def claims(subject: Subject, trying: Trying, output: Output) -> None:
 def _measure(judged: Sequence[Judged], asked: Selection, store: Store, trying: Trying, output: Output) -> bool:
     """Measure what can decide these claims; returns whether a cell failed."""
     from bench.instruments.machine import describe
-    from bench.judge.claims import selections
+    from bench.judge.claims import undecided
+    from bench.plan.claims import selections
     from bench.run import options
     from bench.run.measure import continued, run_plan, together
     from bench.run.memory_limit import capacity_bytes
 
     require_backends(asked.backends)
     described = describe(asked.device)
-    each, left = selections(judged, asked, capacity_bytes(described))
+    each, left = selections(undecided(judged), asked, capacity_bytes(described))
     made = together([planned(item, output)[0] for item in each])
     whole = replace(asked, models=("claims", *sorted({name for item in each for name in item.models})))
     made, run_id, _ = continued(made, whole, store, fresh=False)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.console import NO_RECORDS, Format, out, print_flat, print_lines, print_notes, print_table, print_title
+from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_views
 from bench.cli.options import Rows, View
 from bench.cli.stored import exit_for_unreadable, matching, newest_rows
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.judge.compare import Comparison
-    from bench.views.table import Row
+    from bench.judge.rows import Row
 
 MARGIN = 0.01
 """Share of the score above chance that may be lost, unless the caller says another."""
@@ -71,75 +70,50 @@ def print_comparisons(
     rows: Sequence[Row], form: Format, *, only: Sequence[Row] | None = None, margin: float = MARGIN
 ) -> None:
     """Rows against their references; with `only`, those rows alone."""
+    import suites
     from bench.judge.compare import compare as paired
-    from bench.judge.compare import flat_comparisons
-    from bench.judge.generated import flat_drifts
-    from bench.views.table import with_any
+    from bench.judge.rows import with_any
+    from bench.views import comparison
 
-    found, alone = paired(with_any(rows), margin)
+    found, alone = paired(with_any(rows, suites.DEFAULT), margin)
     if only is not None:
         found = [item for item in found if any(item.row is row for row in only)]
     if form.flat:
-        drifts = [flat for item in found for flat in flat_drifts(item)]
-        print_flat([*flat_comparisons(found), *drifts], form)
+        print_flat(comparison.flats(found), form)
         return
-    if found:
-        _print_found(found, form, margin)
-    print_lines(alone)
+    print_views(comparison.views(found, margin), form)
+    print_lines(comparison.lines(alone))
     if only is not None and not found and not alone:
-        out.print(NO_RECORDS)
-
-
-def _print_found(found: Sequence[Comparison], form: Format, margin: float) -> None:
-    """Ratios, then the tasks, then generated answers."""
-    from bench.judge import generated
-    from bench.judge.compare import across_versions, footnotes, ratio_table, task_tables
-
-    print_title("against the model's own 16-bit row", form)
-    print_table(ratio_table(found), form)
-    print_notes(across_versions(found), form)
-    for title, table in task_tables(found):
-        print_title(title, form)
-        print_table(table, form)
-    if any(item.tasks for item in found):
-        print_notes(footnotes(margin), form)
-    drifted = generated.drift_table(found)
-    if drifted.rows:
-        print_title("generated answers", form)
-        print_table(drifted, form)
-        print_notes(generated.footnotes(), form)
+        print_lines([NO_RECORDS])
 
 
 def _print_per_byte(rows: Sequence[Row], form: Format, margin: float) -> None:
     """Models in the order of their size, with their score for each byte."""
-    from bench.judge.score_per_byte import flat_worth, footnotes, per_byte, worth_table
+    from bench.judge.score_per_byte import score_per_byte as ranked
+    from bench.views import score_per_byte
 
-    devices, alone = per_byte(rows, margin)
+    rankings, unranked = ranked(rows, margin)
     if form.flat:
-        print_flat([flat for _, ranked in devices for flat in flat_worth(ranked)], form)
+        print_flat(score_per_byte.flats(rankings), form)
         return
-    for device, ranked in devices:
-        print_title(f"score per byte on {device}", form)
-        print_table(worth_table(ranked), form)
-        print_notes(footnotes(), form)
-    print_lines(f"left out: {line}" for line in alone)
-    if not devices and not alone:
-        out.print(NO_RECORDS)
+    print_views(score_per_byte.views(rankings), form)
+    print_lines(score_per_byte.lines(unranked))
+    if not rankings and not unranked:
+        print_lines([NO_RECORDS])
 
 
 def _print_across(rows: Sequence[Row], form: Format) -> None:
     """The engines of each model side by side."""
-    from bench.judge.cross_engine import across, across_table, flat_across, footnotes
-    from bench.views.table import with_any
+    import suites
+    from bench.judge.cross_engine import engines_side_by_side
+    from bench.judge.rows import with_any
+    from bench.views import cross_engine
 
-    groups, alone = across(with_any(rows))
+    groups, alone = engines_side_by_side(with_any(rows, suites.DEFAULT))
     if form.flat:
-        print_flat(flat_across(groups), form)
+        print_flat(cross_engine.flats(groups), form)
         return
-    for group in groups:
-        print_title(group.title, form)
-        print_table(across_table(group), form)
-        print_notes(footnotes(group), form)
-    print_lines(alone)
+    print_views(cross_engine.views(groups), form)
+    print_lines(cross_engine.lines(alone))
     if not rows:
-        out.print(NO_RECORDS)
+        print_lines([NO_RECORDS])

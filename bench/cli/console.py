@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from bench.views.formats import Table
+    from bench.views.formats import Flat, Table, View
 
 out = Console(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
@@ -42,9 +42,10 @@ class Format(StrEnum):
         return self in {Format.CSV, Format.JSON}
 
 
-def print_flat(rows: Sequence[dict[str, object]], form: Format) -> None:
+def print_flat(rows: Sequence[Flat], form: Format) -> None:
     """Rows as CSV or JSON."""
-    from bench.views.table import to_csv, to_json
+    from bench.views.formats import to_json
+    from bench.views.table import to_csv
 
     out.print(to_csv(rows) if form is Format.CSV else to_json(rows), end="", markup=False)
 
@@ -52,7 +53,7 @@ def print_flat(rows: Sequence[dict[str, object]], form: Format) -> None:
 def print_table(table: Table, form: Format) -> None:
     """A table with its footnotes, for a terminal or as Markdown."""
     if form is Format.MD:
-        from bench.views.table import markdown
+        from bench.views.formats import markdown
 
         out.print(markdown(table), markup=False, soft_wrap=True)
         return
@@ -68,6 +69,15 @@ def print_table(table: Table, form: Format) -> None:
     Console(highlight=False, width=width).print(rich_table)
     for index, note in enumerate(table.notes, 1):
         out.print(f"[{index}] {note}", markup=False)
+
+
+def print_views(views: Sequence[View], form: Format) -> None:
+    """Tables, with what stands above and beneath each."""
+    for view in views:
+        if view.title:
+            print_title(view.title, form)
+        print_table(view.table, form)
+        print_notes(view.notes, form)
 
 
 def print_title(title: str, form: Format) -> None:

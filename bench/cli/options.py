@@ -68,7 +68,7 @@ def _suites() -> list[str]:
 
 
 def _profiles() -> list[str]:
-    from bench.suite import PROFILES
+    from bench.records.cell import PROFILES
 
     return list(PROFILES)
 

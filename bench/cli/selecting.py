@@ -147,11 +147,6 @@ def left_out(items: Sequence[LeftOut]) -> list[str]:
     return [f"left out: {item.model} {item.what}: {item.reason}" for item in items]
 
 
-def nothing(made: Plan) -> str:
-    """What to say of a plan without cells."""
-    return f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run"
-
-
 def require_backends(names: Sequence[str]) -> None:
     """Before anything is loaded: the packages of each engine are here. Raises UserError."""
     from bench.engines.registry import backend

@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Annotated
 
-from bench.cli.console import NO_RECORDS, Format, out, print_flat, print_lines, print_notes, print_table, print_title
+from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_views
 from bench.cli.options import Rows, SuiteNames, View, named, split
 from bench.cli.stored import exit_for_unreadable, matching, newest_rows
 from bench.errors import UserError
 
 if TYPE_CHECKING:
+    from bench.judge.rows import Row
     from bench.records.store import Store
-    from bench.views.listings import Listing
-    from bench.views.table import Row
 
 
 def _columns() -> list[str]:
@@ -53,7 +52,7 @@ def show(asked: Shown, output: Columns) -> None:
     Example: bench show --model 'smollm2-*' --columns memory
     """
     from bench.records.store import Store
-    from bench.views.table import flat
+    from bench.views.table import flats
 
     store = Store(output.results)
     if output.columns == "roof" and not output.format.flat:
@@ -61,10 +60,7 @@ def show(asked: Shown, output: Columns) -> None:
         return
     rows = matching(newest_rows(store), asked)
     if output.format.flat:
-        suites = split(asked.suite)
-        records = [(row, name, record) for row in rows for name, record in row.records.items()]
-        chosen = [found for found in records if not asked.suite or found[1] in suites]
-        print_flat([flat(record, row.lent(name)) for row, name, record in chosen], output.format)
+        print_flat(flats(rows, split(asked.suite)), output.format)
     else:
         print_rows(rows, output.columns, output.format)
     exit_for_unreadable(store)
@@ -72,51 +68,31 @@ def show(asked: Shown, output: Columns) -> None:
 
 def print_rows(rows: Sequence[Row], columns: str, form: Format) -> None:
     """The figures of rows, a table for each device."""
-    from bench.views.listings import LISTINGS
-    from bench.views.notes import footnotes
-    from bench.views.table import COLUMNS, VIEWS, people, with_any
+    import suites
+    from bench.judge.rows import with_any
+    from bench.views import listings, table
+    from bench.views.columns import COLUMNS, VIEWS
 
-    if columns != "all" and columns not in {*VIEWS, *LISTINGS}:
+    named = listings.LISTINGS
+    if columns != "all" and columns not in {*VIEWS, *named}:
         raise UserError(f"no columns {columns!r}", f"one of: {', '.join(_columns())}")
-    if columns in LISTINGS:
-        _print_listing(rows, LISTINGS[columns], form)
-        return
-    chosen = tuple(COLUMNS) if columns == "all" else VIEWS[columns]
-    rows = with_any(rows)
-    if not rows:
-        out.print(NO_RECORDS)
-    for device in sorted({row.device for row in rows}):
-        here = [row for row in rows if row.device == device]
-        print_title(device, form)
-        print_table(people(here, chosen), form)
-        print_notes(footnotes(here, chosen), form)
-
-
-def _print_listing(rows: Sequence[Row], listing: Listing, form: Format) -> None:
-    """A table that has several lines for one row."""
-    from bench.views.listings import listed
-    from bench.views.notes import warned
-
-    shown = listed(rows, listing)
-    if not shown:
-        print_lines([f"no records of {listing.suite} match; `bench run --suite {listing.suite}` makes some"])
-    for device in sorted({row.device for row in shown}):
-        print_title(device, form)
-        here = [row for row in shown if row.device == device]
-        print_table(listing.table(here), form)
-        print_notes([*listing.notes, *warned(here, [listing.suite], told=["not_measured"])], form)
+    if columns in named:
+        suite = named[columns].suite
+        found = listings.views(rows, named[columns])
+        none = f"no records of {suite} match; `bench run --suite {suite}` makes some"
+    else:
+        found = table.views(with_any(rows, suites.DEFAULT), tuple(COLUMNS) if columns == "all" else VIEWS[columns])
+        none = NO_RECORDS
+    print_views(found, form)
+    if not found:
+        print_lines([none])
 
 
 def _print_roofs(store: Store, device: str, form: Format) -> None:
     """What each run measured of its device's own limits."""
-    from bench.views.roofs import NOTES, roofs
+    from bench.views import roofs
 
-    runs = [run for run in store.runs() if fnmatch(run.device, device)]
-    found = {name: roofs(run for run in runs if run.device == name) for name in sorted({run.device for run in runs})}
-    if not any(table.rows for table in found.values()):
-        out.print("no run that measured its device matches; `bench run` makes one")
-    for name, table in found.items():
-        if table.rows:
-            print_title(name, form)
-            print_table(table, form)
-            print_notes(NOTES, form)
+    found = roofs.views([run for run in store.runs() if fnmatch(run.device, device)])
+    print_views(found, form)
+    if not found:
+        print_lines(["no run that measured its device matches; `bench run` makes one"])

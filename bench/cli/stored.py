@@ -13,14 +13,14 @@ from bench.cli.console import warn
 from bench.cli.options import Rows, split
 
 if TYPE_CHECKING:
+    from bench.judge.rows import Row
     from bench.records.store import Store
-    from bench.views.table import Row
 
 
 def newest_rows(store: Store) -> list[Row]:
     """The rows that views show, and a line for each file left unread."""
     from bench.judge.joined import joined
-    from bench.views.table import newest
+    from bench.judge.rows import newest
 
     rows = newest(joined(store.records(), store.runs()))
     warn_of_unreadable(store)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bench.instruments.disturbance import drift
-from bench.judge.variability import looked, looks, wander
+from bench.judge.variability import looked, looks, variability
 from bench.records.record import Record, Run
 
 
@@ -21,5 +21,5 @@ def joined(records: Iterable[Record], runs: Iterable[Run]) -> Iterator[Record]:
     for record in records:
         roof = record.before.roof
         found = [caveat for run, caveat in drifted if run.run == record.run and run.before.roof == roof]
-        moves = wander(roof, seen.get(looked(record.cell.device, roof), [])) if roof else None
-        yield record.model_copy(update={"warnings": (*record.warnings, *found), "wander": moves})
+        moves = variability(roof, seen.get(looked(record.cell.device, roof), [])) if roof else None
+        yield record.model_copy(update={"warnings": (*record.warnings, *found), "variability": moves})

@@ -69,19 +69,3 @@ def with_capacity(
     seconds = predict.work_seconds(model, least.weights_bytes or 0, predict.RATES[kind], work)
     found = {"baseline_bytes": own, "context_tokens": context, "batch": batches, "seconds": round(seconds, 1)}
     return least.model_copy(update=found)
-
-
-def words(predicted: Prediction) -> str:
-    """What is predicted to fit, as text for people."""
-    if predicted.context_tokens is None:
-        return "unknown, the search starts small"
-    if not predicted.context_tokens:
-        return "nothing"
-    batches = [f"{batch:,} x {prompt}" for prompt, batch in (predicted.batch or {}).items()]
-    return "; ".join([f"context of {predicted.context_tokens:,} tokens", *(f"batch of {text}" for text in batches)])
-
-
-def flat(predicted: Prediction) -> dict[str, int]:
-    """The same as columns of a flat row; empty for other suites."""
-    context = {} if predicted.context_tokens is None else {"predicted_context_tokens": predicted.context_tokens}
-    return context | {f"predicted_batch_{prompt}": batch for prompt, batch in (predicted.batch or {}).items()}

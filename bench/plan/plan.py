@@ -18,7 +18,6 @@ from bench.plan import predict
 from bench.plan.baseline import with_baseline
 from bench.plan.capacity import with_capacity
 from bench.plan.selection import (
-    RANDOM_SAYS_NOTHING,
     Selection,
     chosen_models,
     never,
@@ -26,10 +25,19 @@ from bench.plan.selection import (
     source_of,
     telling_suites,
 )
-from bench.records.cell import COMPARED, REFERENCE, Cell, Precision, Scheme, Weights, reference_name
+from bench.records.cell import (
+    COMPARED,
+    PROFILES,
+    RANDOM_SAYS_NOTHING,
+    REFERENCE,
+    Cell,
+    Precision,
+    Scheme,
+    Weights,
+    reference_name,
+)
 from bench.records.record import Ending, Prediction, Record
 from bench.records.surroundings import Machine
-from bench.suite import PROFILES
 from bench.units import human_bytes
 from suites import suite, text_suite
 

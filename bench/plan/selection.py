@@ -18,11 +18,9 @@ from bench.catalog.model import Kind, Model, Objective
 from bench.engines.contract import Backend
 from bench.errors import UserError
 from bench.plan.overrides import Overrides
-from bench.records.cell import MEMORY_LIMIT, Precision, Weights, digest
+from bench.records.cell import MEMORY_LIMIT, QUALITY_SUITES, Precision, Weights, digest
 from bench.units import slug
 
-QUALITY = ("divergence", "quality")
-RANDOM_SAYS_NOTHING = "random weights say nothing about quality"
 GENERATED = 32
 """Tokens generated at a chosen context, the rest is prompt: the same cache at the end, and prefill needs more."""
 
@@ -124,7 +122,7 @@ def telling_suites(selection: Selection, engine: Backend) -> tuple[list[str], li
     names = [name for name in suites.ORDER if name in (selection.suites or suites.DEFAULT)]
     if selection.weights is not Weights.RANDOM or not engine.needs_repository:
         return names, []  # the fake's weights are random and its every figure is known
-    return [name for name in names if name not in QUALITY], [name for name in names if name in QUALITY]
+    return [name for name in names if name not in QUALITY_SUITES], [name for name in names if name in QUALITY_SUITES]
 
 
 def source_of(selection: Selection, model: Model, engine: Backend) -> tuple[Weights, str]:

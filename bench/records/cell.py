@@ -40,6 +40,12 @@ COMPARED = (Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT4)
 """The precisions a model that is loaded here can have, widest first: the order of tables."""
 REFERENCE = Precision.FP16
 """Every 8- and 4-bit row is compared with this precision of the same model on the same device."""
+PROFILES = ("smoke", "standard", "full")
+"""From a minute to an hour for a small model; each suite's file says what they mean there."""
+QUALITY_SUITES = ("divergence", "quality")
+"""The suites that say how good a model's answers are."""
+RANDOM_SAYS_NOTHING = "random weights say nothing about quality"
+"""Why models built with random values are not asked by these suites."""
 
 
 class Scheme(Value):

@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from bench.records.cell import Cell, Value
-from bench.records.surroundings import Condition, Machine, Wander
+from bench.records.surroundings import Condition, Machine, Variability
 
 SCHEMA_VERSION = 1
 
@@ -164,6 +164,10 @@ class Prediction(Value):
         return None if self.peak_bytes is None else self.peak_bytes + (self.baseline_bytes or 0)
 
 
+CRUDE = "RLIMIT_DATA"
+"""The mechanism whose outcome proves nothing: it counts what is never touched and misses what is mapped."""
+
+
 class MemoryLimit(Value):
     """A hard limit that a process ran under."""
 
@@ -204,7 +208,7 @@ class Record(Value):
     before: Condition
     after: Condition
     versions: Versions
-    wander: Wander | None = Field(default=None, exclude=True)
+    variability: Variability | None = Field(default=None, exclude=True)
     """Never stored: what the runs beside it tell of its machine, joined on reading. None where there is one look."""
 
     def measurement(self, name: str, **labels: JsonValue) -> Measurement | None:

@@ -56,7 +56,7 @@ class Roof(Value):
         return {name: median(values) for name, values in samples.items() if values}
 
 
-class Wander(Value):
+class Variability(Value):
     """How far this machine's speed moves from one moment to another, as `bench.judge.variability` finds it."""
 
     looks: int

@@ -38,7 +38,7 @@ import psutil
 
 from bench.errors import UserError
 from bench.instruments import container
-from bench.records.record import Caveat, MemoryLimit
+from bench.records.record import CRUDE, Caveat, MemoryLimit
 from bench.records.surroundings import Machine
 from bench.units import human_bytes
 
@@ -48,8 +48,6 @@ UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40
 }  # fmt: skip
 CUDA = "CUDA allocator"
-CRUDE = "RLIMIT_DATA"
-"""The mechanism whose outcome proves nothing: see above."""
 
 
 def parse_bytes(text: str) -> int:

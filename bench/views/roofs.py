@@ -3,21 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bench.instruments.disturbance import DRIFT, most_changed
-from bench.records.record import Record, Run
+from bench.records.record import Run
 from bench.records.surroundings import Roof
 from bench.units import human_seconds, significant
-from bench.views.formats import Table
+from bench.views.formats import Table, View
 
 TYPES = ("fp32", "bf16", "fp16", "int8")
-SHARES = ("decode_bandwidth_share", "prefill_matrix_share")
 NOTES = (
     "copy: bytes read and written. fp32 to int8: 10^12 operations / s of a square matrix product.",
     "Medians of a short process's samples before and after the run's cells; took: what that cost.",
     f"change: of what changed most; above {DRIFT:.0%} the run's rows carry the warning `drifted`.",
 )
+
+
+def views(runs: Sequence[Run]) -> list[View]:
+    """A table for each device that a run measured."""
+    tables = {name: roofs(run for run in runs if run.device == name) for name in sorted({run.device for run in runs})}
+    return [View(title=name, table=table, notes=NOTES) for name, table in tables.items() if table.rows]
 
 
 def roofs(runs: Iterable[Run]) -> Table:
@@ -44,23 +49,3 @@ def _rates(table: Table, roof: Roof) -> list[str]:
         for name, unit in units.items()
     ]
     return [*cells, human_seconds(roof.seconds)]
-
-
-def no_share(record: Record, figure: str) -> str:
-    """Why a rate is no share of a roof, empty if it is one."""
-    if figure not in SHARES:
-        return ""
-    terms, roof = record.measurement("operations_per_token"), record.before.roof
-    if "objective" in record.cell.settings:
-        return "bytes and operations of a token are counted for decoders alone"
-    if terms is None or roof is None:
-        return "measured without the roof of its device or the bytes and operations of a token"
-    compute = terms.labels["compute"]
-    name = "copy" if figure == SHARES[0] else compute
-    if name is None:
-        return "the type that its kernels multiply in is not known"
-    return (
-        ""
-        if name in roof.rates()
-        else f"{name} was not measured of its device: {roof.lacking.get(str(name), 'no samples')}"
-    )

@@ -27,8 +27,8 @@ from bench.errors import UserError  # noqa: E402
 from bench.instruments import machine  # noqa: E402
 from bench.plan import predict  # noqa: E402
 from bench.plan.plan import make_plan  # noqa: E402
-from bench.plan.selection import RANDOM_SAYS_NOTHING, Selection, chosen_models  # noqa: E402
-from bench.records.cell import Precision, Weights  # noqa: E402
+from bench.plan.selection import Selection, chosen_models  # noqa: E402
+from bench.records.cell import RANDOM_SAYS_NOTHING, Precision, Weights  # noqa: E402
 
 IDS = [5, 80, 31, 200, 7]
 

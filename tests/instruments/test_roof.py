@@ -24,12 +24,14 @@ from bench.instruments import machine, roof, roofline
 from bench.instruments.disturbance import drift
 from bench.judge.figures import figures
 from bench.judge.joined import joined
+from bench.judge.reasons import no_share
+from bench.judge.rows import newest
 from bench.records.record import Run, Unit
 from bench.records.store import Store
 from bench.records.surroundings import Condition, Roof
 from bench.run import measure
-from bench.views.roofs import no_share, roofs
-from bench.views.table import newest, people
+from bench.views.roofs import roofs
+from bench.views.table import people
 
 
 class Virtual:

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import suites
+from bench.judge.rows import Row
 from bench.records.cell import REFERENCE
 from bench.units import significant
+from bench.views.cells import named
 from bench.views.columns import COLUMNS, VIEWS
-from bench.views.table import Row
 
 INTERVAL = "± is half of the 95 % interval."
 DEFINITIONS = (
@@ -60,21 +61,21 @@ def footnotes(rows: Sequence[Row], columns: Sequence[str] = VIEWS["default"]) ->
         texts[0] = f"{INTERVAL} {texts[0]}"
     else:
         texts.insert(0, INTERVAL)
-    apart = moved(rows) if "throughput" in shown else []
+    apart = variability(rows) if "throughput" in shown else []
     floors = _floors(rows) if "divergence" in shown else []
     return [*texts, *apart, *floors, *warned(rows, [name for name in suites.ORDER if name in shown])]
 
 
-def moved(rows: Sequence[Row]) -> list[str]:
+def variability(rows: Sequence[Row]) -> list[str]:
     """What the ± of speeds holds beyond the repeats: how far each machine's own speed moves between moments."""
     seen: dict[str, None] = {}
     for row in rows:
         record = row.records.get("throughput")
-        if record is None or record.wander is None or record.before.roof is None:
+        if record is None or record.variability is None or record.before.roof is None:
             continue
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in record.wander.shares.items())
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in record.variability.shares.items())
         text = f"± of speeds includes how far this machine's own rates move between moments ({row.device}, "
-        seen[f"{text}{record.before.roof.engine}, {record.wander.looks} looks): {shares}."] = None
+        seen[f"{text}{record.before.roof.engine}, {record.variability.looks} looks): {shares}."] = None
     return list(seen)
 
 
@@ -87,7 +88,7 @@ def warned(rows: Sequence[Row], names: Sequence[str] = suites.ORDER, told: Colle
                 if caveat.kind in told:
                     continue
                 where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", [])
-                label = f"{row.name} {row.precision}"
+                label = f"{named(row)} {row.precision}"
                 if label not in where:
                     where.append(label)
     return [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
@@ -100,7 +101,7 @@ def _floors(rows: Sequence[Row]) -> list[str]:
         found = row.figures() if row.precision == REFERENCE else {}
         if "kld_floor" in found:
             line = (
-                f"noise floor, {row.name} ({row.backend} {row.scheme}): KL {significant(found['kld_floor'].value, 2)}"
+                f"noise floor, {named(row)} ({row.backend} {row.scheme}): KL {significant(found['kld_floor'].value, 2)}"
             )
             line += " against itself in batches of 4"
             if "kld_fp32_mean" in found:
