@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: one file a command, named as it is typed; only here is anything printed, or the process ended.
+"""The command line: one file a command, named as it is typed.
 
-`options` declares what the commands take, `console` writes what they say.
+`options` declares what the commands take, `console` writes what they say. Besides the display of `bench run`, nothing
+else prints, and nothing else ends the process.
 """
 
 from __future__ import annotations
