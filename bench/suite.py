@@ -119,8 +119,8 @@ class TextRun(Answering):
     engine: TextEngine
 
 
-class Suite(Protocol):
-    """A module of `suites/`."""
+class Method(Protocol):
+    """What every suite's module declares."""
 
     VERSION: int
     """Raised when the same settings would no longer give comparable figures."""
@@ -130,19 +130,16 @@ class Suite(Protocol):
     def work(self, settings: Mapping[str, Any]) -> Work:
         """Tokens these settings need."""
 
+
+class Suite(Method, Protocol):
+    """A module of `suites/`: the method for a model that is loaded here."""
+
     def measure(self, run: SuiteRun) -> list[Measurement]:
         """Measure. Raises DoesNotFit, Unsupported."""
 
 
-class TextSuite(Protocol):
+class TextSuite(Method, Protocol):
     """A module of `suites/served/`: the suite of the same name for a model that someone else serves."""
-
-    VERSION: int
-    PROFILES: dict[str, dict[str, JsonValue]]
-    __doc__: str
-
-    def work(self, settings: Mapping[str, Any]) -> Work:
-        """Tokens these settings need."""
 
     def measure(self, run: TextRun) -> list[Measurement]:
         """Measure. Raises Stopped, Unsupported, UserError."""

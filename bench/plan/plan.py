@@ -173,34 +173,18 @@ def _planned(
     found = text_suite(name) if engine.remote else suite(name)
     profile, settings = settings_of(selection, model, name, found.PROFILES)
     cell = Cell(
-        model=model.name,
-        weights=weights,
-        source=source,
-        revision=model.revision if weights is Weights.HUB else None,
-        backend=engine.name,
-        scheme=scheme.name,
-        precision=scheme.precision,
-        suite=name,
-        suite_version=found.VERSION,
-        profile=profile,
-        settings=settings,
-        device=machine.device,
-    )
+        model=model.name, weights=weights, source=source, revision=model.revision if weights is Weights.HUB else None,
+        backend=engine.name, scheme=scheme.name, precision=scheme.precision, suite=name, suite_version=found.VERSION,
+        profile=profile, settings=settings, device=machine.device,
+    )  # fmt: skip
     stored, work = engine.adapt(scheme, machine), found.work(settings)
     trained = weights is not Weights.RANDOM
     predicted = predict.predict(model, stored, machine.kind, settings, work, engine.footprint, trained=trained)
     return Planned(
-        cell=cell,
-        model=model,
-        scheme=scheme,
-        predicted=with_baseline(predicted, machine.kind, engine.name, scheme),
-        path=selection.path,
-        base=base,
-        base_path=selection.base,
-        trust_remote_code=selection.trust_remote_code,
-        files=selection.overrides.files,
-        reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
-    )
+        cell=cell, model=model, scheme=scheme, predicted=with_baseline(predicted, machine.kind, engine.name, scheme),
+        path=selection.path, base=base, base_path=selection.base, trust_remote_code=selection.trust_remote_code,
+        files=selection.overrides.files, reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
+    )  # fmt: skip
 
 
 def _with_capacity(planned: Planned, machine: Machine, free_bytes: int) -> Planned:

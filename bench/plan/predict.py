@@ -140,12 +140,9 @@ def predict(
     except UnknownArchitecture:
         return Prediction()
     return Prediction(
-        weights_bytes=needs.weights_bytes,
-        kv_bytes=needs.kv_bytes,
-        workspace_bytes=needs.workspace_bytes,
-        peak_bytes=needs.peak_bytes,
-        seconds=round(work_seconds(model, needs.weights_bytes, RATES[device], work), 1),
-    )
+        weights_bytes=needs.weights_bytes, kv_bytes=needs.kv_bytes, workspace_bytes=needs.workspace_bytes,
+        peak_bytes=needs.peak_bytes, seconds=round(work_seconds(model, needs.weights_bytes, RATES[device], work), 1),
+    )  # fmt: skip
 
 
 def needed(

@@ -75,15 +75,11 @@ class TaskResult:
         """What a Measurement of these values says about them."""
         labels: dict[str, JsonValue] = {"task": self.task, "version": self.version, "digest": self.digest}
         more: dict[str, JsonValue] = {
-            "chance": self.chance,
-            "template": self.template,
-            "item_hashes": self.hashes or None,
-            "documents": self.documents or None,
-            "clusters": list(self.clusters) if self.clusters else None,
-            "truncated": self.truncated or None,
-            "chat_template": self.chat,
+            "chance": self.chance, "template": self.template, "item_hashes": self.hashes or None,
+            "documents": self.documents or None, "clusters": list(self.clusters) if self.clusters else None,
+            "truncated": self.truncated or None, "chat_template": self.chat,
             "item_weights": list(self.weights) if self.weights is not None else None,
-        }
+        }  # fmt: skip
         return labels | {name: value for name, value in more.items() if value is not None}
 
 
@@ -114,20 +110,14 @@ def task_result(
     metadata = getattr(task.config, "metadata", None) or {}
     answers = [generated[name, row["doc_id"]] for row in rows if (name, row["doc_id"]) in generated]
     return TaskResult(
-        task=name,
-        version=metadata.get("version"),
-        chance=metadata.get("chance"),
-        digest=_digest([*asked, framed or ""]),
-        metrics=metrics,
+        task=name, version=metadata.get("version"), chance=metadata.get("chance"),
+        digest=_digest([*asked, framed or ""]), metrics=metrics,
         hashes="".join(_hash(f"{row['doc_id']}{a}{framed or ''}", 10) for row, a in zip(rows, asked, strict=True)),
         documents=_digest([row["doc_hash"] for row in rows]),
         clusters=_clusters([row["doc"] for row in rows], metadata.get("cluster", SUBJECT)),
-        truncated=len({row["doc_id"] for row in rows if (name, row["doc_id"]) in truncated}),
-        template=framed,
-        chat=chat,
-        answers=answers if len(answers) == len(rows) else None,
-        weights=weights,
-    )
+        truncated=len({row["doc_id"] for row in rows if (name, row["doc_id"]) in truncated}), template=framed,
+        chat=chat, answers=answers if len(answers) == len(rows) else None, weights=weights,
+    )  # fmt: skip
 
 
 def _digest(parts: Iterable[str]) -> str:

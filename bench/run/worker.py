@@ -110,18 +110,12 @@ class Worker:
     def _load(self) -> tuple[Engine | TextEngine, inst.Instruments, Loading]:
         request = self.request
         asked = LoadRequest(
-            model=request.model,
-            weights=request.weights,
-            scheme=request.scheme,
-            device=request.machine.kind,
-            path=request.path,
-            threads=request.threads,
+            model=request.model, weights=request.weights, scheme=request.scheme, device=request.machine.kind,
+            path=request.path, threads=request.threads,
             plain_scoring=any(asked.cell.settings.get("shared") is False for asked in request.cells),
-            max_cost_usd=request.max_cost_usd,
-            base=request.base,
-            base_path=request.base_path,
+            max_cost_usd=request.max_cost_usd, base=request.base, base_path=request.base_path,
             trust_remote_code=request.trust_remote_code,
-        )
+        )  # fmt: skip
         tools = self.backend.instruments(request.machine.kind)
         self.tell("phase", name="prepare weights", done=0, total=0)
         try:
@@ -208,24 +202,14 @@ class Worker:
             return TextRun(cell=asked.cell, engine=engine, phase=tell, spent=self.spent, files=self.request.files)
         reference = asked.reference
         return SuiteRun(
-            cell=asked.cell,
-            files=self.request.files,
-            engine=engine,
-            instruments=tools,
-            loading=loading,
-            predicted=asked.predicted,
-            deaths=asked.deaths,
-            used=self.used,
-            renewable=True,
-            cache=self.request.cache,
+            cell=asked.cell, files=self.request.files, engine=engine, instruments=tools, loading=loading,
+            predicted=asked.predicted, deaths=asked.deaths, used=self.used, renewable=True, cache=self.request.cache,
             reference=self._reference_path(reference, engine) if reference else None,
             is_reference=reference is not None and reference.key == asked.cell.unlimited.key,
             anchor=anchor_path(self.request.model, asked.cell) if reference else None,
-            is_anchor=is_anchor(self.backend, asked.cell),
-            spent=self.spent,
-            journal=self._journal(asked.cell, engine),
+            is_anchor=is_anchor(self.backend, asked.cell), spent=self.spent, journal=self._journal(asked.cell, engine),
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
-        )
+        )  # fmt: skip
 
     def _ending(self, error: Exception, during: str) -> Outcome:
         """How an exception ends a cell. If it ran out of memory under a limit, the reason names the limit."""

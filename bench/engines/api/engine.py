@@ -17,6 +17,7 @@ from bench.engines.api.transport import BadRequest, Broken, Client
 from bench.engines.contract import LoadRequest, Reply, Stopped
 from bench.errors import UserError
 from bench.instruments import Reading
+from bench.instruments.memory import HighestRead
 from bench.records.record import Caveat, Provenance
 
 TEMPLATE_TOKENS = 64
@@ -25,11 +26,10 @@ ADAPTABLE = ("max_tokens", "temperature", "stop", "stop_sequences", "stream_opti
 """Fields that some servers refuse; the answer is the same or a caveat says what changed."""
 
 
-class NoMemory:
+class NoMemory(HighestRead):
     """Stands for a memory counter: the model's memory is on its server. These figures are never stored."""
 
     name = "not applicable"
-    remembers = False
 
     def read(self) -> Reading:
         """Nothing."""
@@ -37,13 +37,6 @@ class NoMemory:
 
     def trim(self) -> None:
         """Nothing is held."""
-
-    def reset_peak(self) -> None:
-        """There is no mark."""
-
-    def peak(self) -> Reading:
-        """Nothing."""
-        return Reading(total_bytes=0)
 
     def capacity_bytes(self) -> int:
         """Nothing is needed."""
@@ -168,16 +161,11 @@ class ApiEngine:
         for stop in stops:
             text = text.split(stop)[0] if stop else text
         return Reply(
-            text=text,
-            arrivals_s=tuple(answer.arrivals_s),
-            input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens,
-            hidden_tokens=answer.hidden_tokens,
+            text=text, arrivals_s=tuple(answer.arrivals_s), input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens, hidden_tokens=answer.hidden_tokens,
             cost_usd=self.purse.spent_usd - before if self.purse.priced else None,
-            cost_is_bound=not known or attempts > 1,
-            finish=answer.finish,
-            attempts=attempts,
-        )
+            cost_is_bound=not known or attempts > 1, finish=answer.finish, attempts=attempts,
+        )  # fmt: skip
 
     def _read(self, events: Iterator[str], sent: float) -> Answer:
         """Collect a stream into one answer, with the time of each piece. Raises Broken if it is cut or invalid."""

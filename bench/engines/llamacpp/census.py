@@ -34,15 +34,10 @@ def count(header: Gguf) -> Census:
         elif quantizing:
             left_out.append(tensor.name)
     return Census(
-        bytes_by_storage=dict(storage),
-        linear_weights=linear,
-        linear_quantized=quantized,
-        linear_bits=8 * linear_bytes / linear if linear else 0.0,
-        kernels=dict(kernels),
-        left_out=tuple(left_out),
-        embedding_bytes=_looked_up(header),
-        compute=_compute(kernels),
-    )
+        bytes_by_storage=dict(storage), linear_weights=linear, linear_quantized=quantized,
+        linear_bits=8 * linear_bytes / linear if linear else 0.0, kernels=dict(kernels), left_out=tuple(left_out),
+        embedding_bytes=_looked_up(header), compute=_compute(kernels),
+    )  # fmt: skip
 
 
 def _looked_up(header: Gguf) -> int:

@@ -17,14 +17,9 @@ from bench.catalog.gguf_file import type_bytes
 from bench.engines.contract import Footprint
 
 BASE = {
-    "gguf-f32": "F32",
-    "gguf-f16": "F16",
-    "gguf-q8_0": "Q8_0",
-    "gguf-q6_k": "Q6_K",
-    "gguf-q4_k_m": "Q4_K",
-    "gguf-q4_0": "Q4_0",
-    "gguf-q4_1": "Q4_1",
-}
+    "gguf-f32": "F32", "gguf-f16": "F16", "gguf-q8_0": "Q8_0", "gguf-q6_k": "Q6_K", "gguf-q4_k_m": "Q4_K",
+    "gguf-q4_0": "Q4_0", "gguf-q4_1": "Q4_1",
+}  # fmt: skip
 """The type of most matrices."""
 FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 ARCHITECTURES = {

@@ -23,14 +23,10 @@ from bench.records.cell import Weights, digest
 from bench.records.record import Caveat, Provenance
 
 TYPES = {
-    "gguf-f32": ("F32", 0, 32.0),
-    "gguf-f16": ("F16", 1, 16.0),
-    "gguf-q8_0": ("Q8_0", 7, 8.5),
-    "gguf-q6_k": ("Q6_K", 18, 8.5),
-    "gguf-q4_k_m": ("Q4_K_M", 15, 8.5),
-    "gguf-q4_0": ("Q4_0", 2, 8.5),
+    "gguf-f32": ("F32", 0, 32.0), "gguf-f16": ("F16", 1, 16.0), "gguf-q8_0": ("Q8_0", 7, 8.5),
+    "gguf-q6_k": ("Q6_K", 18, 8.5), "gguf-q4_k_m": ("Q4_K_M", 15, 8.5), "gguf-q4_0": ("Q4_0", 2, 8.5),
     "gguf-q4_1": ("Q4_1", 3, 8.5),
-}
+}  # fmt: skip
 """Scheme to the file type's name, its number (llama.h, llama_ftype) and the most bits a weight can take in it: rows
 that are no multiple of 256 fall back to wider types, and small models are mostly embedding."""
 FULL_BYTES = 8 << 20

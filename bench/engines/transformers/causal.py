@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import Cache, PreTrainedModel
 
 from bench.engines.contract import Row, Score, check_context
 from bench.engines.transformers.engine import (
@@ -20,9 +20,6 @@ from bench.engines.transformers.engine import (
     log_likelihood,
     next_tokens,
 )
-
-if TYPE_CHECKING:
-    from transformers import Cache, PreTrainedModel
 from bench.engines.transformers.tree_scoring import TreeScorer, takes_trees
 
 

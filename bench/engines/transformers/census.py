@@ -5,16 +5,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from bench.engines.transformers import packed_layers
 from bench.records.census import Census
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
 
 MATRICES = 3
 """Dimensions of a tensor that holds one matrix for each expert."""
@@ -66,19 +63,12 @@ def count(model: PreTrainedModel) -> Census:
                 else:
                     dense.append(parts[0][1])
     return Census(
-        bytes_by_storage=dict(storage),
-        linear_weights=linear,
-        linear_quantized=quantized,
-        linear_bits=8 * linear_bytes / linear if linear else 0.0,
-        kernels=dict(kernels),
-        left_out=tuple(left_out),
-        grid_share=None if quantizing else grid_share(dense),
-        embedding_bytes=_looked_up(model, head),
-        expert_bytes=expert_bytes,
-        expert_weights=experts,
-        expert_share=_expert_share(model.config) if experts else 1.0,
+        bytes_by_storage=dict(storage), linear_weights=linear, linear_quantized=quantized,
+        linear_bits=8 * linear_bytes / linear if linear else 0.0, kernels=dict(kernels), left_out=tuple(left_out),
+        grid_share=None if quantizing else grid_share(dense), embedding_bytes=_looked_up(model, head),
+        expert_bytes=expert_bytes, expert_weights=experts, expert_share=_expert_share(model.config) if experts else 1.0,
         compute=_compute(model, head),
-    )
+    )  # fmt: skip
 
 
 def _is_experts(module: nn.Module) -> bool:

@@ -8,14 +8,12 @@ to a context; its continuations share them. A continuation of one token needs no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from transformers import PreTrainedModel
 
 from bench.engines.contract import Row, Score
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from bench.engines.transformers.engine import padded
 
 
 def score_by_context(
@@ -48,12 +46,12 @@ def _batches(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
 def _score_batch(model: PreTrainedModel, rows: Sequence[Row], start: int, fill: int) -> list[Score]:
     contexts = {context: place for place, context in enumerate(dict.fromkeys(row.context for row in rows))}
     owners = torch.tensor([contexts[row.context] for row in rows], device=model.device)
-    read, mask = _padded(list(contexts), fill, model.device)
+    read, mask = padded(list(contexts), fill, model.device)
     encoded = model.get_encoder()(input_ids=read, attention_mask=mask)
     begin = torch.full((len(contexts), 1), start, device=model.device)
     first = model(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=begin, use_cache=True)
     logits = [first.logits[owners]]
-    targets, _ = _padded([row.continuation[:-1] for row in rows], fill, model.device)
+    targets, _ = padded([row.continuation[:-1] for row in rows], fill, model.device)
     if targets.shape[1]:
         first.past_key_values.batch_select_indices(owners)
         encoded.last_hidden_state = encoded.last_hidden_state[owners]
@@ -70,11 +68,3 @@ def _score(logits: torch.Tensor, row: Row) -> Score:
     wanted = torch.tensor(row.continuation, device=logits.device)
     chosen = torch.log_softmax(logits, -1).gather(-1, wanted[:, None])[:, 0]
     return Score(tuple(chosen.tolist()), bool((logits.argmax(-1) == wanted).all()))
-
-
-def _padded(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows filled up on the right, and the mask that tells tokens from filling."""
-    longest = max(map(len, rows))
-    tokens = [[*row, *[fill] * (longest - len(row))] for row in rows]
-    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
-    return torch.tensor(tokens, dtype=torch.long, device=device), torch.tensor(mask, device=device)

@@ -131,13 +131,9 @@ class TorchEngine:
         options = {"add_generation_prompt": answer, "continue_final_message": not answer}
         return str(self.tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, **options))
 
-    def padded(self, rows: Sequence[Sequence[int]], length: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def padded(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows filled up on the right, and the mask that tells tokens from filling."""
-        length = max(map(len, rows)) if length is None else length
-        fill = [length - len(row) for row in rows]
-        tokens = self.tensor([[*row, *[self.prefix_token] * n] for row, n in zip(rows, fill, strict=True)])
-        mask = self.tensor([[1] * len(row) + [0] * n for row, n in zip(rows, fill, strict=True)])
-        return tokens, mask
+        return padded(rows, self.prefix_token, self.model.device)
 
     def census(self) -> Census:
         """Count the parameters."""
@@ -149,6 +145,14 @@ class TorchEngine:
         gc.collect()
         if self.device == "cuda":
             torch.cuda.empty_cache()
+
+
+def padded(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows filled up on the right with the token `fill`, and the mask that tells tokens from filling."""
+    longest = max(map(len, rows))
+    tokens = [[*row, *[fill] * (longest - len(row))] for row in rows]
+    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+    return torch.tensor(tokens, dtype=torch.long, device=device), torch.tensor(mask, device=device)
 
 
 def next_tokens(logits: torch.Tensor, suppress: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,6 @@ import json
 import logging
 import pickle
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import transformers
@@ -20,6 +19,9 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 
 from bench.catalog.config import Config
@@ -30,9 +32,6 @@ from bench.engines.weights import gptq
 from bench.engines.weights.files import Located
 from bench.errors import UserError
 from bench.records.record import Caveat, Provenance
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LOADERS = {

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import EncoderDecoderCache, PreTrainedModel
 
 from bench.engines.contract import Row, Score
 from bench.engines.transformers.causal import cached_bytes
@@ -22,9 +22,6 @@ from bench.engines.transformers.engine import (
     next_tokens,
     row_batches,
 )
-
-if TYPE_CHECKING:
-    from transformers import EncoderDecoderCache, PreTrainedModel
 
 
 class Seq2SeqGeneration:
