@@ -29,7 +29,7 @@ READ_S = 0.08
 WARM_S = 0.1
 """Int8 products on a Xeon with AMX went from 1.8 to 3.4 Top/s within their first 40 ms, of 0.12 s that were samples.
 Trials of other shapes warm the unit up too."""
-LONGEST_S = 0.05
+LONGEST_S = 0.06
 """No product is tried that is expected to take longer: on a CPU that emulates a type the small ones tell enough."""
 TRIAL_S, TRIAL_CALLS = 0.02, 5
 HOPELESS = 4.0
