@@ -131,7 +131,7 @@ class NoisyClock(VirtualClock):
 
     def __init__(self, share: float, seed: int) -> None:
         super().__init__()
-        self.random, self.share = random.Random(seed), share  # noqa: S311 - noise, not a secret
+        self.random, self.share = random.Random(seed), share
 
     def advance(self, seconds: float) -> None:
         """Let about that much time pass."""
@@ -259,13 +259,10 @@ class FakeEngine:
         quantized = LINEAR_WEIGHTS if self.scheme.quantizes and not wide else 0
         return Census(
             bytes_by_storage={self.scheme.name: weights_bytes(self.scheme) - OTHER_BYTES, "other": OTHER_BYTES},
-            linear_weights=LINEAR_WEIGHTS,
-            linear_quantized=quantized,
-            linear_bits=16.0 if wide else self.scheme.bits or 0.0,
-            kernels={"FakeLinear": 1},
-            embedding_bytes=EMBEDDING_BYTES,
-            compute=COMPUTE[self.scheme.name],
-        )
+            linear_weights=LINEAR_WEIGHTS, linear_quantized=quantized,
+            linear_bits=16.0 if wide else self.scheme.bits or 0.0, kernels={"FakeLinear": 1},
+            embedding_bytes=EMBEDDING_BYTES, compute=COMPUTE[self.scheme.name],
+        )  # fmt: skip
 
     def close(self) -> None:
         """Give the weights back."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.instruments.roof_worker KIND ENGINE [THREADS]`: measure this device's roofs, answer a line of JSON.
+"""`python -m bench.instruments.roof_worker KIND ENGINE [THREADS]`: measure a device's roofs, print one line of JSON.
 
-A process of its own, so that the waiting parent never loads a framework. ENGINE is `torch` or `numpy`.
+It is a separate process, so that the waiting parent never loads a framework. ENGINE is `torch` or `numpy`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
+from types import ModuleType
 from typing import Any, Protocol
 
 BUDGET_S = 0.15
@@ -73,7 +75,7 @@ class Kernels(Protocol):
         """A call that copies `size` bytes and returns when that is done."""
 
     def product(self, kind: str, layout: str, shape: Shape) -> Callable[[], object]:
-        """A call that multiplies matrices of that type. Raises any error where it cannot."""
+        """A call that multiplies matrices of that type. Raises some error if it cannot."""
 
     def read(self, kind: str, size: int) -> Callable[[], object]:
         """A call that multiplies one row with the next of SLICES parts of `size` bytes of weights. Raises likewise."""
@@ -95,26 +97,31 @@ class Rates:
 def measure(kernels: Kernels, device: str, now: Callable[[], float] = time.perf_counter) -> Rates:
     """What memory sustains, and the matrix rate of every type the library has on this device."""
     rates = Rates()
-    size = COPY_BYTES[device]
-    try:
+    size, shapes = COPY_BYTES[device], SHAPES + LARGER_SHAPES[device]
+
+    def copy() -> None:
         call = kernels.copy(size)
         call()  # touches the pages
         rates.copy_bytes_per_s = [2 * size / seconds for seconds in _repeat(call, now, BUDGET_S)]
-    except Exception as error:  # noqa: BLE001 - whatever a library raises, the other quantities stand
-        rates.lacking["copy"] = _line(error)
-    shapes = SHAPES + LARGER_SHAPES[device]
+
+    def multiply(kind: str) -> None:
+        rates.products[kind], rates.matrix_per_s[kind] = _matrix_rate(kernels, kind, shapes, now)
+
+    def read(kind: str) -> None:
+        if kind in rates.lacking:  # what cannot multiply matrices is no type to read weights in
+            return
+        call = kernels.read(kind, size)
+        call()
+        rates.read_bytes_per_s[kind] = [size / SLICES / seconds for seconds in _repeat(call, now, READ_S)]
+
+    quantities: dict[str, Callable[[], None]] = {"copy": copy}
     for kind in TYPES:
+        quantities |= {kind: partial(multiply, kind), f"read {kind}": partial(read, kind)}
+    for name, quantity in quantities.items():
         try:
-            rates.products[kind], rates.matrix_per_s[kind] = _matrix_rate(kernels, kind, shapes, now)
-        except Exception as error:  # noqa: BLE001 - the same
-            rates.lacking[kind] = _line(error)
-            continue  # what cannot multiply matrices is no type to read weights in
-        try:
-            call = kernels.read(kind, size)
-            call()
-            rates.read_bytes_per_s[kind] = [size / SLICES / seconds for seconds in _repeat(call, now, READ_S)]
-        except Exception as error:  # noqa: BLE001 - the same
-            rates.lacking[f"read {kind}"] = _line(error)
+            quantity()
+        except Exception as error:  # noqa: BLE001 - libraries raise anything; the other quantities still count
+            rates.lacking[name] = _line(error)
     return rates
 
 
@@ -213,7 +220,7 @@ class NumpyKernels:
         self.name = f"numpy {np.__version__}"
 
     def copy(self, size: int) -> Callable[[], object]:
-        """Slices side by side; NumPy lets go of the interpreter while it copies."""
+        """Copy slices in parallel threads; NumPy releases the interpreter lock while it copies."""
         source, target = self.np.full(size, FILLING, self.np.uint8), self.np.empty(size, self.np.uint8)
         step = -(-size // (self.threads or 1))
         pairs = [(target[i : i + step], source[i : i + step]) for i in range(0, size, step)]
@@ -247,7 +254,7 @@ class TorchKernels:
 
     layouts: tuple[str, ...] = ("linear", "matmul")
 
-    def __init__(self, torch: Any, device: str, threads: int | None = None) -> None:
+    def __init__(self, torch: ModuleType, device: str, threads: int | None = None) -> None:
         self.torch, self.device = torch, device
         if threads:
             torch.set_num_threads(threads)

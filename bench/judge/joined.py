@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from bench.instruments.disturbance import drift
 from bench.judge.speeds import quantities_used
-from bench.judge.variability import looked, looks, wander
+from bench.judge.variability import looked, looks, variability
 from bench.records.record import Caveat, Record, Run
 
 
@@ -21,8 +21,8 @@ def joined(records: Iterable[Record], runs: Iterable[Run]) -> Iterator[Record]:
     for record in records:
         roof = record.before.roof
         found = [caveat for run in ended if (caveat := drifted(record, run))]
-        moves = wander(roof, seen.get(looked(record.cell.device, roof), [])) if roof else None
-        yield record.model_copy(update={"warnings": (*record.warnings, *found), "wander": moves})
+        moves = variability(roof, seen.get(looked(record.cell.device, roof), [])) if roof else None
+        yield record.model_copy(update={"warnings": (*record.warnings, *found), "variability": moves})
 
 
 def drifted(record: Record, run: Run) -> Caveat | None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speeds from a record's samples: rates, times and shares of the roofs, with intervals that hold for another moment.
 
-An interval of repeats says what this minute gave. What the machine's own speed moves between moments
-(`bench.judge.variability`) is an error of its own and is added in squares: for reading the prompt the matrix rate's, in
-the type computed in, for generating the memory bandwidth's.
+An interval of repeats says what this minute gave. By how much the machine's own speed moves between moments
+(`bench.judge.variability`) is an error of its own and is added in squares: for reading the prompt that of the matrix
+rate in the type computed in, for generating that of the memory bandwidth.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ STILL: Moves = (0.0, 0.0)
 
 def moves(record: Record) -> Moves:
     """Those of a record's machine, for the type that its model computes in; none where too few looks tell."""
-    if record.wander is None:
+    if record.variability is None:
         return STILL
-    shares = record.wander.shares
+    shares = record.variability.shares
     computing = shares.get(compute_type(record) or "fp32", shares.get("fp32", 0.0))
     return computing, shares.get(MEMORY, shares.get("copy", 0.0))
 

@@ -15,7 +15,7 @@ from statistics import median, stdev
 from bench.instruments.disturbance import OTHERS
 from bench.judge.stats import Z
 from bench.records.record import Run
-from bench.records.surroundings import Condition, Roof, Wander
+from bench.records.surroundings import Condition, Roof, Variability
 
 EXPECTED_RANGE = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326}
 """Mean range of so many normal samples in standard deviations (the d2 of control charts)."""
@@ -42,7 +42,7 @@ def looked(device: str, roof: Roof) -> Looked:
     return device, roof.engine, roof.threads, roof.method
 
 
-def wander(own: Roof, roofs: Sequence[Roof]) -> Wander | None:
+def variability(own: Roof, roofs: Sequence[Roof]) -> Variability | None:
     """Half of the 95 % range of every quantity that all of these have, as a share of it; None from a single look.
 
     `own` is the roof of the run that asks: a look at half or twice its speed saw no movement but another machine under
@@ -54,7 +54,7 @@ def wander(own: Roof, roofs: Sequence[Roof]) -> Wander | None:
         return None
     names = set.intersection(*(set(found) for found in near))
     shares = {name: half_range([found[name] for found in near]) for name in sorted(names)}
-    return Wander(looks=len(near), shares=shares)
+    return Variability(looks=len(near), shares=shares)
 
 
 def _rates(roof: Roof) -> dict[str, float]:

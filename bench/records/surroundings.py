@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What measured: the machine, its state at one moment, and what it can do at most. Stored in every record."""
+"""The machine that measured, its state at one moment, and its measured limits (roof). Stored in every record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.records.cell import Value
 
 
 class Machine(Value):
-    """What ran it. Fields a platform does not tell are None."""
+    """The machine. Fields that a platform does not report are None."""
 
     device: str
     """Slug: kind and model, as in `results/<device>/`."""
@@ -90,7 +90,7 @@ class Roof(Value):
         return (self.engine, self.threads, self.method) == (other.engine, other.threads, other.method)
 
 
-class Wander(Value):
+class Variability(Value):
     """How far this machine's speed moves from one moment to another, as `bench.judge.variability` finds it."""
 
     looks: int
@@ -137,9 +137,9 @@ class Condition(Value):
     swapped_out_bytes: int | None = None
     """Bytes written to swap since the machine started."""
     on_battery: bool | None = None
-    """None where there is no battery, or none is told of."""
+    """None if there is no battery or it is not reported."""
     governor: str | None = None
-    """CPU frequency governor and its driver; None where there is none, as in most virtual machines."""
+    """CPU frequency governor and its driver; None if there is none, as in most virtual machines."""
     temperature_c: float | None = None
     """The hottest sensor, degrees Celsius."""
     throttle_count: int | None = None

@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from bench.instruments.disturbance import DRIFT, MEMORY, most_changed
-from bench.judge.speeds import compute_type, exceeds, held_against, main_point
-from bench.records.record import Record, Run
+from bench.instruments.disturbance import DRIFT, most_changed
+from bench.records.record import Run
 from bench.records.surroundings import ROOF_METHOD, Roof
 from bench.units import human_seconds, significant
-from bench.views.formats import Table
+from bench.views.formats import Table, View
 
 TYPES = ("fp32", "bf16", "fp16", "int8")
-SHARES = ("decode_bandwidth_share", "prefill_matrix_share")
 NOTES = (
     "copy: bytes read and written; read: weights that a product of one row reads, in the type that reads most.",
     "fp32 to int8: 10^12 operations / s of the fastest matrix product, of the layouts and shapes that engines use.",
@@ -21,6 +19,12 @@ NOTES = (
     "method 1: medians, of square products in one layout; a row may exceed them and then has no share.",
     f"change: of what changed most; above {DRIFT:.0%} the rows that depend on it carry the warning `drifted`.",
 )
+
+
+def views(runs: Sequence[Run]) -> list[View]:
+    """A table for each device that a run measured."""
+    tables = {name: roofs(run for run in runs if run.device == name) for name in sorted({run.device for run in runs})}
+    return [View(title=name, table=table, notes=NOTES) for name, table in tables.items() if table.rows]
 
 
 def roofs(runs: Iterable[Run]) -> Table:
@@ -55,30 +59,3 @@ def _rates(table: Table, roof: Roof) -> list[str]:
         for name, unit in units.items()
     ]
     return [*cells, human_seconds(roof.seconds)]
-
-
-def no_share(record: Record, figure: str) -> str:
-    """Why a rate is no share of a roof, empty if it is one."""
-    if figure not in SHARES:
-        return ""
-    terms, roof = record.measurement("operations_per_token"), record.before.roof
-    if "objective" in record.cell.settings:
-        return "bytes and operations of a token are counted for decoders alone"
-    if terms is None or roof is None:
-        return "measured without the roof of its device or the bytes and operations of a token"
-    quantity = MEMORY if figure == SHARES[0] else compute_type(record)
-    if quantity is None:
-        return "the type that its kernels multiply in is not known"
-    if quantity not in roof.quantities():
-        said = "copy" if quantity == MEMORY else quantity
-        return f"{said} was not measured of its device: {roof.lacking.get(said, 'no samples')}"
-    return _exceeded(record, roof, figure, quantity)
-
-
-def _exceeded(record: Record, roof: Roof, figure: str, quantity: str) -> str:
-    share = held_against(main_point(record), roof).get(figure)
-    if share is None or not exceeds(share, roof):
-        return ""
-    what = "what memory sustains" if quantity == MEMORY else f"the matrix rate of {quantity}"
-    how = ", by an older method" if roof.method < ROOF_METHOD else ""
-    return f"faster than {what} as its run measured that{how}: no roof; measure again"

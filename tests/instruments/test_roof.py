@@ -26,12 +26,14 @@ from bench.instruments import machine, roof, roofline
 from bench.instruments.disturbance import change, drift, most_changed
 from bench.judge.figures import figures
 from bench.judge.joined import joined
+from bench.judge.reasons import no_share
+from bench.judge.rows import newest
 from bench.records.record import Run, Unit
 from bench.records.store import Store
 from bench.records.surroundings import ROOF_METHOD, Condition, Roof
 from bench.run import measure
-from bench.views.roofs import TYPES, no_share, roofs
-from bench.views.table import newest, people
+from bench.views.roofs import TYPES, roofs
+from bench.views.table import people
 
 
 class Virtual:

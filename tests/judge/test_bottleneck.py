@@ -12,13 +12,13 @@ from bench.engines import fake
 from bench.judge.bottleneck import Lever, why_this_fast
 from bench.judge.figures import figures
 from bench.judge.joined import joined
+from bench.judge.reasons import no_share
 from bench.judge.speeds import exceeds, held_against, main_point, quantities_used
 from bench.judge.stats import Estimate
 from bench.paths import ROOT
 from bench.records.record import Record, Unit
 from bench.records.store import Store
 from bench.records.surroundings import Roof
-from bench.views.roofs import no_share
 
 AVX2 = Roof(
     method=2, engine="x", copy_bytes_per_s=(800,), read_bytes_per_s={"fp32": (1000,), "bf16": (100,)},
