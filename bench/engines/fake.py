@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import signal
 import sys
 import time
@@ -26,12 +25,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.engines.contract import Backend, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
-from bench.instruments import Instruments, Reading
-from bench.instruments.clock import VirtualClock
+from bench.engines.fake_instruments import BASELINE_BYTES, CLOCK, MEMORY, ArithmeticMemory, NoisyClock, instruments
 from bench.records.cell import Precision, Scheme
 from bench.records.census import Census
 from bench.records.record import Caveat, Provenance
-from bench.records.surroundings import Roof
+from bench.records.surroundings import ROOF_METHOD, Roof
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 VOCABULARY = 257
 END = 256
 """The token after all bytes."""
-BASELINE_BYTES = 100_000_000
 LINEAR_WEIGHTS = 8_000_000
 OTHER_BYTES = 2_000_000
 EMBEDDING_BYTES = 500_000
@@ -78,8 +75,8 @@ TRUTH = {
     "fake-int4": Truth(temperature=1.25, load_s=0.5, prefill_tokens_per_s=1250.0, decode_tokens_per_s=80.0),
 }
 ROOF = Roof(
-    engine="known", copy_bytes_per_s=(1e9,), matrix_per_s={"fp32": (1e11,), "bf16": (5e10,), "int8": (2e11,)},
-    lacking={"fp16": "not known"},
+    method=ROOF_METHOD, engine="known", copy_bytes_per_s=(1e9,), read_bytes_per_s={"fp32": (9e8,), "bf16": (3e8,)},
+    matrix_per_s={"fp32": (1e11,), "bf16": (5e10,), "int8": (2e11,)}, lacking={"fp16": "not known"},
 )  # fmt: skip
 COMPUTE = {"fake-fp32": "fp32", "fake-fp16": "bf16", "fake-int8": "int8", "fake-int8-pass": "int8", "fake-int4": "bf16"}
 _DEFAULTS = {scheme.precision: scheme.name for scheme in SCHEMES if not scheme.whole_pass}
@@ -90,72 +87,8 @@ def weights_bytes(scheme: Scheme) -> int:
     return round(LINEAR_WEIGHTS * (scheme.bits or 0) / 8) + OTHER_BYTES
 
 
-class ArithmeticMemory:
-    """Memory as the engine says it is, with a resettable high-water mark."""
-
-    name = "arithmetic"
-
-    def __init__(self) -> None:
-        self.bytes = self.highest = BASELINE_BYTES
-
-    @property
-    def remembers(self) -> bool:
-        """Only where a fault makes it."""
-        return os.environ.get("BENCH_FAKE_FAULT", "").startswith("leak")
-
-    def use(self, change: int) -> None:
-        """Take (or give back) bytes."""
-        self.bytes += change
-        self.highest = max(self.highest, self.bytes)
-
-    def read(self) -> Reading:
-        """Bytes now."""
-        return Reading(total_bytes=self.bytes)
-
-    def trim(self) -> None:
-        """Nothing is held that is not used."""
-
-    def reset_peak(self) -> None:
-        """Start the mark again."""
-        self.highest = self.bytes
-
-    def peak(self) -> Reading:
-        """Highest since the reset."""
-        return Reading(total_bytes=self.highest)
-
-    def limit(self, total_bytes: int) -> None:
-        """Arithmetic needs none."""
-
-    def capacity_bytes(self) -> int:
-        """Far more than it ever uses."""
-        return 10**12
-
-
-class NoisyClock(VirtualClock):
-    """Every duration longer or shorter, drawn evenly, by up to a known share."""
-
-    def __init__(self, share: float, seed: int) -> None:
-        super().__init__()
-        self.random, self.share = random.Random(seed), share  # noqa: S311 - noise, not a secret
-
-    def advance(self, seconds: float) -> None:
-        """Let about that much time pass."""
-        super().advance(seconds * (1 + self.share * self.random.uniform(-1, 1)))
-
-
-def _clock(asked: str) -> VirtualClock:
-    share, _, seed = asked.partition(":")
-    return NoisyClock(float(share), int(seed or 0)) if share else VirtualClock()
-
-
-_CLOCK, _MEMORY = _clock(os.environ.get("BENCH_FAKE_NOISE", "")), ArithmeticMemory()
 _REACHED: Counter[str] = Counter()
 """How often this process has come to the point of a fault."""
-
-
-def instruments(device: str) -> Instruments:
-    """The virtual clock and memory of this process."""
-    return Instruments(_CLOCK, _MEMORY)
 
 
 class FakeGeneration:
@@ -165,7 +98,7 @@ class FakeGeneration:
         self.engine, self.batch, self.cache_tokens, self.first = engine, batch, tokens, True
         allowed = [token for token in range(VOCABULARY) if token not in suppress]
         self.token = max(allowed, key=lambda token: engine.unigram[token])
-        _MEMORY.use(self.cache_bytes + WORKSPACE_BYTES)
+        MEMORY.use(self.cache_bytes + WORKSPACE_BYTES)
 
     @property
     def cache_bytes(self) -> int:
@@ -176,9 +109,9 @@ class FakeGeneration:
         """One more token for each sequence, after the known time."""
         if not self.first:
             check_context(self.cache_tokens + 1, self.engine.context_length)
-            _CLOCK.advance(1 / self.engine.truth.decode_tokens_per_s)
+            CLOCK.advance(1 / self.engine.truth.decode_tokens_per_s)
             self.cache_tokens += 1
-            _MEMORY.use(self.batch * CACHE_BYTES_PER_TOKEN)
+            MEMORY.use(self.batch * CACHE_BYTES_PER_TOKEN)
         self.first = False
         return [self.token] * self.batch
 
@@ -189,7 +122,7 @@ class FakeGeneration:
 
     def close(self) -> None:
         """Give the cache and workspace back."""
-        _MEMORY.use(-self.cache_bytes - WORKSPACE_BYTES)
+        MEMORY.use(-self.cache_bytes - WORKSPACE_BYTES)
 
 
 class FakeEngine:
@@ -210,8 +143,8 @@ class FakeEngine:
         self.unigram: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
         self._misbehave("load")
         self.provenance = Provenance(source="fake", files={"none": "0:0"}, stored_as=_stored(self.scheme.name))
-        _MEMORY.use(weights_bytes(self.scheme))
-        _CLOCK.advance(self.truth.load_s)
+        MEMORY.use(weights_bytes(self.scheme))
+        CLOCK.advance(self.truth.load_s)
 
     def _misbehave(self, point: str) -> None:
         if _misbehave(point, self.scheme.name) == "nan":
@@ -230,7 +163,7 @@ class FakeEngine:
         self._misbehave("prefill")
         tokens = len(prompts[0])
         check_context(tokens, self.context_length)
-        _CLOCK.advance(tokens * len(prompts) / self.truth.prefill_tokens_per_s)
+        CLOCK.advance(tokens * len(prompts) / self.truth.prefill_tokens_per_s)
         return FakeGeneration(self, len(prompts), tokens, suppress)
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
@@ -283,17 +216,14 @@ class FakeEngine:
         quantized = LINEAR_WEIGHTS if self.scheme.quantizes and not wide else 0
         return Census(
             bytes_by_storage={self.scheme.name: weights_bytes(self.scheme) - OTHER_BYTES, "other": OTHER_BYTES},
-            linear_weights=LINEAR_WEIGHTS,
-            linear_quantized=quantized,
-            linear_bits=16.0 if wide else self.scheme.bits or 0.0,
-            kernels={"FakeLinear": 1},
-            embedding_bytes=EMBEDDING_BYTES,
-            compute=COMPUTE[self.scheme.name],
-        )
+            linear_weights=LINEAR_WEIGHTS, linear_quantized=quantized,
+            linear_bits=16.0 if wide else self.scheme.bits or 0.0, kernels={"FakeLinear": 1},
+            embedding_bytes=EMBEDDING_BYTES, compute=COMPUTE[self.scheme.name],
+        )  # fmt: skip
 
     def close(self) -> None:
         """Give the weights back."""
-        _MEMORY.use(-weights_bytes(self.scheme))
+        MEMORY.use(-weights_bytes(self.scheme))
 
 
 def _stored(scheme: str) -> str | None:
@@ -327,7 +257,7 @@ def _fail(kind: str, point: str) -> None:
     elif kind == "hoard":
         bytearray(HOARD_BYTES)
     elif kind == "leak":
-        _MEMORY.use(LEAK_BYTES)
+        MEMORY.use(LEAK_BYTES)
     elif kind == "garbage":
         sys.stdout.write('{"outcome": "ok"}\n' * 1000)
     elif kind == "error":
@@ -351,3 +281,5 @@ BACKEND = Backend(
     roof=lambda: ROOF,
     needs_repository=False,
 )
+
+__all__ = ["BACKEND", "BASELINE_BYTES", "CLOCK", "MEMORY", "ArithmeticMemory", "NoisyClock", "instruments"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from lm_eval import simple_evaluate, utils
 from lm_eval.api.instance import Instance
@@ -25,19 +25,28 @@ from bench.catalog.prompts import template
 from bench.engines.contract import Chats, Engine, NotFinite, Row, Score, Unsupported
 from bench.records.scored import Answer, Item, TaskResult, loop_share, task_result
 from bench.scoring import journal as journals
+from bench.scoring.generation import Options, limits_of
 from bench.scoring.journal import Journal
 from bench.scoring.tasks import load_tasks
 
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
 SEEDS = {"random_seed": 0, "numpy_random_seed": 1234, "torch_random_seed": 1234, "fewshot_random_seed": 1234}
 """lm-eval's own, written down: they draw the few-shot examples."""
-MAX_NEW_TOKENS = 256
-"""Tokens a generated answer may have when its task does not say."""
 Progress = Callable[[int, int], None]
+
+
+class _KeptAnswer(TypedDict):
+    tokens: int
+    empty: bool
+    loop: float
+    cut: bool
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a model is, as far as asking it goes."""
+    """What decides how a model is asked."""
 
     objective: Objective = Objective.CAUSAL
     template: str | None = None
@@ -53,7 +62,7 @@ INAPPLICABLE = {
         "generate_until": "masked models fill blanks, they do not generate",
     },
 }
-"""By objective, the output types of tasks that mean nothing for it, and why."""
+"""By objective, the output types of tasks that cannot be applied to it, each with the reason."""
 
 
 class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
@@ -175,25 +184,21 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     def _remembered(
         self, question: JsonValue, generate: Callable[[], tuple[str, Answer, bool]]
     ) -> tuple[str, Answer, bool]:
-        """A generated answer by the journal, or made now and written there."""
+        """A generated answer from the journal, or generated now and written there."""
 
         def compute() -> JsonValue:
             text, answer, cut = generate()
             return [text, vars(answer), cut]
 
-        text, answer, cut = cast(tuple[str, dict[str, Any], bool], self.journal.remember(question, compute))
+        text, answer, cut = cast(tuple[str, _KeptAnswer, bool], self.journal.remember(question, compute))
         return text, Answer(**answer), cut
 
-    def _generate(self, item: Item, context: str, options: dict[str, Any]) -> tuple[str, Answer, bool]:
+    def _generate(self, item: Item, context: str, options: Options) -> tuple[str, Answer, bool]:
         """The text, what is kept of it, and whether its prompt was cut to fit. Raises NotFinite."""
-        if options.get("do_sample") and options.get("temperature", 1) != 0:
-            raise Unsupported("this task samples its answers; only greedy generation is comparable")
-        until = options.get("until") or []
-        stops = [until] if isinstance(until, str) else [stop for stop in until if stop]
+        stops, limit = limits_of(options)
         if self.frame.template:
             asked = template(self.frame.template)
             context, stops = asked.render(context), [*stops, *asked.stop]
-        limit = int(options.get("max_gen_toks") or options.get("max_new_tokens") or MAX_NEW_TOKENS)
         whole = self.tok_encode(context)
         prompt = whole[-max(1, self.max_length - limit) :]
         generation = self.engine.prefill([prompt])
@@ -262,7 +267,7 @@ def evaluate(
     left_out: Callable[[str, str], None] = lambda task, reason: None,
     journal: Journal | None = None,
 ) -> list[TaskResult]:
-    """Score `items` items of each task, the same ones whoever asks.
+    """Score `items` items of each task; every model gets the same items.
 
     `files` are the caller's own task files by name; with `chat`, items are asked in the tokenizer's chat template.
     `left_out` hears of each task that means nothing for the model's objective, and why. Raises Unsupported when a task
@@ -283,12 +288,7 @@ def evaluate(
 
 
 def scored(
-    lm: LM,
-    loaded: Mapping[str, Any],
-    samples: Mapping[str, list[int]],
-    frame: Frame = PLAIN,
-    *,
-    chat: bool = False,
+    lm: LM, loaded: Mapping[str, Task], samples: Mapping[str, list[int]], frame: Frame = PLAIN, *, chat: bool = False
 ) -> list[TaskResult]:
     """The items `samples` of each loaded task answered by an lm-eval model."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -314,5 +314,5 @@ def scored(
 def chosen_items(task: str, available: int, wanted: int) -> list[int]:
     """Indices of the items every precision answers: a prefix of a shuffle seeded by the task's name."""
     indices = list(range(available))
-    random.Random(task).shuffle(indices)  # noqa: S311 - repeatable, not secret
+    random.Random(task).shuffle(indices)
     return sorted(indices[:wanted])

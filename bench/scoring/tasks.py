@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks by name: this project's own, the caller's files, or lm-eval's; each that cannot be had has one clear line."""
+"""Load tasks by name: this project's, the user's files, or lm-eval's. One that cannot be loaded is a clear error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -16,10 +16,15 @@ from bench.engines.contract import Unsupported
 from bench.errors import UserError
 from bench.paths import ROOT
 
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
+Aggregation = Callable[[Sequence[object]], float]
+"""One figure of a task from the values of its items."""
 TASKS = ROOT / "suites" / "tasks"
 
 
-def offline_tasks(folder: Path = TASKS) -> dict[str, dict[str, Any]]:
+def offline_tasks(folder: Path = TASKS) -> dict[str, dict[str, object]]:
     """This project's task configurations by name, their data files made absolute."""
     found = {}
     for path in sorted(folder.glob("*.yaml")):
@@ -33,23 +38,23 @@ def offline_names() -> list[str]:
     return list(offline_tasks())
 
 
-def _absolute(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _absolute(config: dict[str, object], folder: Path) -> dict[str, object]:
     """The configuration with its data files found beside it, where they lie there."""
-    options = config.get("dataset_kwargs") or {}
-    files = options.get("data_files")
-    if files is None:
+    options = config.get("dataset_kwargs")
+    files = options.get("data_files") if isinstance(options, dict) else None
+    if not isinstance(options, dict) or files is None:
         return config
 
-    def beside(value: Any) -> Any:
+    def beside(value: object) -> object:
         if isinstance(value, list):
             return [beside(one) for one in value]
-        return str(folder / value) if (folder / str(value)).exists() else value
+        return str(folder / str(value)) if (folder / str(value)).exists() else value
 
     placed = {split: beside(value) for split, value in files.items()} if isinstance(files, dict) else beside(files)
     return {**config, "dataset_kwargs": {**options, "data_files": placed}}
 
 
-def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Any]:
+def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Task]:
     """lm-eval's task objects by name, groups taken apart; `files` are the caller's own by name.
 
     Raises Unsupported for a name that nobody knows, and UserError where a task's data cannot be had: both before
@@ -65,7 +70,7 @@ def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Any]
         near = difflib.get_close_matches(unknown[0], [*offline, *manager.all_tasks], n=1, cutoff=0.8)
         meant = f" (did you mean {near[0]}?)" if near else ""
         raise Unsupported(f"lm-eval has no task {unknown[0]!r}{meant}; own tasks: {', '.join(offline)}")
-    found: dict[str, Any] = {}
+    found: dict[str, Task] = {}
     for name in names:
         spec = offline.get(name, name) if name not in files else _own(Path(files[name]))
         try:
@@ -83,10 +88,10 @@ def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Any]
     return found
 
 
-def _bounded(aggregate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _bounded(aggregate: Aggregation) -> Aggregation:
     """An aggregation that is infinite where it overflows: lm-eval's perplexity is exp of a mean without a limit."""
 
-    def bounded(values: Any) -> Any:
+    def bounded(values: Sequence[object]) -> float:
         try:
             return aggregate(values)
         except OverflowError:
@@ -99,7 +104,7 @@ OWN = "bench_facts_en"
 """A task that needs no network, to be named in a remedy."""
 
 
-def _own(path: Path) -> dict[str, Any]:
+def _own(path: Path) -> dict[str, object]:
     """A caller's configuration, what it includes and the functions it names resolved as lm-eval does."""
     from lm_eval.tasks._yaml_loader import load_yaml
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.engines.llamacpp.batch_scoring import Host, Scoring, log_sum
 from bench.engines.llamacpp.context import Entry
-from bench.engines.llamacpp.packed_scoring import Host, Scoring, log_sum
 
 
 def together(engine: Host, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
@@ -25,7 +25,7 @@ def together(engine: Host, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]
     ]
     made = np.empty((len(rows), length, engine.vocabulary), np.float32)
     at = 0
-    with Scoring(engine, len(entries)) as scoring:
+    with Scoring(engine, length, len(rows)) as scoring:
         for logits in scoring.batches(entries):
             for index, row in enumerate(logits, at):
                 made[index % len(rows), index // len(rows)] = row - log_sum(row[None])

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from bench.engines.contract import Row, Score
-from bench.engines.transformers.torch_engine import log_likelihood
+from bench.engines.transformers.engine import log_likelihood
 
 Tokens = tuple[int, ...]
 

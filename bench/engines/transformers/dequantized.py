@@ -11,7 +11,8 @@ import copy
 from typing import Any
 
 import torch
-from bitsandbytes import functional, nn as quantized
+from bitsandbytes import functional
+from bitsandbytes import nn as quantized
 
 
 def widened(model: Any) -> Any:
