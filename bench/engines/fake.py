@@ -3,7 +3,7 @@
 
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
 z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. The scheme
-`fake-int8-pass` looks at the whole pass: its T grows by a thousandth for each token that is read in it. Time is virtual
+`fake-int8-pass` looks at the whole pass: its T grows by half a percent for each token read in it. Time is virtual
 and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
 tests of the runner: kind is crash, kill, hang, hoard, leak, garbage, error, memory, unsupported, nan (no logit is a
 number from there on) or wide (16 bits a weight, whatever was asked for); point is load, census, prefill, log_probs or
@@ -193,7 +193,7 @@ class FakeEngine:
 
         if not self.scheme.whole_pass:
             return self.unigram
-        logits = self.unigram / (1 + read / 1000)
+        logits = self.unigram / (1 + read / 200)
         found: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
         return found
 
