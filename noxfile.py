@@ -137,4 +137,4 @@ def validate(session: nox.Session) -> None:
     python = peer / "bin" / "python"
     session.run(str(python), "-m", "pip", "install", "-q", *PEER, external=True)
     report = "results/validation/peers.md"
-    session.run("python", "benchmarks/validate.py", "--peer-python", str(python), "--out", report, *session.posargs)
+    session.run("python", "-m", "benchmarks.validate", "--peer-python", str(python), "--out", report, *session.posargs)

@@ -6,7 +6,7 @@ Exits 1 if one is now off by more than 5 % and 150 MiB.
 
 A trial is a peak like any other, of many lengths and batches, and it is absolute: the bytes of the process before it
 loads anything are those of the newest memory record of the same model, backend, scheme and device, else of another
-model's, else what `bench.plan.plan.baseline` takes for them. Trials that failed are left out: what they needed is not known.
+model's, else what `bench.plan.baseline` takes for them. Trials that failed are left out: what they needed is not known.
 """
 
 from __future__ import annotations
