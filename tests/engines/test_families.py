@@ -16,10 +16,7 @@ from builders import make_cell  # noqa: E402
 from bench.catalog.model import Model, Objective  # noqa: E402
 from bench.engines.contract import LoadRequest, Row, Unsupported  # noqa: E402
 from bench.engines.transformers import BACKEND  # noqa: E402
-from bench.instruments import (
-    Reading,
-    machine,
-)
+from bench.instruments import Reading, machine  # noqa: E402
 from bench.plan import predict  # noqa: E402
 from bench.records.cell import Weights  # noqa: E402
 from bench.scoring.lm import EngineLM, Frame, evaluate  # noqa: E402

@@ -302,9 +302,10 @@ def test_the_errors_of_llamacpp_are_told_apart():
 
 PROGRAM = """
 import json, sys
-from bench.backends.llamacpp import BACKEND
-from bench.cell import Model, Weights
-from bench.engine import LoadRequest
+from bench.engines.llamacpp import BACKEND
+from bench.catalog.model import Model
+from bench.records.cell import Weights
+from bench.engines.contract import LoadRequest
 model = Model(name="t", display="t", family="own", organisation="-", kind="open weights")
 asked = LoadRequest(
     model=model, weights=Weights.LOCAL, scheme=BACKEND.scheme("gguf-f16"), device="cpu", path=sys.argv[1], threads=1
