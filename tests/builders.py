@@ -9,6 +9,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench.catalog.model import Kind, Model
 from bench.engines import fake
 from bench.engines.contract import Engine
@@ -24,6 +26,21 @@ from suites import suite
 
 DEVICE = "cpu-test"
 PRECISIONS = {"fp32": Precision.FP32, "fp16": Precision.FP16, "int8": Precision.INT8, "int4": Precision.INT4}
+TINY_FAMILY = """\
+family: test
+organisation: Tests
+models:
+  - name: tiny
+    display: Tiny
+    kind: open weights
+    repo: tests/tiny
+"""
+"""A file of the catalogue with one entry, to which fields can be added."""
+CLOSED_ENTRY = """\
+  - name: closed
+    display: Closed
+    kind: api only
+"""
 _ids = count(1)
 
 
@@ -244,3 +261,16 @@ def can_make_group() -> bool:
     if two is not None and "memory" in (two / "cgroup.subtree_control").read_text().split():
         return os.access(two, os.W_OK)
     return one is not None and os.access(one, os.W_OK)
+
+
+def called(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[Any, str, str]:
+    """`bench` with these arguments in this process: exit code, stdout and stderr."""
+    from bench.cli import app, guarded
+
+    capsys.readouterr()
+    try:
+        code: Any = guarded(lambda: app([str(argument) for argument in arguments]))
+    except SystemExit as done:
+        code = done.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err

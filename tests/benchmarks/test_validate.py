@@ -77,6 +77,7 @@ def test_a_peer_s_python_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatc
     assert commands == [str(Path.cwd() / ".nox/peer/bin/python")] * 2
 
 
+@pytest.mark.usefixtures("default_folder")
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs the kernel's own account of a process")
 def test_the_report_is_regenerated_in_small(tmp_path: Path) -> None:
     """Real processes on the default model: the same tokens by all three loops, and the kernel's peak within 2 %."""

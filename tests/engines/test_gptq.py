@@ -312,7 +312,7 @@ def test_a_checkpoint_is_quantized_once(
     assert located.folder is not None
     asked = {name: request(located.folder, name) for name in ("gptq-int4", "gptq-int8")}
     four, eight = (gptq.ready(located, asking) for asking in asked.values())
-    assert [(module, arguments[1]) for module, arguments in made] == [("_gptq_make", "4"), ("_gptq_make", "8")]
+    assert [(module, arguments[1]) for module, arguments in made] == [("gptq_make", "4"), ("gptq_make", "8")]
     assert four.folder != eight.folder == gptq.ready(located, asked["gptq-int8"]).folder
     assert four.provenance is located.provenance
     (caveat,) = gptq.caveats(four, asked["gptq-int4"])
@@ -350,6 +350,7 @@ def test_gptq_quantizes_loads_and_scores(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @needs_gptq
+@pytest.mark.usefixtures("default_folder")
 @pytest.mark.skipif("BENCH_TEST_CACHE" not in os.environ, reason="quantizes for minutes: set BENCH_TEST_CACHE")
 @pytest.mark.parametrize("scheme", ["gptq-int4", "gptq-int8"])
 def test_the_default_model_has_the_predicted_bytes(scheme: str) -> None:

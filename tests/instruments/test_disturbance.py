@@ -65,6 +65,7 @@ def test_the_cpus_work_is_what_their_processes_used() -> None:
 
 
 @linux
+@pytest.mark.alone
 def test_a_real_neighbour_is_seen_by_its_name_alone() -> None:
     """A process that spins beside this one is found with its share; its arguments are nowhere."""
     first = neighbours.snapshot()

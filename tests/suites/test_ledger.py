@@ -146,6 +146,7 @@ print(json.dumps([before.total_bytes, before.anonymous_bytes, peak.total_bytes, 
 
 
 @linux
+@pytest.mark.alone
 def test_a_real_spike_of_50_ms_is_seen_by_both_counters():
     """64 MiB for 50 ms in a process of its own: the mark, the sampler and its anonymous share all say so."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
