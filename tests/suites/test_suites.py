@@ -16,24 +16,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import make_record
+from builders import make_record, planned, suite_run
 
 import suites
-from bench.catalog.model import Model
 from bench.engines import fake
 from bench.engines.contract import DoesNotFit, LoadRequest, NotFinite
 from bench.errors import UserError
-from bench.instruments import Instruments, Reading, machine
+from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
 from bench.judge.figures import accuracies, anchor_of, figures, reference_figures
-from bench.plan.plan import make_plan
-from bench.plan.selection import Selection
 from bench.records.cell import Precision, Weights
 from bench.records.record import Ending, Unit
 from bench.records.store import Store
 from bench.run.worker import ending
 from bench.scoring.anchor import anchor_path, is_anchor
-from bench.suite import Loading, SuiteRun, measured
+from bench.suite import measured
 from suites import divergence, memory, probe, quality, suite, throughput
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -295,31 +292,6 @@ def test_a_record_names_the_method_that_made_it(records, name):
 
 
 # Suites on their own: what a healthy run does not show.
-
-
-def planned(name):
-    """A smoke cell of the fake at 16 bits."""
-    own = Model(name="m", display="M", family="own", organisation="-", kind="open weights", repo="a/m")
-    selection = Selection(models=("m",), schemes=("fake-fp16",), backends=("fake",), suites=(name,), profile="smoke")
-    return make_plan(selection, [own], machine.describe("cpu")).cells[0]
-
-
-def suite_run(name, engine, tmp_path, tools=None):
-    """A suite's surroundings with a given engine."""
-    reading = Reading(total_bytes=0)
-    loading = Loading(seconds=1.0, baseline=reading, peak=reading, ready=reading, loaded=reading)
-    tools = tools or Instruments(fake._CLOCK, fake.ArithmeticMemory())
-    cell = planned(name).cell
-    return SuiteRun(cell=cell, engine=engine, instruments=tools, loading=loading, cache=tmp_path)
-
-
-@pytest.fixture
-def engine():
-    """The fake at 16 bits."""
-    scheme = fake.BACKEND.scheme("fake-fp16")
-    return fake.FakeEngine(
-        LoadRequest(model=planned("memory").model, weights=Weights.RANDOM, scheme=scheme, device="cpu")
-    )
 
 
 def test_output_without_text_fails_the_cell(engine, tmp_path, monkeypatch):
