@@ -2,7 +2,6 @@
 """Samples become figures, intervals and verdicts. Everything here is pure: it returns values and formats nothing."""
 
 __all__ = [
-    "bottleneck",
     "capacity",
     "claims",
     "compare",
