@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from bench.views.answer import Part
     from bench.views.formats import Flat, Table, View
 
 out = Console(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
@@ -78,6 +79,36 @@ def print_views(views: Sequence[View], form: Format) -> None:
             print_title(view.title, form)
         print_table(view.table, form)
         print_notes(view.notes, form)
+
+
+VERDICTS = {"equivalent": "green", "better": "green", "worse": "red", "undecided": "yellow"}
+"""Colours of the words that a reader looks for."""
+NARROWEST = 60
+"""Columns below which no line is broken any further."""
+
+
+def print_parts(parts: Sequence[Part], form: Format) -> None:
+    """The answer in words, verdicts coloured, and the command that runs what was chosen as it is to be typed."""
+    from rich.text import Text
+
+    from bench.views.answer import markdown, text
+
+    width = max(NARROWEST, out.width if sys.stdout.isatty() else 100)
+    for part in parts:
+        print_title(part.title, form)
+        if form is Format.MD:
+            out.print(markdown(part), markup=False)
+            continue
+        for line in text(part, width):
+            begins, colon, _ = line.partition(":")
+            said = Text(line)
+            if colon and not line.startswith(" "):
+                said.stylize("bold", 0, len(begins))
+            for word, colour in VERDICTS.items():
+                said.highlight_words([word], colour)
+            out.print(said, soft_wrap=True)
+        if part.command:
+            out.print(part.command, markup=False, style="cyan", soft_wrap=True)
 
 
 def print_title(title: str, form: Format) -> None:

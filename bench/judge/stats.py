@@ -238,7 +238,7 @@ def paired_difference(
     error = math.sqrt(max(share * (1 - share), 1e-12) / effective)
     design = design_effect([new - old for new, old in pairs], clusters)
     estimate = tango_interval(lost / design, gained / design, n / design)
-    verdict = Verdict.NOT_MEASURABLE if share - chance < 2 * error else _verdict(estimate, width)
+    verdict = Verdict.NOT_MEASURABLE if share - chance < 2 * error else verdict_of(estimate, width)
     return PairedDifference(
         difference=estimate,
         lost=lost,
@@ -252,7 +252,8 @@ def paired_difference(
     )
 
 
-def _verdict(estimate: Estimate, margin: float) -> Verdict:
+def verdict_of(estimate: Estimate, margin: float) -> Verdict:
+    """What an interval of a difference says, given the margin that still counts as equivalent."""
     assert estimate.low is not None
     assert estimate.high is not None
     if -margin < estimate.low and estimate.high < margin:
@@ -272,7 +273,7 @@ def more_items(lost: int, gained: int, n: int, margin: float, *, design: float =
 
     def decided(times: float) -> bool:
         share = times / design
-        verdict = _verdict(tango_interval(lost * share, gained * share, n * share), margin)
+        verdict = verdict_of(tango_interval(lost * share, gained * share, n * share), margin)
         if verdict in {Verdict.WORSE, Verdict.BETTER}:
             return family == 1 or mcnemar(round(lost * times), round(gained * times)) * family <= 1 - CONFIDENCE
         return verdict is Verdict.EQUIVALENT

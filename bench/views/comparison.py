@@ -27,8 +27,8 @@ DISTANCES = ("kld_mean", "same_top1", "ln_ppl_ratio")
 TASK_TITLES = ("task", "verdict", "points", "lost", "gained", "items", "Holm p")
 
 
-def views(comparisons: Sequence[Comparison], margin: float) -> list[View]:
-    """The ratios, a table of tasks for each comparison, and the generated answers; nothing without a comparison."""
+def details(comparisons: Sequence[Comparison], margin: float) -> list[View]:
+    """What the answer and its two tables leave out: the ratios, a table of tasks for each comparison, and the generated answers; nothing without a comparison."""
     if not comparisons:
         return []
     ratios = View(

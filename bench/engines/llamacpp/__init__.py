@@ -82,6 +82,13 @@ def load(request: LoadRequest) -> Engine:
     return LlamaEngine(request)
 
 
+def command(model: Model, provenance: Provenance, scheme: str) -> str | None:
+    """llama.cpp's own program, where the file that was measured still lies."""
+    from bench.engines.llamacpp import locate
+
+    return locate.command(model, provenance, scheme)
+
+
 def prepare(request: LoadRequest) -> None:
     """Find, make or write the file, open the library, and see whether its kernels run here."""
     from bench.engines.llamacpp import library, locate
@@ -131,4 +138,5 @@ BACKEND = Backend(
     footprint=footprint,
     refuses=refuses,
     builds_random=True,
+    command=command,
 )
