@@ -6,7 +6,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from textwrap import wrap
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -27,6 +28,9 @@ WORDS = frozenset({
     "measured or reason", "claim", "question", "bounded by", "stated", "evidence",
 })  # fmt: skip
 """Titles of columns that hold words: they are aligned left, numbers right."""
+
+UNBROKEN = frozenset({"precision", "perplexity", "verdict"})
+"""Titles of columns whose cells stay on one line where a terminal is narrow: others give way."""
 
 
 class Format(StrEnum):
@@ -63,7 +67,8 @@ def print_table(table: Table, form: Format) -> None:
 
     rich_table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for title in table.titles:
-        rich_table.add_column(title, justify="left" if title in WORDS else "right", overflow="fold")
+        justify: Literal["left", "right"] = "left" if title in WORDS else "right"
+        rich_table.add_column(title, justify=justify, overflow="fold", no_wrap=title in UNBROKEN)
     for row in table.rows:
         rich_table.add_row(*(escape(cell or "") for cell in row))
     width = None if sys.stdout.isatty() else PIPE_WIDTH
@@ -118,9 +123,12 @@ def print_title(title: str, form: Format) -> None:
 
 def print_notes(lines: Iterable[str], form: Format) -> None:
     """What stands beneath a table."""
-    table = form is Format.TABLE
     for line in lines:
-        out.print(line if table else f"- {line}", markup=False, style="dim" if table else None)
+        if form is not Format.TABLE:
+            out.print(f"- {line}", markup=False)
+            continue
+        for part in wrap(line, out.width, subsequent_indent="    ") if sys.stdout.isatty() else [line]:
+            out.print(part, markup=False, style="dim")
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -66,12 +66,14 @@ def parts(found: Sequence[Answer], command: Command = lambda row: None) -> list[
         row = answer.row
         models.setdefault((row.device, row.model, row.weights, row.limit), []).append(answer)
     reasons = len({answer.row.model for answer in found}) == 1
-    return [part for group in models.values() for part in _of_model(group, command, reasons=reasons)]
+    places = len({answer.row.device for answer in found}) > 1
+    return [part for group in models.values() for part in _of_model(group, command, reasons=reasons, places=places)]
 
 
-def _of_model(group: Sequence[Answer], command: Command, *, reasons: bool) -> list[Part]:
+def _of_model(group: Sequence[Answer], command: Command, *, reasons: bool, places: bool) -> list[Part]:
     engines = list(dict.fromkeys(answer.row.backend for answer in group))
-    made = [_of_engine([a for a in group if a.row.backend == engine], reasons=reasons) for engine in engines]
+    each = [[answer for answer in group if answer.row.backend == engine] for engine in engines]
+    made = [_of_engine(answers, reasons=reasons, name_device=places) for answers in each]
     choice = choose(group)
     if choice:
         said = tuple(chosen(choice, name_engine=len(engines) > 1))
@@ -79,10 +81,11 @@ def _of_model(group: Sequence[Answer], command: Command, *, reasons: bool) -> li
     return made
 
 
-def _of_engine(group: Sequence[Answer], *, reasons: bool) -> Part:
+def _of_engine(group: Sequence[Answer], *, reasons: bool, name_device: bool) -> Part:
     row, reference = group[0].row, group[0].comparison.reference
+    where = f" on {row.device}" if name_device else ""
     return Part(
-        title=f"{named(row)}{of_random(row)} in {row.backend} on {row.device}, against {label(reference)}",
+        title=f"{named(row)}{of_random(row)} in {row.backend}{where}, against {label(reference)}",
         lines=tuple(sentences(answer, reasons=reasons) for answer in group),
     )
 

@@ -20,8 +20,8 @@ from bench.views.table import cell
 from bench.views.warnings import MOST, Warnings
 
 COSTS = ("weights", "peak", "decode", "prefill")
-QUALITY = ("ppl_ratio", "kld", "top1", "acc")
-COST_NOTES = ("x: divided by the 16-bit row's. ±: half of the 95 % interval. Peak: above the process before loading.",)
+QUALITY = ("ppl_ratio", "kld", "acc")
+COST_NOTES = ("x: divided by the 16-bit row's. ±: half of the 95 % interval. Peak: above the process without a model.",)
 
 
 def views(found: Sequence[Answer], margin: float) -> list[View]:
@@ -115,11 +115,11 @@ def _quality(rows: Sequence[Row], found: Mapping[int, Answer], warnings: Warning
     shown = rows if alone else [row for row in rows if id(row) in found and found[id(row)].findings]
     columns = QUALITY if alone else QUALITY[:2]
     titles, heads = _head(shown, alone=alone)
-    table = Table([*titles, "perplexity", *(COLUMNS[name].title for name in columns[1:]), "tasks"])
+    table = Table([*titles, "perplexity", "verdict", *(COLUMNS[name].title for name in columns[1:]), "tasks"])
     for row in shown:
         figures, answer = row.figures(), found.get(id(row))
         by = {one.instrument: one for one in answer.findings} if answer else {}
-        cells = [_perplexity(table, row, figures, by, warnings)]
+        cells = _perplexity(table, row, figures, by.get(Instrument.PERPLEXITY), warnings)
         for name in columns[1:]:
             mark = warnings.mark(row, name) if COLUMNS[name].figure in figures else ""
             cells.append(cell(table, row, figures, COLUMNS[name]) + mark)
@@ -130,12 +130,12 @@ def _quality(rows: Sequence[Row], found: Mapping[int, Answer], warnings: Warning
 
 
 def _perplexity(
-    table: Table, row: Row, figures: Mapping[str, Estimate], by: Mapping[Instrument, Finding], warnings: Warnings
-) -> str:
-    found = by.get(Instrument.PERPLEXITY)
+    table: Table, row: Row, figures: Mapping[str, Estimate], found: Finding | None, warnings: Warnings
+) -> list[str]:
+    """Its change and the verdict on it."""
     if found is None:
-        return cell(table, row, figures, COLUMNS["ppl_ratio"])
-    return f"{change(found.estimate)} {found.verdict}{warnings.mark(row, 'ppl_ratio')}"
+        return [cell(table, row, figures, COLUMNS["ppl_ratio"]), ""]
+    return [f"{change(found.estimate)}{warnings.mark(row, 'ppl_ratio')}", "in noise" if found.in_noise else found.verdict]
 
 
 def _tasks(found: Finding | None, *, reference: bool) -> str:
@@ -149,7 +149,7 @@ def _tasks(found: Finding | None, *, reference: bool) -> str:
 
 def _quality_notes(rows: Sequence[Row], found: Sequence[Answer], margin: float) -> list[str]:
     """What equivalent means, which instrument tasks were judged by, and what no distance can be told from."""
-    lines = [f"equivalent: within {margin * 100:g} % of the 16-bit row, at 95 % confidence. KL and top-1 are from that row too."]
+    lines = [f"equivalent: within {margin * 100:g} % of the 16-bit row, at 95 % confidence. KL is from that row too."]
     if any(one.instrument is Instrument.ACCURACY for answer in found for one in answer.findings):
         lines.append("tasks by accuracy alone: these records hold no log-likelihoods of choices; measure anew for them.")
     floors = [

@@ -110,39 +110,33 @@ class Warnings:
         return f" ({letters})" if letters else ""
 
     def lines(self, most: int = MOST) -> list[str]:
-        """One for each meaning, longer ones on two; at most so many. What has no room is counted at the end."""
-        found, left = [], 0
-        meanings = list(self.letters.items())
-        for index, (meaning, letter) in enumerate(meanings):
-            room = most - len(found) - (len(meanings) - index - 1)
-            lines, dropped = self._of_meaning(meaning, letter, room)
-            found, left = found + lines, left + dropped
+        """One for each meaning, together at most so many lines of a terminal; what has no room is counted at the end."""
+        found: list[str] = []
+        room, left = most, 0
+        for index, (meaning, letter) in enumerate(self.letters.items()):
+            others = len(self.letters) - index - 1
+            line, dropped = self._of_meaning(meaning, letter, max(1, room - others))
+            found.append(line)
+            room, left = room - _height(line), left + dropped
         if found:
-            more = f"; {left} more" if left else ""
-            end = f"{more} in full: --warnings" if left else ". In full: --warnings"
-            found[-1] = found[-1] + (end if len(found[-1]) + len(end) <= WIDTH else more)
+            end = f"; {left} more in full: --warnings" if left else ". In full: --warnings"
+            found[-1] += end if _height(found[-1] + end) == _height(found[-1]) else f"; {left} more" * bool(left)
         return found
 
-    def _of_meaning(self, meaning: str, letter: str, room: int) -> tuple[list[str], int]:
-        """The lines of one meaning, what concerns most rows first, and how much had no room."""
+    def _of_meaning(self, meaning: str, letter: str, room: int) -> tuple[str, int]:
+        """What a meaning is about, what concerns most rows first, and how much had no room."""
         told: dict[str, dict[int, Row]] = {}
         for concern in self.concerns:
             if concern.meaning == meaning:
                 told.setdefault(concern.said, {})[id(concern.row)] = concern.row
-        lines, left = [f"({letter}) {meaning}:"], len(told)
+        line, left = "", len(told)
         for said, rows in sorted(told.items(), key=lambda item: -len(item[1])):
-            part = f" {said} ({self._named(list(rows.values()))})"
-            if left == len(told):
-                lines[-1] += part
-            elif len(lines[-1]) + len(part) < WIDTH - 16:
-                lines[-1] += f";{part}"
-            elif len(lines) < room:
-                lines[-1] += ";"
-                lines.append(f"   {part}")
-            else:
+            longer = f"{line}; " if line else f"({letter}) {meaning}: "
+            longer += f"{said} ({self._named(list(rows.values()))})"
+            if line and _height(longer) > room:
                 break
-            left -= 1
-        return lines, left
+            line, left = longer, left - 1
+        return line, left
 
     def _named(self, rows: Sequence[Row]) -> str:
         if len(rows) == len(self.rows) > 1:
@@ -151,6 +145,11 @@ class Warnings:
         names = [f"{named(row)} {row.scheme}" if several else row.scheme for row in rows]
         more = len(names) - NAMES
         return ", ".join(names[:NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _height(line: str) -> int:
+    """Lines of a terminal that this one takes."""
+    return -(-len(line) // WIDTH)
 
 
 def _of_row(row: Row, columns: Sequence[str]) -> Iterator[Concern]:

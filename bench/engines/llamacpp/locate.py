@@ -97,10 +97,10 @@ def command(model: Model, provenance: Provenance, scheme: str) -> str | None:
     kind = TYPES[scheme][0]
     if model.gguf_repo and provenance.source.startswith(f"{model.gguf_repo}/"):
         return f"llama-cli -hf {model.gguf_repo}:{kind} -p Hello"
-    for file, mark in provenance.files.items():
-        if is_installed("llama_cpp_python") and (gguf_cache.folder() / made_name(file, mark, kind)).is_file():
-            return f"llama-cli -m {gguf_cache.folder() / made_name(file, mark, kind)} -p Hello"
-    return None
+    if not is_installed("llama_cpp_python"):
+        return None
+    made = [gguf_cache.folder() / made_name(file, mark, kind) for file, mark in provenance.files.items()]
+    return next((f"llama-cli -m {path} -p Hello" for path in made if path.is_file()), None)
 
 
 def header_of(path: Path) -> Gguf:
