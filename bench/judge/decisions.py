@@ -73,15 +73,18 @@ class Pairs:
 
 
 def match(ours: Measurement, theirs: Measurement) -> Pairs:
-    """Places of the items that both answered, in the order of `ours`: by their hashes, or the whole where digests agree.
+    """Places of the items that both answered, in the order of `ours`: by their hashes, or all where digests agree.
 
     Records from before hashes were kept pair as a whole or not at all.
     """
     if ours.labels.get("digest") == theirs.labels.get("digest"):
         every = tuple(range(len(ours.values)))
         return Pairs(mine=every, yours=every)
-    places = {name: index for index, name in enumerate(hashes(theirs))}
-    mine = [(index, places[name]) for index, name in enumerate(hashes(ours)) if name in places]
+    names, others = hashes(ours), hashes(theirs)
+    if len({*names}) < len(names) or len({*others}) < len(others):  # answers of several filters in one
+        return Pairs(mine=(), yours=())
+    places = {name: index for index, name in enumerate(others)}
+    mine = [(index, places[name]) for index, name in enumerate(names) if name in places]
     return Pairs(mine=tuple(index for index, _ in mine), yours=tuple(index for _, index in mine))
 
 
@@ -160,7 +163,7 @@ def without_choices(ours: Sequence[Measurement], theirs: Sequence[Measurement], 
 def together(decisions: Sequence[Decision]) -> list[Decision]:
     """The verdicts of tasks that are read side by side: worse and better need a p of at most 5 % after Holm.
 
-    Each p is valid at the look where its task stopped, so Holm over them is too, and what it has let pass stays so while
+    Each p is valid at the look where its task stopped, so Holm over them is too; what it has let pass stays so while
     other tasks go on.
     """
     family = [i for i, decision in enumerate(decisions) if decision.verdict is not Verdict.NOT_MEASURABLE]
@@ -193,9 +196,7 @@ def _by_accuracy(
     if {*these, *reference} <= {0.0, 1.0}:
         from scipy.stats import norm
 
-        result = paired(
-            these, reference, chance, margin=margin, clusters=clusters, z=float(norm.isf(each / 2))
-        )
+        result = paired(these, reference, chance, margin=margin, clusters=clusters, z=float(norm.isf(each / 2)))
         design = result.design
         p_value = mcnemar(round(result.lost / design), round(result.gained / design))
         change = Change(difference=result.difference, p_value=p_value)

@@ -20,14 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 from bench.judge.stats import CONFIDENCE
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[object]
 
 ERROR = 1 - CONFIDENCE
 """How often any look may miss the truth."""
@@ -71,7 +66,7 @@ def crossing(looks: Sequence[int], each: float) -> float:
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     places, weights = nodes * bound, weights * bound
     density = norm.pdf(places)
-    for before, now in zip(looks[:-1], looks[1:], strict=True):
+    for before, now in pairwise(looks):
         share = (before / now) ** 0.5
         spread = (1 - before / now) ** 0.5
         density = norm.pdf((places[:, None] - share * places[None, :]) / spread) / spread @ (density * weights)

@@ -23,15 +23,18 @@ SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "few-shot": 1234}
 Rows = list[dict[str, Any]]
 
 
-class Evaluation:
+class RunningEvaluation:
     """Tasks and the items asked of each, answered by an lm-eval model as far as was asked until now."""
 
     def __init__(
         self, lm: Any, loaded: Mapping[str, Any], items: Mapping[str, Sequence[int]], *, chat: str | None = None,
         template: str | None = None,
     ) -> None:  # fmt: skip
-        """`items`: documents of each task in the order they are asked; `chat`: hash of the chat template around them,
-        None for plain text; `template`: prompt template around generated tasks."""
+        """`items`: documents of each task in the order they are asked.
+
+        `chat`: hash of the chat template around them, None for plain text; `template`: prompt template around generated
+        tasks.
+        """
         _seed()
         self.lm, self.loaded, self.order = lm, dict(loaded), {name: list(items[name]) for name in loaded}
         self.chat, self.template = chat, template
@@ -66,7 +69,7 @@ class Evaluation:
         answers: Mapping[Item, Answer] = getattr(self.lm, "answers", {})
         place = {item: index for index, item in enumerate(self.order[task])}
         rows = sorted(self._rows[task], key=lambda row: place[row["doc_id"]])
-        cut = getattr(self.lm, "truncated", set())
+        cut: set[Item] = getattr(self.lm, "truncated", set())
         return task_result(task, self.loaded[task], rows, answers, cut, self.chat, self.template)
 
 

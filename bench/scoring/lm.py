@@ -24,7 +24,7 @@ from bench.catalog.prompts import template
 from bench.engines.contract import Chats, Engine, NotFinite, Row, Score, Unsupported
 from bench.records.scored import Answer, Item, TaskResult, loop_share
 from bench.scoring import journal as journals
-from bench.scoring.evaluation import Evaluation
+from bench.scoring.evaluation import RunningEvaluation
 from bench.scoring.journal import Journal
 from bench.scoring.tasks import load_tasks
 
@@ -267,7 +267,7 @@ def opened(
     frame: Frame = PLAIN,
     left_out: Callable[[str, str], None] = lambda task, reason: None,
     journal: Journal | None = None,
-) -> Evaluation:
+) -> RunningEvaluation:
     """`items` items of each task, the same ones whoever asks, ready to be answered.
 
     `files` are the caller's own task files by name; with `chat`, items are asked in the tokenizer's chat template.
@@ -293,11 +293,11 @@ def opened(
 
 def scored(
     lm: LM, loaded: Mapping[str, Any], samples: Mapping[str, Sequence[int]], frame: Frame = PLAIN, *, chat: bool = False
-) -> Evaluation:
+) -> RunningEvaluation:
     """The items `samples` of each loaded task, to be answered by an lm-eval model in that order."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     told = hashlib.sha256(str(lm.chat_template(chat)).encode()).hexdigest()[:12] if chat else None
-    return Evaluation(lm, loaded, samples, chat=told, template=frame.template)
+    return RunningEvaluation(lm, loaded, samples, chat=told, template=frame.template)
 
 
 def chosen_items(task: str, available: int, wanted: int) -> list[int]:

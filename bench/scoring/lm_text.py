@@ -14,7 +14,7 @@ from lm_eval.api.model import LM
 
 from bench.engines.contract import Reply, Stopped, TextEngine, Unsupported
 from bench.records.scored import TaskResult
-from bench.scoring.evaluation import Evaluation
+from bench.scoring.evaluation import RunningEvaluation
 from bench.scoring.lm import MAX_NEW_TOKENS, Progress, chosen_items, scored
 from bench.scoring.tasks import load_tasks
 
@@ -117,6 +117,6 @@ def evaluate_text(
     return found
 
 
-def _tell(done: Progress, evaluation: Evaluation, finished: int, _: int) -> None:
+def _tell(done: Progress, evaluation: RunningEvaluation, finished: int, _: int) -> None:
     """Requests answered of all there are, from those of one batch."""
     done(evaluation.answered + finished, evaluation.requests)
