@@ -17,7 +17,7 @@ from statistics import mean
 
 from bench.judge import choices
 from bench.judge.aggregate import holm
-from bench.judge.choices import Change, ItemChoices, choices_of, mean_change
+from bench.judge.choices import Change, ItemChoices, choices_of, mean_change, probability_margin
 from bench.judge.figures import ACCURACY
 from bench.judge.sequential import ERROR, level, overall
 from bench.judge.stats import MARGIN, Estimate, Verdict, mcnemar, paired, verdict_of
@@ -104,9 +104,9 @@ def decide(
 ) -> list[Decision]:
     """Every instrument's verdict on one task, the one that decides first; empty where nothing pairs.
 
-    `ours` and `theirs` are measurements of two rows, of this task or of several. `margin` is the share of the
-    reference's score above chance that may be lost and still count as equivalent: of its accuracy, and likewise of its
-    probability of the right choice (with a rolling task, the share by which perplexity may grow).
+    `ours` and `theirs` are measurements of two rows, of this task or of several. `margin` is what may be lost and still
+    count as equivalent: a share of the reference's accuracy above chance, the change of a probability
+    (`probability_margin`), the share by which a rolling task's perplexity may grow.
     """
     mine, yours = ({m.name: m for m in reversed(of_task(found, task))} for found in (ours, theirs))
     found = []
@@ -184,7 +184,7 @@ def _by_choices(
     after, before = ([item.probability for item in items] for items in (these, reference))
     chance = mean(1 / len(item.log_likelihoods) for item in reference)
     change = mean_change([a - b for a, b in zip(after, before, strict=True)], clusters, level(looks))
-    found = _decision(task, Instrument.CHOICE, change, before, margin * (mean(before) - chance), looks)
+    found = _decision(task, Instrument.CHOICE, change, before, probability_margin(margin, mean(before), chance), looks)
     return replace(found, verdict=Verdict.NOT_MEASURABLE) if at_chance(before, chance, clusters) else found
 
 

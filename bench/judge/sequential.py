@@ -78,7 +78,7 @@ def _table(looks: tuple[int, ...]) -> tuple[tuple[float, ...], tuple[float, ...]
     """Logarithms of levels at one look, and of what they come to over all looks."""
     import numpy as np
 
-    each = np.logspace(-12, 0, 49)[:-1]
+    each = np.logspace(-12, 0, 49)
     return tuple(np.log(each)), tuple(np.log([crossing(looks, float(value)) for value in each]))
 
 

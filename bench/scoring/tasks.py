@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,21 +76,7 @@ def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Any]
                 f"connect to the network, or leave it out: --task {','.join(n for n in names if n not in hub) or OWN}"
             )
             raise UserError(f"task {name} needs the Hugging Face Hub: {_first_line(error)}", remedy) from error
-    for task in found.values():
-        task.aggregation = partial(dict, {name: _bounded(whole) for name, whole in task.aggregation().items()})
     return found
-
-
-def _bounded(aggregate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """An aggregation that is infinite where it overflows: lm-eval's perplexity is exp of a mean without a limit."""
-
-    def bounded(values: Any) -> Any:
-        try:
-            return aggregate(values)
-        except OverflowError:
-            return math.inf
-
-    return bounded
 
 
 OWN = "bench_facts_en"

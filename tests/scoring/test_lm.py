@@ -365,7 +365,8 @@ def test_an_offline_task_loads_through_lm_eval(results, task):
     assert (found.version, found.chance) == (1, offline_tasks()[task]["metadata"]["chance"])
     assert len(found.digest) == 12
     labels = {"task": task, "version": 1, "digest": found.digest, "chance": found.chance}
-    assert found.labels() == labels | {"item_hashes": found.hashes, "documents": found.documents}
+    more = {"item_hashes": found.hashes, "documents": found.documents, "output_type": "multiple_choice"}
+    assert found.labels() == labels | more
     assert len(found.hashes) == 12 * 10
 
 
