@@ -88,7 +88,7 @@ def tests_llamacpp(session: nox.Session) -> None:
     require_compiler(session)
     install(session, "llamacpp", group="tests")
     session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "server"))
-    files = session.posargs or [f"tests/test_{name}.py" for name in ("llamacpp", "gguf", "backends", "api")]
+    files = session.posargs or [f"tests/engines/test_{name}.py" for name in ("llamacpp", "gguf", "backends", "api")]
     session.run("pytest", *files)
 
 

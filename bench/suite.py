@@ -19,9 +19,6 @@ from bench.records.cell import Cell
 from bench.records.record import Caveat, How, Measurement, Prediction, Text, Unit
 from bench.scoring.journal import Journal
 
-PROFILES = ("smoke", "standard", "full")
-"""From a minute to an hour for a small model; each suite's file says what they mean there."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
@@ -48,7 +45,7 @@ class Loading:
     """The same after freed memory went back to the system."""
 
 
-class Afresh(Exception):
+class RestartWorker(Exception):
     """A suite asks to be called again in a process that has run nothing; what it knows is in its journal."""
 
 
@@ -95,7 +92,7 @@ class SuiteRun(Answering):
     used: bool = False
     """Whether this process has run anything but the load, which may show in later peaks."""
     renewable: bool = False
-    """Whether `Afresh` is heard."""
+    """Whether `RestartWorker` is heard."""
     cache: Path
     """A folder of this machine for what can be computed again."""
     reference: Path | None = None
@@ -125,8 +122,8 @@ class TextRun(Answering):
     engine: TextEngine
 
 
-class Suite(Protocol):
-    """A module of `suites/`."""
+class Method(Protocol):
+    """What every suite's module declares."""
 
     VERSION: int
     """Raised when the same settings would no longer give comparable figures."""
@@ -136,19 +133,16 @@ class Suite(Protocol):
     def work(self, settings: Mapping[str, Any]) -> Work:
         """Tokens these settings need."""
 
+
+class Suite(Method, Protocol):
+    """A module of `suites/`: the method for a model that is loaded here."""
+
     def measure(self, run: SuiteRun) -> list[Measurement]:
         """Measure. Raises DoesNotFit, Unsupported."""
 
 
-class TextSuite(Protocol):
+class TextSuite(Method, Protocol):
     """A module of `suites/served/`: the suite of the same name for a model that someone else serves."""
-
-    VERSION: int
-    PROFILES: dict[str, dict[str, JsonValue]]
-    __doc__: str
-
-    def work(self, settings: Mapping[str, Any]) -> Work:
-        """Tokens these settings need."""
 
     def measure(self, run: TextRun) -> list[Measurement]:
         """Measure. Raises Stopped, Unsupported, UserError."""

@@ -117,7 +117,7 @@ def llama_peer(asked: argparse.Namespace) -> tuple[Callable[[], Repeat], Callabl
     """llama-cpp-python's `eval` of our very file, by hand as llama-bench does: a prompt, then token after token."""
     import llama_cpp
 
-    from bench.engines.llamacpp import gguf, library
+    from bench.engines.llamacpp import library, locate
 
     engine = load("llamacpp", asked.scheme)
     prompt, threads = probe.prompt(engine.encode, asked.prompt), engine.compute_threads
@@ -131,7 +131,7 @@ def llama_peer(asked: argparse.Namespace) -> tuple[Callable[[], Repeat], Callabl
 
     if not library.repacking_works():  # AMX kernels die on some virtual machines: then neither of the two repacks
         llama_cpp.llama_cpp.llama_model_default_params = without_repacking
-    file = gguf.locate(asked_for(backend("llamacpp"), asked.scheme)).path
+    file = locate.locate(asked_for(backend("llamacpp"), asked.scheme)).path
     context = asked.prompt + asked.tokens + 8
     llama = llama_cpp.Llama(
         str(file), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False,

@@ -143,7 +143,7 @@ class Found:
 def requests(name: str, task: Task, folder: Path, scratch: Path) -> list[list[Instance]]:
     """lm-eval's requests of each chosen item."""
     documents = [json.loads(line) for line in (folder / f"{task.file}.jsonl").read_text("utf-8").splitlines()]
-    random.Random(name).shuffle(documents)  # noqa: S311 - repeatable, not secret
+    random.Random(name).shuffle(documents)
     documents = task.prepare(documents)
     files = {"test": documents[5 : 5 + task.items], "train": documents[:5]}
     for split, held in files.items():

@@ -35,7 +35,7 @@ from bench.judge.stats import (
     mcnemar,
     mean_estimate,
     median_estimate,
-    paired,
+    paired_difference,
     proportion,
     ratio_of_medians,
 )
@@ -170,7 +170,7 @@ def difference_of(n: int) -> Callable[[Draw], bool]:
 
     def trial(draw: Draw) -> bool:
         lost, gained = draw.uniform(0.01, 0.15), draw.uniform(0.01, 0.1)
-        return holds(paired(*answered(draw, n, 0.7, lost, gained), CHANCE).difference, gained - lost)
+        return holds(paired_difference(*answered(draw, n, 0.7, lost, gained), CHANCE).difference, gained - lost)
 
     return trial
 
@@ -182,7 +182,7 @@ def clustered_difference_of(clusters: int, size: int, *, naive: bool = False) ->
     def trial(draw: Draw) -> bool:
         lost, gained = draw.uniform(0.05, 0.2), draw.uniform(0.02, 0.1)
         these, reference = answered_by_subject(draw, clusters, size, 0.7, lost, gained)
-        return holds(paired(these, reference, CHANCE, clusters=of_items).difference, gained - lost)
+        return holds(paired_difference(these, reference, CHANCE, clusters=of_items).difference, gained - lost)
 
     return trial
 
@@ -246,14 +246,16 @@ def ratio_of(n: int) -> Callable[[Draw], bool]:
 def wrongly_equivalent(n: int) -> Callable[[Draw], bool]:
     """A model that has lost just the margin."""
     margin = MARGIN * (0.8 - CHANCE)
-    return lambda draw: paired(*answered(draw, n, 0.8, 0.005 + margin, 0.005), CHANCE).verdict is Verdict.EQUIVALENT
+    return lambda draw: (
+        paired_difference(*answered(draw, n, 0.8, 0.005 + margin, 0.005), CHANCE).verdict is Verdict.EQUIVALENT
+    )
 
 
 def wrongly_different(tasks: int, n: int) -> Callable[[Draw], bool]:
     """Any task called worse or better where as many items are lost as gained."""
 
     def trial(draw: Draw) -> bool:
-        found = together([paired(*answered(draw, n, 0.7, 0.05, 0.05), CHANCE) for _ in range(tasks)])
+        found = together([paired_difference(*answered(draw, n, 0.7, 0.05, 0.05), CHANCE) for _ in range(tasks)])
         return any(result.verdict in {Verdict.WORSE, Verdict.BETTER} for result in found)
 
     return trial

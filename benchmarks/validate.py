@@ -97,7 +97,7 @@ def contenders(work: tuple[int, int, int], peer: str | None, llama: bool) -> lis
 
 def default_folder() -> Path:
     """The default model as a folder in Hub layout, converted first: wait4 would count a contender's converter too."""
-    from bench.engines.weights.ready import locate
+    from bench.engines.weights.locate import locate
 
     engines, model = backend("transformers"), select(read_catalog(), [DEFAULT_MODEL])[0]
     asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=engines.schemes[0], device="cpu")

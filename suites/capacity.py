@@ -40,7 +40,7 @@ from pydantic import JsonValue
 from bench.engines.contract import DoesNotFit, Unsupported
 from bench.records.cell import MEMORY_LIMIT
 from bench.records.record import Caveat, Measurement, Unit
-from bench.suite import Afresh, SuiteRun, Work, measured
+from bench.suite import RestartWorker, SuiteRun, Work, measured
 from suites import probe
 from suites.search import MEMORY, Search, Trial
 
@@ -159,7 +159,7 @@ def _remembered(run: SuiteRun, search: Search, size: int, budget: int, name: str
 def _renew(run: SuiteRun) -> None:
     """Go on in a new process where this one's memory shows what it has done before."""
     if run.used and run.renewable and run.instruments.memory.remembers:
-        raise Afresh
+        raise RestartWorker
 
 
 def _trial(run: SuiteRun, search: Search, size: int, budget: int, prompt: int, batch: int, decode: int) -> Trial:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far quantization moved the output distribution, against this model's own 16-bit row on this device.
+"""How far quantization moved the output distribution, compared with this model's own 16-bit row on this device.
 
 `windows` windows of `window_tokens` tokens of the project's probe text, taken from its registers in turn (or of a text
 of the caller's, one after the other), are scored token by token in float32. The reference (same model, weights,
@@ -13,7 +13,7 @@ The noise floor is measured where the reference is: its first windows are read a
 KL(one by one || together) is stored for each of them (`floor_nat`, mean over its tokens). A distance of that size is
 what another batch size does.
 
-One fp32 row of the model is the anchor of all engines (`bench.scoring.anchor`). It leaves its distributions too, and every
+One fp32 row of the model is the anchor of all engines (`bench.scoring.anchor`). It leaves its distributions too. Every
 other cell that finds them for the very same tokens stores its distance from them: KL(fp32 || this) for each token
 (`anchor_kld_nat`) and the same top-1 (`anchor_same_top1`, per window). The 16-bit row has been measured before the
 anchor is written, so the fp32 cell computes that row's distance from its stored distributions
@@ -24,8 +24,8 @@ A checkpoint that its maker published in 8 or 4 bits alone has no 16-bit row, so
 A masked model is compared where tokens are blanked, each token but a window's first once, every eighth at a time; a
 sequence-to-sequence model on the second half of each window, its encoder given the first.
 
-The cache holds 16-bit codes of p^(1/4), see `bench.scoring.reference`; what that costs is measured where the reference is
-written, as `store_error_nat`: the KL between the exact distributions and the stored ones. A distance of less than a
+The cache holds 16-bit codes of p^(1/4), see `bench.scoring.reference`; what that costs is measured when the reference
+is written, as `store_error_nat`: the KL between the exact distributions and the stored ones. A distance of less than a
 hundred times that gets a warning. Logits that are not finite end the cell.
 """
 
@@ -133,7 +133,7 @@ class Distances:
         self.top1.append(float((log_probs.argmax(axis=-1) == self.reader.top1(index)).mean()))
 
     def warn(self, run: SuiteRun, of: str) -> None:
-        """Mark a distance that the stored reference is too coarse for."""
+        """Warn about a distance that is too small for the precision of the stored reference."""
         distance, error = abs(mean(self.kld)), self.reader.error_nat
         if distance and error > STORE_SHARE * distance:
             run.caveats.append(
@@ -221,7 +221,7 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
 
 
 def _anchor(run: SuiteRun, windows: list[list[int]]) -> Distances | None:
-    """The anchor to compare with; None if there is none, if this is it, or, with a caveat, if it does not match."""
+    """The anchor to compare with, or None: there is none, this cell writes it, or (with a caveat) it does not match."""
     if run.is_anchor or run.anchor is None or not run.anchor.exists():
         return None
     this = about(run.cell, run.engine.provenance)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Joules of prefill and of decode, part of the throughput suite: counters read around work of about a second.
 
-Apart from the timed repeats, so that reading counters costs no sample anything. First the device idles for IDLE_S
-with the model loaded; then prompts are read until WORK_S have passed; then one prompt is read and, from its first
-token on, tokens are generated until WORK_S have passed or the context is full. A window begins and ends when the
-clock has waited for the device. Stored are the joules, seconds and
-tokens of each window; joules per token are gross, and the idle rate stands beside them. Where there is no counter, or
-a window proves nothing, the measurement has no sample and its label says why.
+The windows are apart from the timed repeats, so that reading counters does not slow any sample. First the device
+idles for IDLE_S with the model loaded; then prompts are read until WORK_S have passed; then one prompt is read and,
+from its first token on, tokens are generated until WORK_S have passed or the context is full. A window begins and ends
+when the clock has waited for the device. The joules, seconds and tokens of each window are stored; joules per token are
+gross, and the idle rate stands beside them. If there is no counter, or a window proves nothing, the measurement has no
+sample and its label says why.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAMES = ("idle_j", "prefill_j", "decode_j")
 
 
 def measure(run: SuiteRun, prompt: list[int], *, generates: bool = True) -> list[Measurement]:
-    """Energy of idling, reading and (unless the model cannot) generating, or why there is none."""
+    """Energy of idling, of reading and (if the model can) of generating, or the reason why there is no figure."""
     meter = energy.open_meter(run.cell.device.split("-")[0], run.instruments.clock.name)
     if isinstance(meter, str):
         return [measured(name, Unit.JOULE, [], labels={"reason": meter}) for name in NAMES]

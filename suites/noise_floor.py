@@ -11,11 +11,11 @@ from bench.suite import SuiteRun, measured
 
 BATCH = 4
 WINDOWS = 12
-"""At most so many are read twice: their mean is known well enough for a floor."""
+"""The most windows that are read twice; their mean is precise enough for a noise floor."""
 
 
 def measure(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> list[Measurement]:
-    """KL(one by one || together), mean over each window's tokens; nothing, with a warning, where it cannot be had."""
+    """KL(one by one || together), mean over each window's tokens; empty, with a warning, if memory is too small."""
     from bench.scoring.reference import kl_divergence
 
     engine, found = run.engine, []

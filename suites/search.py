@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The largest size that fits, found from below: arithmetic on trials, nothing is run here.
+"""Search for the largest size that fits, starting from small ones: arithmetic on trials, which run elsewhere.
 
 A trial that meets a hard limit does not fail, it takes its process and every answer with it. So the next size is
 never one that the growth seen so far expects to exceed the room, and the bracket closes from its lower end: its upper

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The points of the throughput suite: which batches and prompts are timed, and how often."""
+"""The sweep of the throughput suite: which batch sizes and prompt lengths are timed, and how often."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """What is timed: so many sequences of so many tokens."""
+    """One point of the sweep: how many sequences of how many tokens are timed, and how often."""
 
     batch: int
     prompt_tokens: int

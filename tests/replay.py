@@ -98,7 +98,7 @@ def replay(*script: Scripted) -> Iterator[Replay]:
             else:
                 self.wfile.write(b"0\r\n\r\n")
 
-        def log_message(self, format: str, *arguments: object) -> None:
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - http.server names it so
             """Nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -56,7 +56,7 @@ TREES = {
     "tree-gemma3_text": {**CONFIGS["llama"], "head_dim": 16, "sliding_window": 160,
                          "layer_types": ["sliding_attention", "full_attention"]},
 }  # fmt: skip
-"""Shapes whose window is wide enough for token trees; only tests/test_scoring.py needs them."""
+"""Shapes whose window is wide enough for token trees; only tests/engines/test_tree_scoring.py needs them."""
 TYPES = {"opt-350m": "opt", "flan-t5": "t5"}
 LOADERS = {"t5": AutoModelForSeq2SeqLM, "flan-t5": AutoModelForSeq2SeqLM, "bert": AutoModelForMaskedLM}
 TEXT = "The quick brown fox jumps over the lazy dog. 0123456789"

@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a transformers config alone to every weight of the model: which tensors, how large, in which role.
+"""Every weight of a model from its transformers config alone: which tensors there are, how large, in which role.
 
-Nothing is loaded, so bytes can be predicted for models that fit no machine here. Shapes and defaults follow the
-modelling and configuration files of transformers 5.23.0, and tests/test_architecture_figures.py compares them
-with the real classes. All counts are elements, never bytes.
+Nothing is loaded, so bytes can be predicted even for models that are too large for this machine. Shapes follow the
+modelling files of transformers 5.23.0; tests/catalog/test_architecture_figures.py compares them with the real classes.
+All counts are elements, never bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import Any
 
-Settings = Mapping[str, Any]
-"""A config under the common key names with every default filled in."""
+from bench.catalog.config import SIZES, Config, Settings, settings
 
 
 class Role(StrEnum):
@@ -52,62 +50,39 @@ class Weight:
         return self.rows * self.columns * self.count
 
 
-class UnknownArchitecture(ValueError):
-    """The config's model_type is not in FAMILIES, so nothing can be predicted from it."""
-
-
-def is_known(config: Mapping[str, Any] | None) -> bool:
+def is_known(config: Config | None) -> bool:
     """Whether everything can be predicted of it."""
-    return config is not None and config.get("model_type") in FAMILIES
+    return config is not None and config.get("model_type") in SIZES
 
 
-def weights(config: Mapping[str, Any]) -> tuple[Weight, ...]:
+def weights(config: Config) -> tuple[Weight, ...]:
     """Every tensor of the language model, tied ones once. Raises UnknownArchitecture."""
-    s = _settings(config)
-    return tuple(FAMILIES[s["model_type"]][0](s))
+    s = settings(config)
+    return tuple(FAMILIES[s["model_type"]](s))
 
 
-def parameters(config: Mapping[str, Any]) -> int:
+def parameters(config: Config) -> int:
     """Exact parameter count, tied tensors once. Raises UnknownArchitecture."""
     return sum(weight.parameters for weight in weights(config))
 
 
-def cache_elements(config: Mapping[str, Any], tokens: int, batch: int = 1) -> int:
+def cache_elements(config: Config, tokens: int, batch: int = 1) -> int:
     """Elements of the keys and values that transformers' DynamicCache holds after `tokens` positions.
 
     A sliding layer holds at most its window less one (cache_utils.py, DynamicSlidingWindowLayer.update); T5's cross
     attention is left out. 0 for classes without a cache: BERT and GPT-1. Raises UnknownArchitecture.
     """
-    s = _settings(config)
+    s = settings(config)
     if s["model_type"] in {"bert", "openai-gpt"}:
         return 0
     held = sum(min(tokens, window - 1) if window else tokens for window in _windows(s))
-    return 2 * batch * held * int(s["num_key_value_heads"] * s["head_dim"])
+    return 2 * batch * held * s["num_key_value_heads"] * s["head_dim"]
 
 
-def context_length(config: Mapping[str, Any]) -> int | None:
+def context_length(config: Config) -> int | None:
     """Positions the config allows, None without a limit: BLOOM's ALiBi, T5's biases. Raises UnknownArchitecture."""
-    s = _settings(config)
-    return None if s["model_type"] in {"bloom", "t5"} else int(s["max_position_embeddings"])
-
-
-def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config under the common key names, every default filled in. Raises UnknownArchitecture."""
-    return _settings(config)
-
-
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    kind = config.get("model_type")
-    if kind not in FAMILIES:
-        raise UnknownArchitecture(f"model_type {kind!r} is not one of {', '.join(sorted(FAMILIES))}")
-    defaults = dict(zip(SIZES, FAMILIES[kind][1], strict=True)) | DEFAULTS.get(kind, {})
-    given = {ALIASES.get(key, key): value for key, value in config.items()}
-    s = {"tie_word_embeddings": kind in TIED} | defaults | given
-    s["head_dim"] = s.get("head_dim") or s["hidden_size"] // s["num_attention_heads"]
-    s["num_key_value_heads"] = s.get("num_key_value_heads") or s["num_attention_heads"]
-    if not s["intermediate_size"] or kind in {"bloom", "openai-gpt"}:  # these two have no such key
-        s["intermediate_size"] = 4 * s["hidden_size"]
-    return s
+    s = settings(config)
+    return None if s["model_type"] in {"bloom", "t5"} else s["max_position_embeddings"]
 
 
 def _windows(s: Settings) -> list[int | None]:
@@ -148,7 +123,7 @@ def _tokens(s: Settings) -> list[Weight]:
 
 
 def _positions(s: Settings, offset: int = 0) -> list[Weight]:
-    return [_embedding("positions", s["max_position_embeddings"] + offset, s["hidden_size"])]
+    return [_embedding("positions", (s["max_position_embeddings"] or 0) + offset, s["hidden_size"])]
 
 
 def _attention(s: Settings, *, fused: bool = False, bias: bool = False, out_bias: bool = False) -> list[Weight]:
@@ -238,7 +213,8 @@ def _t5(s: Settings) -> list[Weight]:
     """
     heads, encoder, decoder = s["num_attention_heads"], s["num_hidden_layers"], s.get("num_decoder_layers")
     decoder = encoder if decoder is None else decoder
-    both, attentions = {**s, "num_hidden_layers": encoder + decoder}, {**s, "num_hidden_layers": encoder + 2 * decoder}
+    both: Settings = {**s, "num_hidden_layers": encoder + decoder}
+    attentions: Settings = {**s, "num_hidden_layers": encoder + 2 * decoder}
     ups = ("wi_0", "wi_1") if s["feed_forward_proj"].startswith("gated") else ("wi",)
     *up, down = _feed_forward(both, *ups, bias=False)
     wo, norms = replace(down, name="wo", keep_fp32=True), 2 * encoder + 3 * decoder + 2
@@ -255,55 +231,23 @@ def _bert(s: Settings) -> list[Weight]:
     return [*_tokens(s), *_positions(s), types, *layers, *_layer_norms(s, 2, more=2), *transform, bias]
 
 
-FAMILIES: dict[str, tuple[Callable[[Settings], list[Weight]], tuple[int | None, ...]]] = {
-    "bert": (_bert, (30522, 768, 12, 12, 3072, 512)),
-    "bloom": (_bloom, (250880, 64, 2, 8, None, None)),
-    "gemma3_text": (partial(_llama, norms=4, head_norms=True), (262208, 2304, 26, 8, 9216, 131072)),
-    "gpt2": (_gpt2, (50257, 768, 12, 12, None, 1024)),
-    "gpt_neo": (_gpt_neo, (50257, 2048, 24, 16, None, 2048)),
-    "gpt_neox": (_gpt_neox, (50432, 6144, 44, 64, 24576, 2048)),
-    "gptj": (_gptj, (50400, 4096, 28, 16, None, 2048)),
-    "llama": (_llama, (32000, 4096, 32, 32, 11008, 2048)),
-    "mistral": (_llama, (32000, 4096, 32, 32, 14336, 131072)),
-    "olmo2": (_olmo2, (50304, 4096, 32, 32, 11008, 2048)),
-    "openai-gpt": (partial(_gpt2, final_norms=0), (40478, 768, 12, 12, None, 512)),
-    "opt": (_opt, (50272, 768, 12, 12, 3072, 2048)),
-    "phi3": (_phi3, (32064, 3072, 32, 32, 8192, 4096)),
-    "qwen2": (partial(_llama, qkv_bias=True), (151936, 4096, 32, 32, 22016, 32768)),
-    "qwen3": (partial(_llama, head_norms=True), (151936, 4096, 32, 32, 22016, 32768)),
-    "smollm3": (_llama, (128256, 2048, 36, 16, 11008, 32768)),
-    "t5": (_t5, (32128, 512, 6, 8, 2048, None)),
+FAMILIES: dict[str, Callable[[Settings], list[Weight]]] = {
+    "bert": _bert,
+    "bloom": _bloom,
+    "gemma3_text": partial(_llama, norms=4, head_norms=True),
+    "gpt2": _gpt2,
+    "gpt_neo": _gpt_neo,
+    "gpt_neox": _gpt_neox,
+    "gptj": _gptj,
+    "llama": _llama,
+    "mistral": _llama,
+    "olmo2": _olmo2,
+    "openai-gpt": partial(_gpt2, final_norms=0),
+    "opt": _opt,
+    "phi3": _phi3,
+    "qwen2": partial(_llama, qkv_bias=True),
+    "qwen3": partial(_llama, head_norms=True),
+    "smollm3": _llama,
+    "t5": _t5,
 }
-"""model_type to its inventory and to what its config class takes for SIZES where a key is left out."""
-SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-)
-ALIASES = {
-    **dict.fromkeys(("n_embd", "n_embed", "d_model"), "hidden_size"),
-    **dict.fromkeys(("n_layer", "num_layers"), "num_hidden_layers"),
-    **dict.fromkeys(("n_head", "num_heads"), "num_attention_heads"),
-    **dict.fromkeys(("n_inner", "ffn_dim", "d_ff"), "intermediate_size"),
-    "n_positions": "max_position_embeddings",
-    "d_kv": "head_dim",
-}
-"""A family's own key to the common one."""
-TIED = frozenset({"bert", "bloom", "gemma3_text", "gpt2", "gpt_neo", "openai-gpt", "opt", "smollm3", "t5"})
-"""Where `tie_word_embeddings` is true when left out."""
-_QWEN = {"num_key_value_heads": 32, "use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "bert": {"type_vocab_size": 2},
-    "gemma3_text": {"num_key_value_heads": 4, "head_dim": 256, "sliding_window": 4096},
-    "gpt_neox": {"attention_bias": True},
-    "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
-    "opt": {"do_layer_norm_before": True, "enable_bias": True, "layer_norm_elementwise_affine": True},
-    "qwen2": _QWEN,
-    "qwen3": _QWEN | {"head_dim": 128},
-    "smollm3": {"num_key_value_heads": 4, "use_sliding_window": False, "no_rope_layer_interval": 4},
-    "t5": {"head_dim": 64, "relative_attention_num_buckets": 32, "feed_forward_proj": "relu"},
-}
-"""The other keys that a family leaves out; a key missing here too is off."""
+"""model_type to the inventory of its weights."""

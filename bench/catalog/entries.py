@@ -19,7 +19,7 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 
 
 class Head(Value):
-    """What the entries of a file share."""
+    """The keys at the top of a file, shared by all its entries."""
 
     family: Slug
     organisation: str | None = None
@@ -79,7 +79,7 @@ def _check_unique(placed: Sequence[tuple[Path, int, Model]]) -> None:
 
 
 def _check_uses(placed: Sequence[tuple[Path, int, Model]]) -> None:
-    """Raise UserError where an entry names a prompt template that is not there, or says something of what it is not.
+    """Raise UserError if an entry names an unknown prompt template, or has a field that its kind cannot have.
 
     Loading or quality would only find out later, or never.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a GGUF file says of itself: metadata and tensors, from its header alone. No library and no weights are loaded.
+"""Read the header of a GGUF file: its metadata and its list of tensors. No library is needed, no weights are loaded.
 
 The format is written down in ggml's docs/gguf.md: magic, version, counts, key-value pairs, tensor records, padding,
 data. Long arrays (the tokenizer's) are skipped, only their lengths are kept, so that a header of any vocabulary is
@@ -13,7 +13,8 @@ import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 MAGIC = b"GGUF"
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
@@ -66,9 +67,14 @@ class Tensor:
 class Gguf:
     """A file's header."""
 
-    metadata: dict[str, Any]
+    metadata: dict[str, JsonValue]
     """Scalars and short arrays as they are; a longer array is its length."""
     tensors: tuple[Tensor, ...]
+
+    def whole(self, key: str, otherwise: int) -> int:
+        """The integer under a key, `otherwise` where there is none."""
+        value = self.metadata.get(key)
+        return int(value) if isinstance(value, int | float) else otherwise
 
     @property
     def architecture(self) -> str:
@@ -78,7 +84,7 @@ class Gguf:
     @property
     def file_type(self) -> str:
         """How it says its weights are stored (`Q4_K_M`), else the type that holds most elements."""
-        named = FILE_TYPES.get(self.metadata.get("general.file_type", -1))
+        named = FILE_TYPES.get(self.whole("general.file_type", -1))
         if named:
             return named
         counts: dict[str, int] = {}
@@ -104,25 +110,29 @@ class _Cursor:
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.at = data, 0
 
-    def scalar(self, form: str) -> Any:
-        """One number."""
+    def scalar(self, form: str) -> float:
+        """One number, an integer or a truth value where the form says so."""
         try:
-            (value,) = struct.unpack_from(form, self.data, self.at)
+            value: float = struct.unpack_from(form, self.data, self.at)[0]
         except struct.error:
             raise BadGguf(f"truncated: the header ends at byte {len(self.data)}") from None
         self.at += struct.calcsize(form)
         return value
 
+    def whole(self, form: str) -> int:
+        """One unsigned integer."""
+        return int(self.scalar(form))
+
     def string(self) -> str:
         """Length and bytes."""
-        length = self.scalar("<Q")
+        length = self.whole("<Q")
         if self.at + length > len(self.data):
             raise BadGguf(f"truncated: the header ends at byte {len(self.data)}")
         text = self.data[self.at : self.at + length]
         self.at += length
         return text.decode("utf-8", errors="replace")
 
-    def value(self, kind: int) -> Any:
+    def value(self, kind: int) -> JsonValue:
         """A value of any type."""
         if kind == STRING:
             return self.string()
@@ -130,11 +140,11 @@ class _Cursor:
             return self.scalar(SCALARS[kind])
         if kind != ARRAY:
             raise BadGguf(f"not a GGUF this reader knows: value type {kind}")
-        inner, count = self.scalar("<I"), self.scalar("<Q")
+        inner, count = self.whole("<I"), self.whole("<Q")
         if inner in SCALARS and count > SHORT:
             self.at += count * struct.calcsize(SCALARS[inner])
             return count
-        values = []
+        values: list[JsonValue] = []
         for index in range(count):
             value = self.value(inner)
             if index < SHORT:
@@ -152,15 +162,15 @@ def read(path: Path) -> Gguf:
             raise BadGguf("not a GGUF file: it does not begin with GGUF")
         cursor = _Cursor(data)
         cursor.at = 4
-        version, count, pairs = cursor.scalar("<I"), cursor.scalar("<Q"), cursor.scalar("<Q")
+        version, count, pairs = cursor.whole("<I"), cursor.whole("<Q"), cursor.whole("<Q")
         if version not in {2, 3}:
             raise BadGguf(f"GGUF version {version} is not 2 or 3")
-        metadata = {}
+        metadata: dict[str, JsonValue] = {}
         for _ in range(pairs):
             key = cursor.string()
-            metadata[key] = cursor.value(cursor.scalar("<I"))
+            metadata[key] = cursor.value(cursor.whole("<I"))
         tensors = tuple(_tensor(cursor) for _ in range(count))
-        alignment = int(metadata.get("general.alignment", 32))
+        alignment = Gguf(metadata, tensors).whole("general.alignment", 32)
         start = -(-cursor.at // alignment) * alignment
     wanted = max((start + tensor.offset + tensor.bytes for tensor in tensors), default=start)
     if wanted > size:
@@ -170,8 +180,8 @@ def read(path: Path) -> Gguf:
 
 def _tensor(cursor: _Cursor) -> Tensor:
     name = cursor.string()
-    shape = tuple(cursor.scalar("<Q") for _ in range(cursor.scalar("<I")))
-    kind, offset = cursor.scalar("<I"), cursor.scalar("<Q")
+    shape = tuple(cursor.whole("<Q") for _ in range(cursor.whole("<I")))
+    kind, offset = cursor.whole("<I"), cursor.whole("<Q")
     if kind not in BLOCKS:
         raise BadGguf(f"tensor {name} has type {kind}, which this reader does not know")
     return Tensor(name, shape[::-1], BLOCKS[kind][0], offset)
@@ -181,7 +191,7 @@ FAMILIES = {
     "llama": "llama", "gpt2": "gpt2", "gptneox": "gpt_neox", "bloom": "bloom", "qwen2": "qwen2", "qwen3": "qwen3",
     "gemma3": "gemma3_text", "olmo2": "olmo2",
 }  # fmt: skip
-"""llama.cpp's name of an architecture to transformers' model_type, where `bench.catalog.architecture` knows both."""
+"""llama.cpp's name of an architecture to transformers' model_type, where `bench.catalog.architecture` knows it."""
 KEYS = {
     "block_count": "num_hidden_layers",
     "embedding_length": "hidden_size",
@@ -194,12 +204,12 @@ KEYS = {
 }
 
 
-def config(found: Gguf) -> dict[str, Any] | None:
+def config(found: Gguf) -> dict[str, JsonValue] | None:
     """Config keys of transformers from a file's metadata, None for an architecture that cannot be predicted."""
     kind = FAMILIES.get(found.architecture)
     if kind is None:
         return None
-    made: dict[str, Any] = {"model_type": kind}
+    made: dict[str, JsonValue] = {"model_type": kind}
     for key, name in KEYS.items():
         value = found.metadata.get(f"{found.architecture}.{key}")
         if isinstance(value, int):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model on this disk that no catalogue names, described by its own files."""
+"""A model on disk that is not in the catalogue, described by its own files."""
 
 from __future__ import annotations
 
@@ -27,15 +27,11 @@ def own_model(path: Path, base: Path | None = None) -> Model:
         raise UserError(f"{path} is an adapter and nothing without its base", "pass --base FOLDER")
     config = _architecture(base if adapter and base else path)
     return Model(
-        name=slug(path.stem if path.is_file() else path.name),
-        display=path.name,
-        family="own",
-        organisation="-",
+        name=slug(path.stem if path.is_file() else path.name), display=path.name, family="own", organisation="-",
         kind=Kind.ADAPTER if adapter else Kind.OPEN,
-        objective=OBJECTIVES.get(str((config or {}).get("model_type")), Objective.CAUSAL),
-        repo=f"local/{path.name}",
+        objective=OBJECTIVES.get(str((config or {}).get("model_type")), Objective.CAUSAL), repo=f"local/{path.name}",
         architecture=config,
-    )
+    )  # fmt: skip
 
 
 def _architecture(path: Path) -> dict[str, JsonValue] | None:

@@ -109,6 +109,15 @@ class Claim(Value):
     contradiction: str | None = None
     """What speaks against it elsewhere, in our own words."""
 
+    @property
+    def turning_point(self) -> float | None:
+        """The value the claim turns on: enough, by `at_most`, or by `at_least` not enough; None without a bound."""
+        return self.at_most if self.at_most is not None else self.at_least
+
+    def allows(self, value: float) -> bool:
+        """Whether a value lies within the claim's bounds."""
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
     @model_validator(mode="after")
     def _decidable(self) -> Claim:
         if not self.untestable and self.at_least is None and self.at_most is None:
@@ -187,3 +196,7 @@ class Model(Value):
     def default_weights(self) -> Weights:
         """The package if one ships it, else the Hub."""
         return Weights.PACKAGE if self.package else Weights.HUB
+
+    def measured_for(self, claim: Claim) -> str:
+        """Name of the entry that is measured for a claim of this one: itself, or what stands in for it."""
+        return claim.stand_in or self.name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models behind an API: where to ask, under which name, and with which key. Nothing is sent from here."""
+"""Models behind an API: their address, their name there, and the key. Nothing is sent from here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OWN_KEY_VARIABLE = "BENCH_API_KEY"
 
 
 def addressed(model: Model, url: str | None = None) -> Model:
-    """The model with the address that counts: `url`, else `$BENCH_API_URL`, else the entry's own.
+    """The model with the address to use: `url`, else `$BENCH_API_URL`, else the entry's own.
 
     With an address, an entry that names no API is asked there by its own name. Raises UserError for an address that
     is none, or that holds a secret.
@@ -47,7 +47,7 @@ def served(name: str, url: str) -> Model:
 
 
 def checked(url: str) -> str:
-    """The address without a slash at its end. Raises UserError if it is none, or holds a secret."""
+    """The address without a slash at its end. Raises UserError if it is not an address, or contains a secret."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from bench.catalog.config import Config
 from bench.catalog.model import Model
 from bench.instruments import Instruments
 from bench.instruments.distributions import is_installed
@@ -29,11 +30,11 @@ class DoesNotFit(Exception):
 
 
 class Unsupported(Exception):
-    """This backend, device or architecture cannot do it at all; the message is the reason a table prints."""
+    """This backend, device or architecture can never do it; a table prints the message as the reason."""
 
 
 class Stopped(Exception):
-    """A limit ended the work early; the message is the reason a table prints, `kept` what was measured until then."""
+    """A limit ended the work early. A table prints the message; `kept` holds what was measured until then."""
 
     def __init__(self, reason: str, kept: Sequence[Measurement] = ()) -> None:
         super().__init__(reason)
@@ -41,7 +42,7 @@ class Stopped(Exception):
 
 
 def check_context(tokens: int, context_length: int) -> None:
-    """Refuse a sequence of more positions than the model was made for: its figures would mean nothing.
+    """Refuse a sequence that is longer than the model's context: its figures would mean nothing.
 
     Raises Unsupported.
     """
@@ -50,12 +51,12 @@ def check_context(tokens: int, context_length: int) -> None:
 
 
 class NotFinite(Exception):
-    """The model gives logits that are NaN or infinite: nothing it says can be scored. The message names the item."""
+    """The model's logits are NaN or infinite, so nothing can be scored. The message names the item."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadRequest:
-    """What to load, all that a backend is told."""
+    """Everything a backend is told about what it must load."""
 
     model: Model
     weights: Weights
@@ -67,9 +68,9 @@ class LoadRequest:
     threads: int | None = None
     """Threads to compute with, None for the engine's own choice."""
     plain_scoring: bool = False
-    """Score every row by itself, even where the engine could compute once what rows share."""
+    """Score each row separately, even where the engine could compute a shared beginning once."""
     max_cost_usd: float | None = None
-    """What all answers together may cost where answers cost money, None for no limit."""
+    """The most that all paid answers together may cost, None for no limit."""
     base: Model | None = None
     """The entry that adapters or a difference are added to, None if the model stands alone."""
     base_path: str | None = None
@@ -88,7 +89,7 @@ class Footprint:
     workspace_bytes: int
     """Temporary buffers while the prompt is read, and cache reserved beyond the positions held."""
     peak_bytes: int
-    """Everything at once, what is reserved and not used included."""
+    """The sum of all these, including what is reserved but not used."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Generation(Protocol):
 
     @property
     def finite(self) -> bool:
-        """Whether the logits chosen last are numbers (a NaN or infinity is the largest, so chosen); untimed work."""
+        """Whether the last chosen logits are finite (arg max would choose a NaN or an infinity). Not timed."""
 
     def close(self) -> None:
         """Free the cache."""
@@ -149,7 +150,7 @@ class Engine(Protocol):
     threads: int | None
     provenance: Provenance
     caveats: tuple[Caveat, ...]
-    """What a reader must know of these weights."""
+    """Warnings about these weights that must stand beside their figures."""
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Tokens of `text`; with `special`, the ones its tokenizer itself puts around a text."""
@@ -212,7 +213,7 @@ class Reply:
     hidden_tokens: int = 0
     """Of those, tokens never shown (reasoning)."""
     cost_usd: float | None
-    """What it cost by the entry's prices, broken attempts included; None without prices."""
+    """Cost by the entry's prices, including failed attempts. None if the entry states no prices."""
     cost_is_bound: bool = False
     """Whether some token count was missing and the cost is an upper bound."""
     finish: str | None = None
@@ -223,7 +224,7 @@ class Reply:
 
 @runtime_checkable
 class TextEngine(Protocol):
-    """A model that someone else serves: text goes in and text comes out, neither tokens nor weights are seen."""
+    """A model that someone else serves. Only text goes in and out; its tokens and weights stay unseen."""
 
     threads: int | None
 
@@ -233,7 +234,7 @@ class TextEngine(Protocol):
 
     @property
     def caveats(self) -> tuple[Caveat, ...]:
-        """What a reader must know of its answers."""
+        """Warnings about its answers that must stand beside their figures."""
 
     @property
     def spent_usd(self) -> float:
@@ -269,7 +270,7 @@ class Backend:
     """Clock and memory counters for a device kind, ready before anything is loaded."""
     prepare: Callable[[LoadRequest], None] = lambda request: None
     """Download or convert weights and import libraries: all that is not loading, untimed. Raises as `load`."""
-    footprint: Callable[[Mapping[str, Any], Scheme, int, int], Footprint] | None = None
+    footprint: Callable[[Config, Scheme, int, int], Footprint] | None = None
     """Bytes for a config, a scheme, prompt and decoded tokens, where weights are not laid out as `Scheme` can say.
 
     Raises UnknownArchitecture. None: `bench.plan.predict` counts from the scheme alone.

@@ -30,7 +30,7 @@ from bench.instruments.clock import VirtualClock
 from bench.records.cell import Precision, Scheme
 from bench.records.census import Census
 from bench.records.record import Caveat, Provenance
-from bench.records.surroundings import Roof
+from bench.records.surroundings import ROOF_METHOD, Roof
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,8 +73,8 @@ TRUTH = {
     "fake-int4": Truth(temperature=1.25, load_s=0.5, prefill_tokens_per_s=1250.0, decode_tokens_per_s=80.0),
 }
 ROOF = Roof(
-    engine="known", copy_bytes_per_s=(1e9,), matrix_per_s={"fp32": (1e11,), "bf16": (5e10,), "int8": (2e11,)},
-    lacking={"fp16": "not known"},
+    method=ROOF_METHOD, engine="known", copy_bytes_per_s=(1e9,), read_bytes_per_s={"fp32": (9e8,), "bf16": (3e8,)},
+    matrix_per_s={"fp32": (1e11,), "bf16": (5e10,), "int8": (2e11,)}, lacking={"fp16": "not known"},
 )  # fmt: skip
 COMPUTE = {"fake-fp32": "fp32", "fake-fp16": "bf16", "fake-int8": "int8", "fake-int4": "bf16"}
 _DEFAULTS = {scheme.precision: scheme.name for scheme in SCHEMES}
@@ -131,7 +131,7 @@ class NoisyClock(VirtualClock):
 
     def __init__(self, share: float, seed: int) -> None:
         super().__init__()
-        self.random, self.share = random.Random(seed), share  # noqa: S311 - noise, not a secret
+        self.random, self.share = random.Random(seed), share
 
     def advance(self, seconds: float) -> None:
         """Let about that much time pass."""
@@ -259,13 +259,10 @@ class FakeEngine:
         quantized = LINEAR_WEIGHTS if self.scheme.quantizes and not wide else 0
         return Census(
             bytes_by_storage={self.scheme.name: weights_bytes(self.scheme) - OTHER_BYTES, "other": OTHER_BYTES},
-            linear_weights=LINEAR_WEIGHTS,
-            linear_quantized=quantized,
-            linear_bits=16.0 if wide else self.scheme.bits or 0.0,
-            kernels={"FakeLinear": 1},
-            embedding_bytes=EMBEDDING_BYTES,
-            compute=COMPUTE[self.scheme.name],
-        )
+            linear_weights=LINEAR_WEIGHTS, linear_quantized=quantized,
+            linear_bits=16.0 if wide else self.scheme.bits or 0.0, kernels={"FakeLinear": 1},
+            embedding_bytes=EMBEDDING_BYTES, compute=COMPUTE[self.scheme.name],
+        )  # fmt: skip
 
     def close(self) -> None:
         """Give the weights back."""

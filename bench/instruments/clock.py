@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clocks: the host's, the host's after the device is idle, and one that a test or the fake moves by hand."""
+"""Three clocks: the host's, the host's read after the device is idle, and a virtual one that is moved by hand."""
 
 from __future__ import annotations
 

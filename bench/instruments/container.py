@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the control groups of this process allow: memory, CPUs, and what was stopped there. Version 1 and 2. Reads only.
+"""The limits of this process's control groups (cgroups v1 and v2) on memory and CPUs. Only reads.
 
 A group's limit binds everything below it, so the strictest on the way up counts. In a container the path that the
 kernel tells may not be there: then the mounted root is the container's own group.
@@ -27,13 +27,13 @@ class Quota:
 
 
 def limit_bytes() -> int | None:
-    """The strictest memory limit, None if there is none or none is known."""
+    """The strictest memory limit, None if there is no limit or it is unknown."""
     found = (_limit(folder, version) for folder, version in _groups("memory"))
     return min((limit for limit in found if limit is not None), default=None)
 
 
 def left_bytes() -> int | None:
-    """What the strictest group could still take, page cache that can be dropped included; None without a limit."""
+    """Bytes that the strictest group can still take, including page cache it can drop; None if there is no limit."""
     found = (_left(folder, version) for folder, version in _groups("memory"))
     return min((left for left in found if left is not None), default=None)
 
@@ -45,7 +45,7 @@ def oom_kills() -> int | None:
 
 
 def quota() -> Quota | None:
-    """The strictest CPU quota, None without one."""
+    """The strictest CPU quota, None if there is none."""
     found = []
     for folder, version in _groups("cpu"):
         if version == 2:
@@ -94,7 +94,7 @@ def _left(folder: Path, version: int) -> int | None:
 
 
 def field(path: Path, name: str) -> int | None:
-    """The number behind a name in a file of such lines."""
+    """The number after a name, in a file with lines of the form `name number`."""
     for line in (text(path) or "").splitlines():
         key, _, value = line.partition(" ")
         if key == name and value.strip().isdigit():
@@ -103,7 +103,7 @@ def field(path: Path, name: str) -> int | None:
 
 
 def text(path: Path) -> str | None:
-    """What a file of the kernel's says, None where it does not read."""
+    """The text of one of the kernel's files, None if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError:

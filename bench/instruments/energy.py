@@ -14,8 +14,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
+if TYPE_CHECKING:
+    from zeus.device.cpu.common import CPUs
+    from zeus.device.gpu.common import GPUs
+    from zeus.monitor import ZeusMonitor
+    from zeus.monitor.energy import Measurement
+
+T = TypeVar("T")
 LEAST_WINDOW_S = 0.5
 """NVML updates its energy counter every 20 to 100 ms: shorter windows are off by more than a tenth."""
 INSTALL = "zeus is not installed: pip install -e '.[energy]'"
@@ -36,30 +43,28 @@ class Window:
 class Meter:
     """Counters of one device, read at the ends of a window."""
 
-    def __init__(self, monitor: Any, device: str) -> None:
+    def __init__(self, monitor: ZeusMonitor, device: str) -> None:
         self.monitor, self.device = monitor, device
         self.name = f"zeus {'NVML' if device == 'cuda' else 'SoC' if device == 'mps' else 'RAPL'}"
 
     def window(self, work: Callable[[], object]) -> Window:
-        """Do the work between two readings; not at all where the first one fails."""
-        try:
-            self.monitor.begin_window("bench", sync_execution=False)
-        except Exception as error:  # noqa: BLE001 - a counter that cannot be read costs no cell
-            return Window(seconds=0.0, joules=None, reason=_lacking(error))
+        """Do the work between two readings of the counters. If the first reading fails, the work is not done."""
+        _, reason = _asked(lambda: self.monitor.begin_window("bench", sync_execution=False))
+        if reason:
+            return Window(seconds=0.0, joules=None, reason=reason)
         try:
             work()
         except BaseException:
             with contextlib.suppress(Exception):
                 self.monitor.end_window("bench", sync_execution=False, cancel=True)
             raise
-        try:
-            found = self.monitor.end_window("bench", sync_execution=False)
-        except Exception as error:  # noqa: BLE001 - the same
-            return Window(seconds=0.0, joules=None, reason=_lacking(error))
+        found, reason = _asked(lambda: self.monitor.end_window("bench", sync_execution=False))
+        if found is None:
+            return Window(seconds=0.0, joules=None, reason=reason)
         return judged(float(found.time), self._joules(found))
 
-    def _joules(self, found: Any) -> float | None:
-        """Of the device and, on a CPU, its memory where RAPL counts it apart."""
+    def _joules(self, found: Measurement) -> float | None:
+        """Joules of the device, on a CPU including its memory if RAPL counts that separately."""
         if self.device == "cuda":
             return float(sum(found.gpu_energy.values())) if found.gpu_energy else None
         if self.device == "mps":
@@ -73,7 +78,7 @@ class Meter:
 
 
 def judged(seconds: float, joules: float | None) -> Window:
-    """A window with its figure, or with why it has none."""
+    """A window with its joules, or with the reason why the figure proves nothing."""
     reason = ""
     if joules is None:
         reason = NO_COUNTER
@@ -96,13 +101,17 @@ def open_meter(device: str, clock: str) -> Meter | str:
     except ImportError as error:
         missing = (error.name or "zeus").split(".")[0]
         return INSTALL if missing == "zeus" else f"zeus lacks {missing}: pip install -e '.[energy]'"
-    try:
+
+    def opened() -> ZeusMonitor:
         indices = [_counting_gpu(get_gpus())] if device == "cuda" else []
         monitor = ZeusMonitor(gpu_indices=indices, cpu_indices=None if device == "cpu" else [])
         if device == "cpu":
             monitor.cpu_indices = _packages(monitor.cpus)
-    except Exception as error:  # noqa: BLE001 - drivers and permissions fail in many ways; none costs the cell
-        return _lacking(error)
+        return monitor
+
+    monitor, reason = _asked(opened)
+    if monitor is None:
+        return reason
     there = {"cuda": monitor.gpu_indices, "cpu": monitor.cpu_indices, "mps": monitor.soc_is_present}[device]
     if not there:
         return NO_COUNTER + (" (RAPL is absent, or only root may read it)" if device == "cpu" else "")
@@ -113,13 +122,21 @@ class _CountsNone(Exception):
     """This device has no energy counter; the message says why."""
 
 
+def _asked(call: Callable[[], T]) -> tuple[T | None, str]:
+    """What the counter answers, or why it does not: a counter that cannot be read must not cost the cell."""
+    try:
+        return call(), ""
+    except Exception as error:  # noqa: BLE001 - drivers and permissions fail in many ways
+        return None, _lacking(error)
+
+
 def _lacking(error: Exception) -> str:
     if isinstance(error, _CountsNone):
         return f"{NO_COUNTER}: {error}"
     return f"{NO_COUNTER}: {type(error).__name__}: {error}".split("\n")[0][:160]
 
 
-def _counting_gpu(gpus: Any) -> int:
+def _counting_gpu(gpus: GPUs) -> int:
     """Which of zeus's GPUs torch calls the first: NVML counts along the bus, CUDA the fastest first.
 
     Raises _CountsNone where it has no energy counter: zeus would sample its power instead.
@@ -151,7 +168,7 @@ class _NoWraps:
         return 0
 
 
-def _packages(cpus: Any) -> list[int]:
+def _packages(cpus: CPUs) -> list[int]:
     """Indices of the CPU packages. Laptops have a zone `psys` beside them: the whole machine, packages included."""
     found = []
     for index, cpu in enumerate(cpus.cpus):
@@ -164,5 +181,5 @@ def _packages(cpus: Any) -> list[int]:
 
 
 def idle(meter: Meter, seconds: float) -> Window:
-    """What the device takes while nothing is asked of it."""
+    """Energy that the idle device takes."""
     return meter.window(lambda: time.sleep(seconds))

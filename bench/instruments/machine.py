@@ -184,7 +184,7 @@ def condition(kind: str = "cpu", since: neighbours.Snapshot | None = None) -> Co
     )
 
 
-def _surroundings(kind: str, since: neighbours.Snapshot | None) -> dict[str, Any]:
+def _surroundings(kind: str, since: neighbours.Snapshot | None) -> dict[str, object]:
     """Fields of a Condition that tell what else runs and what holds the machine back."""
     start, end = (since, neighbours.snapshot()) if since else neighbours.interval()
     mine = neighbours.own()

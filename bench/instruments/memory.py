@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import psutil
 
@@ -31,7 +31,7 @@ class ProcessMemory:
     def __init__(self) -> None:
         self.process = psutil.Process()
         self.apart: set[int] = set()
-        """Children that are instruments themselves and no part of what is measured."""
+        """Child processes that are instruments, so they are not part of what is measured."""
         self.linux = sys.platform == "linux"
         self.resettable = self.linux and self._try_reset()
         self.name = "VmHWM" if self.resettable else "VmHWM since start" if self.linux else "ru_maxrss"
@@ -63,7 +63,7 @@ class ProcessMemory:
         )  # fmt: skip
 
     def _by_status(self) -> Reading:
-        """The same by counts that the kernel adds up in batches, and that know no shares."""
+        """The same from `status`, which the kernel updates in batches and which does not divide shared pages."""
         found = [_fields(Path(f"/proc/{pid}/status")) for pid in self._pids()]
         rss, anonymous = (sum(one.get(key, 0) for one in found) for key in ("VmRSS", "RssAnon"))
         return Reading(total_bytes=rss, anonymous_bytes=anonymous, file_bytes=rss - anonymous, counter="status")
@@ -94,7 +94,7 @@ class ProcessMemory:
         """Nothing: the limit stands around the process already."""
 
     def capacity_bytes(self) -> int:
-        """What is available, or left of the container's limit where that is less, and what this process holds."""
+        """Free memory, or the rest of the container's limit if that is less, plus what this process holds."""
         free, left = psutil.virtual_memory().available, container.left_bytes()
         return (free if left is None else min(free, left)) + int(self.process.memory_info().rss)
 
@@ -114,8 +114,8 @@ def _fields(path: Path) -> dict[str, int]:
     return fields
 
 
-def _card(nvml: Any, uuid: str) -> Any:
-    """The driver's handle of what torch calls so: a card, or an instance of one (MIG)."""
+def _card(nvml: ModuleType, uuid: str) -> object:
+    """The driver's handle for torch's UUID, which may be a card or an instance of one (MIG)."""
     if uuid.startswith(("GPU-", "MIG-")):
         return nvml.nvmlDeviceGetHandleByUUID(uuid)
     try:
@@ -124,8 +124,8 @@ def _card(nvml: Any, uuid: str) -> Any:
         return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
 
 
-def process_bytes(nvml: Any, handle: Any) -> int | None:
-    """What the driver counts for this process on a GPU, None where it does not tell."""
+def process_bytes(nvml: ModuleType, handle: object) -> int | None:
+    """Bytes that the driver counts for this process on a GPU, None if it does not say."""
     try:
         listed = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except nvml.NVMLError:
@@ -145,7 +145,7 @@ class CudaMemory:
 
     remembers = False
 
-    def __init__(self, torch_cuda: Any, nvml: Any, index: int = 0) -> None:
+    def __init__(self, torch_cuda: ModuleType, nvml: ModuleType, index: int = 0) -> None:
         self.cuda, self.nvml = torch_cuda, nvml
         nvml.nvmlInit()
         self.handle = _card(nvml, str(torch_cuda.get_device_properties(index).uuid))
@@ -239,7 +239,7 @@ class MpsMemory(HighestRead):
 
     name = "torch.mps.driver_allocated_memory"
 
-    def __init__(self, torch_mps: Any) -> None:
+    def __init__(self, torch_mps: ModuleType) -> None:
         self.mps = torch_mps
 
     def read(self) -> Reading:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What else runs and what holds the machine back: other processes' CPU, swap, battery, clocks, limits. Reads only.
+"""What else runs here and what slows the machine down: other processes, swap, battery, clocks, limits. Only reads.
 
-Of other processes the name alone is kept: command lines can hold secrets.
+Only the names of other processes are kept, because command lines can contain secrets.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import psutil
 
@@ -24,7 +24,7 @@ NAMED = 3
 LEAST = 0.02
 """A process below this share of one CPU is not named."""
 UNSEEN = 0.1
-"""CPUs below which work that no process accounts for is put down to the clock ticks it is counted in."""
+"""Unaccounted work of fewer CPUs than this is taken for rounding: times are counted in clock ticks."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def snapshot() -> Snapshot:
 
 
 def _busy() -> float | None:
-    """CPU seconds of programs and the kernel for them; interrupts and what a hypervisor took are nobody's."""
+    """CPU seconds of all programs, including kernel work for them; interrupts and a hypervisor's share do not count."""
     if sys.platform != "linux":  # elsewhere a child's time is its parent's alone
         return None
     usable = os.sched_getaffinity(0)
@@ -96,9 +96,9 @@ def others(since: Snapshot, now: Snapshot, mine: set[int]) -> tuple[float, dict[
     return round(sum(shares.values()), 3), {name: round(share, 3) for name, share in ranked if share >= LEAST}
 
 
-def host() -> dict[str, Any]:
-    """Fields of a Condition that concern the host; what the platform does not tell is left out."""
-    found: dict[str, Any] = {}
+def host() -> dict[str, object]:
+    """Fields of a `Condition` about the host. What the platform does not report is left out."""
+    found: dict[str, object] = {}
     with contextlib.suppress(OSError, RuntimeError, psutil.Error):
         swap = psutil.swap_memory()
         found |= {"swap_used_bytes": int(swap.used), "swapped_in_bytes": int(swap.sin)}
@@ -118,7 +118,7 @@ def host() -> dict[str, Any]:
     return found | _container()
 
 
-def _container() -> dict[str, Any]:
+def _container() -> dict[str, object]:
     """The strictest CPU quota of this process's control groups, and how often it held them back."""
     quota = container.quota()
     return {} if quota is None else {"container_cpus": quota.cpus, "container_throttled": quota.throttled}
@@ -131,15 +131,15 @@ REASONS = {
 """NVML's clock event reasons that mean less speed than the card can give; idle and clocks set by hand do not."""
 
 
-def gpu(nvml: Any, handle: Any, mine: set[int], *, computing: bool = False) -> dict[str, Any]:
+def gpu(nvml: ModuleType, handle: object, mine: set[int], *, computing: bool = False) -> dict[str, object]:
     """Fields of a GpuCondition; what the driver does not tell is left out.
 
     `computing` says that one of `mine` computes there: if none of them is listed, the driver uses the numbers of
     another namespace, as it may in a container, and one of those listed is ours.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
 
-    def ask(name: str, call: str, *args: Any) -> None:
+    def ask(name: str, call: str, *args: int) -> None:
         with contextlib.suppress(nvml.NVMLError, AttributeError):
             found[name] = int(getattr(nvml, call)(handle, *args))
 
@@ -163,7 +163,7 @@ def gpu(nvml: Any, handle: Any, mine: set[int], *, computing: bool = False) -> d
 
 
 def interval(seconds: float = 0.2) -> tuple[Snapshot, Snapshot]:
-    """Two snapshots so far apart, for a moment that has no beginning of its own."""
+    """Two snapshots a short time apart, for when there is no earlier one to compare with."""
     first = snapshot()
     time.sleep(seconds)
     return first, snapshot()

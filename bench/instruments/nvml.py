@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The GPU that is computed on, and its memory by the driver alone, for engines that bring no allocator to ask."""
+"""Find the visible GPU, and count its memory through the driver for engines without an allocator of their own."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from types import ModuleType
 
 from bench.instruments import Reading
 from bench.instruments.memory import HighestRead, process_bytes
 
 
-def visible_gpu(nvml: Any) -> Any | None:
+def visible_gpu(nvml: ModuleType) -> object:
     """The driver's handle of the first GPU that CUDA_VISIBLE_DEVICES leaves, None where it hides all.
 
     Numbers are the driver's own, as nvidia-smi prints them, which CUDA's need not be (it begins with the fastest card):
@@ -32,7 +32,7 @@ def visible_gpu(nvml: Any) -> Any | None:
     return card
 
 
-def _by_uuid(nvml: Any, start: str) -> Any:
+def _by_uuid(nvml: ModuleType, start: str) -> object:
     """The card of that UUID, or of the only one that begins so, as CUDA lets people write it."""
     try:
         return nvml.nvmlDeviceGetHandleByUUID(start)
@@ -54,7 +54,7 @@ class NvmlMemory(HighestRead):
     it is read while the work's memory is still held.
     """
 
-    def __init__(self, nvml: Any = None) -> None:
+    def __init__(self, nvml: ModuleType | None = None) -> None:
         import pynvml
 
         self.nvml = nvml or pynvml

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.instruments.roof_worker KIND ENGINE [THREADS]`: measure this device's roofs, answer one line of JSON.
+"""`python -m bench.instruments.roof_worker KIND ENGINE [THREADS]`: measure a device's roofs, print one line of JSON.
 
-A process of its own, so that the waiting parent never loads a framework. ENGINE is `torch` or `numpy`.
+It is a separate process, so that the waiting parent never loads a framework. ENGINE is `torch` or `numpy`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 
 from bench.instruments import roofline
+from bench.records.surroundings import ROOF_METHOD
 
 
 def main() -> int:
@@ -28,8 +29,8 @@ def main() -> int:
         kernels = roofline.NumpyKernels(threads)
     rates = roofline.measure(kernels, kind)
     answer = {
-        "engine": kernels.name, "threads": kernels.threads, "seconds": round(time.perf_counter() - began, 3),
-        **dataclasses.asdict(rates),
+        "method": ROOF_METHOD, "engine": kernels.name, "threads": kernels.threads,
+        "seconds": round(time.perf_counter() - began, 3), **dataclasses.asdict(rates),
     }  # fmt: skip
     sys.stdout.write(json.dumps(answer) + "\n")
     return 0

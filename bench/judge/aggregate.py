@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
-from bench.judge.stats import CONFIDENCE, Estimate, Paired, Verdict, Z, design_effect, more_items
+from bench.judge.stats import CONFIDENCE, Estimate, PairedDifference, Verdict, Z, design_effect, more_items
 
 AT_CHANCE = 2.0
 """A reference this many standard errors above chance or fewer has nothing to lose."""
@@ -24,7 +24,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def together(results: Sequence[Paired]) -> list[Paired]:
+def together(results: Sequence[PairedDifference]) -> list[PairedDifference]:
     """The verdicts of tasks that are read side by side.
 
     Of many tasks one differs by chance: worse and better need a McNemar p of at most 5 % after Holm over those that
@@ -80,16 +80,18 @@ def recovery(tasks: Sequence[Answers], margin: float) -> Recovery | None:
         n, right = len(task.reference), mean(task.reference)
         changes = [new - old for new, old in zip(task.these, task.reference, strict=True)]
         change = mean(changes)
-        worth = n / design_effect(changes, task.clusters)
-        rates = [
-            (sum(c * sign > 0 for c in changes) * worth / n + share_of) / (worth + 2 * share_of) for sign in (1, -1)
-        ]
+        effective = n / design_effect(changes, task.clusters)
+        counted = effective + 2 * share_of
+        squares = (math.fsum(c * c for c in changes) * effective / n + 2 * share_of) / counted
+        moved = math.fsum(changes) * effective / n / counted
         base += weight * (right - task.chance)
         difference += weight * change
-        of_difference += weight**2 * (sum(rates) - (rates[0] - rates[1]) ** 2) / (worth + 2 * share_of)
-        worth = n / design_effect(task.reference, task.clusters)
-        of_base += weight**2 * right * (1 - right) / worth
-        of_both += weight**2 * (-sum(c < 0 for c in changes) / n - change * right) / worth
+        of_difference += weight**2 * (squares - moved**2) / counted
+        effective = n / design_effect(task.reference, task.clusters)
+        spread = math.fsum(old * old for old in task.reference) / n - right * right
+        both = math.fsum(c * old for c, old in zip(changes, task.reference, strict=True)) / n - change * right
+        of_base += weight**2 * spread / effective
+        of_both += weight**2 * both / effective
     if base <= AT_CHANCE * math.sqrt(of_base):
         return Recovery(share=Estimate(math.nan), verdict=Verdict.NOT_MEASURABLE)
     change = difference / base

@@ -64,8 +64,8 @@ def probability_margin(margin: float, reference: float, chance: float) -> float:
     """The change of the mean probability that still counts as equivalent.
 
     With a margin of 1 % that is one point of probability (0.01), and at most a tenth of what the reference has above
-    chance: where it has little, a point would be half of it. A hundredth of that, which accuracy's margin is, would take
-    4,000 items of ARC-easy and 15,000 of PIQA to prove for LLM.int8() on the default model, more than there are.
+    chance: where it has little, a point would be half of it. A hundredth of that, which accuracy's margin is, would
+    take 4,000 items of ARC-easy and 15,000 of PIQA to prove for LLM.int8() on the default model: more than there are.
     """
     return min(margin, MOST_OF_SKILL * margin * (reference - chance))
 

@@ -20,7 +20,7 @@ from bench.judge.aggregate import holm
 from bench.judge.choices import Change, ItemChoices, choices_of, mean_change, probability_margin
 from bench.judge.figures import ACCURACY
 from bench.judge.sequential import ERROR, level, overall
-from bench.judge.stats import MARGIN, Estimate, Verdict, mcnemar, paired, verdict_of
+from bench.judge.stats import MARGIN, Estimate, Verdict, mcnemar, paired_difference, verdict_of
 from bench.records.record import Measurement
 
 AT_CHANCE = 2.0
@@ -196,7 +196,9 @@ def _by_accuracy(
     if {*these, *reference} <= {0.0, 1.0}:
         from scipy.stats import norm
 
-        result = paired(these, reference, chance, margin=margin, clusters=clusters, z=float(norm.isf(each / 2)))
+        result = paired_difference(
+            these, reference, chance, margin=margin, clusters=clusters, z=float(norm.isf(each / 2))
+        )
         design = result.design
         p_value = mcnemar(round(result.lost / design), round(result.gained / design))
         change = Change(difference=result.difference, p_value=p_value)

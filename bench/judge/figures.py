@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One record's samples become figures: medians, rates and intervals in base units, by the names tables use."""
+"""One record's samples become figures: medians, rates and intervals in base units, by the names of figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from statistics import mean, median
 
-from bench.judge.speeds import further_points, moves, number, shares_of_roof, speed
+from bench.judge.capacity import capacity_answers
+from bench.judge.speeds import further_points, main_point, moves, number, shares_of_roof, speed
 from bench.judge.stats import (
     Estimate,
     clustered_mean,
@@ -28,8 +29,7 @@ REQUEST = (512, 128)
 
 def figures(record: Record) -> dict[str, Estimate]:
     """Every figure that this record's measurements give, in base units."""
-    apart = {"part", "storage", "point"}
-    found = {m.name: m for m in record.measurements if not apart & m.labels.keys()}
+    found = main_point(record)
     shares = shares_of_roof(found, record.before.roof)
     return {
         **_memory(found),
@@ -132,12 +132,6 @@ def _energy(found: dict[str, Measurement]) -> dict[str, Estimate]:
     return figures
 
 
-def no_energy(record: Record) -> str:
-    """Why this record has no joules, empty if it has or nobody looked."""
-    reasons = [str(m.labels.get("reason", "")) for m in record.measurements if m.name in {"prefill_j", "decode_j"}]
-    return next((reason for reason in reasons if reason), "")
-
-
 def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
     if "nll_nat" not in found:
         return {}
@@ -205,18 +199,11 @@ def anchor_of(record: Record) -> str | None:
     return str(found.labels["anchor"]) if found else None
 
 
-def answers(record: Record) -> dict[str, Measurement]:
-    """What the capacity suite found, by the names of its figures: `max_context_tokens`, `max_batch:512`."""
-    names = ("max_context_tokens", "max_batch")
-    found = [m for m in record.measurements if m.name in names]
-    return {":".join([m.name, *(str(m.labels[k]) for k in ("prompt_tokens",) if k in m.labels)]): m for m in found}
-
-
 def _capacity(record: Record) -> dict[str, Estimate]:
-    found = answers(record)
-    figures = {name: Estimate(m.values[0]) for name, m in found.items()}
+    found = capacity_answers(record)
+    figures = {name: Estimate(float(answer.largest)) for name, answer in found.items()}
     if found:
-        figures["budget_bytes"] = Estimate(number(next(iter(found.values())), "budget_bytes"))
+        figures["budget_bytes"] = Estimate(float(next(iter(found.values())).budget_bytes))
     return figures
 
 

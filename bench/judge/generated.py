@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any
 
 from bench.judge.compare import Comparison
+from bench.judge.decisions import Pairs, match
+from bench.judge.figures import accuracies
 from bench.judge.pairing import answered, pair
 from bench.judge.stats import Estimate, mean_estimate
-from bench.records.cell import Weights
 from bench.records.record import Measurement, Record
-from bench.records.scored import LOOPING, NGRAM, SHORTEST, loop_share
-from bench.units import signed
-from bench.views.table import Table
+from bench.records.scored import LOOPING, SHORTEST, loop_share
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drift:
+class GeneratedAnswers:
     """One task's generated answers (or the text of the throughput suite) against the reference's."""
 
     task: str
@@ -39,17 +37,18 @@ class Drift:
     """Answers that ran into the limit of tokens: this, the reference."""
 
 
-def drifts(comparison: Comparison) -> list[Drift]:
+def generated_answers(comparison: Comparison) -> list[GeneratedAnswers]:
     """Every task with generated answers that both rows gave to the same items, then the throughput suite's text."""
     found = []
     seen: set[str] = set()
     for this in answered(comparison.row, "quality"):
         for base in answered(comparison.reference, "quality"):
-            for task, ours in _tokens(this).items():
+            for task in _tokens(this):
                 theirs = _tokens(base).get(task)
-                if theirs and task not in seen and ours.labels["digest"] == theirs.labels["digest"]:
+                pairs = _pairs(this, base, task) if theirs and task not in seen else None
+                if pairs and pairs.mine:
                     seen.add(task)
-                    found.append(_drift(this, base, task))
+                    found.append(_of_task(this, base, task, pairs))
     speed = pair(comparison.row, comparison.reference, "throughput")
     texts = [text for record in speed or () for text in record.texts if text.name == "generated"]
     if len(texts) == 2:  # one of each row
@@ -57,7 +56,7 @@ def drifts(comparison: Comparison) -> list[Drift]:
             *((not text.text.strip(), loop_share(_pieces(text.text)) >= LOOPING) for text in texts), strict=True
         )
         found.append(
-            Drift(
+            GeneratedAnswers(
                 task="throughput text",
                 answers=1,
                 length=None,
@@ -80,14 +79,24 @@ def _pieces(text: str) -> list[str]:
     return words if len(words) >= SHORTEST else list(text)
 
 
-def _drift(this: Record, base: Record, task: str) -> Drift:
+def _pairs(this: Record, base: Record, task: str) -> Pairs:
+    """Which answers are to the same items: by the hashes that stand with the task's score."""
+    scores = [accuracies(record).get(task) for record in (this, base)]
+    ours, theirs = (score or _tokens(record)[task] for score, record in zip(scores, (this, base), strict=True))
+    return match(ours, theirs)
+
+
+def _of_task(this: Record, base: Record, task: str, pairs: Pairs) -> GeneratedAnswers:
     def values(name: str) -> tuple[Sequence[float], Sequence[float]]:
         one, other = (record.measurement(name, task=task) for record in (this, base))
-        return (one.values if one else (), other.values if other else ())
+        return (
+            [one.values[i] for i in pairs.mine] if one else (),
+            [other.values[i] for i in pairs.yours] if other else (),
+        )
 
     lengths, loops, cut = values("answer_tokens"), values("answer_loop"), values("answer_cut")
     empty = values("answer_empty")
-    return Drift(
+    return GeneratedAnswers(
         task=task,
         answers=len(lengths[0]),
         length=mean_estimate([a - b for a, b in zip(*lengths, strict=True)]),
@@ -96,59 +105,3 @@ def _drift(this: Record, base: Record, task: str) -> Drift:
         looping=(sum(v >= LOOPING for v in loops[0]), sum(v >= LOOPING for v in loops[1])),
         cut=(round(sum(cut[0])), round(sum(cut[1]))),
     )
-
-
-def drift_table(comparisons: Sequence[Comparison]) -> Table:
-    """This, and the reference's figure after "of" where both are counted."""
-    table = Table(["model", "scheme", "task", "answers", "tokens", "drift", "empty", "looping", "cut"])
-    for item in comparisons:
-        if item.row.weights is Weights.RANDOM and item.row.backend != "fake":
-            continue  # what they say means nothing
-        for found in drifts(item):
-            length = found.length
-            half = length.half_width if length else None
-            drift = "-" if length is None else signed(length.value) + (f" ±{half:.1f}" if half is not None else "")
-            table.rows.append(
-                [
-                    item.row.name, item.row.scheme, found.task, str(found.answers), f"{found.reference_tokens:.1f}",
-                    drift, *(f"{own} ({base})" for own, base in (found.empty, found.looping, found.cut)),
-                ]
-            )  # fmt: skip
-    return table
-
-
-def footnotes() -> list[str]:
-    """What the columns of the table mean."""
-    return [
-        "tokens: of a reference answer, mean; drift: how many more this one has. In brackets: the reference's count.",
-        f"looping: at least half of an answer's {NGRAM}-grams came before in it; cut: it ran into the limit of tokens.",
-    ]
-
-
-def flat_drifts(comparison: Comparison) -> list[dict[str, Any]]:
-    """Flat rows for CSV and JSON, one for each task."""
-    head = {
-        "model": comparison.row.model,
-        "backend": comparison.row.backend,
-        "scheme": comparison.row.scheme,
-        "precision": comparison.row.precision,
-        "device": comparison.row.device,
-        "weights": str(comparison.row.weights),
-        "reference": comparison.reference.scheme,
-    }
-    return [
-        {
-            **head,
-            "task": found.task,
-            "answers": found.answers,
-            "answer_tokens_reference": found.reference_tokens,
-            "answer_tokens_drift": found.length.value if found.length else None,
-            "answers_empty": found.empty[0],
-            "answers_empty_reference": found.empty[1],
-            "answers_looping": found.looping[0],
-            "answers_looping_reference": found.looping[1],
-            "answers_cut": found.cut[0],
-            "answers_cut_reference": found.cut[1],
-        }
-        for found in drifts(comparison)
-    ]

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench.judge.aggregate import Answers
 from bench.judge.decisions import match
 from bench.judge.figures import accuracies
 from bench.judge.figures import clusters as subjects
+from bench.judge.rows import Row
 from bench.records.cell import MEMORY_LIMIT
 from bench.records.record import Ending, Measurement, Record
-from bench.views.table import Row
 
 CHOICE = {"tasks", "items"}
 """Settings of the quality suite that say how much is asked, not how."""
@@ -24,7 +25,7 @@ NEVER_COMPUTE = {"nvidia-ml-py", "psutil", "pydantic"}
 
 
 def answered(row: Row, suite: str) -> list[Record]:
-    """A row's `ok` records of a suite, the one that views use first."""
+    """A row's `ok` records of a suite, the newest comparable one first."""
     return [record for record in row.history.get(suite, ()) if record.outcome.ending is Ending.OK]
 
 
@@ -67,6 +68,11 @@ class PairedItems:
     this: Record
     base: Record
 
+    @property
+    def answers(self) -> Answers:
+        """The pairs as the recovery takes them."""
+        return Answers(these=self.these, reference=self.reference, chance=self.chance, clusters=self.clusters)
+
 
 def tasks_of(row: Row) -> list[str]:
     """Every task that a row has answered, in the order of its newest records."""
@@ -86,10 +92,10 @@ def pair_task(row: Row, reference: Row, task: str, *, weights: bool = True) -> P
             reason = result
         else:
             found.append(result)
-    return max(reversed(found), key=_worth_pairing) if found else reason
+    return max(reversed(found), key=_most_comparable) if found else reason
 
 
-def _worth_pairing(items: PairedItems) -> tuple[int, bool, int]:
+def _most_comparable(items: PairedItems) -> tuple[int, bool, int]:
     return items.this.cell.suite_version, not versions_apart(items.this, items.base), len(items.these)
 
 

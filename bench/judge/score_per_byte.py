@@ -5,24 +5,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
-from typing import Any
 
 from bench.judge.aggregate import Recovery, recovery
-from bench.judge.compare import answers
 from bench.judge.figures import accuracies, figures
 from bench.judge.pairing import PairedItems, answered, pair_task, tasks_of
-from bench.judge.stats import MARGIN, Verdict
-from bench.records.cell import Weights
-from bench.units import human_bytes
-from bench.views.table import Row, Table, written
+from bench.judge.rows import Row
+from bench.judge.stats import MARGIN
 
 GIB = 1024**3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Worth:
+class RankedRow:
     """One row, its bytes and its score, beside the best row that needs no more bytes."""
 
     row: Row
@@ -40,46 +36,53 @@ class Worth:
         return self.score / (self.weights_bytes / GIB)
 
 
-def per_byte(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[tuple[str, list[Worth]]], list[str]]:
-    """By device, rows from the smallest weights to the largest; one line for each reason why others cannot stand there.
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """The rows of one device from the smallest weights to the largest."""
+
+    device: str
+    rows: tuple[RankedRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unranked:
+    """Rows that have no score per byte, all for the same reason."""
+
+    reason: str
+    rows: tuple[Row, ...]
+
+
+def score_per_byte(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Ranking], list[Unranked]]:
+    """The rows of each device by size, and those that cannot stand there, by their reason.
 
     All rows of a device are scored over the tasks that every one of them answered.
     """
     together: dict[str, list[Row]] = defaultdict(list)
-    lonely: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    unranked: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         lacking = [suite for suite in ("memory", "quality") if not answered(row, suite)]
-        if row.weights is Weights.RANDOM and row.backend != "fake":
-            lonely["random weights have no score"][row.name].append(row.precision)
+        if row.means_nothing:
+            unranked["random weights have no score"].append(row)
         elif lacking:
-            lonely[f"no {' and no '.join(lacking)} record"][row.name].append(row.precision)
+            unranked[f"no {' and no '.join(lacking)} record"].append(row)
         else:
             together[row.device].append(row)
-    alone = [
-        f"{reason} ({'; '.join(f'{name} {_listed(precisions)}' for name, precisions in names.items())})"
-        for reason, names in lonely.items()
-    ]
-    return [(device, _ranked(found, margin)) for device, found in together.items()], alone
+    rankings = [Ranking(device=device, rows=tuple(_ranked(found, margin))) for device, found in together.items()]
+    return rankings, [Unranked(reason=reason, rows=tuple(left)) for reason, left in unranked.items()]
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys(names))
-
-
-def _ranked(rows: Sequence[Row], margin: float) -> list[Worth]:
+def _ranked(rows: Sequence[Row], margin: float) -> list[RankedRow]:
     tasks = [task for task in tasks_of(rows[0]) if all(task in tasks_of(row) for row in rows)]
-    plain = [Worth(row=row, weights_bytes=_bytes(row), score=_score(row, tasks)) for row in rows]
-    found: list[Worth] = []
-    for item in sorted(plain, key=lambda w: (w.weights_bytes, -w.score)):
-        best = max(found, key=lambda w: w.score, default=None)
+    plain = [RankedRow(row=row, weights_bytes=_bytes(row), score=_score(row, tasks)) for row in rows]
+    found: list[RankedRow] = []
+    for item in sorted(plain, key=lambda ranked: (ranked.weights_bytes, -ranked.score)):
+        best = max(found, key=lambda ranked: ranked.score, default=None)
         if best is None:
             found.append(item)
             continue
         pairs = [pair_task(item.row, best.row, task, weights=False) for task in tasks]
-        share = recovery([answers(pair) for pair in pairs if isinstance(pair, PairedItems)], margin)
-        found.append(
-            Worth(row=item.row, weights_bytes=item.weights_bytes, score=item.score, against=best.row, share=share)
-        )
+        share = recovery([pair.answers for pair in pairs if isinstance(pair, PairedItems)], margin)
+        found.append(replace(item, against=best.row, share=share))
     return found
 
 
@@ -95,52 +98,3 @@ def _score(row: Row, tasks: Sequence[str]) -> float:
         least = float(chance) if isinstance(chance, int | float) else 0.0
         shares.append((mean(found.values) - least) / (1 - least))
     return mean(shares) if shares else 0.0
-
-
-def worth_table(ranked: Sequence[Worth]) -> Table:
-    """Smallest first; the last columns hold each row against the best one that needs no more bytes, by its number."""
-    table = Table(["model", "scheme", "weights", "score", "per GiB", "row", "share", "of row", "verdict"])
-    for number, item in enumerate(ranked, 1):
-        cells = [item.row.name, item.row.scheme, human_bytes(item.weights_bytes)]
-        cells += [f"{item.score:.1%}", f"{item.per_gib:.1%}", str(number)]
-        table.rows.append([*cells, *_against(item, ranked)])
-    return table
-
-
-def _against(item: Worth, ranked: Sequence[Worth]) -> list[str]:
-    if item.against is None:
-        return ["-", "-", "smallest"]
-    number = str(next(index for index, other in enumerate(ranked, 1) if other.row is item.against))
-    if item.share is None:
-        return ["-", number, "no item in common"]
-    if item.share.verdict is Verdict.NOT_MEASURABLE:
-        return ["-", number, f"{item.share.verdict} (at chance)"]
-    return [written(item.share.share, "percent"), number, str(item.share.verdict)]
-
-
-def footnotes() -> list[str]:
-    """What the columns mean."""
-    return [
-        "score: accuracy above chance, (accuracy - chance) / (1 - chance), mean over the tasks that all rows answered.",
-        "share: this score in percent of the best row's that needs no more bytes (of row), over the same items.",
-        "A row that is worse or equivalent there spends its bytes for nothing.",
-    ]
-
-
-def flat_worth(ranked: Sequence[Worth]) -> list[dict[str, Any]]:
-    """Flat rows for CSV and JSON."""
-    rows = []
-    for item in ranked:
-        share = item.share if item.share and item.share.verdict is not Verdict.NOT_MEASURABLE else None
-        rows.append(
-            {
-                "model": item.row.model, "backend": item.row.backend, "scheme": item.row.scheme,
-                "precision": item.row.precision, "device": item.row.device, "weights_bytes": item.weights_bytes,
-                "score": item.score, "score_per_gib": item.per_gib,
-                "against": f"{item.against.model} {item.against.scheme}" if item.against else None,
-                "share": share.share.value if share else None, "share_low": share.share.low if share else None,
-                "share_high": share.share.high if share else None,
-                "verdict": str(item.share.verdict) if item.share else None,
-            }
-        )  # fmt: skip
-    return rows

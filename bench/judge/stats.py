@@ -186,7 +186,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paired:
+class PairedDifference:
     """Right and wrong answers of two models on the same items."""
 
     difference: Estimate
@@ -210,7 +210,7 @@ class Paired:
     """The McNemar test's p after Holm over the tasks compared, None if it stands alone."""
 
 
-def paired(
+def paired_difference(
     these: Sequence[float],
     reference: Sequence[float],
     chance: float,
@@ -218,7 +218,7 @@ def paired(
     margin: float = MARGIN,
     clusters: Sequence[int] | None = None,
     z: float = Z,
-) -> Paired:
+) -> PairedDifference:
     """Compare two models item by item.
 
     Equivalent means that the 95 % interval of the difference lies within ± the margin, that share of what the
@@ -235,12 +235,12 @@ def paired(
     gained = sum(new > old for new, old in pairs)
     share = mean(reference)
     width = margin * (share - chance)
-    worth = n / design_effect(reference, clusters)
-    error = math.sqrt(max(share * (1 - share), 1e-12) / worth)
+    effective = n / design_effect(reference, clusters)
+    error = math.sqrt(max(share * (1 - share), 1e-12) / effective)
     design = design_effect([new - old for new, old in pairs], clusters)
-    estimate = paired_difference(lost / design, gained / design, n / design, z)
+    estimate = tango_interval(lost / design, gained / design, n / design, z)
     verdict = Verdict.NOT_MEASURABLE if share - chance < 2 * error else verdict_of(estimate, width)
-    return Paired(
+    return PairedDifference(
         difference=estimate,
         lost=lost,
         gained=gained,
@@ -274,7 +274,7 @@ def more_items(lost: int, gained: int, n: int, margin: float, *, design: float =
 
     def decided(times: float) -> bool:
         share = times / design
-        verdict = verdict_of(paired_difference(lost * share, gained * share, n * share), margin)
+        verdict = verdict_of(tango_interval(lost * share, gained * share, n * share), margin)
         if verdict in {Verdict.WORSE, Verdict.BETTER}:
             return family == 1 or mcnemar(round(lost * times), round(gained * times)) * family <= 1 - CONFIDENCE
         return verdict is Verdict.EQUIVALENT
@@ -291,7 +291,7 @@ def more_items(lost: int, gained: int, n: int, margin: float, *, design: float =
     return max(1, math.ceil(n * (enough - 1)))
 
 
-def paired_difference(lost: float, gained: float, n: float, z: float = Z) -> Estimate:
+def tango_interval(lost: float, gained: float, n: float, z: float = Z) -> Estimate:
     """Difference of two paired proportions, (gained - lost) / n, with Tango's score interval, 95 % unless told.
 
     It holds its confidence with few or no flips, where the normal interval collapses to nothing. T. Tango,

@@ -15,7 +15,7 @@ from statistics import median, stdev
 from bench.instruments.disturbance import OTHERS
 from bench.judge.stats import Z
 from bench.records.record import Run
-from bench.records.surroundings import Condition, Roof, Wander
+from bench.records.surroundings import Condition, Roof, Variability
 
 EXPECTED_RANGE = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326}
 """Mean range of so many normal samples in standard deviations (the d2 of control charts)."""
@@ -23,8 +23,8 @@ MAD = 1.4826
 """Standard deviations in a median absolute deviation of normal samples."""
 APART = 1.8
 """Speeds further apart than this factor are of different machines."""
-Looked = tuple[str, str, int | None]
-"""Device, library and threads: only such looks are comparable."""
+Looked = tuple[str, str, int | None, int]
+"""Device, library, threads and method: only such looks are comparable."""
 
 
 def looks(runs: Iterable[Run]) -> dict[Looked, list[Roof]]:
@@ -39,22 +39,27 @@ def looks(runs: Iterable[Run]) -> dict[Looked, list[Roof]]:
 
 def looked(device: str, roof: Roof) -> Looked:
     """What makes a roof comparable."""
-    return device, roof.engine, roof.threads
+    return device, roof.engine, roof.threads, roof.method
 
 
-def wander(own: Roof, roofs: Sequence[Roof]) -> Wander | None:
+def variability(own: Roof, roofs: Sequence[Roof]) -> Variability | None:
     """Half of the 95 % range of every quantity that all of these have, as a share of it; None from a single look.
 
     `own` is the roof of the run that asks: a look at half or twice its speed saw no movement but another machine under
     the same name, with fewer threads or CPUs than it was said to have, and is left out.
     """
-    here = own.rates()
-    near = [rates for rates in (roof.rates() for roof in roofs) if _alike(rates, here)]
+    here = _rates(own)
+    near = [rates for rates in map(_rates, roofs) if _alike(rates, here)]
     if len(near) < 2:
         return None
     names = set.intersection(*(set(found) for found in near))
     shares = {name: half_range([found[name] for found in near]) for name in sorted(names)}
-    return Wander(looks=len(near), shares=shares)
+    return Variability(looks=len(near), shares=shares)
+
+
+def _rates(roof: Roof) -> dict[str, float]:
+    """What a row of that roof may use: looks of method 1 copied alone."""
+    return roof.rates() if roof.method == 1 else roof.quantities()
 
 
 def _alike(these: Mapping[str, float], those: Mapping[str, float]) -> bool:

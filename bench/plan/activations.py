@@ -16,13 +16,12 @@ allocator, which they meet within a few per cent. Rows are tokens read at once, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from bench.catalog.architecture import Weight
+from bench.catalog.config import Settings
 from bench.records.cell import Scheme
 
-Settings = Mapping[str, Any]
 FLOAT = 4
 """Bytes of what is computed in float32 whatever the model's type: norms, and the scores that a family writes out."""
 GATED = frozenset({"gemma3_text", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"})
@@ -33,7 +32,7 @@ GELU_NEW = frozenset({"gpt2", "gpt_neo", "gptj", "openai-gpt"})
 def live_bytes(s: Settings, linear: Sequence[Weight], scheme: Scheme, tokens: int, batch: int, apart: float) -> int:
     """Bytes while `tokens` of each of `batch` sequences are read, `apart` the share of columns with outliers.
 
-    `s` has the common key names (`architecture.settings`), `linear` are the architecture's linear weights.
+    `s` has the common key names (`bench.catalog.config.settings`), `linear` are the architecture's linear weights.
     """
     rows, each = tokens * batch, scheme.other_bytes
     stream, norm = 4 * each * rows * s["hidden_size"], 2 * FLOAT * rows * s["hidden_size"]
@@ -45,7 +44,7 @@ def live_bytes(s: Settings, linear: Sequence[Weight], scheme: Scheme, tokens: in
 
 
 def _inner_rows(s: Settings) -> int:
-    """Rows of inner width alive at the activation, the one it reads included."""
+    """Rows of inner width that exist during the activation, including its input."""
     kind = s["model_type"]
     if is_gated(s):
         return 3
@@ -56,7 +55,7 @@ def _inner_rows(s: Settings) -> int:
 
 
 def is_gated(s: Settings) -> bool:
-    """Whether its feed-forward multiplies three times: gate, up, down."""
+    """Whether its feed-forward network has three matrices: gate, up and down."""
     return s["model_type"] in GATED or str(s.get("feed_forward_proj", "")).startswith("gated")
 
 

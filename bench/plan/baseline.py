@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker holds before it loads anything. A memory limit counts it; a predicted or measured peak does not.
+"""Memory of a worker before it loads a model. A memory limit counts it; a predicted or measured peak does not.
 
 On a CPU: Python and the libraries, file-mapped pages included, as medians of this project's own records. On a GPU: the
 driver's context with the kernels, what drivers commonly take.
@@ -21,13 +21,13 @@ GPTQ_BYTES = 480 * MIB
 
 
 def baseline_bytes(kind: str, backend: str, scheme: Scheme) -> int:
-    """Bytes of that backend's worker on that kind of device before it loads; 0 where nothing is known."""
+    """Bytes of that backend's worker on that kind of device before it loads a model; 0 if unknown."""
     more = GPTQ_BYTES if kind == "cpu" and scheme.name.startswith("gptq") else 0
     return BASELINE_BYTES.get(kind, {}).get(backend, 0) + more
 
 
 def with_baseline(predicted: Prediction, kind: str, backend: str, scheme: Scheme) -> Prediction:
-    """A prediction that says so; unchanged where no peak is predicted."""
+    """The prediction with its baseline added; unchanged if no peak is predicted."""
     if predicted.peak_bytes is None:
         return predicted
     return predicted.model_copy(update={"baseline_bytes": baseline_bytes(kind, backend, scheme)})

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+
+from pydantic import JsonValue
 
 from bench.catalog import architecture
 from bench.catalog.model import Model
@@ -24,7 +25,7 @@ TRIALS = 2.6
 
 
 def with_capacity(
-    predicted: Prediction, model: Model, scheme: Scheme, engine: Backend, kind: str, settings: Mapping[str, Any],
+    predicted: Prediction, model: Model, scheme: Scheme, engine: Backend, kind: str, settings: Mapping[str, JsonValue],
     budget_bytes: int, *, trained: bool = True,
 ) -> Prediction:  # fmt: skip
     """A prediction with what fits the budget, and the seconds of finding it; its peak is that of the least trial.
@@ -33,7 +34,12 @@ def with_capacity(
     """
     if not budget_bytes or not architecture.is_known(model.architecture) or scheme.bits is None:
         return predicted
-    decode = 0 if settings.get("objective") == "masked" else int(settings["decode_tokens"])
+    masked, prompts = settings.get("objective") == "masked", settings["batch_prompts"]
+    assert isinstance(prompts, list)
+    decode, trial_tokens = (
+        0 if masked else predict.count(settings, "decode_tokens"),
+        predict.count(settings, "trial_tokens"),
+    )
 
     def trial(prompt: int, batch: int) -> Prediction:
         asked = {"prompt_tokens": prompt, "decode_tokens": decode, "batch": batch}
@@ -50,32 +56,16 @@ def with_capacity(
         return (trial(prompt, batch).peak_bytes or 0) <= room
 
     declared = architecture.context_length(model.architecture or {}) or LONGEST
-    ceiling = min(declared, int(settings["trial_tokens"]))
+    ceiling = min(declared, trial_tokens)
     longest = largest(lambda prompt: fits(prompt, 1), 0, ceiling - decode)
     context = longest and longest + decode
     batches = {
-        str(prompt): largest(partial(fits, prompt), 0, int(settings["trial_tokens"]) // (prompt + decode))
-        for prompt in ([] if settings.get("objective") == "masked" else settings["batch_prompts"])
-        if prompt + decode <= declared
+        str(prompt): largest(partial(fits, prompt), 0, trial_tokens // (prompt + decode))
+        for prompt in prompts
+        if isinstance(prompt, int) and prompt + decode <= declared and not masked
     }
     tokens = context + sum(batch * (int(prompt) + decode) for prompt, batch in batches.items())
     work = Work(prefill_tokens=round(TRIALS * tokens), decode_tokens=6 * decode * (1 + len(batches)))
     seconds = predict.work_seconds(model, least.weights_bytes or 0, predict.RATES[kind], work)
     found = {"baseline_bytes": own, "context_tokens": context, "batch": batches, "seconds": round(seconds, 1)}
     return least.model_copy(update=found)
-
-
-def words(predicted: Prediction) -> str:
-    """What is predicted to fit, for people."""
-    if predicted.context_tokens is None:
-        return "unknown, the search starts small"
-    if not predicted.context_tokens:
-        return "nothing"
-    batches = [f"{batch:,} x {prompt}" for prompt, batch in (predicted.batch or {}).items()]
-    return "; ".join([f"context of {predicted.context_tokens:,} tokens", *(f"batch of {text}" for text in batches)])
-
-
-def flat(predicted: Prediction) -> dict[str, int]:
-    """The same as columns of a flat row; none for other suites."""
-    context = {} if predicted.context_tokens is None else {"predicted_context_tokens": predicted.context_tokens}
-    return context | {f"predicted_batch_{prompt}": batch for prompt, batch in (predicted.batch or {}).items()}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a caller asks of the suites beyond a profile: a text, own task files, a context length, the chat template.
+"""What the user changes in a suite's profile: a text, own task files, a context length, the chat template.
 
 Settings of a cell hold names and hashes, so that records from other machines can be compared; the paths on this
 machine travel beside them.
@@ -25,8 +25,8 @@ WIKITEXT = "wikitext2"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extras:
-    """All of it; empty means the profile's own."""
+class Overrides:
+    """All of these; an empty field keeps the profile's value."""
 
     text: str | None = None
     """Name of the text that divergence reads, None for the project's probe text."""
@@ -41,7 +41,7 @@ class Extras:
     chat_template: bool = False
 
     def settings(self, settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-        """What these add to the settings of a suite: only what the suite has a use for."""
+        """What these change in a suite's settings; a suite that has no such setting ignores it."""
         found: dict[str, JsonValue] = {}
         if "text" in settings and self.text:
             found |= {"text": self.text, "text_sha256": self.text_sha256}
@@ -95,7 +95,7 @@ os.replace(part, sys.argv[1])
 
 
 def _fetch(path: Path) -> None:
-    """In a process of its own: the library is large, and this one goes on to wait beside a measurement."""
+    """Fetch it in a separate process: the library is large, and this process must stay small during the measurement."""
     env = os.environ | {"HF_DATASETS_CACHE": str(cache_folder() / "datasets"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", FETCH, str(path)], env=env, capture_output=True, text=True, check=False

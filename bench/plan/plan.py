@@ -18,7 +18,6 @@ from bench.plan import predict
 from bench.plan.baseline import with_baseline
 from bench.plan.capacity import with_capacity
 from bench.plan.selection import (
-    RANDOM_SAYS_NOTHING,
     Selection,
     chosen_models,
     never,
@@ -26,10 +25,19 @@ from bench.plan.selection import (
     source_of,
     telling_suites,
 )
-from bench.records.cell import COMPARED, REFERENCE, Cell, Precision, Scheme, Weights, reference_name
+from bench.records.cell import (
+    COMPARED,
+    PROFILES,
+    RANDOM_SAYS_NOTHING,
+    REFERENCE,
+    Cell,
+    Precision,
+    Scheme,
+    Weights,
+    reference_name,
+)
 from bench.records.record import Ending, Prediction, Record
 from bench.records.surroundings import Machine
-from bench.suite import PROFILES
 from bench.units import human_bytes
 from suites import suite, text_suite
 
@@ -62,26 +70,26 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """One thing that was asked for and will not run."""
+    """Something that was asked for but will not run."""
 
     model: str
     what: str
     """Precision or scheme; `*` for all."""
     reason: str
     planned: Planned | None = None
-    """The cell, where the reason is this machine's and belongs in a record (`does_not_fit`)."""
+    """The cell, if the reason belongs in a record because it concerns this machine (`does_not_fit`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that will happen, before it does."""
+    """Everything that a run will do."""
 
     cells: tuple[Planned, ...]
     left_out: tuple[LeftOut, ...]
     settled: int = 0
     """Cells not planned because records already answer them."""
     seconds: float = field(default=0.0)
-    """Expected seconds in all; 0 where nothing is known."""
+    """Expected seconds of the whole run; 0 if unknown."""
 
 
 def make_plan(
@@ -113,7 +121,7 @@ def make_plan(
 
 
 def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tuple[list[Planned], list[LeftOut]]:
-    """Every cell the selection means, and what of it can never be."""
+    """Every cell that the selection means, and what can never be measured."""
     cells: list[Planned] = []
     left_out: list[LeftOut] = []
     backends = [backend(name) for name in selection.backends]
@@ -138,7 +146,7 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
 
 
 def _refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
-    """Raise UserError for a name that means nothing, even where nothing could run anyway."""
+    """Raise UserError for an unknown name, even if nothing could run anyway."""
     known = {scheme.name for engine in backends for scheme in engine.schemes}
     for name in selection.schemes:
         if name not in known:
@@ -158,47 +166,25 @@ def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str
 
 
 def _planned(
-    selection: Selection,
-    model: Model,
-    engine: Backend,
-    scheme: Scheme,
-    name: str,
-    machine: Machine,
-    base: Model | None,
+    selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine, base: Model | None
 ) -> Planned:
     model = remote.addressed(model) if engine.remote else model
     weights, source = source_of(selection, model, engine)
     found = text_suite(name) if engine.remote else suite(name)
     profile, settings = settings_of(selection, model, name, found.PROFILES)
     cell = Cell(
-        model=model.name,
-        weights=weights,
-        source=source,
-        revision=model.revision if weights is Weights.HUB else None,
-        backend=engine.name,
-        scheme=scheme.name,
-        precision=scheme.precision,
-        suite=name,
-        suite_version=found.VERSION,
-        profile=profile,
-        settings=settings,
-        device=machine.device,
-    )
+        model=model.name, weights=weights, source=source, revision=model.revision if weights is Weights.HUB else None,
+        backend=engine.name, scheme=scheme.name, precision=scheme.precision, suite=name, suite_version=found.VERSION,
+        profile=profile, settings=settings, device=machine.device,
+    )  # fmt: skip
     stored, work = engine.adapt(scheme, machine), found.work(settings)
     trained = weights is not Weights.RANDOM
     predicted = predict.predict(model, stored, machine.kind, settings, work, engine.footprint, trained=trained)
     return Planned(
-        cell=cell,
-        model=model,
-        scheme=scheme,
-        predicted=with_baseline(predicted, machine.kind, engine.name, scheme),
-        path=selection.path,
-        base=base,
-        base_path=selection.base,
-        trust_remote_code=selection.trust_remote_code,
-        files=selection.extras.files,
-        reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
-    )
+        cell=cell, model=model, scheme=scheme, predicted=with_baseline(predicted, machine.kind, engine.name, scheme),
+        path=selection.path, base=base, base_path=selection.base, trust_remote_code=selection.trust_remote_code,
+        files=selection.overrides.files, reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
+    )  # fmt: skip
 
 
 def _with_capacity(planned: Planned, machine: Machine, free_bytes: int) -> Planned:
@@ -223,7 +209,7 @@ def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
 
 
 def _with_references(cells: list[Planned], selection: Selection, machine: Machine) -> list[Planned]:
-    """Add the reference's divergence where others need it and this machine's cache does not hold it."""
+    """Add the reference's divergence cell if others need its distributions and the cache does not hold them."""
     keys = {planned.cell.unlimited.key for planned in cells}
     selection = replace(selection, memory_limit_bytes=None)
     added: list[Planned] = []

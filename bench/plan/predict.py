@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes and seconds a cell will need, from the architecture alone: nothing is loaded."""
+"""Predict the bytes and seconds of a cell from the architecture alone; nothing is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import JsonValue
 
 from bench.catalog import architecture
 from bench.catalog.architecture import Role
+from bench.catalog.config import Config, UnknownArchitecture
 from bench.catalog.model import Model
 from bench.engines.contract import Footprint
 from bench.plan import workspace
@@ -36,7 +38,7 @@ RATES = {
 
 
 SERVED_PREFILL_TOKENS_PER_S, SERVED_DECODE_TOKENS_PER_S = 500, 30
-"""Rough speeds of a served model, the way to it included."""
+"""Rough speeds of a served model, including the network."""
 
 
 def grouped(scheme: Scheme, columns: Iterable[int]) -> Scheme:
@@ -46,7 +48,7 @@ def grouped(scheme: Scheme, columns: Iterable[int]) -> Scheme:
     return scheme.model_copy(update={"group": scheme.group_else})
 
 
-def weights_bytes(config: Mapping[str, Any], scheme: Scheme) -> int:
+def weights_bytes(config: Config, scheme: Scheme) -> int:
     """Bytes of the census of a model loaded in a scheme.
 
     Embeddings, norms, biases and the output head are left unquantized, as bitsandbytes leaves them.
@@ -67,23 +69,23 @@ def weights_bytes(config: Mapping[str, Any], scheme: Scheme) -> int:
     return total
 
 
-def cache_bytes(config: Mapping[str, Any], scheme: Scheme, tokens: int, batch: int = 1) -> int:
+def cache_bytes(config: Config, scheme: Scheme, tokens: int, batch: int = 1) -> int:
     """Bytes of the KV cache holding `tokens` positions of `batch` sequences."""
     return architecture.cache_elements(config, tokens, batch) * scheme.other_bytes
 
 
 CAST_BYTES = {"float32": 4, "float16": 2, "bfloat16": 0}
-"""Of a parameter in a file: what lies there unused once it is cast to bfloat16."""
+"""Bytes of a parameter in the mapped file that stay unused once it is cast to bfloat16, by stored type."""
 
 
 def stored_type(model: Model) -> str:
-    """How the file has what is not quantized, as far as can be told: what a package ships is converted to float32."""
+    """The stored type of what is not quantized, as far as it is known. Weights from a package are float32."""
     config = model.architecture or {}
     told = config.get("dtype") or config.get("torch_dtype") or "float16"
     return "float32" if model.package else str(told).removeprefix("torch.")
 
 
-def mapped_bytes(config: Mapping[str, Any], scheme: Scheme, stored: str = "float16") -> int:
+def mapped_bytes(config: Config, scheme: Scheme, stored: str = "float16") -> int:
     """Bytes of a checkpoint's mapped file that are resident and in no weight, `stored` the type of what it casts."""
     kernel, every = scheme.kernel, architecture.weights(config)
     if not kernel.mapped:
@@ -100,13 +102,18 @@ def mapped_bytes(config: Mapping[str, Any], scheme: Scheme, stored: str = "float
     )
 
 
+def count(settings: Mapping[str, JsonValue], *names: str, otherwise: int = 0) -> int:
+    """The first of these settings that is there and not 0, else `otherwise`."""
+    return next((value for name in names if isinstance(value := settings.get(name), int) and value), otherwise)
+
+
 def predict(
     model: Model,
     scheme: Scheme,
     device: str,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, JsonValue],
     work: Work,
-    footprint: Callable[[Mapping[str, Any], Scheme, int, int], Footprint] | None = None,
+    footprint: Callable[[Config, Scheme, int, int], Footprint] | None = None,
     *,
     trained: bool = True,
 ) -> Prediction:
@@ -121,28 +128,25 @@ def predict(
     config = model.architecture
     if config is None:
         return Prediction()
-    tokens = int(settings.get("prompt_tokens") or settings.get("window_tokens") or 512)
-    decode = 0 if settings.get("objective") == "masked" else int(settings.get("decode_tokens") or 0)
-    batch = int(settings.get("batch") or 1)
+    tokens = count(settings, "prompt_tokens", "window_tokens", otherwise=512)
+    decode = 0 if settings.get("objective") == "masked" else count(settings, "decode_tokens")
+    batch = count(settings, "batch", otherwise=1)
     try:
         if footprint:
             needs = footprint(config, scheme, batch * tokens, batch * decode)
         else:
             stored = stored_type(model)
             needs = needed(config, scheme, device, tokens, decode, batch, trained=trained, stored=stored)
-    except architecture.UnknownArchitecture:
+    except UnknownArchitecture:
         return Prediction()
     return Prediction(
-        weights_bytes=needs.weights_bytes,
-        kv_bytes=needs.kv_bytes,
-        workspace_bytes=needs.workspace_bytes,
-        peak_bytes=needs.peak_bytes,
-        seconds=round(work_seconds(model, needs.weights_bytes, RATES[device], work), 1),
-    )
+        weights_bytes=needs.weights_bytes, kv_bytes=needs.kv_bytes, workspace_bytes=needs.workspace_bytes,
+        peak_bytes=needs.peak_bytes, seconds=round(work_seconds(model, needs.weights_bytes, RATES[device], work), 1),
+    )  # fmt: skip
 
 
 def needed(
-    config: Mapping[str, Any],
+    config: Config,
     scheme: Scheme,
     device: str,
     prompt: int,
@@ -167,7 +171,7 @@ def needed(
 
 
 def predict_served(work: Work) -> Prediction:
-    """Rough seconds of answers from a server, for expected times and time limits; its bytes are its own."""
+    """Rough seconds of a server's answers, for expected times and time limits. Its memory is not ours to predict."""
     seconds = work.prefill_tokens / SERVED_PREFILL_TOKENS_PER_S + work.decode_tokens / SERVED_DECODE_TOKENS_PER_S
     return Prediction(seconds=round(seconds, 1))
 

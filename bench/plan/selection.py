@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a caller asked for, and what that means for each model: which weights, which suites, which settings."""
+"""What the user asked for, and what it means for each model: its weights, suites and settings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ from bench.catalog.local_model import own_model
 from bench.catalog.model import Kind, Model, Objective
 from bench.engines.contract import Backend
 from bench.errors import UserError
-from bench.plan.overrides import Extras
-from bench.records.cell import MEMORY_LIMIT, Precision, Weights, digest
+from bench.plan.overrides import Overrides
+from bench.records.cell import MEMORY_LIMIT, QUALITY_SUITES, Precision, Weights, digest
 from bench.units import slug
 
-QUALITY = ("divergence", "quality")
-RANDOM_SAYS_NOTHING = "random weights say nothing about quality"
 GENERATED = 32
 """Tokens generated at a chosen context, the rest is prompt: the same cache at the end, and prefill needs more."""
 
@@ -56,7 +54,7 @@ class Selection:
     """Score every row by itself, computing again what rows share."""
     memory_limit_bytes: int | None = None
     """Hard limit of every process, None for none."""
-    extras: Extras = field(default_factory=Extras)
+    overrides: Overrides = field(default_factory=Overrides)
     """What is asked of the suites beyond the profile."""
     tokens: int | None = None
     """Positions that the memory suite holds at its peak, None for the profile's own."""
@@ -72,7 +70,7 @@ class Selection:
 
 
 def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
-    """The models a selection names: entries, else a Hub repository, the local folder, or what a server knows."""
+    """The models that a selection names: catalogue entries, Hub repositories, a local folder, or a server's models."""
     patterns = list(selection.models)
     if selection.api_url:
         return remote.named(patterns, models, selection.api_url)
@@ -97,12 +95,12 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
 
 
 def local_name(paths: str) -> str:
-    """Names of local folders given as one argument, never their paths."""
+    """The names of the local folders in one argument, without their paths."""
     return "+".join(Path(path).resolve().name for path in paths.split(","))
 
 
 def never(selection: Selection, model: Model, engine: Backend) -> str | None:
-    """Why this engine can measure nothing of this model from the weights asked for, None if it can."""
+    """Why this engine cannot measure this model with these weights at all, None if it can."""
     weights = selection.weights or model.default_weights
     if weights is Weights.RANDOM and engine.needs_repository:
         if not engine.builds_random:
@@ -120,11 +118,11 @@ def never(selection: Selection, model: Model, engine: Backend) -> str | None:
 
 
 def telling_suites(selection: Selection, engine: Backend) -> tuple[list[str], list[str]]:
-    """The suites asked for, in their order: those that say something of these weights, and those that do not."""
+    """The suites asked for, in order: first those that are meaningful for these weights, then those that are not."""
     names = [name for name in suites.ORDER if name in (selection.suites or suites.DEFAULT)]
     if selection.weights is not Weights.RANDOM or not engine.needs_repository:
         return names, []  # the fake's weights are random and its every figure is known
-    return [name for name in names if name not in QUALITY], [name for name in names if name in QUALITY]
+    return [name for name in names if name not in QUALITY_SUITES], [name for name in names if name in QUALITY_SUITES]
 
 
 def source_of(selection: Selection, model: Model, engine: Backend) -> tuple[Weights, str]:
@@ -156,7 +154,7 @@ def settings_of(
             settings["template"] = model.template
     if selection.plain_scoring and name == "quality":
         settings["shared"] = False
-    settings |= selection.extras.settings(settings)
+    settings |= selection.overrides.settings(settings)
     if selection.tokens and name == "memory":
         profile = f"tokens-{selection.tokens}"
         settings |= context(selection.tokens)

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 
 from bench.catalog import architecture
 from bench.catalog.architecture import Role, Weight
-from bench.plan.activations import FLOAT, Settings, copies, is_gated, live_bytes, score_bytes
+from bench.catalog.config import Config, Settings, settings
+from bench.plan.activations import FLOAT, copies, is_gated, live_bytes, score_bytes
 from bench.records.cell import Scheme
 
 MIB = 1 << 20
@@ -60,7 +61,7 @@ KERNEL_BYTES, KERNEL_BYTES_ONE_ROW = MIB, MIB // 4
 
 
 def workspace_bytes(
-    config: Settings,
+    config: Config,
     scheme: Scheme,
     tokens: int,
     batch: int = 1,
@@ -73,7 +74,7 @@ def workspace_bytes(
 
     `trained` tells real weights from random ones, which have next to no outlier features. Raises UnknownArchitecture.
     """
-    s = architecture.settings(config)
+    s = settings(config)
     linear = [weight for weight in architecture.weights(config) if weight.role is Role.LINEAR]
     apart = 1.0 if s["model_type"] in POST_NORM else OUTLIERS * trained
     live = live_bytes(s, linear, scheme, tokens, batch, apart)
@@ -87,12 +88,12 @@ def workspace_bytes(
     )
 
 
-def runtime_bytes(config: Settings, scheme: Scheme, device: str) -> int:
+def runtime_bytes(config: Config, scheme: Scheme, device: str) -> int:
     """Bytes beyond the weights that stay once a model is loaded and has run: library state, and its class's tables."""
     imported = IMPORTED_BYTES if device == "cpu" and scheme.quantizes else 0
     linear = [weight for weight in architecture.weights(config) if weight.role is Role.LINEAR]
     compiler = (TRACER_BYTES + TRACE_BYTES * _traces(linear)) * scheme.kernel.traced
-    return RUNTIME_BYTES[device] - imported + _tables(architecture.settings(config)) + compiler
+    return RUNTIME_BYTES[device] - imported + _tables(settings(config)) + compiler
 
 
 def _lost_by_layers(s: Settings, linear: Sequence[Weight], scheme: Scheme, rows: int, apart: float) -> float:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -40,6 +40,12 @@ COMPARED = (Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT4)
 """The precisions a model that is loaded here can have, widest first: the order of tables."""
 REFERENCE = Precision.FP16
 """Every 8- and 4-bit row is compared with this precision of the same model on the same device."""
+PROFILES = ("smoke", "standard", "full")
+"""From a minute to an hour for a small model; each suite's file says what they mean there."""
+QUALITY_SUITES = ("divergence", "quality")
+"""The suites that say how good a model's answers are."""
+RANDOM_SAYS_NOTHING = "random weights say nothing about quality"
+"""Why models built with random values are not asked by these suites."""
 
 
 class Scheme(Value):
@@ -147,7 +153,7 @@ class Cell(Value):
         return f"{self.model} {self.precision} ({self.backend} {self.scheme}) {self.suite}"
 
 
-def digest(data: Any) -> str:
+def digest(data: object) -> str:
     """Twelve hexadecimal digits of the SHA-256 of `data` as canonical JSON."""
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a quantized layer's kernel holds beside the layer's weights: what prediction must know of it."""
+"""Memory that a quantized layer's kernel needs beside the weights, as prediction must know it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ computes apart."""
 
 
 class Kernel(BaseModel):
-    """One kernel's habits; the default has none, as a plain matrix product."""
+    """How one kernel uses memory. The default needs nothing more, like a plain matrix product."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

@@ -9,13 +9,13 @@ from typing import Self
 from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from bench.records.cell import Cell, Value
-from bench.records.surroundings import Condition, Machine, Wander
+from bench.records.surroundings import Condition, Machine, Variability
 
 SCHEMA_VERSION = 1
 
 
 class Unit(StrEnum):
-    """One base unit per dimension; text such as "3.2 GiB" exists only at the edge."""
+    """One base unit for each quantity. Text such as "3.2 GiB" is only made for output."""
 
     BYTE = "byte"
     SECOND = "second"
@@ -31,7 +31,7 @@ class Unit(StrEnum):
 
 
 class How(StrEnum):
-    """How a figure was obtained."""
+    """How a figure was obtained: measured here, computed from other figures, or claimed by someone."""
 
     MEASURED = "measured"
     COMPUTED = "computed"
@@ -71,7 +71,7 @@ class Ending(StrEnum):
     TIMED_OUT = "timed_out"
     KILLED = "killed"
     STOPPED = "stopped"
-    """A limit of the caller's or of a server ended it early; what was done until then is kept."""
+    """A limit set by the user or a server ended it early; what was measured until then is kept."""
     FAILED = "failed"
 
     @property
@@ -106,7 +106,7 @@ class Caveat(Value):
 
 
 NO_WIDER_WEIGHTS = "no 16-bit weights of this checkpoint to compare with"
-"""Why what its maker published in 8 or 4 bits alone has no distance and no verdict."""
+"""Why a checkpoint that was only published in 8 or 4 bits has no distance and no verdict."""
 
 
 class Provenance(Value):
@@ -164,6 +164,10 @@ class Prediction(Value):
         return None if self.peak_bytes is None else self.peak_bytes + (self.baseline_bytes or 0)
 
 
+CRUDE = "RLIMIT_DATA"
+"""The mechanism whose outcome proves nothing: it counts what is never touched and misses what is mapped."""
+
+
 class MemoryLimit(Value):
     """A hard limit that a process ran under."""
 
@@ -195,7 +199,7 @@ class Record(Value):
     warnings: tuple[Caveat, ...] = ()
     predicted: Prediction = Prediction()
     memory_limit: MemoryLimit | None = None
-    """The hard limit it ran under, None without one. An `ok` then proves that load and work fit."""
+    """The hard limit it ran under, None if there was none. With a limit, `ok` proves that loading and work fit."""
     provenance: Provenance | None = None
     """None if loading never got that far."""
     threads: int | None = None
@@ -204,7 +208,7 @@ class Record(Value):
     before: Condition
     after: Condition
     versions: Versions
-    wander: Wander | None = Field(default=None, exclude=True)
+    variability: Variability | None = Field(default=None, exclude=True)
     """Never stored: what the runs beside it tell of its machine, joined on reading. None where there is one look."""
 
     def measurement(self, name: str, **labels: JsonValue) -> Measurement | None:
@@ -216,7 +220,7 @@ class Record(Value):
 
 
 class Run(Value):
-    """What only the end of a call tells. Records are on disk by then, so it has a file of its own."""
+    """What is only known at the end of a run. Its records are on disk by then, so this is a separate file."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
     """As a record's."""

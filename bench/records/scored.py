@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One task's results item by item: what is kept of what lm-eval makes of the answers. Pure."""
+"""One task's results item by item, made from lm-eval's samples without side effects."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
 
 Item = tuple[str | None, int | None]
 """Task and document."""
@@ -95,23 +98,18 @@ class TaskResult:
         """What a Measurement of these values says about them."""
         labels: dict[str, JsonValue] = {"task": self.task, "version": self.version, "digest": self.digest}
         more: dict[str, JsonValue] = {
-            "chance": self.chance,
-            "template": self.template,
-            "item_hashes": self.hashes or None,
-            "documents": self.documents or None,
-            "clusters": list(self.clusters) if self.clusters else None,
-            "truncated": self.truncated or None,
-            "chat_template": self.chat,
+            "chance": self.chance, "template": self.template, "item_hashes": self.hashes or None,
+            "documents": self.documents or None, "clusters": list(self.clusters) if self.clusters else None,
+            "truncated": self.truncated or None, "chat_template": self.chat,
             "item_weights": list(self.weights) if self.weights is not None else None,
-            "output_type": self.output_type or None,
-            "filter": self.filter,
-        }
+            "output_type": self.output_type or None, "filter": self.filter,
+        }  # fmt: skip
         return labels | {name: value for name, value in more.items() if value is not None}
 
 
 def task_result(
     name: str,
-    task: Any,
+    task: Task,
     rows: Sequence[Mapping[str, Any]],
     generated: Mapping[Item, Answer],
     truncated: Collection[Item],
@@ -133,24 +131,17 @@ def task_result(
     answers = [generated[name, row["doc_id"]] for row in rows if (name, row["doc_id"]) in generated]
     metrics, weights = _metrics(rows, kind)
     return TaskResult(
-        task=name,
-        version=metadata.get("version"),
-        chance=metadata.get("chance"),
-        digest=_digest([*asked, framed or ""]),
-        metrics=metrics,
-        output_type=kind,
+        task=name, version=metadata.get("version"), chance=metadata.get("chance"),
+        digest=_digest([*asked, framed or ""]), metrics=metrics, output_type=kind,
         choices=_choices(task, rows, metrics.get("acc")) if kind == "multiple_choice" else None,
         filter=filters[0] if len(filters) > 1 else None,
         by_filter={one: _metrics(every[one], kind)[0] for one in filters[1:]},
         hashes="".join(_hash(f"{row['doc_id']}{a}{framed or ''}", 10) for row, a in zip(rows, asked, strict=True)),
         documents=_digest([row["doc_hash"] for row in rows]),
         clusters=_clusters([row["doc"] for row in rows], metadata.get("cluster", SUBJECT)),
-        truncated=len({row["doc_id"] for row in rows if (name, row["doc_id"]) in truncated}),
-        template=framed,
-        chat=chat,
-        answers=answers if len(answers) == len(rows) else None,
-        weights=weights,
-    )
+        truncated=len({row["doc_id"] for row in rows if (name, row["doc_id"]) in truncated}), template=framed,
+        chat=chat, answers=answers if len(answers) == len(rows) else None, weights=weights,
+    )  # fmt: skip
 
 
 def _metrics(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[dict[str, list[float]], list[float] | None]:
@@ -198,7 +189,7 @@ def _hash(text: str, digits: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
-def _clusters(documents: Sequence[Mapping[str, Any]], field: str) -> list[int] | None:
+def _clusters(documents: Sequence[Mapping[str, object]], field: str) -> list[int] | None:
     """The documents' subjects by number in order of appearance; None where they have none, or but one."""
     if not all(isinstance(document, Mapping) and field in document for document in documents):
         return None

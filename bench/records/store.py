@@ -9,7 +9,8 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from bench.errors import UserError
 from bench.paths import RESULTS
@@ -127,11 +128,11 @@ def to_text(record: Record | Run) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _line(value: Any) -> str:
+def _line(value: JsonValue) -> str:
     return json.dumps(_shorten(value), ensure_ascii=False)
 
 
-def _shorten(value: Any) -> Any:
+def _shorten(value: JsonValue) -> JsonValue:
     """Whole floats as integers: half the size, the same number."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
@@ -148,7 +149,7 @@ def new_id() -> str:
 
 
 class Runs:
-    """Which runs have begun and not finished: a small file for each selection, beside the records."""
+    """Runs that have begun but not finished: one small file for each selection, beside the records."""
 
     def __init__(self, root: Path) -> None:
         self.folder = root / ".runs"
@@ -174,5 +175,5 @@ class Runs:
         part.replace(path)
 
     def finish(self, selection: str) -> None:
-        """Forget it: every cell is settled."""
+        """Forget the run: every cell is settled."""
         self._path(selection).unlink(missing_ok=True)

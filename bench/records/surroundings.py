@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What measured: the machine, its state at one moment, and what it can do at most. Stored in every record."""
+"""The machine that measured, its state at one moment, and its measured limits (roof). Stored in every record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.records.cell import Value
 
 
 class Machine(Value):
-    """What ran it. Fields a platform does not tell are None."""
+    """The machine. Fields that a platform does not report are None."""
 
     device: str
     """Slug: kind and model, as in `results/<device>/`."""
@@ -34,9 +34,17 @@ class Machine(Value):
     cuda: str | None = None
 
 
+ROOF_METHOD = 2
+"""How roofs are measured today. 1: square products of row-major matrices, and copies; a row may exceed such a roof, for
+the layout decides; the median of the samples counts. 2: the best of the layouts and shapes that engines use, reading
+weights too; the best sample counts, as in STREAM, for what another program slowed down says nothing of a roof."""
+
+
 class Roof(Value):
     """What the device can do at most, as measured at one moment (`bench.instruments.roofline` says how)."""
 
+    method: int = 1
+    """Which ROOF_METHOD measured it; looks of different methods are not comparable. Older records do not say: 1."""
     engine: str
     """Library and version that copied and multiplied; `known` where the device is virtual."""
     threads: int | None = None
@@ -45,24 +53,51 @@ class Roof(Value):
     """What measuring it cost."""
     copy_bytes_per_s: tuple[FiniteFloat, ...] = ()
     """Samples of copy bandwidth, bytes read plus bytes written; empty if it could not be measured."""
+    read_bytes_per_s: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
+    """Samples of the bytes of weights a product of one row reads per second, by type; none in method 1."""
     matrix_per_s: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
-    """Samples of operations per second of a square matrix product, by type: fp32, bf16, fp16, int8."""
+    """Samples of operations per second of the fastest matrix product, by type: fp32, bf16, fp16, int8."""
+    products: dict[str, str] = Field(default_factory=dict)
+    """Which product that was: `linear 512x576x1536` is layout, tokens, inputs and outputs. None in method 1."""
     lacking: dict[str, str] = Field(default_factory=dict)
-    """Why `copy` or a type has no samples."""
+    """Why `copy`, a type, or `read` with a type has no samples."""
 
     def rates(self) -> dict[str, float]:
-        """The median of what has samples: `copy` in bytes per second, products by type in operations per second."""
-        samples = {"copy": self.copy_bytes_per_s, **self.matrix_per_s}
-        return {name: median(values) for name, values in samples.items() if values}
+        """Of what has samples: `copy` in bytes per second, products by type in operations per second."""
+        return self._of({"copy": self.copy_bytes_per_s, **self.matrix_per_s})
+
+    def reads(self) -> dict[str, float]:
+        """Bytes of weights read per second, by type."""
+        return self._of(self.read_bytes_per_s)
+
+    def _of(self, samples: dict[str, tuple[float, ...]]) -> dict[str, float]:
+        rate = median if self.method == 1 else max
+        return {name: rate(values) for name, values in samples.items() if values}
+
+    def memory(self) -> float | None:
+        """Bytes per second that memory sustains: the best of copying and of reading in any type. None if unknown."""
+        copied = self.rates().get("copy")
+        return max([*self.reads().values(), *([copied] if copied is not None else [])], default=None)
+
+    def quantities(self) -> dict[str, float]:
+        """What a row may use: `memory` in bytes per second, and the matrix rate of every type."""
+        memory = self.memory()
+        found = {name: rate for name, rate in self.rates().items() if name != "copy"}
+        return found if memory is None else {"memory": memory, **found}
+
+    def comparable(self, other: Roof) -> bool:
+        """Whether a difference between the two is the device's: same library, threads and method."""
+        return (self.engine, self.threads, self.method) == (other.engine, other.threads, other.method)
 
 
-class Wander(Value):
+class Variability(Value):
     """How far this machine's speed moves from one moment to another, as `bench.judge.variability` finds it."""
 
     looks: int
     """Roofs that tell it, of runs of this device."""
     shares: dict[str, FiniteFloat]
-    """Half of the 95 % range as a share of the middle, by quantity: `copy`, and fp32, bf16, fp16, int8 products."""
+    """Half of the 95 % range as a share of the middle, by quantity: `memory`, and fp32, bf16, fp16, int8 products.
+    Of roofs of method 1 `copy` instead of `memory`."""
 
 
 class GpuCondition(Value):
@@ -102,9 +137,9 @@ class Condition(Value):
     swapped_out_bytes: int | None = None
     """Bytes written to swap since the machine started."""
     on_battery: bool | None = None
-    """None where there is no battery, or none is told of."""
+    """None if there is no battery or it is not reported."""
     governor: str | None = None
-    """CPU frequency governor and its driver; None where there is none, as in most virtual machines."""
+    """CPU frequency governor and its driver; None if there is none, as in most virtual machines."""
     temperature_c: float | None = None
     """The hottest sensor, degrees Celsius."""
     throttle_count: int | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Record from how a cell ended: the worker's own endings, and those the runner must write for it."""
+"""Make a Record from the way a cell ended, for the worker, and for the runner when the worker died."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bench.engines.contract import Backend, DoesNotFit
+from bench.engines.contract import Backend, DoesNotFit, Engine, TextEngine
 from bench.instruments import machine
 from bench.instruments.disturbance import busy, caveats
 from bench.instruments.neighbours import Snapshot
 from bench.records.cell import Cell
-from bench.records.record import Caveat, Ending, Measurement, MemoryLimit, Outcome, Prediction, Provenance, Record, Text
+from bench.records.record import Caveat, Ending, Measurement, MemoryLimit, Outcome, Prediction, Record, Text
 from bench.records.store import new_id
 from bench.records.surroundings import Condition, Machine
 from bench.units import human_bytes
@@ -21,7 +21,7 @@ from suites import suite_sha256
 
 @dataclass(kw_only=True)
 class Assembler:
-    """What all records of one call share."""
+    """What all records of one run share."""
 
     run: str
     machine: Machine
@@ -30,7 +30,7 @@ class Assembler:
     memory_limit: Callable[[], MemoryLimit | None] = lambda: None
     """The limit these records' process ran under, as its counters stand now."""
     since: Snapshot | None = None
-    """Every process as the current cell began, None where nobody looked."""
+    """All processes at the start of the current cell, None if no snapshot was taken."""
 
     def record(
         self,
@@ -43,10 +43,9 @@ class Assembler:
         measurements: Sequence[Measurement] = (),
         texts: Sequence[Text] = (),
         warnings: Sequence[Caveat] = (),
-        provenance: Provenance | None = None,
-        threads: int | None = None,
+        engine: Engine | TextEngine | None = None,
     ) -> Record:
-        """The answer to `cell`; the state of the machine is read now for `after`."""
+        """The answer to `cell`, from `engine` if one was loaded; the state of the machine is read now for `after`."""
         after = machine.condition(self.machine.kind, self.since)
         return Record(
             id=new_id(),
@@ -60,8 +59,8 @@ class Assembler:
             warnings=(*busy(self.before, self.machine), *caveats(self.before, after, self.machine), *warnings),
             predicted=predicted,
             memory_limit=self.memory_limit(),
-            provenance=provenance,
-            threads=threads,
+            provenance=engine.provenance if engine else None,
+            threads=engine.threads if engine else None,
             machine=self.machine,
             before=self.before,
             after=after,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine's cache holds, and how to be rid of it. Nothing in it is a result: all can be made again."""
+"""List and clear this machine's cache. It holds no results; everything in it can be made again."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ KINDS = {
     "datasets": ("datasets", "items of evaluation tasks"),
     "journals": ("journal", "answers of unfinished quality cells, which the same call goes on from"),
 }
-"""What can be cleared, by name: its folder, and what it is."""
+"""The kinds that can be cleared, by name: folder and description."""
 
 
 STALE = "stale"
-"""The name under which journals that nobody will go on from can be cleared apart."""
+"""The name for clearing only those journals that no run will continue."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Held:
     bytes: int
     what: str
     stale: int = 0
-    """Of the entries, those that nobody will go on from."""
+    """How many of the entries no run will continue."""
 
 
 def held(settled: Mapping[str, float] = MappingProxyType({})) -> list[Held]:

@@ -23,7 +23,7 @@ REFRESH_PER_S = 1
 
 
 def answers(records: Iterable[Record]) -> list[list[Record]]:
-    """Records in the groups that one line tells of: the cells that one load settled by failing, else each alone."""
+    """Records grouped by output line: all cells of a failed load are one group, every other record is its own."""
     groups: list[list[Record]] = []
     for record in records:
         if groups and _same_failure(groups[-1][-1], record):
@@ -53,7 +53,7 @@ def named(group: Sequence[Record]) -> str:
 
 
 class Expected(ProgressColumn):
-    """Seconds a bar is expected to take, `?` where nothing is known."""
+    """The expected time of a bar, empty if it is unknown."""
 
     max_refresh = 0.9
 
@@ -116,7 +116,7 @@ class LiveDisplay:
             self.progress.update(self.now, description=f"{head}, {name}{count}", total=total or None, completed=done)
 
     def undecided(self, cells: Sequence[Planned]) -> None:
-        """Said even to those who want no progress: a budget must not look like an answer."""
+        """Print this even with --quiet: a spent budget must not look like an answer."""
         named = ", ".join(str(planned.cell) for planned in cells)
         self._tell_held()
         self.console.print(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One harness at a time on a device: a lock file for each, which the kernel lets go of when its holder ends.
+"""Let only one harness measure on a device at a time. The kernel releases the lock file when its holder ends.
 
 The lock is `flock` on a file of this machine's cache; what the file says is only for people, so a file left behind
 by a crash means nothing. Two harnesses with different caches do not see each other: what they cost one another shows

@@ -23,7 +23,7 @@ from bench.run import threads
 from bench.run.assemble import now
 from bench.run.display import LiveDisplay
 from bench.run.locks import measuring
-from bench.run.options import Limits, Observer
+from bench.run.options import Observer, RunOptions
 from bench.run.runner import Runner, new_run_id
 from bench.scoring.journal import forget
 
@@ -53,7 +53,7 @@ def continued(plan: Plan, selection: Selection, store: Store, *, fresh: bool) ->
 
 
 def together(plans: Sequence[Plan]) -> Plan:
-    """Several plans as one: equal loads side by side, no cell twice."""
+    """Join several plans: cells of one loaded model stand together, and no cell appears twice."""
     cells = {planned.cell.key: planned for plan in plans for planned in plan.cells}
     return Plan(
         cells=tuple(sorted(cells.values(), key=lambda planned: str(planned.cell.load_key))),
@@ -69,7 +69,7 @@ def run_plan(
     store: Store,
     described: Machine,
     run: str,
-    limits: Limits,
+    options: RunOptions,
     console: Console,
     *,
     quiet: bool,
@@ -87,28 +87,28 @@ def run_plan(
         console.out(text, highlight=False)
 
     with contextlib.nullcontext() if elsewhere else measuring(machine.lock_name(described), wait=wait, tell=tell):
-        return _measure(plan, selection, store, described, run, limits, console, engines, quiet=quiet)
+        return _measure(plan, selection, store, described, run, options, console, engines, quiet=quiet)
 
 
 def _measure(
-    plan: Plan, selection: Selection, store: Store, described: Machine, run: str, limits: Limits, console: Console,
+    plan: Plan, selection: Selection, store: Store, described: Machine, run: str, options: RunOptions, console: Console,
     engines: Sequence[Backend], *, quiet: bool,
 ) -> list[Record]:  # fmt: skip
-    """The same, with the device to itself."""
+    """The same, while this process holds the device's lock."""
     runs = Runs(store.root)
     runs.begin(selection.key, run, [planned.cell for planned in plan.cells])
 
     def roofed(state: Condition) -> Condition:
         here = [engine for engine in engines if not engine.remote]
-        roof = _roof(here, described.kind, limits.threads) if here else None
+        roof = _roof(here, described.kind, options.threads) if here else None
         return state.model_copy(update={"roof": roof})
 
     with LiveDisplay(plan, console, quiet=quiet) as display:
-        state = machine.condition(described.kind)  # before work of our own could pass for others'
-        if limits.request_seconds and described.kind == "cpu":
-            limits = replace(limits, swept=_swept(plan, described, display, limits.request_seconds))
+        state = machine.condition(described.kind)  # before our own work could be mistaken for that of others
+        if options.request_seconds and described.kind == "cpu":
+            options = replace(options, swept=_swept(plan, described, display, options.request_seconds))
         before = roofed(state)
-        runner = Runner(run=run, store=store, described=described, before=before, observer=display, limits=limits)
+        runner = Runner(run=run, store=store, described=described, before=before, observer=display, options=options)
         records = runner.run(plan)
     ended = f"{now():%Y-%m-%dT%H:%M:%SZ}"
     after = roofed(machine.condition(described.kind))
@@ -133,7 +133,7 @@ def _swept(
     def measure(question: Planned, count: int, folder: Path) -> list[Record]:
         runner = Runner(
             run=new_run_id(), store=Store(folder), described=described, before=machine.condition(), observer=observer,
-            limits=Limits(threads=count),
+            options=RunOptions(threads=count),
         )  # fmt: skip
         return runner.run(Plan(cells=(question,), left_out=()))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hard memory limit around a worker and all it starts: "fits in 12 GB" as something that was tried.
+"""Run a worker and its children under a hard memory limit, so that "fits in 12 GB" is tried and not only predicted.
 
 The first mechanism that this machine allows is taken, and the record names it, because they count differently:
 
@@ -38,7 +38,7 @@ import psutil
 
 from bench.errors import UserError
 from bench.instruments import container
-from bench.records.record import Caveat, MemoryLimit
+from bench.records.record import CRUDE, Caveat, MemoryLimit
 from bench.records.surroundings import Machine
 from bench.units import human_bytes
 
@@ -48,8 +48,6 @@ UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40
 }  # fmt: skip
 CUDA = "CUDA allocator"
-CRUDE = "RLIMIT_DATA"
-"""The mechanism whose outcome proves nothing: see above."""
 
 
 def parse_bytes(text: str) -> int:
@@ -67,7 +65,7 @@ def capacity_bytes(machine: Machine) -> int:
 
 
 def check(limit_bytes: int, capacity_bytes: int) -> int:
-    """The limit again. Raises UserError where it is more than the device has, and so limits nothing."""
+    """The same limit, checked. Raises UserError if it exceeds the device's memory and so would limit nothing."""
     if limit_bytes > capacity_bytes:
         raise UserError(
             f"a memory limit of {human_bytes(limit_bytes)} is more than the {human_bytes(capacity_bytes)} there are",
@@ -78,7 +76,7 @@ def check(limit_bytes: int, capacity_bytes: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Confinement:
-    """A limit in force: how to start a process inside, and what the kernel says of it afterwards."""
+    """An active limit: how to start a process under it, and what the kernel reports about it afterwards."""
 
     limit_bytes: int
     enforced_by: str
@@ -100,7 +98,7 @@ class Confinement:
 
 @contextmanager
 def confined(limit_bytes: int | None, device: str) -> Iterator[Confinement | None]:
-    """The strictest limit this machine allows, None if none was asked for. Its group is removed at the end.
+    """Set up the strictest kind of limit that this machine allows, or yield None if no limit is asked for.
 
     Raises UserError where the platform has no mechanism.
     """

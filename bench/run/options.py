@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call brings to its runner: who hears what happens, and how its workers are restrained."""
+"""What the caller gives a runner: an observer of its progress, and the options and limits of its workers."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How a call restrains its workers."""
+class RunOptions:
+    """Options and limits of the workers of one run."""
 
     timeout_s: float | None = None
     """Seconds one load or one cell may take, None for a generous multiple of its prediction."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from pydantic import Field
 
@@ -11,6 +12,21 @@ from bench.catalog.model import Model
 from bench.records.cell import Cell, Scheme, Value, Weights
 from bench.records.record import MemoryLimit, Prediction
 from bench.records.surroundings import Condition, Machine
+
+
+class Event(TypedDict):
+    """One line that a worker sends to the runner: `event` says which of the other keys there are."""
+
+    event: str
+    """`loading`, `loaded`, `cell`, `phase`, `record`, `spent`, `restart` or `refused`."""
+    name: NotRequired[str]
+    done: NotRequired[int]
+    total: NotRequired[int]
+    spent_usd: NotRequired[float]
+    key: NotRequired[str]
+    path: NotRequired[str]
+    message: NotRequired[str]
+    remedy: NotRequired[str]
 
 
 class Asked(Value):
@@ -27,7 +43,7 @@ class Asked(Value):
 
 
 class Request(Value):
-    """All that a worker is told."""
+    """Everything that a worker is told."""
 
     run: str
     results: Path
@@ -52,5 +68,5 @@ class Request(Value):
     memory_limit: MemoryLimit | None = None
     """The limit it runs under; on a GPU the worker itself sets it."""
     budget_s: float | None = None
-    """Seconds that the call's budget still holds as the worker starts, None without one."""
+    """Seconds left of the run's time budget when the worker starts, None if there is no budget."""
     cells: tuple[Asked, ...]

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import suites
 from bench.engines.registry import backend
@@ -30,10 +29,10 @@ from bench.records.store import Store, read_record
 from bench.records.surroundings import Condition, Machine
 from bench.run.assemble import Assembler, now
 from bench.run.memory_limit import Confinement, confined
-from bench.run.options import Limits, Observer
+from bench.run.options import Observer, RunOptions
 from bench.run.processes import GRACE_S, stop_group
-from bench.run.request import Asked, Request
-from bench.run.worker_process import Flight, death
+from bench.run.request import Asked, Event, Request
+from bench.run.worker_process import WorkerProcess, death
 from bench.scoring.journal import forget
 
 LEAST_LIMIT_S = 900.0
@@ -46,10 +45,10 @@ class Runner:
     """Runs a plan."""
 
     def __init__(
-        self, *, run: str, store: Store, described: Machine, before: Condition, observer: Observer, limits: Limits
+        self, *, run: str, store: Store, described: Machine, before: Condition, observer: Observer, options: RunOptions
     ) -> None:
         self.run_id, self.store, self.machine, self.before = run, store, described, before
-        self.observer, self.limits = observer, limits
+        self.observer, self.options = observer, options
         self.records: list[Record] = []
         self.spent_usd = 0.0
         self.deaths: Counter[str] = Counter()
@@ -58,7 +57,7 @@ class Runner:
         """By cell key, seconds that workers spent on it and left it to another."""
         self.undecided: list[Planned] = []
         """Cells that the budget left unanswered."""
-        self.deadline = None if limits.budget_s is None else time.monotonic() + limits.budget_s
+        self.deadline = None if options.budget_s is None else time.monotonic() + options.budget_s
 
     def run(self, plan: Plan) -> list[Record]:
         """Answer every cell of the plan; returns the records, one for each.
@@ -82,76 +81,76 @@ class Runner:
         return self.records
 
     def _left(self) -> float | None:
-        """Seconds the budget still holds, None without one."""
+        """Seconds left of the time budget, None if there is no budget."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def _launch(self, cells: Sequence[Planned]) -> set[str]:
         """One worker over `cells`; returns the keys that have a record now, at least one unless it is to go on."""
         limit, device = cells[0].cell.memory_limit_bytes, self.machine.kind
         with confined(limit, device) as confinement:
-            return self._fly(Flight(list(cells), confinement=confinement))
+            return self._answered_by(WorkerProcess(list(cells), confinement=confinement))
 
-    def _fly(self, flight: Flight) -> set[str]:
-        """The same, within its memory limit."""
-        kills, confinement, launched = container.oom_kills(), flight.confinement, time.monotonic()
+    def _answered_by(self, worker: WorkerProcess) -> set[str]:
+        """Start the worker, wait for it, and write the records that it could not write itself."""
+        kills, confinement, launched = container.oom_kills(), worker.confinement, time.monotonic()
         command = [sys.executable, "-m", "bench.run.worker"]
         known = len(self.records)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             read, write = os.pipe()
             request = Path(folder) / "request.json"
-            request.write_text(self._request(flight, write).model_dump_json(), encoding="utf-8")
+            request.write_text(self._request(worker, write).model_dump_json(), encoding="utf-8")
             command.append(str(request))
             log = Path(folder) / "log.txt"
             with log.open("wb") as output:
                 process = subprocess.Popen(
                     confinement.command(command) if confinement else command,
                     stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[write],
-                    cwd=ROOT, env=self._environment(flight.cells[0]), start_new_session=True,
+                    cwd=ROOT, env=self._environment(worker.cells[0]), start_new_session=True,
                 )  # fmt: skip
             os.close(write)
-            self.observer.load(flight.cells[0])
+            self.observer.load(worker.cells[0])
             try:
-                code = self._wait(process, read, flight)
+                code = self._wait(process, read, worker)
             finally:
                 stop_group(process)
                 os.close(read)
-            self.spent_usd += flight.spent_usd
+            self.spent_usd += worker.spent_usd
             answered = {record.cell.key for record in self.records[known:]}
-            unanswered = [planned for planned in flight.cells if planned.cell.key not in answered]
-            if flight.refused is not None:
-                raise flight.refused
-            if flight.current in unanswered and (flight.again or code):
-                self._spend(flight, launched if len(unanswered) == len(flight.cells) else flight.began)
-            if unanswered and (code or flight.timed_out):
+            unanswered = [planned for planned in worker.cells if planned.cell.key not in answered]
+            if worker.refused is not None:
+                raise worker.refused
+            if worker.current in unanswered and (worker.restart or code):
+                self._spend(worker, launched if len(unanswered) == len(worker.cells) else worker.began)
+            if unanswered and (code or worker.timed_out):
                 tail = log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
-                culprits = [flight.current] if flight.current in unanswered else unanswered
-                outcome = death(code, flight, tail, kills)
-                if self._learns(flight, outcome):
+                culprits = [worker.current] if worker.current in unanswered else unanswered
+                outcome = death(code, worker, tail, kills)
+                if self._learns(worker, outcome):
                     culprits = []
                 self._write(
-                    [c for c in culprits if c], outcome, flight.started, time.monotonic() - flight.began, confinement
+                    [c for c in culprits if c], outcome, worker.started, time.monotonic() - worker.began, confinement
                 )
-            elif unanswered and not flight.spent and not flight.again:
+            elif unanswered and not worker.spent and not worker.restart:
                 outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
-                self._write(unanswered, outcome, flight.started, time.monotonic() - flight.began, confinement)
+                self._write(unanswered, outcome, worker.started, time.monotonic() - worker.began, confinement)
         return {record.cell.key for record in self.records[known:]}
 
-    def _spend(self, flight: Flight, since: float) -> None:
-        """Count what a worker spent on a cell that another is to answer."""
-        assert flight.current is not None
-        key = flight.current.cell.key
+    def _spend(self, worker: WorkerProcess, since: float) -> None:
+        """Remember how long a worker spent on a cell that another worker will finish."""
+        assert worker.current is not None
+        key = worker.current.cell.key
         self.earlier_s[key] = self.earlier_s.get(key, 0.0) + time.monotonic() - since
 
-    def _learns(self, flight: Flight, outcome: Outcome) -> bool:
-        """Whether the cell that was killed for memory is to go on from there, as its suite can."""
-        if flight.current is None or outcome.ending is not Ending.DOES_NOT_FIT:
+    def _learns(self, worker: WorkerProcess, outcome: Outcome) -> bool:
+        """Whether a new worker continues the cell that was killed for memory, because its suite can."""
+        if worker.current is None or outcome.ending is not Ending.DOES_NOT_FIT:
             return False
-        key = flight.current.cell.key
+        key = worker.current.cell.key
         self.deaths[key] += 1
-        return self.deaths[key] <= suites.DEATHS.get(flight.current.cell.suite, 0)
+        return self.deaths[key] <= suites.DEATHS.get(worker.current.cell.suite, 0)
 
-    def _request(self, flight: Flight, events: int) -> Request:
-        first, limit = flight.cells[0], self.limits.max_cost_usd
+    def _request(self, worker: WorkerProcess, events: int) -> Request:
+        first, limit = worker.cells[0], self.options.max_cost_usd
         return Request(
             run=self.run_id,
             results=self.store.root.resolve(),
@@ -166,11 +165,11 @@ class Runner:
             files=first.files,
             backend=first.cell.backend,
             scheme=first.scheme,
-            threads=self.limits.threads_of(first.cell),
+            threads=self.options.threads_of(first.cell),
             max_cost_usd=None if limit is None else max(0.0, limit - self.spent_usd),
             machine=self.machine,
             before=self.before,
-            memory_limit=flight.confinement.stated() if flight.confinement else None,
+            memory_limit=worker.confinement.stated() if worker.confinement else None,
             budget_s=self._left(),
             cells=tuple(
                 Asked(
@@ -180,15 +179,15 @@ class Runner:
                     deaths=self.deaths[planned.cell.key],
                     earlier_s=self.earlier_s.get(planned.cell.key, 0.0),
                 )
-                for planned in flight.cells
+                for planned in worker.cells
             ),
         )
 
     def _environment(self, first: Planned) -> dict[str, str]:
-        """The caller's, without the network where nothing needs it, and with caches of our own."""
+        """The caller's environment with our caches, and offline unless something needs the network."""
         own = {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(cache_folder() / "datasets")}
         own |= computing_on(self.machine.kind)
-        if threads := self.limits.threads_of(first.cell):
+        if threads := self.options.threads_of(first.cell):
             own["OMP_NUM_THREADS"] = str(threads)
         needs_hub = first.cell.weights == "hub" or (first.cell.weights == "local" and first.base is not None)
         if not needs_hub and not self._hub_tasks(first):
@@ -201,7 +200,7 @@ class Runner:
 
         return any(task not in offline_names() for task in _tasks(first))
 
-    def _wait(self, process: subprocess.Popen[bytes], events: int, flight: Flight) -> int:
+    def _wait(self, process: subprocess.Popen[bytes], events: int, worker: WorkerProcess) -> int:
         """Sleep until the worker says something, ends, or breaks its limit; returns its exit code."""
         ended_read, ended_write = os.pipe()
 
@@ -216,7 +215,7 @@ class Runner:
             selector.register(events, selectors.EVENT_READ)
             selector.register(ended_read, selectors.EVENT_READ)
             while True:
-                left = self._limit(flight) - (time.monotonic() - flight.began)
+                left = self._limit(worker) - (time.monotonic() - worker.began)
                 ready = {key.fd for key, _ in selector.select(max(0.0, left))}
                 if events in ready:
                     chunk = os.read(events, 65536)
@@ -224,44 +223,44 @@ class Runner:
                         selector.unregister(events)
                     *lines, pending = (pending + chunk).split(b"\n")
                     for line in lines:
-                        self._hear(json.loads(line), flight)
+                        self._hear(json.loads(line), worker)
                 elif ended_read in ready:
                     break
                 elif left <= 0:
-                    flight.timed_out = self._limit(flight)
+                    worker.timed_out = self._limit(worker)
                     stop_group(process)
         watcher.join()
         os.close(ended_read)
         os.close(ended_write)
         return process.returncode
 
-    def _limit(self, flight: Flight) -> float:
-        if flight.timed_out is not None:
-            return flight.timed_out + GRACE_S * 10  # it has been killed: wait for its end alone
-        if self.limits.timeout_s is not None:
-            return self.limits.timeout_s
-        planned = flight.current or flight.cells[0]
+    def _limit(self, worker: WorkerProcess) -> float:
+        if worker.timed_out is not None:
+            return worker.timed_out + GRACE_S * 10  # it has been killed: wait for its end alone
+        if self.options.timeout_s is not None:
+            return self.options.timeout_s
+        planned = worker.current or worker.cells[0]
         return max(LEAST_LIMIT_S, LIMIT_FACTOR * (planned.predicted.seconds or 0.0))
 
-    def _hear(self, event: dict[str, Any], flight: Flight) -> None:
+    def _hear(self, event: Event, worker: WorkerProcess) -> None:
         kind = event["event"]
         if kind == "phase":
-            flight.spent_usd = event.get("spent_usd", flight.spent_usd)
+            worker.spent_usd = event.get("spent_usd", worker.spent_usd)
             self.observer.phase(event["name"], event["done"], event["total"])
         elif kind == "cell":
-            flight.current = next(p for p in flight.cells if p.cell.key == event["key"])
-            flight.began, flight.started = time.monotonic(), now()
-            self.observer.cell(flight.current)
+            worker.current = next(p for p in worker.cells if p.cell.key == event["key"])
+            worker.began, worker.started = time.monotonic(), now()
+            self.observer.cell(worker.current)
         elif kind == "record":
             record = read_record(Path(event["path"]))
             self.records.append(record)
             self.observer.record(record)
         elif kind == "spent":
-            flight.spent = True
-        elif kind == "again":
-            flight.again = True
+            worker.spent = True
+        elif kind == "restart":
+            worker.restart = True
         elif kind == "refused":
-            flight.refused = UserError(event["message"], event["remedy"])
+            worker.refused = UserError(event["message"], event["remedy"])
 
     def _write(
         self, cells: Sequence[Planned], outcome: Outcome, started: datetime, seconds: float,

@@ -13,9 +13,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
+from pydantic import JsonValue
 
 from bench.instruments.machine import installed
 from bench.paths import cache_folder
@@ -48,7 +48,7 @@ def best(seconds: dict[int, float]) -> int | None:
 
 
 def key(planned: Planned, machine: Machine) -> str:
-    """What a sweep holds for: device, engine and its versions, scheme, architecture."""
+    """Key of a sweep's result: device, engine with its versions, scheme and architecture."""
     from bench.engines.registry import backend
 
     size = dict(planned.model.architecture or {"model": planned.model.name})
@@ -89,7 +89,7 @@ def chosen(
 
 def _question(planned: Planned) -> Planned:
     method = suite(SUITE)
-    settings: dict[str, Any] = dict(method.PROFILES[PROFILE])
+    settings: dict[str, JsonValue] = dict(method.PROFILES[PROFILE])
     settings |= {k: planned.cell.settings[k] for k in ("objective", MEMORY_LIMIT) if k in planned.cell.settings}
     change = {"suite": SUITE, "suite_version": method.VERSION, "profile": PROFILE, "settings": settings}
     return replace(planned, cell=planned.cell.model_copy(update=change), reference=None)

@@ -18,7 +18,8 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from bench import instruments as inst
 from bench.engines.contract import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, Stopped, TextEngine, Unsupported
@@ -28,7 +29,7 @@ from bench.instruments.machine import installed, versions
 from bench.instruments.neighbours import snapshot
 from bench.paths import reference_folder
 from bench.records.cell import Cell, digest, reference_name
-from bench.records.record import Ending, Measurement, MemoryLimit, Outcome
+from bench.records.record import Ending, Measurement, MemoryLimit, Outcome, Record
 from bench.records.store import Store
 from bench.run.assemble import Assembler, now, out_of_memory
 from bench.run.memory_limit import charged_bytes, overrun
@@ -36,7 +37,7 @@ from bench.run.reference_items import reference_items
 from bench.run.request import Asked, Request
 from bench.scoring.anchor import anchor_path, is_anchor
 from bench.scoring.journal import Journal, journal_folder
-from bench.suite import Afresh, Loading, SuiteRun, TextRun
+from bench.suite import Loading, RestartWorker, SuiteRun, TextRun
 from bench.units import human_bytes
 from suites import suite, suite_sha256, text_suite
 
@@ -58,8 +59,8 @@ class Worker:
             memory_limit=self.limit,
         )  # fmt: skip
 
-    def tell(self, event: str, **facts: Any) -> None:
-        """Send one event to the runner; if it is gone, so are we."""
+    def tell(self, event: str, **facts: JsonValue) -> None:
+        """Send one event to the runner. If the runner is gone, this raises and ends the worker."""
         os.write(self.request.events, (json.dumps({"event": event, **facts}) + "\n").encode())
 
     def limit(self) -> MemoryLimit | None:
@@ -101,8 +102,8 @@ class Worker:
                 break
             try:
                 self._answer(asked, engine, tools, loading)
-            except Afresh:
-                self.tell("again")
+            except RestartWorker:
+                self.tell("restart")
                 break
             self.used = True
         engine.close()
@@ -110,18 +111,12 @@ class Worker:
     def _load(self) -> tuple[Engine | TextEngine, inst.Instruments, Loading]:
         request = self.request
         asked = LoadRequest(
-            model=request.model,
-            weights=request.weights,
-            scheme=request.scheme,
-            device=request.machine.kind,
-            path=request.path,
-            threads=request.threads,
+            model=request.model, weights=request.weights, scheme=request.scheme, device=request.machine.kind,
+            path=request.path, threads=request.threads,
             plain_scoring=any(asked.cell.settings.get("shared") is False for asked in request.cells),
-            max_cost_usd=request.max_cost_usd,
-            base=request.base,
-            base_path=request.base_path,
+            max_cost_usd=request.max_cost_usd, base=request.base, base_path=request.base_path,
             trust_remote_code=request.trust_remote_code,
-        )
+        )  # fmt: skip
         tools = self.backend.instruments(request.machine.kind)
         self.tell("phase", name="prepare weights", done=0, total=0)
         try:
@@ -168,7 +163,7 @@ class Worker:
             outcome = Outcome(ending=Ending.OK)
         except Stopped as error:
             measurements, outcome = error.kept, ending(error)
-        except Afresh:
+        except RestartWorker:
             raise
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
             outcome = self._ending(error, cell.suite)
@@ -183,15 +178,14 @@ class Worker:
                 measurements=measurements,
                 texts=run.texts,
                 warnings=[*engine.caveats, *run.caveats, *overrun(self.limit())],
-                provenance=engine.provenance,
-                threads=engine.threads,
+                engine=engine,
             )
         )
         if isinstance(run, SuiteRun) and outcome.ending.settled:
             run.journal.remove()
 
     def _journal(self, cell: Cell, engine: Engine) -> Journal:
-        """One journal for one cell, the very weights, and everything that can change a figure."""
+        """The journal of one cell, for these exact weights and everything else that can change a figure."""
         packages = [*self.backend.requires, *self.backend.versions]
         computes = versions(suite_sha256(cell.suite), packages).model_dump(mode="json")
         weights = engine.provenance.model_dump(mode="json")
@@ -200,7 +194,7 @@ class Worker:
     def _suite_run(
         self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading
     ) -> SuiteRun | TextRun:
-        """What the suite is given."""
+        """What the suite gets to measure with."""
         if isinstance(engine, TextEngine):
 
             def tell(name: str, done: int, total: int) -> None:
@@ -209,30 +203,20 @@ class Worker:
             return TextRun(cell=asked.cell, engine=engine, phase=tell, spent=self.spent, files=self.request.files)
         reference = asked.reference
         return SuiteRun(
-            cell=asked.cell,
-            files=self.request.files,
-            engine=engine,
-            instruments=tools,
-            loading=loading,
-            predicted=asked.predicted,
-            deaths=asked.deaths,
-            used=self.used,
-            renewable=True,
-            cache=self.request.cache,
+            cell=asked.cell, files=self.request.files, engine=engine, instruments=tools, loading=loading,
+            predicted=asked.predicted, deaths=asked.deaths, used=self.used, renewable=True, cache=self.request.cache,
             reference=self._reference_path(reference, engine) if reference else None,
             is_reference=reference is not None and reference.key == asked.cell.unlimited.key,
             anchor=anchor_path(self.request.model, asked.cell) if reference else None,
-            is_anchor=is_anchor(self.backend, asked.cell),
-            spent=self.spent,
+            is_anchor=is_anchor(self.backend, asked.cell), spent=self.spent, journal=self._journal(asked.cell, engine),
             reference_items=reference_items(
                 self.request.results, self.backend, asked.cell, self.request.machine.kind, engine.provenance
             ),
-            journal=self._journal(asked.cell, engine),
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
-        )
+        )  # fmt: skip
 
     def _ending(self, error: Exception, during: str) -> Outcome:
-        """How an exception ends a cell, the memory limit named where that is what it met."""
+        """How an exception ends a cell. If it ran out of memory under a limit, the reason names the limit."""
         outcome, limit = ending(error, during), self.request.memory_limit
         if limit is None or outcome.ending is not Ending.DOES_NOT_FIT:
             return outcome
@@ -240,11 +224,11 @@ class Worker:
         return outcome.model_copy(update={"reason": named})
 
     def _reference_path(self, reference: Cell, engine: Engine) -> Path:
-        """One file for one reference cell, the very weights and the very engine versions."""
+        """The reference's file, which belongs to one cell, these exact weights and these exact engine versions."""
         weights = digest(engine.provenance.model_dump(mode="json"))
         return reference_folder() / reference_name(reference.key, installed(self.backend.requires), weights)
 
-    def _write(self, record: Any) -> None:
+    def _write(self, record: Record) -> None:
         path = self.store.write(record)
         self.tell("record", key=record.cell.key, path=str(path))
 
@@ -254,7 +238,7 @@ class UnprovenPrecision(Exception):
 
 
 def ending(error: Exception, during: str = "work") -> Outcome:
-    """How an exception ends a cell. A finding has a reason; an error of ours keeps its traceback too."""
+    """How an exception ends a cell. A finding has a reason; a bug also keeps its traceback."""
     if isinstance(error, DoesNotFit):
         return out_of_memory(error)
     if isinstance(error, Stopped):
@@ -270,7 +254,7 @@ def ending(error: Exception, during: str = "work") -> Outcome:
 
 
 def die_with_parent() -> None:
-    """On Linux, be killed when the runner dies, so that no orphan keeps a GPU."""
+    """On Linux, ask the kernel to kill this process when the runner dies, so that no orphan keeps a GPU."""
     if sys.platform == "linux":
         import ctypes
 

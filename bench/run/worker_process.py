@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One worker in the air, and what its death means."""
+"""One worker process as its runner sees it, and what its death means."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ memory. Charges come in batches and huge pages, so that a limit is reached a lit
 
 
 @dataclass
-class Flight:
-    """One worker in the air."""
+class WorkerProcess:
+    """What the runner knows of one worker process."""
 
     cells: list[Planned]
     current: Planned | None = None
@@ -32,24 +32,24 @@ class Flight:
     started: datetime = field(default_factory=now)
     refused: UserError | None = None
     spent: bool = False
-    """Whether it stopped because the call's time budget was spent."""
-    again: bool = False
-    """Whether its suite asked to go on in a new process."""
+    """Whether it stopped because the run's time budget was spent."""
+    restart: bool = False
+    """Whether its suite asked to continue in a new process."""
     timed_out: float | None = None
     """The limit it broke, None if it did not."""
     spent_usd: float = 0.0
     """What its answers have cost."""
     confinement: Confinement | None = None
-    """The memory limit it flies under, None without one."""
+    """The memory limit it runs under, None without one."""
 
 
-def death(code: int, flight: Flight, log: str, kills_before: int | None) -> Outcome:
+def death(code: int, worker: WorkerProcess, log: str, kills_before: int | None) -> Outcome:
     """What a worker's death means: a limit broken, out of memory, killed by someone, or a crash of its own."""
-    phase = f"in {flight.current.cell.suite}" if flight.current else "while loading"
-    if flight.timed_out is not None:
-        reason = f"stopped {phase} after {flight.timed_out:.0f} s without an answer"
+    phase = f"in {worker.current.cell.suite}" if worker.current else "while loading"
+    if worker.timed_out is not None:
+        reason = f"stopped {phase} after {worker.timed_out:.0f} s without an answer"
         return Outcome(ending=Ending.TIMED_OUT, reason=reason, detail=log)
-    confinement = flight.confinement
+    confinement = worker.confinement
     if confinement and code and confinement.kills():
         return _killed_inside(confinement, phase, log)
     if code == -signal.SIGKILL:
@@ -66,7 +66,7 @@ def death(code: int, flight: Flight, log: str, kills_before: int | None) -> Outc
 
 
 def _killed_inside(confinement: Confinement, phase: str, log: str) -> Outcome:
-    """The kernel killed it in its limited group: at that limit, or because the machine itself had no more."""
+    """The kernel killed it: either it reached its group's limit, or the machine itself had no memory left."""
     limit, highest = human_bytes(confinement.limit_bytes), confinement.highest_bytes()
     if highest is not None and highest < REACHED * confinement.limit_bytes:
         words = f"killed by the kernel {phase} at {human_bytes(highest)} of its limit of {limit}"

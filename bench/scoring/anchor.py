@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from pydantic import JsonValue
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class NotPaired(Exception):
-    """There is an anchor, but it answers another question; the message says which."""
+    """The anchor exists, but was made for another question; the message says which."""
 
 
 def anchor_path(model: Model, cell: Cell) -> Path:
@@ -51,8 +51,18 @@ def is_anchor(backend: Backend, cell: Cell) -> bool:
     return backend.anchor and cell.precision is Precision.FP32
 
 
-def about(cell: Cell, provenance: Provenance) -> dict[str, Any]:
-    """What an anchor says of itself."""
+class About(TypedDict):
+    """What an anchor says of itself: who wrote it, from which weights."""
+
+    backend: str
+    scheme: str
+    source: str
+    revision: str | None
+    files: dict[str, str]
+
+
+def about(cell: Cell, provenance: Provenance) -> About:
+    """What this cell would say of itself as an anchor."""
     return {
         "backend": cell.backend,
         "scheme": cell.scheme,
@@ -62,12 +72,12 @@ def about(cell: Cell, provenance: Provenance) -> dict[str, Any]:
     }
 
 
-def label(told: Mapping[str, Any]) -> str:
+def label(told: Mapping[str, object]) -> str:
     """The name by which records say which anchor they were compared with."""
     return f"{told['backend']} {told['scheme']} {digest(told)}"
 
 
-def open_anchor(path: Path, windows: Sequence[Sequence[int]], vocabulary: int, this: Mapping[str, Any]) -> Reader:
+def open_anchor(path: Path, windows: Sequence[Sequence[int]], vocabulary: int, this: About) -> Reader:
     """The anchor at `path` for these windows of tokens; `this` is `about` of the cell that asks.
 
     Raises NotPaired where it was written for other tokens, another vocabulary or other weights.
@@ -81,8 +91,9 @@ def open_anchor(path: Path, windows: Sequence[Sequence[int]], vocabulary: int, t
     size = reader.codes.shape[1]
     if size != vocabulary:
         raise NotPaired(f"its vocabulary has {vocabulary} tokens, the fp32 reference's {size}")
-    theirs, own = reader.about["files"], this["files"]
-    same_engine = reader.about["backend"] == this["backend"]
+    told = cast(About, reader.about)
+    theirs, own = told["files"], this["files"]
+    same_engine = told["backend"] == this["backend"]
     if (same_engine and theirs != own) or any(own[name] != theirs[name] for name in own.keys() & theirs.keys()):
         raise NotPaired("the fp32 reference was measured from other weight files")
     return reader

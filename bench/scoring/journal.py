@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an unfinished cell has already scored, on this machine's disk, so that hours are not spent twice.
+"""The answers an unfinished cell has already scored, kept on disk, so that an interruption does not cost hours.
 
 Rows are scored in chunks that depend on the rows alone, journal or not: a cell taken up again forms the same batches
 and gives the very figures of one that was never interrupted. A journal belongs to one cell (its precision included),
@@ -26,19 +26,19 @@ from bench.engines.contract import Engine, Row, Score
 from bench.paths import cache_folder
 
 STALE_DAYS = 14
-"""A cell that nobody took up for so long is not taken up any more."""
+"""Days after which an unfinished cell is no longer continued."""
 CHUNK_TOKENS = 8_192
 """Tokens of one chunk, those that a row shares with the row before it left out: half a minute of a small model here."""
 
 
 class Journal:
-    """Answers by question; without a folder it remembers nothing."""
+    """Answers by question. Without a folder it remembers nothing."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
 
     def remember(self, question: JsonValue, compute: Callable[[], JsonValue]) -> JsonValue:
-        """The answer that is written down, else the one computed now, which is then written down."""
+        """The stored answer, or else the one computed now, which is then stored."""
         if self.folder is None:
             return compute()
         path = self.folder / f"{_hash(question)}.json"
@@ -94,7 +94,7 @@ def stale_journals(settled: Mapping[str, float] = MappingProxyType({})) -> list[
 
 
 def forget(key: str) -> None:
-    """Remove what any journal holds of the cell of that key: it is to be measured anew."""
+    """Remove all journals of the cell with that key, because it is to be measured again."""
     for folder in journal_folder().glob(f"{key}-*"):
         Journal(folder).remove()
 
@@ -102,7 +102,7 @@ def forget(key: str) -> None:
 def score(
     engine: Engine, rows: Sequence[Row], journal: Journal, done: Callable[[int], None] = lambda finished: None
 ) -> list[Score]:
-    """Score rows chunk by chunk, those that the journal holds not again; `done` hears how many rows are finished."""
+    """Score rows chunk by chunk, skipping what the journal holds; `done` is told how many rows are finished."""
     scores: list[Score] = []
     for chunk in chunks(rows):
         scores += _score_chunk(engine, chunk, journal, partial(_advance, done, len(scores)))

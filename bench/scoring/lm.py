@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from lm_eval import utils
 from lm_eval.api.instance import Instance
@@ -25,17 +25,26 @@ from bench.engines.contract import Chats, Engine, NotFinite, Row, Score, Unsuppo
 from bench.records.scored import Answer, Item, TaskResult, loop_share
 from bench.scoring import journal as journals
 from bench.scoring.evaluation import RunningEvaluation
+from bench.scoring.generation import Options, limits_of
 from bench.scoring.journal import Journal
 from bench.scoring.tasks import load_tasks
 
-MAX_NEW_TOKENS = 256
-"""Tokens a generated answer may have when its task does not say."""
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
 Progress = Callable[[int, int], None]
+
+
+class _KeptAnswer(TypedDict):
+    tokens: int
+    empty: bool
+    loop: float
+    cut: bool
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a model is, as far as asking it goes."""
+    """What decides how a model is asked."""
 
     objective: Objective = Objective.CAUSAL
     template: str | None = None
@@ -51,7 +60,7 @@ INAPPLICABLE = {
         "generate_until": "masked models fill blanks, they do not generate",
     },
 }
-"""By objective, the output types of tasks that mean nothing for it, and why."""
+"""By objective, the output types of tasks that cannot be applied to it, each with the reason."""
 
 
 class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
@@ -173,25 +182,21 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     def _remembered(
         self, question: JsonValue, generate: Callable[[], tuple[str, Answer, bool]]
     ) -> tuple[str, Answer, bool]:
-        """A generated answer by the journal, or made now and written there."""
+        """A generated answer from the journal, or generated now and written there."""
 
         def compute() -> JsonValue:
             text, answer, cut = generate()
             return [text, vars(answer), cut]
 
-        text, answer, cut = cast(tuple[str, dict[str, Any], bool], self.journal.remember(question, compute))
+        text, answer, cut = cast(tuple[str, _KeptAnswer, bool], self.journal.remember(question, compute))
         return text, Answer(**answer), cut
 
-    def _generate(self, item: Item, context: str, options: dict[str, Any]) -> tuple[str, Answer, bool]:
+    def _generate(self, item: Item, context: str, options: Options) -> tuple[str, Answer, bool]:
         """The text, what is kept of it, and whether its prompt was cut to fit. Raises NotFinite."""
-        if options.get("do_sample") and options.get("temperature", 1) != 0:
-            raise Unsupported("this task samples its answers; only greedy generation is comparable")
-        until = options.get("until") or []
-        stops = [until] if isinstance(until, str) else [stop for stop in until if stop]
+        stops, limit = limits_of(options)
         if self.frame.template:
             asked = template(self.frame.template)
             context, stops = asked.render(context), [*stops, *asked.stop]
-        limit = int(options.get("max_gen_toks") or options.get("max_new_tokens") or MAX_NEW_TOKENS)
         whole = self.tok_encode(context)
         prompt = whole[-max(1, self.max_length - limit) :]
         generation = self.engine.prefill([prompt])
@@ -292,7 +297,12 @@ def opened(
 
 
 def scored(
-    lm: LM, loaded: Mapping[str, Any], samples: Mapping[str, Sequence[int]], frame: Frame = PLAIN, *, chat: bool = False
+    lm: LM,
+    loaded: Mapping[str, Task],
+    samples: Mapping[str, Sequence[int]],
+    frame: Frame = PLAIN,
+    *,
+    chat: bool = False,
 ) -> RunningEvaluation:
     """The items `samples` of each loaded task, to be answered by an lm-eval model in that order."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -306,5 +316,5 @@ def chosen_items(task: str, available: int, wanted: int) -> list[int]:
     Whoever asks fewer asks the beginning of it, so that rows of any length have their items in common.
     """
     indices = list(range(available))
-    random.Random(task).shuffle(indices)  # noqa: S311 - repeatable, not secret
+    random.Random(task).shuffle(indices)
     return indices[:wanted]

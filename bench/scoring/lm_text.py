@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
@@ -15,7 +14,8 @@ from lm_eval.api.model import LM
 from bench.engines.contract import Reply, Stopped, TextEngine, Unsupported
 from bench.records.scored import TaskResult
 from bench.scoring.evaluation import RunningEvaluation
-from bench.scoring.lm import MAX_NEW_TOKENS, Progress, chosen_items, scored
+from bench.scoring.generation import Options, limits_of
+from bench.scoring.lm import Progress, chosen_items, scored
 from bench.scoring.tasks import load_tasks
 
 NO_LIKELIHOODS = "needs the likelihoods of given texts, which a served model does not show"
@@ -43,12 +43,8 @@ class TextLM(LM):  # type: ignore[misc]  # lm_eval ships no types
             self.done(index + 1, len(requests))
         return answers
 
-    def _ask(self, context: str, options: dict[str, Any]) -> Reply:
-        if options.get("do_sample") and options.get("temperature", 1) != 0:
-            raise Unsupported("this task samples its answers; only greedy generation is comparable")
-        until = options.get("until") or []
-        stops = [until] if isinstance(until, str) else [stop for stop in until if stop]
-        limit = int(options.get("max_gen_toks") or options.get("max_new_tokens") or MAX_NEW_TOKENS)
+    def _ask(self, context: str, options: Options) -> Reply:
+        stops, limit = limits_of(options)
         return self.engine.reply(context, max_tokens=limit, stops=stops)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
@@ -70,7 +66,7 @@ class Answered:
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """What was answered, what cannot be, and what ended it early."""
+    """The answered tasks, the ones that cannot be asked, and what ended the evaluation early."""
 
     answered: list[Answered] = field(default_factory=list)
     not_applicable: dict[str, str] = field(default_factory=dict)
@@ -87,7 +83,7 @@ def evaluate_text(
     done: Callable[[int, int], None] = lambda done, total: None,
     files: Mapping[str, str] = MappingProxyType({}),
 ) -> Evaluation:
-    """Ask `items` items of each task whose answers are generated, the same ones whoever asks.
+    """Ask `items` items of each task with generated answers; every model gets the same items.
 
     A stop keeps what is answered. Raises Unsupported when a task is unknown or cannot be had.
     """

@@ -13,7 +13,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import psutil
@@ -66,7 +66,7 @@ class Writer:
         windows: Sequence[Sequence[int]],
         vocabulary: int,
         *,
-        about: Mapping[str, Any] = MappingProxyType({}),
+        about: Mapping[str, object] = MappingProxyType({}),
         keep: Collection[Path] = (),
     ) -> None:
         self.path, self.windows, self.about, self.keep = path, windows, about, keep
@@ -127,7 +127,7 @@ class Reader:
         if json.loads((path / "tokens.json").read_text()) != [list(w) for w in windows]:
             raise ValueError(f"reference {path.name} was written for other tokens")
         self.path, self.windows = path, windows
-        self.codes: Any = np.load(path / "codes.npy", mmap_mode="r")
+        self.codes: NDArray[np.uint16] = np.load(path / "codes.npy", mmap_mode="r")
         exact = np.load(path / "exact.npz")
         self._top1, self._nll = exact["top1"], exact["nll"]
         self.error_nat = float(exact["error"].mean())
@@ -135,9 +135,9 @@ class Reader:
         self.ends = np.cumsum([0, *(len(window) - 1 for window in windows)])
 
     @property
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, object]:
         """What its writer said of it."""
-        told: dict[str, Any] = json.loads((self.path / "about.json").read_text())
+        told: dict[str, object] = json.loads((self.path / "about.json").read_text())
         return told
 
     def _rows(self, index: int) -> slice:

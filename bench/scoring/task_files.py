@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A caller's own lm-eval tasks: YAML files by name, groups of them, and a hash over all that they consist of.
+"""A user's own lm-eval tasks: their YAML files by name, groups of tasks, and a hash over all their files.
 
 Nothing a file names is run here: `!function` is read as a name, `include` as a path.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -52,7 +51,7 @@ class Found:
             self.tasks[task] = path.resolve()
             return task
         if isinstance(group, str) and isinstance(task, list):
-            self.groups[group] = (path.resolve(), _members(path, config))
+            self.groups[group] = (path.resolve(), _members(path, group, config, task))
             return group
         return None
 
@@ -108,20 +107,20 @@ def _of_file(found: Found, path: Path) -> str:
     return name
 
 
-def _members(path: Path, config: Mapping[str, Any]) -> list[str]:
+def _members(path: Path, group: str, config: Mapping[str, object], listed: Sequence[object]) -> list[str]:
     """Names of a group's members. Raises UserError where the group changes them."""
-    inline = [member for member in config["task"] if not isinstance(member, str)]
+    members = [member for member in listed if isinstance(member, str)]
     changes = sorted(set(config) - GROUP_KEYS - {"include"})
-    if inline or changes:
+    if len(members) < len(listed) or changes:
         what = f"changes its members ({', '.join(changes)})" if changes else "configures members of its own"
         raise UserError(
-            f"{path}: group {config['group']} {what}, which is not supported",
+            f"{path}: group {group} {what}, which is not supported",
             "write each member as a task file and list their names",
         )
-    return list(config["task"])
+    return members
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _parsed(path: Path) -> dict[str, object]:
     """A YAML file's mapping, empty if it holds something else. Raises UserError with file and line."""
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader that skips tags
@@ -147,7 +146,7 @@ def _collect(path: Path, files: dict[Path, None]) -> None:
     files[path] = None
     config = _parsed(path)
     includes = config.get("include") or []
-    for include in [includes] if isinstance(includes, str) else includes:
+    for include in includes if isinstance(includes, list) else [includes]:
         part = path.parent / str(include)
         if not part.is_file():
             raise UserError(f"{path} includes {include}, which is not there", "mend the task file")
@@ -158,7 +157,7 @@ def _collect(path: Path, files: dict[Path, None]) -> None:
             files[module.resolve()] = None
 
 
-def _functions(value: Any) -> Iterator[str]:
+def _functions(value: object) -> Iterator[str]:
     if isinstance(value, Function):
         yield value.name
     elif isinstance(value, dict | list):

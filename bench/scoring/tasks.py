@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks by name: this project's own, the caller's files, or lm-eval's; each that cannot be had has one clear line."""
+"""Load tasks by name: this project's, the user's files, or lm-eval's. One that cannot be loaded is a clear error."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -14,10 +14,13 @@ from bench.engines.contract import Unsupported
 from bench.errors import UserError
 from bench.paths import ROOT
 
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
 TASKS = ROOT / "suites" / "tasks"
 
 
-def offline_tasks(folder: Path = TASKS) -> dict[str, dict[str, Any]]:
+def offline_tasks(folder: Path = TASKS) -> dict[str, dict[str, object]]:
     """This project's task configurations by name, their data files made absolute."""
     found = {}
     for path in sorted(folder.glob("*.yaml")):
@@ -31,23 +34,23 @@ def offline_names() -> list[str]:
     return list(offline_tasks())
 
 
-def _absolute(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _absolute(config: dict[str, object], folder: Path) -> dict[str, object]:
     """The configuration with its data files found beside it, where they lie there."""
-    options = config.get("dataset_kwargs") or {}
-    files = options.get("data_files")
-    if files is None:
+    options = config.get("dataset_kwargs")
+    files = options.get("data_files") if isinstance(options, dict) else None
+    if not isinstance(options, dict) or files is None:
         return config
 
-    def beside(value: Any) -> Any:
+    def beside(value: object) -> object:
         if isinstance(value, list):
             return [beside(one) for one in value]
-        return str(folder / value) if (folder / str(value)).exists() else value
+        return str(folder / str(value)) if (folder / str(value)).exists() else value
 
     placed = {split: beside(value) for split, value in files.items()} if isinstance(files, dict) else beside(files)
     return {**config, "dataset_kwargs": {**options, "data_files": placed}}
 
 
-def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Any]:
+def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Task]:
     """lm-eval's task objects by name, groups taken apart; `files` are the caller's own by name.
 
     Raises Unsupported for a name that nobody knows, and UserError where a task's data cannot be had: both before
@@ -63,7 +66,7 @@ def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Any]
         near = difflib.get_close_matches(unknown[0], [*offline, *manager.all_tasks], n=1, cutoff=0.8)
         meant = f" (did you mean {near[0]}?)" if near else ""
         raise Unsupported(f"lm-eval has no task {unknown[0]!r}{meant}; own tasks: {', '.join(offline)}")
-    found: dict[str, Any] = {}
+    found: dict[str, Task] = {}
     for name in names:
         spec = offline.get(name, name) if name not in files else _own(Path(files[name]))
         try:
@@ -83,7 +86,7 @@ OWN = "bench_facts_en"
 """A task that needs no network, to be named in a remedy."""
 
 
-def _own(path: Path) -> dict[str, Any]:
+def _own(path: Path) -> dict[str, object]:
     """A caller's configuration, what it includes and the functions it names resolved as lm-eval does."""
     from lm_eval.tasks._yaml_loader import load_yaml
 

@@ -5,58 +5,66 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.views.fields import BY_FIGURE, Unit
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True)
 class Column:
     """One column of a table for people."""
 
     title: str
     figure: str
-    suite: str
-    kind: str
-    """bytes, seconds, rate, share, number or percent: how the value is written."""
+    """The figure it shows, by its key."""
+
+    @property
+    def suite(self) -> str:
+        """The suite that measures it."""
+        return BY_FIGURE[self.figure].suite
+
+    @property
+    def unit(self) -> Unit:
+        """The unit that says how its value is written."""
+        return BY_FIGURE[self.figure].unit
 
 
 COLUMNS = {
-    "weights": Column(title="weights", figure="weights_bytes", suite="memory", kind="bytes"),
-    "peak": Column(title="peak memory", figure="peak_bytes", suite="memory", kind="bytes"),
-    "load": Column(title="load", figure="load_s", suite="memory", kind="seconds"),
-    "load_peak": Column(title="peak in load", figure="load_peak_bytes", suite="memory", kind="bytes"),
-    "kv": Column(title="KV/token", figure="kv_bytes_per_token", suite="memory", kind="bytes"),
-    "workspace": Column(title="workspace", figure="workspace_bytes", suite="memory", kind="bytes"),
-    "metadata": Column(title="metadata", figure="metadata_bytes", suite="memory", kind="bytes"),
-    "kv_held": Column(title="KV", figure="kv_bytes", suite="memory", kind="bytes"),
-    "runtime": Column(title="runtime", figure="runtime_bytes", suite="memory", kind="bytes"),
-    "anonymous": Column(title="anonymous", figure="peak_anonymous_bytes", suite="memory", kind="bytes"),
-    "file": Column(title="file-mapped", figure="peak_file_bytes", suite="memory", kind="bytes"),
-    "pss": Column(title="PSS loaded", figure="loaded_pss_bytes", suite="memory", kind="bytes"),
-    "allocated": Column(title="allocated", figure="peak_allocated_bytes", suite="memory", kind="bytes"),
-    "reserved": Column(title="reserved", figure="peak_reserved_bytes", suite="memory", kind="bytes"),
-    "unexplained": Column(title="unexplained", figure="unexplained_bytes", suite="memory", kind="bytes"),
-    "slack": Column(title="loader slack", figure="slack_bytes", suite="memory", kind="bytes"),
-    "bits": Column(title="bits/weight", figure="linear_bits", suite="memory", kind="number"),
-    "prefill": Column(title="prefill tok/s", figure="prefill_tokens_per_s", suite="throughput", kind="rate"),
-    "ttft": Column(title="TTFT", figure="ttft_s", suite="throughput", kind="seconds"),
-    "decode": Column(title="decode tok/s", figure="decode_tokens_per_s", suite="throughput", kind="rate"),
-    "itl_p99": Column(title="gap p99", figure="itl_p99_s", suite="throughput", kind="seconds"),
-    "decode_share": Column(title="of bandwidth", figure="decode_bandwidth_share", suite="throughput", kind="percent"),
-    "prefill_share": Column(title="of matrix rate", figure="prefill_matrix_share", suite="throughput", kind="percent"),
-    "prefill_j": Column(title="prefill J/token", figure="prefill_j_per_token", suite="throughput", kind="number"),
-    "decode_j": Column(title="decode J/token", figure="decode_j_per_token", suite="throughput", kind="number"),
-    "idle_w": Column(title="idle W", figure="idle_w", suite="throughput", kind="number"),
-    "kld": Column(title="KL, nats", figure="kld_mean", suite="divergence", kind="number"),
-    "kld_p99": Column(title="KL p99", figure="kld_p99", suite="divergence", kind="number"),
-    "top1": Column(title="same top-1", figure="same_top1", suite="divergence", kind="percent"),
-    "kld_fp32": Column(title="KL to fp32", figure="kld_fp32_mean", suite="divergence", kind="number"),
-    "true_token": Column(title="p(true) RMS", figure="true_token_rms", suite="divergence", kind="percent"),
-    "ppl_ratio": Column(title="ln PPL ratio", figure="ln_ppl_ratio", suite="divergence", kind="number"),
-    "ppl": Column(title="perplexity", figure="ppl", suite="divergence", kind="number"),
-    "acc": Column(title="accuracy", figure="acc", suite="quality", kind="percent"),
-    "items": Column(title="items", figure="items", suite="quality", kind="number"),
-    "item_cost": Column(title="cost/item", figure="cost_usd_per_item", suite="quality", kind="usd"),
+    "weights": Column("weights", "weights_bytes"),
+    "peak": Column("peak memory", "peak_bytes"),
+    "load": Column("load", "load_s"),
+    "load_peak": Column("peak in load", "load_peak_bytes"),
+    "kv": Column("KV/token", "kv_bytes_per_token"),
+    "workspace": Column("workspace", "workspace_bytes"),
+    "metadata": Column("metadata", "metadata_bytes"),
+    "kv_held": Column("KV", "kv_bytes"),
+    "runtime": Column("runtime", "runtime_bytes"),
+    "anonymous": Column("anonymous", "peak_anonymous_bytes"),
+    "file": Column("file-mapped", "peak_file_bytes"),
+    "pss": Column("PSS loaded", "loaded_pss_bytes"),
+    "allocated": Column("allocated", "peak_allocated_bytes"),
+    "reserved": Column("reserved", "peak_reserved_bytes"),
+    "unexplained": Column("unexplained", "unexplained_bytes"),
+    "slack": Column("loader slack", "slack_bytes"),
+    "bits": Column("bits/weight", "linear_bits"),
+    "prefill": Column("prefill tok/s", "prefill_tokens_per_s"),
+    "ttft": Column("TTFT", "ttft_s"),
+    "decode": Column("decode tok/s", "decode_tokens_per_s"),
+    "itl_p99": Column("gap p99", "itl_p99_s"),
+    "decode_share": Column("of bandwidth", "decode_bandwidth_share"),
+    "prefill_share": Column("of matrix rate", "prefill_matrix_share"),
+    "prefill_j": Column("prefill J/token", "prefill_j_per_token"),
+    "decode_j": Column("decode J/token", "decode_j_per_token"),
+    "idle_w": Column("idle W", "idle_w"),
+    "kld": Column("KL, nats", "kld_mean"),
+    "kld_p99": Column("KL p99", "kld_p99"),
+    "top1": Column("same top-1", "same_top1"),
+    "kld_fp32": Column("KL to fp32", "kld_fp32_mean"),
+    "true_token": Column("p(true) RMS", "true_token_rms"),
+    "ppl_ratio": Column("ln PPL ratio", "ln_ppl_ratio"),
+    "ppl": Column("perplexity", "ppl"),
+    "acc": Column("accuracy", "acc"),
+    "items": Column("items", "items"),
+    "item_cost": Column("cost/item", "cost_usd_per_item"),
 }
-GENERATED = {"ttft_s", "decode_tokens_per_s", "itl_p99_s", "decode_j_per_token"}
-"""Figures of models that generate."""
 VIEWS = {
     "default": ("weights", "peak", "prefill", "decode", "kld", "acc"),
     "memory": (
@@ -87,7 +95,6 @@ VIEWS = {
         "predicted_peak",
     ),
 }
-ENERGY = ("prefill_j_per_token", "decode_j_per_token", "idle_w")
 PREDICTED = {
     "predicted_weights": ("weights_bytes", "predicted weights"),
     "predicted_kv": ("kv_bytes", "predicted KV"),

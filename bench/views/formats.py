@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows as Markdown, CSV or JSON. Pure: text in, text out."""
+"""Tables as Markdown, flat rows as CSV or JSON. Pure: text in, text out."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 TEXT = ("model", "precision", "scheme", "engine", "device", "task", "verdict", "question", "bounded by")
 """Titles of columns that hold words, not numbers."""
+
+FlatValue = str | int | float | bool | None
+Flat = dict[str, FlatValue]
+"""A row for machines: values in base units by their keys (`bench.views.fields`), None where there is none."""
 
 
 @dataclass
@@ -30,6 +33,17 @@ class Table:
         return f"[{self.notes.index(text) + 1}]"
 
 
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One table as a command shows it."""
+
+    title: str = ""
+    """What stands above it, empty for nothing."""
+    table: Table
+    notes: tuple[str, ...] = ()
+    """What stands beneath it, one sentence or warning each."""
+
+
 def markdown(table: Table) -> str:
     """A GitHub table, numbers right-aligned, with its footnotes."""
     text = sum(title in TEXT for title in table.titles)
@@ -39,7 +53,7 @@ def markdown(table: Table) -> str:
     return "\n".join(line.replace("\n", " ") for line in lines).rstrip() + "\n"
 
 
-def to_csv(rows: Sequence[dict[str, Any]], empty: Sequence[str] = ()) -> str:
+def to_csv(rows: Sequence[Flat], empty: Sequence[str] = ()) -> str:
     """Flat rows as CSV, empty where null; without rows the titles in `empty`."""
     names = list(dict.fromkeys(name for row in rows for name in row)) or list(empty)
     out = io.StringIO()
@@ -49,13 +63,13 @@ def to_csv(rows: Sequence[dict[str, Any]], empty: Sequence[str] = ()) -> str:
     return out.getvalue()
 
 
-def to_json(rows: Sequence[dict[str, Any]]) -> str:
+def to_json(rows: Sequence[Flat]) -> str:
     """Flat rows as a JSON list, null where there is none or no number; every row has every key."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     flats = [{name: _number(row.get(name)) for name in names} for row in rows]
     return json.dumps(flats, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _number(value: Any) -> Any:
+def _number(value: FlatValue) -> FlatValue:
     """JSON has no infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.judge.figures import answers, figures
-from bench.judge.speeds import point_figures
-from bench.judge.stats import Estimate
-from bench.records.record import Measurement, Record
+from bench.judge.capacity import CONTEXT, CapacityAnswer, capacity_answers
+from bench.judge.figures import figures
+from bench.judge.points import Point
+from bench.judge.points import points as points_of
+from bench.judge.reasons import MASKED, NOT_APPLICABLE, NOT_MEASURED, is_masked
+from bench.judge.rows import Row
+from bench.records.record import Record
 from bench.units import human_bytes
-from bench.views.table import Row, Table, identity, mixed, written
+from bench.views.cells import identity, mixed, of_random, written
+from bench.views.fields import Unit
+from bench.views.footnotes import warned
+from bench.views.formats import Table, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +36,30 @@ def listed(rows: Sequence[Row], listing: Listing) -> list[Row]:
     return [row for row in rows if listing.suite in row.records]
 
 
+def views(rows: Sequence[Row], listing: Listing) -> list[View]:
+    """A table for each device, with what its columns mean and its warnings."""
+    shown = listed(rows, listing)
+    found = []
+    for device in sorted({row.device for row in shown}):
+        here = [row for row in shown if row.device == device]
+        notes = (*listing.notes, *warned(here, [listing.suite], told=["not_measured"]))
+        found.append(View(title=device, table=listing.table(here), notes=notes))
+    return found
+
+
 def _reason(table: Table, row: Row, suite: str) -> str:
     """Why a record has no figures, as a mark; empty if it has."""
-    ending, _, why = row.reason(suite).partition(": ")
-    return f"{ending} {table.note(f'{ending}: {why}')}" if ending else ""
+    missing = row.missing(suite)
+    return f"{missing.short} {table.note(str(missing))}" if missing else ""
 
 
 RATES = (
-    ("prefill_tokens_per_s", "prefill tok/s", "rate"),
-    ("decode_tokens_per_s", "decode tok/s", "rate"),
-    ("decode_each", "each sequence", "rate"),
-    ("ttft_s", "TTFT", "seconds"),
-    ("itl_s", "gap p50", "seconds"),
-    ("itl_p95_s", "gap p95", "seconds"),
+    ("prefill_tokens_per_s", "prefill tok/s", Unit.RATE),
+    ("decode_tokens_per_s", "decode tok/s", Unit.RATE),
+    ("decode_each", "each sequence", Unit.RATE),
+    ("ttft_s", "TTFT", Unit.SECONDS),
+    ("itl_s", "gap p50", Unit.SECONDS),
+    ("itl_p95_s", "gap p95", Unit.SECONDS),
 )
 
 
@@ -57,48 +74,20 @@ def points(rows: Sequence[Row]) -> Table:
         if reason := _reason(table, row, "throughput"):
             table.rows.append([*head, "", "", *[reason] * len(RATES)])
             continue
-        found = point_figures(record)
-        for batch, prompt in dict.fromkeys([*found, *_asked(record)]):
-            figure = found.get((batch, prompt))
-            if figure:
-                cells = [_rate(table, record, figure, name, kind) for name, _, kind in RATES]
-            else:
-                cells = [f"not measured {table.note(_lacking(record, batch, prompt))}"] * len(RATES)
-            table.rows.append([*head, str(batch), f"{prompt:,}", *cells])
+        for point in points_of(record):
+            cells = [_rate(table, record, point, name, unit) for name, _, unit in RATES]
+            table.rows.append([*head, str(point.batch), f"{point.prompt_tokens:,}", *cells])
     return table
 
 
-def _asked(record: Record) -> Iterator[tuple[int, int]]:
-    """The further points of the profile, in the order of their size."""
-    settings = record.cell.settings
-    decode = settings.get("point_decode_tokens")
-    asked = [(int(str(pair[0])), int(str(pair[1]))) for pair in _list(settings.get("points")) if isinstance(pair, list)]
-    yield from sorted(asked, key=lambda at: (at[0] * (at[1] + int(str(decode))), at[0]))
+def _rate(table: Table, record: Record, point: Point, name: str, unit: Unit) -> str:
+    if point.why:
+        return f"{NOT_MEASURED} {table.note(point.why)}"
+    if name in point.figures:
+        return written(point.figures[name], unit)
+    return f"{MASKED.short} {table.note(MASKED.why)}" if is_masked(record) else NOT_APPLICABLE
 
 
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _rate(table: Table, record: Record, figure: Mapping[str, Estimate], name: str, kind: str) -> str:
-    if name in figure:
-        return written(figure[name], kind)
-    if record.cell.settings.get("objective") == "masked":
-        return f"n/a {table.note('masked models fill blanks, they do not generate')}"
-    return "n/a"
-
-
-def _lacking(record: Record, batch: int, prompt: int) -> str:
-    """Why a point has no figures, in the suite's own words."""
-    if record.cell.settings.get("objective") == "masked":
-        return "masked models are timed at the main point alone"
-    begins = f"throughput at batch {batch}, prompt {prompt}: "
-    told = [caveat.text for caveat in record.warnings if caveat.text.startswith(begins)]
-    return told[0].removeprefix("throughput at ") if told else f"batch {batch}, prompt {prompt}: no reason was recorded"
-
-
-AT_LEAST = {"tokens", "seconds", "trials", "spent"}
-"""Bounds of the search, not of the model: the answer may be larger."""
 BOUNDS = {
     "memory": "memory",
     "context": "the model's own context",
@@ -117,52 +106,35 @@ def capacity(rows: Sequence[Row]) -> Table:
     table = Table([*titles, "budget", "question", "largest", "predicted", "peak at it", "trials", "bounded by"])
     for row in rows:
         record = row.records["capacity"]
-        head = [
-            row.label.replace(row.name, row.model),
-            *identity(row, several=several)[1:],
-        ]  # the budget says its limit
+        head = [row.model + of_random(row), *identity(row, several=several)[1:]]  # the budget says its limit
         if reason := _reason(table, row, "capacity"):
-            budget = figures(record).get("budget_bytes") or (Estimate(row.limit) if row.limit else None)
-            table.rows.append([*head, human_bytes(budget.value) if budget else "", "all", reason, *[""] * 4])
+            found = figures(record).get("budget_bytes")
+            budget = found.value if found else row.limit
+            table.rows.append([*head, human_bytes(budget) if budget else "", "all", reason, *[""] * 4])
             continue
-        for answer in answers(record).values():
-            table.rows.append([*head, *_answer(table, record, answer)])
+        for answer in capacity_answers(record).values():
+            table.rows.append([*head, *_answer(table, answer)])
         for caveat in record.warnings:
             if caveat.kind == "not_measured":
-                table.rows.append([*head, "", caveat.text.split(":")[0], f"n/a {table.note(caveat.text)}", *[""] * 4])
+                cell = f"{NOT_APPLICABLE} {table.note(caveat.text)}"
+                table.rows.append([*head, "", caveat.text.split(":")[0], cell, *[""] * 4])
     return table
 
 
-def _answer(table: Table, record: Record, answer: Measurement) -> list[str]:
+def _answer(table: Table, answer: CapacityAnswer) -> list[str]:
     """Budget, question, largest, predicted, peak, trials and bound."""
-    labels, value = answer.labels, int(answer.values[0])
-    context = answer.name == "max_context_tokens"
-    question = "longest context" if context else f"batch of prompt {labels['prompt_tokens']}"
-    bound = str(labels["bound"])
-    counted = f"{value:,} {'tokens' if context else 'sequence' if value == 1 else 'sequences'}"
-    tried = record.measurement("trial_bytes", of=answer.name, **_prompt(answer))
-    predicted, peak, budget = labels.get("predicted"), labels.get("peak_bytes"), labels["budget_bytes"]
-    assert isinstance(budget, int)
+    context = answer.question == CONTEXT
+    unit = "tokens" if context else "sequence" if answer.largest == 1 else "sequences"
+    counted = f"{answer.largest:,} {unit}"
     return [
-        human_bytes(budget),
-        question,
-        f"≥ {counted}" if bound in AT_LEAST else counted,
-        f"{predicted:,}" if isinstance(predicted, int) else "unknown",
-        human_bytes(peak) if isinstance(peak, int) else "",
-        _count(tried),
-        BOUNDS.get(bound) or f"engine {table.note(bound)}",
+        human_bytes(answer.budget_bytes),
+        "longest context" if context else f"batch of prompt {answer.prompt_tokens}",
+        f"≥ {counted}" if answer.is_at_least else counted,
+        "unknown" if answer.predicted is None else f"{answer.predicted:,}",
+        "" if answer.peak_bytes is None else human_bytes(answer.peak_bytes),
+        str(answer.trials) + (f" ({answer.killed} killed)" if answer.killed else ""),
+        BOUNDS.get(answer.bound) or f"engine {table.note(answer.bound)}",
     ]
-
-
-def _count(tried: Measurement | None) -> str:
-    """How many trials, and how many of them the kernel ended."""
-    killed = tried.labels.get("killed") if tried else 0
-    return (str(len(tried.values)) if tried else "0") + (f" ({killed} killed)" if killed else "")
-
-
-def _prompt(answer: Measurement) -> dict[str, int]:
-    prompt = answer.labels.get("prompt_tokens")
-    return {"prompt_tokens": prompt} if isinstance(prompt, int) else {}
 
 
 LISTINGS = {

@@ -6,20 +6,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench.catalog import architecture
+import suites
+from bench.catalog.config import UnknownArchitecture
 from bench.catalog.entries import unmeasurable
 from bench.catalog.model import Kind, Model
 from bench.engines.registry import backend
 from bench.errors import UserError
-from bench.judge.claims import COMPUTED_ON, COMPUTED_WITH, Judged, Verdict, counts, judge, terms
-from bench.judge.compare import compare, ratio_table, task_table
+from bench.judge.claims import Judged, Verdict, judge
+from bench.judge.compare import compare
+from bench.judge.rows import Row, newest, with_any
 from bench.plan import predict
+from bench.plan.claims import COMPUTED_ON, COMPUTED_WITH, predicted_for
 from bench.records.cell import Precision
 from bench.records.record import Record
-from bench.views.notes import footnotes
+from bench.views.claims import counts, evidence, named, terms
+from bench.views.columns import VIEWS
+from bench.views.comparison import ratio_table, task_table
+from bench.views.footnotes import footnotes
+from bench.views.formats import markdown
 from bench.views.overview import measured as with_figures
 from bench.views.overview import size
-from bench.views.table import VIEWS, Row, markdown, newest, people, with_any
+from bench.views.table import people
 
 SEED = "seed table"
 """The source that marks an entry of a family in the seed's table of projects."""
@@ -34,14 +41,14 @@ def marker(name: str, end: str) -> str:
 def blocks(models: Sequence[Model], records: Iterable[Record]) -> dict[str, str]:
     """The generated blocks by name."""
     known = list(records)
-    rows = with_any(newest(known))
+    rows = with_any(newest(known), suites.DEFAULT)
     tuned = projects(models)
     plain = [model for model in models if model not in tuned]
     return {
         "bases": base_models(plain, rows),
         "projects": model_spec(tuned, rows),
         "measured": measured(rows),
-        "claims": claims(judge(models, known)),
+        "claims": claims(judge(models, known, predicted_for)),
     }
 
 
@@ -93,7 +100,7 @@ def weights(model: Model) -> str:
         scheme = engine.default_scheme(precision, COMPUTED_ON)
         try:
             sizes.append(predict.weights_bytes(model.architecture, scheme) if scheme else 0)
-        except architecture.UnknownArchitecture:
+        except UnknownArchitecture:
             return ""
     unit, divisor = ("GiB", 2**30) if sizes[0] >= 2**30 else ("MiB", 2**20)
     digits = 0 if unit == "MiB" or sizes[-1] / divisor >= 10 else 1
@@ -119,8 +126,7 @@ def _claim_table(judged: Sequence[Judged], last: str) -> str:
         claim = item.claim
         against = f"<br>**But:** {_plain(claim.contradiction)}" if claim.contradiction else ""
         stated = f"{_plain(claim.text)}{terms(claim)} — {_plain(claim.source)}{against}"
-        record = f" (record {item.record.id})" if item.record else ""
-        lines.append(f"| {item.model.name} | {stated} | {item.verdict} | {_plain(item.evidence)}{record} |")
+        lines.append(f"| {item.model.name} | {stated} | {item.verdict} | {_plain(evidence(item))}{named(item)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The suites for models that someone else serves: the same names, other methods, for there is text alone to measure."""
+"""The suites for served models. They have the same names and other methods, because only text can be measured."""
 
 from __future__ import annotations
 

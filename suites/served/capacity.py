@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from pydantic import JsonValue
 
 from bench.engines.contract import Unsupported
 from bench.records.record import Measurement
 from bench.suite import TextRun, Work
 
 VERSION = 1
-PROFILES: dict[str, dict[str, Any]] = {"smoke": {}, "standard": {}, "full": {}}
+PROFILES: dict[str, dict[str, JsonValue]] = {"smoke": {}, "standard": {}, "full": {}}
 
 
-def work(settings: Mapping[str, Any]) -> Work:
+def work(settings: Mapping[str, JsonValue]) -> Work:
     """Nothing is asked."""
     return Work(prefill_tokens=0, decode_tokens=0)
 

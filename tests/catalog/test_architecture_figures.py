@@ -8,18 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.catalog.architecture import (
-    DEFAULTS,
-    FAMILIES,
-    SIZES,
-    TIED,
-    Role,
-    UnknownArchitecture,
-    cache_elements,
-    context_length,
-    parameters,
-    weights,
-)
+from bench.catalog.architecture import FAMILIES, Role, cache_elements, context_length, parameters, weights
+from bench.catalog.config import DEFAULTS, SIZE_KEYS, SIZES, TIED, UnknownArchitecture
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog, unmeasurable
 from bench.catalog.model import Kind, Model, Objective
 from bench.records.cell import Precision, Scheme
@@ -207,7 +197,7 @@ def test_the_predicted_cache_is_the_one_that_a_forward_pass_leaves(name: str) ->
 def test_a_key_left_out_takes_the_default_of_transformers(kind: str) -> None:
     """The defaults of every family equal those of its config class."""
     config = real_config({"model_type": kind})
-    defaults = dict(zip(SIZES, FAMILIES[kind][1], strict=True)) | DEFAULTS.get(kind, {})
+    defaults = dict(zip(SIZE_KEYS, SIZES[kind], strict=True)) | DEFAULTS.get(kind, {})
     if kind == "t5":  # the class has relative positions only
         del defaults["max_position_embeddings"]
     if kind in {"qwen2", "qwen3"}:  # the class drops its default window because sliding is off

@@ -31,8 +31,9 @@ from bench.engines.registry import backend_names
 from bench.instruments import machine
 from bench.records.record import Ending
 from bench.records.store import Store
+from bench.views.columns import COLUMNS, VIEWS
 from bench.views.publish import marker
-from bench.views.table import COLUMNS, FIGURES, IDENTITY, VIEWS
+from bench.views.table import FIGURES, IDENTITY
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILY = """\

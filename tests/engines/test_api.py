@@ -21,7 +21,8 @@ from replay import Replay, Scripted, anthropic, openai, refusal, replay, stream
 
 from bench.catalog.model import Kind, Model, Protocol, Remote
 from bench.engines import api
-from bench.engines.api.client import ApiEngine, base_address
+from bench.engines.api.engine import ApiEngine
+from bench.engines.api.protocols import base_address
 from bench.engines.api.transport import quota_wait, retry_after
 from bench.engines.contract import LoadRequest, Stopped, TextEngine
 from bench.engines.registry import backend
@@ -32,9 +33,9 @@ from bench.plan.selection import Selection
 from bench.records.cell import Precision, Weights
 from bench.records.record import Ending, Record
 from bench.records.store import Store
-from bench.run.options import Limits
+from bench.run.options import RunOptions
 from bench.run.runner import Runner
-from bench.run.worker_process import Flight
+from bench.run.worker_process import WorkerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-a-key-that-nobody-may-see"
@@ -311,14 +312,14 @@ def test_workers_of_one_call_share_the_limit(tmp_path: Path) -> None:
     planned = make_plan(Selection(models=("served",), backends=("api",)), (entry("http://h:1"),), make_machine()).cells
     runner = Runner(
         run="r", store=Store(tmp_path), described=make_machine(), before=make_condition(),
-        observer=SimpleNamespace(phase=lambda *facts: None), limits=Limits(max_cost_usd=1.0),
+        observer=SimpleNamespace(phase=lambda *facts: None), options=RunOptions(max_cost_usd=1.0),
     )  # fmt: skip
-    flight = Flight(list(planned))
+    worker = WorkerProcess(list(planned))
     for spent in (0.125, 0.25):
-        runner._hear({"event": "phase", "name": "repeat", "done": 1, "total": 2, "spent_usd": spent}, flight)
-    assert (flight.spent_usd, runner._request(flight, 3).max_cost_usd) == (0.25, 1.0)
-    runner.spent_usd += flight.spent_usd
-    assert runner._request(flight, 3).max_cost_usd == 0.75
+        runner._hear({"event": "phase", "name": "repeat", "done": 1, "total": 2, "spent_usd": spent}, worker)
+    assert (worker.spent_usd, runner._request(worker, 3).max_cost_usd) == (0.25, 1.0)
+    runner.spent_usd += worker.spent_usd
+    assert runner._request(worker, 3).max_cost_usd == 0.75
 
 
 # Through plan, worker and suites.

@@ -344,8 +344,9 @@ import gc, json, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from contenders import CONTENDERS
-from bench.cell import Precision
-from bench.engine import Row, backend
+from bench.records.cell import Precision
+from bench.engines.contract import Row
+from bench.engines.registry import backend
 
 name, path, report = sys.argv[2:]
 contender = next(c for c in CONTENDERS if c.backend == name)

@@ -21,13 +21,14 @@ from bench.catalog.entries import read_catalog  # noqa: E402
 from bench.catalog.model import Kind, Model  # noqa: E402
 from bench.engines.contract import LoadRequest, Unsupported  # noqa: E402
 from bench.engines.transformers import BACKEND  # noqa: E402
-from bench.engines.weights import adapters, files, merge_delta, merge_lora, ready  # noqa: E402
+from bench.engines.weights import adapters, files, merge_delta, merge_lora  # noqa: E402
+from bench.engines.weights.locate import locate  # noqa: E402
 from bench.errors import UserError  # noqa: E402
 from bench.instruments import machine  # noqa: E402
 from bench.plan import predict  # noqa: E402
 from bench.plan.plan import make_plan  # noqa: E402
-from bench.plan.selection import RANDOM_SAYS_NOTHING, Selection, chosen_models  # noqa: E402
-from bench.records.cell import Precision, Weights  # noqa: E402
+from bench.plan.selection import Selection, chosen_models  # noqa: E402
+from bench.records.cell import RANDOM_SAYS_NOTHING, Precision, Weights  # noqa: E402
 
 IDS = [5, 80, 31, 200, 7]
 
@@ -95,7 +96,7 @@ def test_an_adapter_is_merged_before_its_base_is_quantized(base, tmp_path_factor
     if scheme == "fp32":
         assert torch.allclose(logits(engine.model), wanted, atol=1e-4)
     monkeypatch.setattr("subprocess.run", None)  # the second time it is there
-    assert ready.locate(local("adapter", folder, base, scheme)).folder.is_dir()
+    assert locate(local("adapter", folder, base, scheme)).folder.is_dir()
 
 
 def test_a_chain_is_merged_in_order(base, tmp_path):
@@ -184,7 +185,7 @@ def test_a_difference_is_merged_as_its_entry_says(base, tmp_path, monkeypatch):
     difference(base, tmp_path / "delta")
     rows = {}
     for rule in EXACT:
-        located = ready.locate(local("delta", tmp_path / "delta", base, added_rows=rule))
+        located = locate(local("delta", tmp_path / "delta", base, added_rows=rule))
         rows[rule] = read(located.folder).get_input_embeddings().weight[tiny.VOCABULARY]
     mean = read(base).get_input_embeddings().weight.mean(0)
     assert torch.allclose(rows["mean"] - rows["zero"], mean, atol=1e-6)
@@ -223,7 +224,7 @@ def test_other_kinds_of_adapters_are_unsupported(base, tmp_path, config, reason)
     """LLaMA-Adapter's prefix tokens are no LoRA."""
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(Unsupported, match=reason):
-        ready.locate(local("adapter", tmp_path, base))
+        locate(local("adapter", tmp_path, base))
 
 
 class Payload:
@@ -350,7 +351,7 @@ def test_each_way_the_hub_says_no_is_one_line(monkeypatch, error, finding, line)
         model=entry("open weights", revision="v9"), weights=Weights.HUB, scheme=BACKEND.scheme("fp32"), device="cpu"
     )
     with pytest.raises(finding, match=line) as caught:
-        ready.locate(request)
+        locate(request)
     assert "\n" not in str(caught.value)
 
 
@@ -370,7 +371,7 @@ def test_an_adapter_on_the_hub_takes_the_base_of_its_entry(base, tmp_path, monke
         model=entry("adapter", base_model="base"), weights=Weights.HUB, scheme=BACKEND.scheme("fp32"), device="cpu",
         base=entry("open weights", name="base", repo="own/base", revision="abc"),
     )  # fmt: skip
-    found = ready.locate(request).provenance
+    found = locate(request).provenance
     assert (found.source, found.revision) == ("own/base + own/tiny", f"{base.name} + adapter")  # as snapshots are named
     assert asked == [("own/base", "abc"), ("own/tiny", None)]
 

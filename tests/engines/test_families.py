@@ -251,7 +251,7 @@ def test_tasks_that_mean_nothing_for_an_objective_are_left_out_with_the_reason(
     folders, monkeypatch, kind, output_type, reason
 ):
     """A task of another kind is left out; alone, it is the reason why the cell is unsupported."""
-    import bench.tasks
+    import bench.scoring.tasks
 
     offline = bench.scoring.tasks.offline_tasks()
     other = {**offline["bench_facts_en"], "task": "other", "output_type": output_type}

@@ -13,8 +13,8 @@ from builders import make_machine
 from bench.catalog import architecture, gguf_file
 from bench.catalog.model import Model
 from bench.engines.contract import LoadRequest, Unsupported
-from bench.engines.llamacpp import BACKEND, gguf, gguf_census, gguf_layout, gguf_random
-from bench.engines.weights import made_once
+from bench.engines.llamacpp import BACKEND, gguf_cache, gguf_layout, locate, random_weights
+from bench.engines.llamacpp.census import count
 from bench.errors import UserError
 from bench.plan.plan import make_plan
 from bench.plan.selection import Selection
@@ -58,7 +58,7 @@ def own_cache(tmp_path, monkeypatch):
 def test_a_written_file_is_read_back_with_the_planned_tensors(tmp_path, kind):
     """Names, shapes and types are the layout's, the parameters the architecture's, and the config comes back."""
     path = tmp_path / "tiny.gguf"
-    gguf_random.write(path, config(kind), "gguf-q4_k_m")
+    random_weights.write(path, config(kind), "gguf-q4_k_m")
     found = gguf_file.read(path)
     planned = gguf_layout.tensors(config(kind), "gguf-q4_k_m")
     assert [(t.name, t.shape, t.type) for t in found.tensors] == [(t.name, t.shape, t.type) for t in planned]
@@ -74,8 +74,8 @@ def test_a_written_file_is_read_back_with_the_planned_tensors(tmp_path, kind):
 def test_a_layout_is_the_scheme_it_says(tmp_path, scheme):
     """The census of a file written in a scheme does not contradict it, and contradicts the others' precisions."""
     path = tmp_path / "tiny.gguf"
-    gguf_random.write(path, config("llama"), scheme)
-    census = gguf_census.count(gguf_file.read(path))
+    random_weights.write(path, config("llama"), scheme)
+    census = count(gguf_file.read(path))
     assert census.contradiction(BACKEND.scheme(scheme)) is None
     other = "gguf-q4_0" if scheme in {"gguf-f32", "gguf-f16", "gguf-q8_0", "gguf-q6_k"} else "gguf-q8_0"
     assert census.contradiction(BACKEND.scheme(other))
@@ -84,8 +84,8 @@ def test_a_layout_is_the_scheme_it_says(tmp_path, scheme):
 def test_the_head_tied_to_the_embedding_is_counted_once_and_is_no_linear_layer(tmp_path):
     """A tied file has no output tensor; an untied one has it in the bytes, never in the linear weights."""
     for tied in (True, False):
-        gguf_random.write(tmp_path / "t.gguf", config("llama", tie_word_embeddings=tied), "gguf-q8_0")
-        census = gguf_census.count(gguf_file.read(tmp_path / "t.gguf"))
+        random_weights.write(tmp_path / "t.gguf", config("llama", tie_word_embeddings=tied), "gguf-q8_0")
+        census = count(gguf_file.read(tmp_path / "t.gguf"))
         layer = 256 * (256 + 128 + 128 + 256) + 3 * 256 * 1024
         assert census.linear_weights == 4 * layer
         assert census.linear_bits == 8.5
@@ -99,8 +99,8 @@ def test_the_head_tied_to_the_embedding_is_counted_once_and_is_no_linear_layer(t
 )
 def test_a_census_says_what_the_matrices_multiply_in(tmp_path, scheme, kind):
     """Quantized weights meet activations of 8 bits; a roof of another type is none of theirs."""
-    gguf_random.write(tmp_path / "t.gguf", config("llama"), scheme)
-    assert gguf_census.count(gguf_file.read(tmp_path / "t.gguf")).compute == kind
+    random_weights.write(tmp_path / "t.gguf", config("llama"), scheme)
+    assert count(gguf_file.read(tmp_path / "t.gguf")).compute == kind
 
 
 def test_random_values_are_small_in_every_type():
@@ -109,7 +109,7 @@ def test_random_values_are_small_in_every_type():
     import numpy as np
 
     for kind in ("F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"):
-        blocks = gguf_random.pool(kind, 1 << 14, np.random.default_rng(0))
+        blocks = random_weights.pool(kind, 1 << 14, np.random.default_rng(0))
         values = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[kind])
         assert values.std() == pytest.approx(0.02, rel=0.1), kind
         assert abs(values.mean()) < 0.003, kind  # Q4_0 has one level more below zero than above
@@ -127,31 +127,31 @@ def test_random_values_are_small_in_every_type():
 def test_a_damaged_file_is_one_clear_line(tmp_path, cut, message):
     """Truncated in the data, truncated in the header, something else, empty: a remedy, and no traceback."""
     path = tmp_path / "whole.gguf"
-    gguf_random.write(path, config("llama"), "gguf-q4_0")
+    random_weights.write(path, config("llama"), "gguf-q4_0")
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(cut(path.read_bytes()))
     with pytest.raises(UserError, match=f"broken.gguf: {message}"):
-        gguf.locate(request(path=str(broken)))
+        locate.locate(request(path=str(broken)))
 
 
 def test_a_folder_of_ggufs_gives_the_one_stored_as_asked_else_the_widest(tmp_path):
     """Q8_0 asked for: that file; Q4_0 asked for and not there: the F16 one it would be made from."""
     for scheme in ("gguf-f16", "gguf-q8_0"):
-        gguf_random.write(tmp_path / f"{scheme}.gguf", config("llama"), scheme)
-    assert gguf._local(tmp_path, "gguf-q8_0").path.name == "gguf-q8_0.gguf"
-    assert gguf._local(tmp_path, "gguf-q4_0").path.name == "gguf-f16.gguf"
+        random_weights.write(tmp_path / f"{scheme}.gguf", config("llama"), scheme)
+    assert locate._local(tmp_path, "gguf-q8_0").path.name == "gguf-q8_0.gguf"
+    assert locate._local(tmp_path, "gguf-q4_0").path.name == "gguf-f16.gguf"
     with pytest.raises(UserError, match=r"holds no \.gguf file"):
-        gguf._local(tmp_path.parent / "nowhere", "gguf-q8_0")
+        locate._local(tmp_path.parent / "nowhere", "gguf-q8_0")
 
 
 def test_a_quantized_source_is_marked(tmp_path):
     """The file as found says what it is; nothing is said of a 16-bit one."""
-    gguf_random.write(tmp_path / "q.gguf", config("llama"), "gguf-q4_0")
-    gguf_random.write(tmp_path / "f.gguf", config("llama"), "gguf-f16")
-    found = gguf.locate(request("gguf-q4_0", path=str(tmp_path / "q.gguf")))
+    random_weights.write(tmp_path / "q.gguf", config("llama"), "gguf-q4_0")
+    random_weights.write(tmp_path / "f.gguf", config("llama"), "gguf-f16")
+    found = locate.locate(request("gguf-q4_0", path=str(tmp_path / "q.gguf")))
     assert found.provenance.stored_as == "Q4_0"
     assert [caveat.kind for caveat in found.caveats] == ["low_bit_source"]
-    assert gguf.locate(request("gguf-f16", path=str(tmp_path / "f.gguf"))).caveats == ()
+    assert locate.locate(request("gguf-f16", path=str(tmp_path / "f.gguf"))).caveats == ()
 
 
 def test_the_cache_holds_whole_files_or_none(own_cache):
@@ -162,12 +162,12 @@ def test_the_cache_holds_whole_files_or_none(own_cache):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match=r"cannot write a\.gguf into .*: No space left on device; free space"):
-        made_once.made("a.gguf", 4, full)
+        gguf_cache.made("a.gguf", 4, full)
     assert list(own_cache.iterdir()) == []
     with pytest.raises(UserError, match="free space, or set BENCH_CACHE to a larger disk"):
-        made_once.made("a.gguf", 1 << 60, full)
-    path = made_once.made("a.gguf", 4, lambda part: part.write_bytes(b"whole"))
-    assert made_once.made("a.gguf", 4, full) == path
+        gguf_cache.made("a.gguf", 1 << 60, full)
+    path = gguf_cache.made("a.gguf", 4, lambda part: part.write_bytes(b"whole"))
+    assert gguf_cache.made("a.gguf", 4, full) == path
     assert path.read_bytes() == b"whole"
 
 
@@ -176,7 +176,7 @@ def test_what_a_killed_process_left_is_removed(own_cache):
     own_cache.mkdir(parents=True)
     (own_cache / "x.gguf.part999999999").write_bytes(b"half")
     (own_cache / f"y.gguf.part{os.getppid()}").write_bytes(b"being written")
-    made_once.made("a.gguf", 4, lambda part: part.write_bytes(b"whole"))
+    gguf_cache.made("a.gguf", 4, lambda part: part.write_bytes(b"whole"))
     assert sorted(path.name for path in own_cache.iterdir()) == ["a.gguf", f"y.gguf.part{os.getppid()}"]
 
 
@@ -184,17 +184,17 @@ def test_the_cache_keeps_its_bound_and_drops_the_least_recently_used(own_cache, 
     """Of two files of 100 bytes one goes when a third needs the room: the one that was not used again."""
     monkeypatch.setenv("BENCH_GGUF_CACHE_BYTES", "250")
     for age, name in enumerate(("a.gguf", "b.gguf")):
-        path = made_once.made(name, 100, lambda part: part.write_bytes(bytes(100)))
+        path = gguf_cache.made(name, 100, lambda part: part.write_bytes(bytes(100)))
         os.utime(path, (age, age))
-    made_once.made("a.gguf", 100, lambda part: None)
-    made_once.made("c.gguf", 100, lambda part: part.write_bytes(bytes(100)))
+    gguf_cache.made("a.gguf", 100, lambda part: None)
+    gguf_cache.made("c.gguf", 100, lambda part: part.write_bytes(bytes(100)))
     assert sorted(path.name for path in own_cache.iterdir()) == ["a.gguf", "c.gguf"]
 
 
 def test_hub_files_are_found_by_type_and_missing_ones_named(tmp_path, monkeypatch):
     """The published type is taken; else F16 is, to make it from; a wrong name is one line."""
     hub = pytest.importorskip("huggingface_hub", reason="the Hub's client")
-    gguf_random.write(tmp_path / "tiny-F16.gguf", config("llama"), "gguf-f16")
+    random_weights.write(tmp_path / "tiny-F16.gguf", config("llama"), "gguf-f16")
     asked = []
 
     def download(repo, name):
@@ -205,13 +205,13 @@ def test_hub_files_are_found_by_type_and_missing_ones_named(tmp_path, monkeypatc
 
     monkeypatch.setattr(hub, "hf_hub_download", download)
     entry = model(gguf_repo="some/tiny-GGUF", gguf_file="tiny-{type}.gguf")
-    found = gguf._hub(entry, "gguf-q8_0")
+    found = locate._hub(entry, "gguf-q8_0")
     assert (found.path.name, found.name) == ("tiny-F16.gguf", "some/tiny-GGUF/tiny-F16.gguf")
     assert asked == ["tiny-Q8_0.gguf", "tiny-F16.gguf"]
     with pytest.raises(UserError, match=r"some/tiny-GGUF holds no nothing\.gguf"):
-        gguf._hub(entry.model_copy(update={"gguf_file": "nothing.gguf"}), "gguf-q8_0")
+        locate._hub(entry.model_copy(update={"gguf_file": "nothing.gguf"}), "gguf-q8_0")
     with pytest.raises(Unsupported, match="its entry names no GGUF"):
-        gguf._hub(model(repo="some/tiny"), "gguf-q8_0")
+        locate._hub(model(repo="some/tiny"), "gguf-q8_0")
 
 
 def test_a_hub_that_is_away_is_not_a_file_that_is_missing(monkeypatch):
@@ -234,7 +234,7 @@ def test_a_hub_that_is_away_is_not_a_file_that_is_missing(monkeypatch):
 
         monkeypatch.setattr(hub, "hf_hub_download", download)
         with pytest.raises(finding, match=line):
-            gguf._hub(model(gguf_repo="some/tiny-GGUF", gguf_file="a.gguf"), "gguf-q8_0")
+            locate._hub(model(gguf_repo="some/tiny-GGUF", gguf_file="a.gguf"), "gguf-q8_0")
 
 
 def test_a_plan_leaves_out_what_llamacpp_cannot_have(tmp_path):
@@ -270,7 +270,7 @@ def test_a_plan_leaves_out_what_llamacpp_cannot_have(tmp_path):
 def test_a_gguf_file_is_a_model_of_its_own(tmp_path):
     """`--weights local=FILE.gguf` needs no entry and no config.json: the header describes it."""
     path = tmp_path / "Own Model.gguf"
-    gguf_random.write(path, config("qwen2"), "gguf-q8_0")
+    random_weights.write(path, config("qwen2"), "gguf-q8_0")
     asked = Selection(backends=("llamacpp",), weights=Weights.LOCAL, path=str(path), schemes=("gguf-q8_0",))
     planned = next(p for p in make_plan(asked, [], MACHINE).cells if p.cell.scheme == "gguf-q8_0")
     assert (planned.cell.model, planned.cell.source) == ("own-model", "Own Model.gguf")

@@ -29,8 +29,8 @@ from bench.cli import app, guarded  # noqa: E402
 from bench.engines.contract import LoadRequest, Row, Unsupported  # noqa: E402
 from bench.engines.transformers import (  # noqa: E402
     BACKEND,
-    module_census,
-    packed,
+    census,
+    packed_layers,
 )
 from bench.engines.weights import files, gptq, gptq_make  # noqa: E402
 from bench.errors import UserError  # noqa: E402
@@ -92,7 +92,7 @@ class Stack(nn.Module):
 def test_a_packed_layer_is_counted_to_the_byte(bits: int, named: bool) -> None:
     """Its weights by their bits, its metadata apart, its bias as what it is; tables that share memory once."""
     inputs, outputs, group = 256, 128, 64
-    found = module_census.count(Stack(Gptq(inputs, outputs, bits, group, named=named)))
+    found = census.count(Stack(Gptq(inputs, outputs, bits, group, named=named)))
     metadata = 4 * outputs * bits // 8 + 4 * outputs * 2 + inputs * 4 + 32 // bits * 4
     assert found.bytes_by_storage == {
         "float16": 2 * 10 * 64 * 2 + outputs * 2,
@@ -110,7 +110,7 @@ def test_a_packed_layer_is_counted_to_the_byte(bits: int, named: bool) -> None:
 
 def test_an_awq_layer_is_counted_to_the_byte() -> None:
     """Without an index its inputs are the rows of the packed words."""
-    found = module_census.count(Stack(Awq(256, 128, 128)))
+    found = census.count(Stack(Awq(256, 128, 128)))
     assert found.linear_weights == found.linear_quantized == 256 * 128
     assert (found.compute, found.embedding_bytes) == (None, 10 * 64 * 2)  # the kernel does not tell
     assert found.bytes_by_storage["packed int4"] == 256 * 128 // 2
@@ -123,16 +123,16 @@ def test_an_awq_layer_is_counted_to_the_byte() -> None:
 def test_what_a_kernel_adds_is_counted_too() -> None:
     """A plain attribute, such as a cache of unpacked zero points, is memory as well; an empty one is none."""
     layer = Gptq(256, 128, 4, 64)
-    before = sum(part.numel() * part.element_size() for _, part in packed.parts(layer))
+    before = sum(part.numel() * part.element_size() for _, part in packed_layers.parts(layer))
     layer.cache = torch.zeros(4, 128, dtype=torch.int8)
     layer.nothing = torch.zeros(0)
-    assert sum(part.numel() * part.element_size() for _, part in packed.parts(layer)) == before + 4 * 128
+    assert sum(part.numel() * part.element_size() for _, part in packed_layers.parts(layer)) == before + 4 * 128
 
 
 def test_a_plain_layer_among_packed_ones_shows() -> None:
     """A quarter of the weights left at 16 bits contradicts the scheme, and the layer is named."""
     plain = nn.Linear(256, 128, bias=False, dtype=torch.float16)
-    found = module_census.count(Stack(*(Gptq(256, 128, 4, 64) for _ in range(3)), plain))
+    found = census.count(Stack(*(Gptq(256, 128, 4, 64) for _ in range(3)), plain))
     scheme = BACKEND.scheme("gptq-int4")
     assert scheme is not None
     assert "75.0% are" in (found.contradiction(scheme) or "")
@@ -312,7 +312,7 @@ def test_a_checkpoint_is_quantized_once(
     assert located.folder is not None
     asked = {name: request(located.folder, name) for name in ("gptq-int4", "gptq-int8")}
     four, eight = (gptq.ready(located, asking) for asking in asked.values())
-    assert [(module, arguments[1]) for module, arguments in made] == [("_gptq_make", "4"), ("_gptq_make", "8")]
+    assert [(module, arguments[1]) for module, arguments in made] == [("gptq_make", "4"), ("gptq_make", "8")]
     assert four.folder != eight.folder == gptq.ready(located, asked["gptq-int8"]).folder
     assert four.provenance is located.provenance
     (caveat,) = gptq.caveats(four, asked["gptq-int4"])

@@ -18,8 +18,9 @@ from builders import make_cell, make_machine, make_model
 from bench.catalog import gguf_file
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported
-from bench.engines.llamacpp import BACKEND, gguf, gguf_layout, gguf_random, library, packed_scoring
+from bench.engines.llamacpp import BACKEND, batch_scoring, gguf_layout, library, random_weights
 from bench.engines.llamacpp.context import BATCH
+from bench.engines.llamacpp.locate import locate
 from bench.errors import UserError
 from bench.instruments.memory import ProcessMemory
 from bench.records.cell import Weights
@@ -63,7 +64,7 @@ def engines(tmp_path_factory):
     def get(kind, scheme="gguf-f32"):
         if (kind, scheme) not in made:
             path = folder / f"{kind}-{scheme}.gguf"
-            gguf_random.write(path, config(kind), scheme)
+            random_weights.write(path, config(kind), scheme)
             made[kind, scheme] = load(path, scheme)
         return made[kind, scheme]
 
@@ -124,7 +125,7 @@ def test_a_text_longer_than_a_batch_is_read_in_pieces(engines, monkeypatch):
     tokens = engine.encode(TEXT * 20)
     assert len(tokens) > BATCH
     whole = engine.log_probs(tokens)
-    monkeypatch.setattr(packed_scoring, "OUTPUT_BYTES", 4 * 320 * 100)
+    monkeypatch.setattr(batch_scoring, "OUTPUT_BYTES", 4 * 320 * 100)
     assert engine.log_probs(tokens) == pytest.approx(whole, abs=2e-3)
     generation = engine.prefill([tokens])
     assert generation.step() == [int(engine.log_probs([*tokens, 0])[-1].argmax())]
@@ -146,8 +147,8 @@ def test_a_generation_grows_beyond_its_first_context(engines):
 def test_rows_that_share_nothing_stand_alone():
     """With plain scoring no context is computed for two rows."""
     rows = [Row((1, 2), (3,)), Row((1, 2), (4,)), Row((5,), (6,))]
-    assert packed_scoring.packs(rows) == [[[0, 1], [2]]]
-    assert packed_scoring.packs(rows, plain=True) == [[[0], [1], [2]]]
+    assert batch_scoring.packs(rows) == [[[0, 1], [2]]]
+    assert batch_scoring.packs(rows, plain=True) == [[[0], [1], [2]]]
 
 
 def test_what_a_generation_leaves_for_the_next_is_freed_when_asked(engines):
@@ -215,20 +216,20 @@ def test_a_scheme_is_made_once_and_a_quantized_source_is_marked(tmp_path, monkey
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     source = tmp_path / "source.gguf"
     deep = config("llama") | {"num_hidden_layers": 16}  # Q4_K_M treats the first and the last eighth otherwise
-    gguf_random.write(source, deep, "gguf-f32")
+    random_weights.write(source, deep, "gguf-f32")
     for scheme in ("gguf-f16", "gguf-q8_0", "gguf-q6_k", "gguf-q4_k_m", "gguf-q4_0", "gguf-q4_1"):
-        located = gguf.locate(request(source, scheme))
+        located = locate(request(source, scheme))
         planned = {t.name: (t.shape, t.type) for t in gguf_layout.tensors(deep, scheme)}
         assert {t.name: (t.shape, t.type) for t in gguf_file.read(located.path).tensors} == planned
         assert located.caveats == ()
         assert located.provenance.stored_as == "F32"
-    monkeypatch.setattr(gguf, "quantize", None)
-    assert gguf.locate(request(source, "gguf-q8_0")).path.parent == tmp_path / "cache" / "gguf"
+    monkeypatch.setattr("bench.engines.llamacpp.locate.quantize", None)
+    assert locate(request(source, "gguf-q8_0")).path.parent == tmp_path / "cache" / "gguf"
     monkeypatch.undo()
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     low = tmp_path / "low.gguf"
-    gguf_random.write(low, config("llama"), "gguf-q4_0")
-    caveat = gguf.locate(request(low, "gguf-q8_0")).caveats[0]
+    random_weights.write(low, config("llama"), "gguf-q4_0")
+    caveat = locate(request(low, "gguf-q8_0")).caveats[0]
     assert caveat.text == "made from a file that stores Q4_0: what that lost stays lost at every scheme"
 
 
@@ -236,18 +237,18 @@ def test_a_quantizer_that_fails_leaves_no_file(tmp_path, monkeypatch):
     """Its own last words are the reason."""
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     source = tmp_path / "source.gguf"
-    gguf_random.write(source, config("llama"), "gguf-f32")
+    random_weights.write(source, config("llama"), "gguf-f32")
     data = source.read_bytes().replace(b"llama.block_count", b"llama.block_xxxxx")
     source.write_bytes(data)
     with pytest.raises(UserError, match=r"llama\.cpp could not make source.*\.gguf: .*block_count"):
-        gguf.locate(request(source, "gguf-q8_0"))
+        locate(request(source, "gguf-q8_0"))
     assert list((tmp_path / "cache" / "gguf").iterdir()) == []
 
 
 def test_an_unknown_architecture_is_unsupported_in_llamacpps_words(tmp_path):
     """The record says which."""
     path = tmp_path / "odd.gguf"
-    gguf_random.write(path, config("llama"), "gguf-f32")
+    random_weights.write(path, config("llama"), "gguf-f32")
     path.write_bytes(path.read_bytes().replace(b"llama", b"lloma"))
     with pytest.raises(Unsupported, match="unknown model architecture: 'lloma'"):
         load(path)
@@ -256,7 +257,7 @@ def test_an_unknown_architecture_is_unsupported_in_llamacpps_words(tmp_path):
 def test_a_file_without_a_tensor_is_reported_as_llamacpp_says(tmp_path):
     """Not a crash, not silence."""
     path = tmp_path / "odd.gguf"
-    gguf_random.write(path, config("llama"), "gguf-f32")
+    random_weights.write(path, config("llama"), "gguf-f32")
     path.write_bytes(path.read_bytes().replace(b"output_norm.weight", b"output_norm.weighs"))
     with pytest.raises(RuntimeError, match=r"tensor 'output_norm\.weight' not found") as caught:
         load(path)
@@ -266,7 +267,7 @@ def test_a_file_without_a_tensor_is_reported_as_llamacpp_says(tmp_path):
 def test_a_file_larger_than_memory_does_not_fit(tmp_path, monkeypatch):
     """It would be read from disk for every token: refused, with both figures."""
     path = tmp_path / "tiny.gguf"
-    gguf_random.write(path, config("llama"), "gguf-f32")
+    random_weights.write(path, config("llama"), "gguf-f32")
     monkeypatch.setattr(ProcessMemory, "capacity_bytes", lambda self: 1000)
     with pytest.raises(DoesNotFit) as caught:
         load(path)
@@ -280,7 +281,7 @@ def test_a_device_that_the_library_was_not_built_for_is_unsupported_with_the_com
     if llama_cpp.llama_supports_gpu_offload():
         pytest.skip("this llama-cpp-python was built for a GPU")
     path = tmp_path / "tiny.gguf"
-    gguf_random.write(path, config("llama"), "gguf-f32")
+    random_weights.write(path, config("llama"), "gguf-f32")
     with pytest.raises(Unsupported, match=r'CMAKE_ARGS="-DGGML_CUDA=on" pip install .*llama-cpp-python=='):
         BACKEND.prepare(request(path, device="cuda"))
 
@@ -302,9 +303,10 @@ def test_the_errors_of_llamacpp_are_told_apart():
 
 PROGRAM = """
 import json, sys
-from bench.backends.llamacpp import BACKEND
-from bench.cell import Model, Weights
-from bench.engine import LoadRequest
+from bench.engines.llamacpp import BACKEND
+from bench.catalog.model import Model
+from bench.records.cell import Weights
+from bench.engines.contract import LoadRequest
 model = Model(name="t", display="t", family="own", organisation="-", kind="open weights")
 asked = LoadRequest(
     model=model, weights=Weights.LOCAL, scheme=BACKEND.scheme("gguf-f16"), device="cpu", path=sys.argv[1], threads=1
@@ -331,7 +333,7 @@ def test_weights_are_file_backed_memory_and_unloading_leaves_none(tmp_path):
     if sys.platform != "linux":
         pytest.skip("only Linux tells file-backed memory apart")
     path = tmp_path / "t.gguf"
-    gguf_random.write(path, config("llama") | {"num_hidden_layers": 24}, "gguf-f16")
+    random_weights.write(path, config("llama") | {"num_hidden_layers": 24}, "gguf-f16")
     done = subprocess.run([sys.executable, "-c", PROGRAM, path], capture_output=True, text=True, check=True)
     assert done.stdout == ""
     weights, mapped, left, anonymous = json.loads(done.stderr.splitlines()[-1].removeprefix("FIGURES "))

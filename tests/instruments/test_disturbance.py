@@ -244,7 +244,7 @@ def test_old_conditions_still_read() -> None:
 
 HOLDER = """
 import sys
-from bench.locks import measuring
+from bench.run.locks import measuring
 with measuring("dev", wait=True, tell=print):
     print("held", flush=True)
     sys.stdin.read()

@@ -12,7 +12,15 @@ import scipy.stats
 from scipy.stats import binomtest
 
 from bench.judge.aggregate import Answers, holm, recovery, together
-from bench.judge.stats import Verdict, clustered_error, design_effect, mcnemar, paired, paired_difference, proportion
+from bench.judge.stats import (
+    Verdict,
+    clustered_error,
+    design_effect,
+    mcnemar,
+    paired_difference,
+    proportion,
+    tango_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +48,8 @@ REFERENCE = [1.0] * 300 + [0.0] * 100
 
 def test_one_difference_among_many_tasks_is_not_enough() -> None:
     """P = 0.03 is worse alone and undecided among six tasks; how many more items would decide is said."""
-    found = paired(flipped(14, 4), REFERENCE, 0.25)
-    none = paired(flipped(5, 5), REFERENCE, 0.25)
+    found = paired_difference(flipped(14, 4), REFERENCE, 0.25)
+    none = paired_difference(flipped(5, 5), REFERENCE, 0.25)
     assert found.verdict is Verdict.WORSE and 0.01 < found.p_value < 0.05
     assert together([found])[0].verdict is Verdict.WORSE
     judged = together([found, *[none] * 5])
@@ -52,8 +60,8 @@ def test_one_difference_among_many_tasks_is_not_enough() -> None:
 
 def test_what_cannot_be_measured_is_no_member_of_the_family() -> None:
     """A task at chance neither gets a corrected p nor costs the others theirs."""
-    chance = paired(REFERENCE, REFERENCE, 0.75)
-    found = together([paired(flipped(14, 4), REFERENCE, 0.25), chance])
+    chance = paired_difference(REFERENCE, REFERENCE, 0.75)
+    found = together([paired_difference(flipped(14, 4), REFERENCE, 0.25), chance])
     assert found[0].holm_p == found[0].p_value
     assert (found[1].verdict, found[1].holm_p) == (Verdict.NOT_MEASURABLE, None)
 
@@ -100,14 +108,14 @@ def test_a_clustered_loss_is_not_decided_by_its_items() -> None:
     reference = [1.0] * 200
     these = [0.0] * 12 + [1.0] * 188
     subjects = [item // 20 for item in range(200)]
-    assert paired(these, reference, 0.25).verdict is Verdict.WORSE
-    assert paired(these, reference, 0.25, clusters=subjects).verdict is Verdict.UNDECIDED
+    assert paired_difference(these, reference, 0.25).verdict is Verdict.WORSE
+    assert paired_difference(these, reference, 0.25, clusters=subjects).verdict is Verdict.UNDECIDED
 
 
 def test_an_empty_pairing_is_an_error_of_the_caller() -> None:
     """There is no difference of nothing."""
     with pytest.raises(ValueError, match="no item was answered by both"):
-        paired([], [], 0.5)
+        paired_difference([], [], 0.5)
 
 
 TRIALS = 2000
@@ -132,7 +140,7 @@ def test_the_interval_of_a_paired_difference_covers_95_percent(lost: float, gain
     """94 to 96 % of 2,000 simulated intervals of 400 items hold the true difference."""
     reference, these = draws(1, 400, 0.7, lost, gained)
     pairs = flips(reference, these)
-    intervals = {pair: paired_difference(*pair, 400) for pair in set(pairs)}
+    intervals = {pair: tango_interval(*pair, 400) for pair in set(pairs)}
     covered = [intervals[pair].low <= gained - lost <= intervals[pair].high for pair in pairs]
     assert mean(covered) == pytest.approx(0.95, abs=0.01)
 
@@ -167,7 +175,7 @@ def test_equivalent_is_wrong_in_fewer_than_5_percent(n: int) -> None:
     margin = 0.01 * (0.8 - 0.25)
     reference, these = draws(7, n, 0.8, 0.005 + margin, 0.005)
     counts = flips(reference, these)
-    intervals = {pair: paired_difference(*pair, n) for pair in set(counts)}
+    intervals = {pair: tango_interval(*pair, n) for pair in set(counts)}
     wrong = mean(-margin < intervals[pair].low and intervals[pair].high < margin for pair in counts)
     assert wrong < 0.05
 

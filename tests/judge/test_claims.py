@@ -3,76 +3,21 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
-from builders import failed, make_cell, make_model, make_record, memory_samples, sample, speed_samples
+from builders import failed, make_cell, make_model, make_record, memory_samples, speed_samples
+from claimed import GB, cell, limited, make_claim, model, peaks, verdict
 from pydantic import ValidationError
 
 from bench.catalog.entries import read_catalog
-from bench.catalog.model import Claim, Model, Quantity
+from bench.catalog.model import Quantity
 from bench.engines.registry import backend, backend_names
-from bench.judge.claims import Judged, Verdict, bounds, counts, flat, judge, people, selections, terms
-from bench.plan.baseline import BASELINE_BYTES
-from bench.plan.plan import Selection
-from bench.records.cell import Cell, Precision, Weights
-from bench.records.record import Ending, MemoryLimit, Outcome, Provenance, Record
-
-GB = 10**9
-
-
-def make_claim(**overrides: Any) -> Claim:
-    """`tiny` in fp16 fits 1 GB at 100 positions."""
-    fields: dict[str, Any] = {
-        "id": "tiny-1gb",
-        "text": "runs in 1 GB",
-        "source": "its README",
-        "quantity": Quantity.PEAK,
-        "precision": Precision.FP16,
-        "at_most": GB,
-        "tokens": 100,
-    }
-    return Claim(**fields | overrides)
-
-
-def model(*claims: Claim, **overrides: Any) -> Model:
-    """The tiny model with claims."""
-    return make_model(claims=claims or (make_claim(),), **overrides)
-
-
-def cell(tokens: int = 100, limit: int | None = None, **overrides: Any) -> Cell:
-    """A memory cell of transformers that holds so many positions."""
-    settings = {"prompt_tokens": tokens - 8, "decode_tokens": 8}
-    fields = {
-        "backend": "transformers",
-        "scheme": "bf16",
-        "settings": settings | ({"memory_limit_bytes": limit} if limit else {}),
-    }
-    return make_cell(**fields | overrides)
-
-
-def limited(limit: int, ending: Ending = Ending.OK, **overrides: Any) -> Record:
-    """A record made under a hard limit."""
-    asked = cell(limit=limit, **overrides)
-    state = MemoryLimit(bytes=limit, enforced_by="cgroup v2")
-    if ending is Ending.OK:
-        return make_record(asked, measurements=memory_samples(), memory_limit=state)
-    return failed(asked, ending, "needs more", memory_limit=state)
-
-
-def peaks(peak: int, load: int, **overrides: Any) -> Record:
-    """A record without a limit, the whole process's peaks given."""
-    kept = tuple(m for m in memory_samples() if m.name not in {"peak_bytes", "load_peak_bytes"})
-    measured = (*kept, sample("peak_bytes", peak), sample("load_peak_bytes", load))
-    return make_record(cell(**overrides), measurements=measured)
-
-
-def verdict(*records: Record, claims: tuple[Claim, ...] = (), **overrides: Any) -> Judged:
-    """The one claim of the tiny model judged by these records."""
-    entry = model(*claims, **overrides)
-    (judged,) = judge([entry], records)
-    return judged
+from bench.judge.claims import Basis, Evidence, Verdict, judge
+from bench.plan.claims import predicted_for
+from bench.records.cell import Precision
+from bench.records.record import Ending, MemoryLimit, Outcome, Record
+from bench.views.claims import evidence
 
 
 def test_a_run_under_a_hard_limit_of_the_budget_decides() -> None:
@@ -80,7 +25,8 @@ def test_a_run_under_a_hard_limit_of_the_budget_decides() -> None:
     ran = limited(GB)
     judged = verdict(ran)
     assert (judged.verdict, judged.record) == (Verdict.HOLDS, ran)
-    assert judged.evidence == "ran under a hard limit of 954 MiB (cgroup v2); transformers bf16 on cpu-test"
+    assert judged.evidence == Evidence(basis=Basis.RAN)
+    assert evidence(judged) == "ran under a hard limit of 954 MiB (cgroup v2); transformers bf16 on cpu-test"
     assert verdict(limited(GB, Ending.DOES_NOT_FIT)).verdict is Verdict.FAILS
 
 
@@ -103,7 +49,7 @@ def test_a_crude_limit_proves_nothing(ending: Ending) -> None:
     judged = verdict(crude)
     if ending is Ending.OK:
         assert judged.verdict is Verdict.HOLDS
-        assert judged.evidence.startswith("measured ")
+        assert judged.evidence.basis is Basis.MEASURED
     else:
         assert judged.verdict is Verdict.COMPUTED
 
@@ -114,7 +60,8 @@ def test_pages_charged_elsewhere_prove_nothing() -> None:
     record = peaks(GB + 1, GB, limit=GB).model_copy(update={"memory_limit": state})
     judged = verdict(record)
     assert judged.verdict is Verdict.UNTESTED
-    assert "drop the page cache" in judged.evidence
+    assert judged.evidence == Evidence(basis=Basis.RESIDENT_MORE, value=GB + 1)
+    assert "drop the page cache" in evidence(judged)
 
 
 def test_a_gpu_s_limit_that_held_the_allocator_alone_proves_nothing_beyond_the_budget() -> None:
@@ -123,7 +70,8 @@ def test_a_gpu_s_limit_that_held_the_allocator_alone_proves_nothing_beyond_the_b
         state = MemoryLimit(bytes=GB - 10**8, enforced_by="CUDA allocator", highest_bytes=highest)
         judged = verdict(peaks(GB // 2, GB // 2, limit=GB - 10**8).model_copy(update={"memory_limit": state}))
         assert judged.verdict is expected
-    assert "but 954 MiB were counted for the process" in judged.evidence
+    assert judged.evidence == Evidence(basis=Basis.COUNTED_MORE, value=GB + 1)
+    assert "but 954 MiB were counted for the process" in evidence(judged)
 
 
 def test_a_prediction_that_it_will_not_fit_is_no_proof() -> None:
@@ -150,44 +98,6 @@ def test_a_limit_counts_before_a_newer_measurement_without_one() -> None:
     """What was tried is worth more than what was weighed."""
     newer = peaks(2 * GB, 2 * GB).model_copy(update={"started": "2027-01-01T00:00:00Z"})
     assert verdict(newer, limited(GB)).verdict is Verdict.HOLDS
-
-
-def test_the_scheme_that_a_claim_names_counts_before_its_stand_ins() -> None:
-    """And a stand-in is named as one."""
-    claim = make_claim(precision=Precision.INT8, scheme="gptq-int8")
-    stand_in = limited(GB, scheme="bnb-int8", precision=Precision.INT8)
-    assert verdict(stand_in, claims=(claim,)).evidence.endswith(
-        "transformers bnb-int8 in place of gptq-int8 on cpu-test"
-    )
-    real = peaks(2 * GB, 2 * GB, scheme="gptq-int8", precision=Precision.INT8)
-    assert verdict(stand_in, real, claims=(claim,)).verdict is Verdict.FAILS
-
-
-def test_without_a_record_the_scheme_that_a_claim_names_is_predicted() -> None:
-    """A default of the precision stands in only for one that no backend has, and is named as such."""
-    claim = make_claim(precision=Precision.INT8)
-    own, other, unknown = (
-        verdict(claims=(claim.model_copy(update={"scheme": name}),)) for name in ("gptq-int8", "gguf-q8_0", "exl2")
-    )
-    assert re.match(r"predicted [\d.]+ MiB as gptq-int8 \(450 MiB of it before loading\) of at most 954", own.evidence)
-    assert re.match(r"predicted [\d.]+ \wiB as gguf-q8_0 \(", other.evidence)
-    assert re.match(r"predicted [\d.]+ MiB as bnb-int8 in place of exl2 \(", unknown.evidence)
-    assert " as " not in verdict(claims=(claim,)).evidence
-    assert own.evidence.split(" as ")[0] != other.evidence.split(" as ")[0]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        ({"precision": Precision.INT8, "scheme": "gptq-int8"}, " (int8, gptq-int8)"),
-        ({"precision": Precision.INT8, "scheme": "gptq-int8", "text": "fits as int8"}, " (gptq-int8)"),
-        ({"text": "runs in fp16"}, ""),
-        ({"quantity": Quantity.PARAMETERS, "precision": None}, ""),
-    ],
-)
-def test_what_is_stated_names_precision_and_scheme(overrides: dict[str, Any], words: str) -> None:
-    """Where the text does not."""
-    assert terms(make_claim(**overrides)) == words
 
 
 def test_the_schemes_that_the_catalogue_s_claims_name_exist() -> None:
@@ -219,17 +129,6 @@ def test_that_it_does_not_fit_can_be_the_claim() -> None:
     assert verdict(limited(GB, Ending.DOES_NOT_FIT), claims=(claim,)).verdict is Verdict.HOLDS
 
 
-def test_random_weights_and_stand_ins_are_named() -> None:
-    """Both are honest for memory, and a reader must know."""
-    claim = make_claim(stand_in="other")
-    record = limited(GB, model="other", weights=Weights.RANDOM)
-    record = record.model_copy(update={"provenance": Provenance(source="random", random=True)})
-    other = make_model(name="other")
-    (judged,) = judge([model(claim)], [record], [model(claim), other])
-    assert judged.verdict is Verdict.HOLDS
-    assert judged.evidence.endswith("on cpu-test, other standing in, random weights")
-
-
 def test_weights_and_speed_are_measured_figures() -> None:
     """The census and the decode rate, each within its bounds or not."""
     claim = make_claim(quantity=Quantity.WEIGHTS, at_least=400, at_most=500)
@@ -243,7 +142,7 @@ def test_weights_and_speed_are_measured_figures() -> None:
     speed = make_record(make_cell("throughput", backend="transformers"), measurements=speed_samples(itl_s=[0.1] * 4))
     judged = verdict(speed, claims=(claim,))
     assert judged.verdict is Verdict.HOLDS
-    assert judged.evidence.startswith("measured 10 tokens/s of at least 5 tokens/s")
+    assert evidence(judged).startswith("measured 10 tokens/s of at least 5 tokens/s")
     assert verdict(claims=(claim,)).verdict is Verdict.UNTESTED
 
 
@@ -272,33 +171,8 @@ def test_what_can_be_counted_needs_no_record(
     claim = make_claim(quantity=quantity, at_least=low, at_most=high, factors=(2, 3, 4))
     entry = model(claim, architecture=LLAMA, parameters=12345, base_model="base")
     base = make_model(name="base", architecture=LLAMA | {"vocab_size": 60})
-    (judged,) = judge([entry], [], [entry, base])
+    (judged,) = judge([entry], [], predicted_for, [entry, base])
     assert judged.verdict is expected
-
-
-@pytest.mark.parametrize(
-    ("budget", "words"),
-    [(10 * GB, ": would hold"), (1000, ": would fail"), (61 * 2**20, ": would fail (not if GB means GiB)")],
-)
-def test_without_a_record_the_prediction_only_points(budget: int, words: str) -> None:
-    """Never more than `computed only`, and a budget missed by the unit alone says so."""
-    if "GiB" in words:  # the prediction's own figure, less than the two units differ by
-        evidence = verdict().evidence
-        predicted = float(evidence.split()[1]) * {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[evidence.split()[2]]
-        budget = int(predicted / 1.03)
-    judged = verdict(claims=(make_claim(at_most=budget),))
-    assert judged.verdict is Verdict.COMPUTED
-    assert judged.evidence.endswith(words)
-
-
-def test_a_predicted_peak_is_the_whole_process_s_as_a_limit_would_count_it() -> None:
-    """What the driver takes before loading is in it, and said; weights are weights."""
-    mine = 1 + BASELINE_BYTES["cuda"]["transformers"]
-    assert verdict(claims=(make_claim(at_most=mine),)).evidence.endswith(": would fail")
-    assert " (450 MiB of it before loading) of at most " in verdict().evidence
-    weights = make_claim(quantity=Quantity.WEIGHTS, at_least=1, at_most=mine)
-    assert verdict(claims=(weights,)).evidence.endswith(": would hold")
-    assert "before loading" not in verdict(claims=(weights,)).evidence
 
 
 def test_an_unknown_architecture_is_untested() -> None:
@@ -311,7 +185,7 @@ def test_what_cannot_be_tested_gives_its_reason() -> None:
     """Whatever records there are."""
     claim = make_claim(untestable="it is about training")
     judged = verdict(limited(GB), claims=(claim,))
-    assert (judged.verdict, judged.evidence) == (Verdict.NOT_TESTABLE, "it is about training")
+    assert (judged.verdict, evidence(judged)) == (Verdict.NOT_TESTABLE, "it is about training")
 
 
 @pytest.mark.parametrize(
@@ -330,40 +204,6 @@ def test_a_claim_that_nothing_could_decide_is_refused(overrides: dict[str, Any],
     """Without a bound, a precision or factors there is nothing to hold against a figure."""
     with pytest.raises(ValidationError, match=words):
         make_claim(**overrides)
-
-
-def test_open_memory_claims_become_limited_cells() -> None:
-    """The budget is the limit, the context the claim's, tried whatever is predicted; each question once."""
-    entries = [model(make_claim(), make_claim(id="same"), make_claim(id="huge", at_most=100 * GB))]
-    entries.append(make_model(name="done", claims=(make_claim(id="done"),)))
-    judged = judge(entries, [limited(GB, model="done")])
-    found, left = selections(judged, Selection(device="cpu"), 8 * GB)
-    assert len(found) == 1
-    (asked,) = found
-    assert (asked.models, asked.precisions, asked.suites) == (("tiny",), (Precision.FP16,), ("memory",))
-    assert (asked.memory_limit_bytes, asked.tokens, asked.force) == (GB, 100, True)
-    assert left == ["huge: 93.1 GiB are claimed, 7.45 GiB are there"]
-
-
-def test_bounds_read_in_the_unit_of_their_quantity() -> None:
-    """Bytes in binary units, counts in full."""
-    assert bounds(make_claim()) == "at most 954 MiB"
-    assert bounds(make_claim(quantity=Quantity.DECODE, at_most=None, at_least=5)) == "at least 5 tokens/s"
-    assert bounds(make_claim(quantity=Quantity.PARAMETERS, at_least=1000, at_most=2000)) == "1,000 to 2,000"
-    assert bounds(make_claim(quantity=Quantity.PARAMETERS, at_least=1000, at_most=1000)) == "1,000"
-
-
-def test_the_table_shows_evidence_record_and_contradiction() -> None:
-    """What speaks against a claim elsewhere is a footnote of its text."""
-    ran = limited(GB)
-    judged = [verdict(ran, claims=(make_claim(contradiction="another page says 2 GB"),))]
-    table = people(judged)
-    assert table.rows[0][:4] == ["tiny-1gb", "tiny", "runs in 1 GB (fp16) [1]", "holds"]
-    assert table.rows[0][4].endswith(f"(record {ran.id})")
-    assert table.notes == ["another page says 2 GB"]
-    row = flat(judged[0])
-    assert (row["verdict"], row["record"], row["at_most"], row["tokens"]) == ("holds", ran.id, GB, 100)
-    assert counts(judged) == "1 claims: holds 1, fails 0, computed only 0, untested 0, not testable 0"
 
 
 FACTS = {
@@ -418,9 +258,9 @@ def test_the_refuted_and_the_contradicted_say_so() -> None:
 )
 def test_the_catalogue_s_claims_are_judged_without_any_record(claim: str, expected: Verdict, words: str) -> None:
     """What the facts already decide, and what they point to."""
-    judged = {item.claim.id: item for item in judge(read_catalog(), [])}
+    judged = {item.claim.id: item for item in judge(read_catalog(), [], predicted_for)}
     assert judged[claim].verdict is expected
-    assert words in judged[claim].evidence
+    assert words in evidence(judged[claim])
 
 
 def test_outcomes_of_unlimited_failures_decide_nothing() -> None:

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 from builders import (
-    divergence_samples,
-    failed,
     make_cell,
     make_machine,
     make_record,
@@ -17,44 +15,20 @@ from builders import (
     quality_samples,
     speed_samples,
 )
+from compared import LOST, RIGHT, memory, only, quality
 
-from bench.judge.compare import (
-    Comparison,
-    TaskComparison,
-    compare,
-    flat_comparisons,
-    ratio_table,
-    task_table,
-    task_tables,
-)
+from bench.judge.compare import TaskComparison, compare
+from bench.judge.rows import newest
 from bench.judge.stats import Verdict
 from bench.records.cell import Cell, Weights
-from bench.records.record import Ending, Provenance, Record
-from bench.views.table import newest
-
-RIGHT = {"task": [1.0] * 80 + [0.0] * 20}
-LOST = {"task": [0.0] * 40 + [1.0] * 40 + [0.0] * 20}
-
-
-def memory(precision: str, weights: int, **cell: Any) -> Record:
-    return make_record(make_cell("memory", precision, **cell), measurements=memory_samples(weights=weights))
-
-
-def quality(precision: str, answers: dict[str, list[float]], digest: str = "d1", **fields: Any) -> Record:
-    return make_record(make_cell("quality", precision), measurements=quality_samples(answers, digest=digest), **fields)
+from bench.records.record import Provenance, Record
+from bench.views.comparison import lines, ratio_table
 
 
 def speed(precision: str, prefill_s: tuple[float, ...], settings: dict[str, Any] | None = None) -> Record:
     cell = make_cell("throughput", precision)
     cell = cell.model_copy(update={"settings": {**cell.settings, **(settings or {})}})
     return make_record(cell, measurements=speed_samples(prefill_s=prefill_s))
-
-
-def only(records: list[Record]) -> Comparison:
-    found, alone = compare(newest(records))
-    assert alone == []
-    (comparison,) = found
-    return comparison
 
 
 def task(records: list[Record]) -> TaskComparison:
@@ -89,8 +63,9 @@ def test_a_row_is_compared_with_its_own_reference_only(other: Cell) -> None:
     """Another model, device, backend or source of weights has no reference here, and that is said."""
     found, alone = compare(newest([memory("fp16", 800), make_record(other, measurements=memory_samples())]))
     assert found == []
-    (line,) = alone
-    assert line == f"{other.model} int8 ({other.backend}, {other.device}): no fp16 row to compare with"
+    (left,) = alone
+    assert (left.row.model, left.row.precision, left.reason) == (other.model, "int8", "no fp16 row to compare with")
+    assert lines(alone) == [f"{other.model} int8 ({other.backend}, {other.device}): no fp16 row to compare with"]
 
 
 def test_the_reference_is_not_compared_with_itself() -> None:
@@ -140,14 +115,6 @@ def test_different_suite_versions_give_no_ratio() -> None:
     assert found.ratios == {}
 
 
-def test_a_failed_suite_gives_no_ratio_and_its_reason() -> None:
-    """Whichever of the two rows lacks it."""
-    lost = only([memory("fp16", 800), failed(make_cell("memory", "int8"), Ending.DOES_NOT_FIT, "too large")])
-    assert ratio_table([lost]).rows[0][3] == "does not fit: too large"
-    lost = only([failed(make_cell("memory", "fp16"), Ending.DOES_NOT_FIT, "too large"), memory("int8", 400)])
-    assert ratio_table([lost]).rows[0][3] == "does not fit: too large"
-
-
 def test_the_same_items_are_paired_one_by_one() -> None:
     """40 of 100 items lost and none gained is worse, whatever the shares alone would say."""
     found = task([quality("fp16", RIGHT), quality("int8", LOST)])
@@ -181,67 +148,3 @@ def test_a_task_s_chance_decides_what_is_measurable() -> None:
     )
     found = task([base, this])
     assert found.result is not None and found.result.verdict is Verdict.NOT_MEASURABLE
-
-
-def test_the_ratio_table_names_factors_and_distance() -> None:
-    """Factors with an x, KL and the same top-1 with their errors."""
-    found = only(
-        [
-            memory("fp16", 800),
-            memory("int4", 200),
-            make_record(make_cell("divergence", "int4"), measurements=divergence_samples()),
-        ]
-    )
-    table = ratio_table([found])
-    assert table.rows[0][:5] == ["tiny", "int4", "fake-int4", "0.25x", "0.36x"]
-    assert table.rows[0][5:7] == ["not measured", "not measured"]
-    assert table.rows[0][7].startswith("0.3 ±")
-    assert table.rows[0][8].startswith("75.0% ±")
-    assert ratio_table([only([memory("fp16", 8), memory("int8", 4)])]).rows[0][7:] == ["not measured"] * 2
-
-
-def test_the_task_table_names_verdict_difference_and_flips() -> None:
-    """One line for each task, the reason where there is no verdict."""
-    rows = task_table([only([quality("fp16", RIGHT), quality("int8", LOST)])]).rows
-    assert rows[0][:5] == ["tiny", "int8", "fake-int8", "task", "worse"]
-    assert rows[0][5] == "-40.0 [-49.8, -30.9]"
-    assert rows[0][6:9] == ["40", "0", "100"]
-    refused = task_table([only([quality("fp16", RIGHT), quality("int8", LOST, digest="d2")])])
-    assert refused.rows[0][4].startswith("different items or prompts")
-    assert len(refused.rows[0]) == len(refused.titles)
-
-
-def test_an_undecided_verdict_says_how_many_items_are_missing() -> None:
-    """Never "no loss" from a test that could not have found one."""
-    few = {"task": [1.0] * 8 + [0.0] * 2}
-    (row,) = task_table([only([quality("fp16", few), quality("int8", few)])]).rows
-    assert row[4].startswith("undecided (+")
-    assert row[4].endswith(" items)")
-
-
-def test_a_reference_at_chance_is_said_where_the_verdict_stands() -> None:
-    """Task by task and over all of them; each comparison has a title of its own that tells engines apart."""
-    answers = {name: [1.0] * 30 + [0.0] * 70 for name in ("a", "b")}
-    base, this = (
-        make_record(make_cell("quality", p), measurements=quality_samples(answers, chance=0.25))
-        for p in ("fp16", "int8")
-    )
-    ((title, table),) = task_tables([only([base, this])])
-    assert title == "tiny int8 (fake-int8) against fake-fp16"
-    assert [row[:2] for row in table.rows] == [
-        ["a", "not measurable (at chance)"], ["b", "not measurable (at chance)"],
-        ["all tasks", "not measurable (at chance)"],
-    ]  # fmt: skip
-    assert table.rows[0][2] == "+0.0 [-3.7, +3.7]"
-
-
-def test_flat_comparisons_are_one_row_and_one_for_each_task() -> None:
-    """Ratios in the first, verdicts in the others, None where there is none."""
-    found = only([memory("fp16", 800), memory("int8", 400), quality("fp16", RIGHT), quality("int8", LOST, digest="d2")])
-    whole, one = flat_comparisons([found])
-    assert (whole["scheme"], whole["reference"], whole["task"]) == ("fake-int8", "fake-fp16", None)
-    assert whole["weights_bytes_ratio"] == 0.5
-    assert whole["prefill_tokens_per_s_ratio"] is None
-    assert whole["kld_mean"] is None
-    assert (one["task"], one["verdict"], one["mcnemar_p"]) == ("task", None, None)
-    assert one["reason"].startswith("different items or prompts")

@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,88 +11,16 @@ from builders import (
     anchor_row,
     anchor_samples,
     divergence_samples,
-    failed,
     make_cell,
     make_record,
-    memory_samples,
-    sample,
     speed_samples,
 )
-from typer.testing import CliRunner
+from engine_rows import LLAMA, TORCH, only, reference_rows, rows
 
-from bench import cli
-from bench.errors import UserError
-from bench.judge.cross_engine import Group, across, across_table, flat_across, footnotes
+from bench.judge.cross_engine import engines_side_by_side
+from bench.judge.rows import newest
 from bench.records.cell import Weights
-from bench.records.record import Caveat, Ending, Record, Unit
-from bench.records.store import Store
-from bench.views.table import flat, newest, people
-
-TORCH: dict[str, Any] = {"backend": "transformers", "weights": Weights.PACKAGE}
-LLAMA: dict[str, Any] = {"backend": "llamacpp", "weights": Weights.PACKAGE}
-RATE = (0.5, 0.25, 1.0)
-
-
-def rows(precision: str, scheme: str, *, kld: float = 0.4, threads: int = 1, **where: Any) -> list[Record]:
-    """Records of one row: memory, speed, and its distance from the 16-bit row and from fp32."""
-    cell = {"scheme": scheme, **where}
-    distance = (*divergence_samples(), *anchor_samples(kld=[kld - 0.1, kld + 0.1] * 2))
-    return [
-        make_record(make_cell("memory", precision, **cell), measurements=memory_samples(), threads=threads),
-        make_record(make_cell("throughput", precision, **cell), measurements=speed_samples(prefill_s=RATE)),
-        make_record(make_cell("divergence", precision, **cell), measurements=distance),
-    ]
-
-
-def reference_rows() -> list[Record]:
-    """The transformers fp16 row, which ran before there was an fp32 row, and that fp32 row."""
-    base = make_cell("divergence", "fp16", scheme="bf16", **TORCH)
-    plain = make_record(base, measurements=(sample("nll_nat", [2.0, 3.0], Unit.NAT),))
-    fp32 = {"scheme": "fp32", **TORCH}
-    return [*rows("fp16", "bf16", **TORCH)[:2], plain, *rows("fp32", "fp32", **TORCH)[:2], anchor_row(base, **fp32)]
-
-
-def only(records: list[Record]) -> Group:
-    groups, alone = across(newest(records))
-    assert alone == []
-    (group,) = groups
-    return group
-
-
-def cells(group: Group) -> dict[str, dict[str, str]]:
-    """The table by precision and engine, its titles as keys."""
-    table = across_table(group)
-    found = [dict(zip(table.titles, row, strict=True)) for row in table.rows]
-    return {f"{row['precision']} {row['engine']}": row for row in found}
-
-
-def test_engines_of_one_precision_are_neighbours() -> None:
-    """fp32 first, then by width; within a precision by engine."""
-    group = only([*rows("int8", "q8_0", **LLAMA), *rows("fp16", "f16", **LLAMA), *reference_rows(),
-                  *rows("int8", "bnb-int8", **TORCH)])  # fmt: skip
-    assert list(cells(group)) == [
-        "fp32 transformers fp32",
-        "fp16 llamacpp f16",
-        "fp16 transformers bf16",
-        "int8 llamacpp q8_0",
-        "int8 transformers bnb-int8",
-    ]
-    assert group.title == "tiny on cpu-test, engines side by side"
-    assert group.cautions == ()
-
-
-def test_every_row_has_speed_memory_and_its_distance_from_the_same_fp32_row() -> None:
-    """Rates and distances with their intervals; the fp16 row's own stands in the fp32 row's record."""
-    found = cells(only([*reference_rows(), *rows("int8", "q8_0", kld=0.3, **LLAMA)]))
-    llama = found["int8 llamacpp q8_0"]
-    assert (llama["prefill"], llama["decode"]) == ("200 ±150", "7.50 ±2.50")
-    assert llama["peak"] == "640 B"
-    assert llama["KL to fp32"].startswith("0.3 ±")
-    assert llama["same top-1"].startswith("75.0% ±")
-    assert found["fp16 transformers bf16"]["KL to fp32"].startswith("0.03 ±")
-    assert found["fp16 transformers bf16"]["same top-1"].startswith("75.0% ±")
-    assert found["fp32 transformers fp32"]["KL to fp32"] == "reference"
-    assert found["fp32 transformers fp32"]["same top-1"] == "reference"
+from bench.views import cross_engine as view
 
 
 @pytest.mark.parametrize(
@@ -104,34 +28,15 @@ def test_every_row_has_speed_memory_and_its_distance_from_the_same_fp32_row() ->
 )
 def test_what_is_not_the_same_is_not_side_by_side(where: dict[str, Any]) -> None:
     """Another device, model or source of weights: no table, and a line that says with which engine it was measured."""
-    groups, alone = across(newest([*rows("int8", "bnb-int8", **TORCH), *rows("int8", "q8_0", **{**LLAMA, **where})]))
+    groups, alone = engines_side_by_side(
+        newest([*rows("int8", "bnb-int8", **TORCH), *rows("int8", "q8_0", **{**LLAMA, **where})])
+    )
     assert groups == []
     assert len(alone) == 2
-    assert "tiny (package weights, cpu-test): measured with transformers alone" in " ".join(alone)
-    assert "measured with llamacpp alone; measure another engine with --backend" in " ".join(alone)
-
-
-def test_an_empty_cell_has_its_reason() -> None:
-    """Not measured, did not fit, no fp32 row, other tokens: each in its own words."""
-    cell = make_cell("divergence", "int8", scheme="q8_0", **LLAMA)
-    text = "not compared with the fp32 reference: its tokens of the probe text are not those of the fp32 reference"
-    other = make_record(
-        cell, measurements=divergence_samples(), warnings=(Caveat(kind="anchor_not_paired", text=text),)
-    )
-    speed = failed(make_cell("throughput", "int8", scheme="q8_0", **LLAMA), Ending.DOES_NOT_FIT, "too large")
-    without = make_record(
-        make_cell("divergence", "int8", scheme="bnb-int8", **TORCH), measurements=divergence_samples()
-    )
-    group = only([other, speed, without])
-    found, notes = cells(group), across_table(group).notes
-    llama, torch = found["int8 llamacpp q8_0"], found["int8 transformers bnb-int8"]
-    assert (llama["peak"], torch["prefill"]) == ("-", "-")
-    assert llama["prefill"] == llama["decode"] == "does not fit [1]"
-    assert llama["KL to fp32"] == "- [2]"
-    assert torch["KL to fp32"] == torch["same top-1"] == "- [3]"
-    assert notes[0] == "does not fit: too large"
-    assert notes[1] == text
-    assert "bench run --model tiny --backend transformers --precision fp32 --suite divergence" in notes[2]
+    assert {item.backend for item in alone} == {"transformers", "llamacpp"}
+    said = " ".join(view.lines(alone))
+    assert "tiny (package weights, cpu-test): measured with transformers alone" in said
+    assert "measured with llamacpp alone; measure another engine with --backend" in said
 
 
 def test_a_reader_is_warned_of_what_is_not_equal() -> None:
@@ -154,35 +59,7 @@ def test_a_reader_is_warned_of_what_is_not_equal() -> None:
     )
     (caution,) = only([*plain, other]).cautions
     assert caution == f"distances are from different fp32 rows (another, {ANCHOR}): measure them again"
-    assert f"caution: {caution}" in footnotes(only([*plain, other]))
-
-
-def test_flat_rows_hold_base_units_and_name_the_fp32_row() -> None:
-    """Every row has every key, null where there is no figure, and says which fp32 row it is measured from."""
-    found = {row["scheme"]: row for row in flat_across([only([*reference_rows(), *rows("int8", "q8_0", **LLAMA)])])}
-    llama = found["q8_0"]
-    assert (llama["backend"], llama["precision"], llama["weights"]) == ("llamacpp", "int8", "package")
-    assert (llama["peak_bytes"], llama["prefill_tokens_per_s"]) == (640, 200.0)
-    assert (llama["prefill_tokens_per_s_low"], llama["prefill_tokens_per_s_high"]) == (100.0, 400.0)
-    assert llama["kld_fp32_mean"] == pytest.approx(0.4)
-    assert {row["fp32_reference"] for row in found.values()} == {ANCHOR}
-    assert found["bf16"]["kld_fp32_mean"] == pytest.approx(0.03)
-    assert (found["fp32"]["kld_fp32_mean"], found["fp32"]["reason"]) == (None, "divergence: reference")
-    assert len({tuple(row) for row in found.values()}) == 1
-
-
-def test_other_views_show_the_16_bit_row_s_distance_too() -> None:
-    """The quality view, and the flat row of its divergence record."""
-    found = newest(reference_rows())
-    table = people(found, ("kld", "kld_fp32"))
-    assert [row[-1].split(" ")[0] for row in table.rows] == ["reference", "0.03"]
-    fp16 = next(row for row in found if row.precision == "fp16")
-    record = fp16.records["divergence"]
-    assert flat(record)["kld_fp32_mean"] is None
-    assert flat(record, fp16.lent("divergence"))["kld_fp32_mean"] == pytest.approx(0.03)
-    assert fp16.lent("memory") == {}
-    alone = people(newest(rows("int8", "bnb-int8", **TORCH)[:2]), ("kld_fp32",))
-    assert alone.rows[0][-1] == "not measured"
+    assert view.views([only([*plain, other])])[0].notes[-1] == f"caution: {caution}"
 
 
 def test_a_distance_of_another_16_bit_cell_is_not_lent() -> None:
@@ -190,58 +67,4 @@ def test_a_distance_of_another_16_bit_cell_is_not_lent() -> None:
     other = make_cell("divergence", "fp16", scheme="bf16", profile="full", **TORCH)
     records = [*reference_rows()[:3], anchor_row(other, scheme="fp32", **TORCH)]
     fp16 = next(row for row in newest(records) if row.precision == "fp16")
-    assert fp16.lent("divergence") == {}
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    """A store with both engines."""
-    store = Store(tmp_path / "results")
-    for record in [
-        *reference_rows(), *rows("int4", "bnb-nf4", **TORCH), *rows("int4", "gguf-q4_k_m", **LLAMA),
-        *rows("int8", "gguf-q8_0", model="alone", **LLAMA),
-    ]:  # fmt: skip
-        store.write(record)
-    return store.root
-
-
-def compare(results: Path, *options: str) -> str:
-    called = CliRunner().invoke(cli.app, ["compare", "--across", "backend", "--results", str(results), *options])
-    assert called.exit_code == 0, called.output
-    return called.output
-
-
-def test_the_command_prints_a_table_of_a_hundred_columns(results: Path) -> None:
-    """Rules, rows and every title within 100 columns; models of one engine in a line of their own."""
-    printed = compare(results)
-    lines = printed.splitlines()
-    table = [line.rstrip() for line in lines[: lines.index(next(x for x in lines if x.startswith("prefill and")))]]
-    assert max(map(len, table)) <= 100
-    assert "tiny on cpu-test, engines side by side" in printed
-    assert any("int4" in line and "llamacpp gguf-q4_k_m" in line and "±" in line for line in table)
-    assert "alone (package weights, cpu-test): measured with llamacpp alone" in printed
-
-
-def test_every_format_holds_the_same_rows(results: Path) -> None:
-    """Markdown, CSV and JSON: four rows of the model that two engines measured."""
-    lines = compare(results, "--format", "md").splitlines()
-    assert len([line for line in lines if line.startswith("| ")]) == 2 + 4  # titles and rule
-    flats = list(csv.DictReader(io.StringIO(compare(results, "--format", "csv"))))
-    assert [row["scheme"] for row in flats] == ["fp32", "bf16", "gguf-q4_k_m", "bnb-nf4"]
-    assert [row["scheme"] for row in json.loads(compare(results, "--format", "json"))] == [r["scheme"] for r in flats]
-
-
-def test_the_selection_holds_for_engines_too(results: Path) -> None:
-    """Only the precision asked for, with no 16-bit row added; nothing at all says so."""
-    flats = json.loads(compare(results, "--precision", "int4", "--format", "json"))
-    assert [row["precision"] for row in flats] == ["int4", "int4"]
-    assert "no records match" in compare(results, "--model", "nothing")
-
-
-def test_anything_else_to_compare_across_is_the_user_s_mistake(results: Path) -> None:
-    """One line that names what there is."""
-    with pytest.raises(UserError, match="nothing to compare across 'device'") as caught:
-        CliRunner().invoke(
-            cli.app, ["compare", "--across", "device", "--results", str(results)], catch_exceptions=False
-        )
-    assert caught.value.remedy == "one of: backend"
+    assert fp16.held_by_fp32_row("divergence") == {}

@@ -139,9 +139,7 @@ def test_old_records_are_compared_by_accuracy_alone_and_say_so():
     new = chosen(MARGINS[:40])
     assert [d.instrument for d in decide(new, old, "t")] == [Instrument.ACCURACY]
     said = without_choices(new, old, "t")
-    assert said == (
-        "compared by accuracy alone: the reference was measured before choices' log-likelihoods were kept"
-    )
+    assert said == ("compared by accuracy alone: the reference was measured before choices' log-likelihoods were kept")
     assert without_choices(new, new, "t") == ""
     bare = [scored("acc", [1.0], output_type="multiple_choice")]
     assert "by its own score alone" in without_choices(bare, bare, "t")

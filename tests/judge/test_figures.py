@@ -26,7 +26,10 @@ from bench.judge.figures import accuracies, anchor_of, figures, reference_figure
 from bench.judge.speeds import decode_rates, prefill_rates
 from bench.judge.stats import Estimate, clustered_mean, proportion
 from bench.records.record import Unit
-from bench.views.table import flat, to_json, written
+from bench.views import fields
+from bench.views.cells import written
+from bench.views.formats import to_json
+from bench.views.table import flat
 
 
 def values(record: Any) -> dict[str, float]:
@@ -119,7 +122,7 @@ def test_divergence_is_a_mean_over_windows_with_its_tail() -> None:
 def test_the_perplexity_of_a_broken_model_is_infinite_and_no_error(nll: tuple[float, float], text: str) -> None:
     """Beyond exp(709) no number holds it; where only the interval's end is beyond, there is no interval."""
     record = make_record(make_cell("divergence"), measurements=divergence_samples(nll=nll))
-    assert written(figures(record)["ppl"], "number") == text
+    assert written(figures(record)["ppl"], fields.Unit.RATIO) == text
     (flat_row,) = json.loads(to_json([flat(record)]))
     assert flat_row["ppl"] == (None if text == "inf" else pytest.approx(math.exp(707.25)))
 

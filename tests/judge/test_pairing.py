@@ -6,16 +6,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import make_cell, make_record, make_versions, memory_samples, quality_samples, sample, speed_samples
+from builders import make_cell, make_record, make_versions, memory_samples, quality_samples, sample
 
-from bench.judge.compare import across_versions, compare, task_table
-from bench.judge.generated import drift_table, drifts
+from bench.judge.compare import compare
 from bench.judge.pairing import PairedItems, pair_task
-from bench.judge.score_per_byte import flat_worth, per_byte, worth_table
+from bench.judge.rows import newest
+from bench.judge.score_per_byte import score_per_byte
 from bench.judge.stats import Verdict
 from bench.records.cell import Weights
-from bench.records.record import Record, Text, Unit
-from bench.views.table import newest
+from bench.records.record import Record, Unit
+from bench.views import score_per_byte as view
+from bench.views.comparison import task_table, version_notes
 
 
 def hashed(items: range) -> str:
@@ -71,10 +72,10 @@ def test_a_reference_of_the_same_environment_is_preferred_and_another_is_named()
     other, own = memory("fp16", 5000, "2.13.0", new), memory("fp16", 70, "2.14.1", old)
     this = memory("int4", 70, "2.14.1", new)
     assert only([other, own, this]).ratios["peak_bytes"].value == 1
-    assert only([other, own, this]).apart == ()
+    assert only([other, own, this]).apart == {}
     (alone,) = [only([other, this])]
-    assert alone.apart == ("torch 2.14.1 against 2.13.0",)
-    (line,) = across_versions([alone])
+    assert alone.apart == {"torch": ("2.14.1", "2.13.0")}
+    (line,) = version_notes([alone])
     assert "torch 2.14.1 against 2.13.0: measure" in line
 
 
@@ -186,34 +187,6 @@ def test_all_tasks_together_are_one_line_and_the_margin_can_be_set() -> None:
     assert last[6:9] == ["38", "0", "400"]
 
 
-def generated(precision: str, tokens: list[float], empty: list[float], loop: list[float], text: str) -> list[Record]:
-    told = {"task": "g", "digest": "d"}
-    measurements = (
-        sample("exact_match", [1.0] * len(tokens), Unit.FRACTION, chance=0.0, **told),
-        sample("answer_tokens", tokens, Unit.TOKEN, **told),
-        sample("answer_empty", empty, Unit.FRACTION, **told),
-        sample("answer_loop", loop, Unit.FRACTION, **told),
-        sample("answer_cut", [0.0] * len(tokens), Unit.FRACTION, **told),
-    )
-    kept = Text(name="generated", text=text, sha256="0", tokens=32)
-    return [
-        make_record(make_cell("quality", precision), measurements=measurements),
-        make_record(make_cell("throughput", precision), measurements=speed_samples(), texts=(kept,)),
-    ]
-
-
-def test_a_model_that_rambles_is_seen() -> None:
-    """Longer, empty and looping answers stand beside the reference's, and the text of the throughput suite."""
-    base = generated("fp16", [4.0, 6.0], [0.0, 0.0], [0.0, 0.0], " ".join(map(str, range(32))))
-    this = generated("int8", [24.0, 0.0], [0.0, 1.0], [0.9, 0.0], "the same " * 16)
-    found, _ = compare(newest([*base, *this]))
-    task, text = drifts(found[0])
-    assert task.length is not None and task.length.value == 7.0
-    assert (task.reference_tokens, task.empty, task.looping) == (5.0, (1, 0), (1, 0))
-    assert (text.task, text.length, text.looping) == ("throughput text", None, (1, 0))
-    assert [row[2:5] for row in drift_table(found).rows] == [["g", "2", "5.0"], ["throughput text", "1", "32.0"]]
-
-
 def test_a_larger_model_at_four_bits_stands_beside_a_smaller_one_at_sixteen() -> None:
     """By bytes, each row against the best that needs no more, over the same items."""
 
@@ -233,8 +206,9 @@ def test_a_larger_model_at_four_bits_stands_beside_a_smaller_one_at_sixteen() ->
         *row("large", "fp16", 2**32, 301),
     ]
     lonely = make_record(make_cell("memory", "fp16", model="lonely"), measurements=memory_samples())
-    ((device, ranked),), alone = per_byte(newest([*records, lonely]), margin=0.05)
-    assert device == "cpu-test"
+    (ranking,), unranked = score_per_byte(newest([*records, lonely]), margin=0.05)
+    ranked = ranking.rows
+    assert ranking.device == "cpu-test"
     assert [(item.row.model, item.row.precision) for item in ranked] == [
         ("small", "fp16"), ("large", "int4"), ("large", "fp16"),
     ]  # fmt: skip
@@ -244,12 +218,12 @@ def test_a_larger_model_at_four_bits_stands_beside_a_smaller_one_at_sixteen() ->
     assert second is not None and second.share.value == pytest.approx(2.0) and second.verdict is Verdict.BETTER
     assert third is not None and third.verdict is Verdict.EQUIVALENT
     assert ranked[2].against is ranked[1].row
-    assert alone == ["no quality record (lonely fp16)"]
-    shown = worth_table(ranked).rows
+    assert view.lines(unranked) == ["left out: no quality record (lonely fp16)"]
+    shown = view.table(ranking).rows
     assert shown[0][:2] == ["small", "fake-fp16"] and shown[0][5:] == ["1", "-", "-", "smallest"]
     assert shown[1][6].startswith("200.0% ±") and shown[1][7:] == ["1", "better"]
     assert shown[2][7:] == ["2", "equivalent"]
-    assert [flat["verdict"] for flat in flat_worth(ranked)] == [None, "better", "equivalent"]
+    assert [flat["verdict"] for flat in view.flats([ranking])] == [None, "better", "equivalent"]
 
 
 def test_random_weights_have_no_score() -> None:
@@ -260,16 +234,6 @@ def test_random_weights_have_no_score() -> None:
         for suite in ("memory", "quality")
         for model, precision in (("tiny", "fp16"), ("tiny", "int8"), ("other", "fp16"))
     ]
-    assert per_byte(newest(records)) == ([], ["random weights have no score (other fp16; tiny fp16, int8)"])
-
-
-def test_what_random_weights_say_drifts_nowhere() -> None:
-    """Their text loops or does not, and means nothing."""
-    where = {"backend": "transformers", "weights": Weights.RANDOM}
-    records = [
-        record.model_copy(update={"cell": record.cell.model_copy(update=where)})
-        for precision in ("fp16", "int8")
-        for record in generated(precision, [4.0], [0.0], [0.0], "the same " * 16)
-    ]
-    found, _ = compare(newest(records))
-    assert drifts(found[0]) and drift_table(found).rows == []
+    rankings, (unranked,) = score_per_byte(newest(records))
+    assert (rankings, unranked.reason) == ([], "random weights have no score")
+    assert view.lines([unranked]) == ["left out: random weights have no score (other fp16; tiny fp16, int8)"]

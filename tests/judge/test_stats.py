@@ -20,7 +20,7 @@ from bench.judge.stats import (
     mcnemar,
     mean_estimate,
     median_estimate,
-    paired,
+    paired_difference,
     proportion,
     quantile,
     ratio_of_medians,
@@ -155,7 +155,7 @@ def flipped(reference: list[float], lost: int, gained: int) -> list[float]:
 def test_no_flips_in_many_items_is_equivalent() -> None:
     """2,000 items without a difference exclude a loss of 1 % of what the reference scores above chance."""
     reference = items(1600, 2000)
-    found = paired(list(reference), reference, chance=0.25)
+    found = paired_difference(list(reference), reference, chance=0.25)
     assert found.verdict is Verdict.EQUIVALENT
     assert (found.lost, found.gained, found.p_value, found.more_items) == (0, 0, 1.0, None)
     assert found.margin == pytest.approx(0.01 * (0.8 - 0.25))
@@ -166,7 +166,7 @@ def test_no_flips_in_many_items_is_equivalent() -> None:
 def test_no_flips_in_few_items_is_undecided() -> None:
     """60 items say nothing about a margin of half a percent; some hundreds more would."""
     reference = items(48, 60)
-    found = paired(list(reference), reference, chance=0.25)
+    found = paired_difference(list(reference), reference, chance=0.25)
     assert found.verdict is Verdict.UNDECIDED
     assert found.more_items is not None and 200 < found.more_items < 5000
 
@@ -175,7 +175,7 @@ def test_no_flips_in_few_items_is_undecided() -> None:
 def test_a_clear_difference_has_its_verdict_and_direction(lost: int, gained: int, verdict: Verdict) -> None:
     """The difference is this minus the reference; flips are counted apart."""
     reference = items(200, 300)
-    found = paired(flipped(reference, lost, gained), reference, chance=0.25)
+    found = paired_difference(flipped(reference, lost, gained), reference, chance=0.25)
     assert found.verdict is verdict
     assert (found.lost, found.gained, found.more_items) == (lost, gained, None)
     assert found.difference.value == pytest.approx((gained - lost) / 300)
@@ -185,12 +185,12 @@ def test_a_clear_difference_has_its_verdict_and_direction(lost: int, gained: int
 def test_a_small_difference_is_undecided_and_says_how_many_items_would_decide() -> None:
     """5 lost and 3 gained of 300: that many more items at the same rates do decide."""
     reference = items(200, 300)
-    found = paired(flipped(reference, 5, 3), reference, chance=0.25)
+    found = paired_difference(flipped(reference, 5, 3), reference, chance=0.25)
     assert found.verdict is Verdict.UNDECIDED
     assert found.more_items is not None and found.more_items > 300
     times = math.ceil((300 + found.more_items) / 300)
     larger = items(200 * times, 300 * times)
-    verdict = paired(flipped(larger, 5 * times, 3 * times), larger, chance=0.25).verdict
+    verdict = paired_difference(flipped(larger, 5 * times, 3 * times), larger, chance=0.25).verdict
     assert verdict is not Verdict.UNDECIDED
 
 
@@ -199,25 +199,25 @@ def test_nothing_is_measurable_at_chance(right: int) -> None:
     """A reference that guesses has nothing to lose, whatever this one answers."""
     reference = items(right, 100)
     for these in (items(0, 100), list(reference), items(100, 100)):
-        found = paired(these, reference, chance=0.25)
+        found = paired_difference(these, reference, chance=0.25)
         assert (found.verdict, found.more_items) == (Verdict.NOT_MEASURABLE, None)
 
 
 def test_items_must_be_the_same() -> None:
     """Lists of different lengths are never paired."""
     with pytest.raises(ValueError, match="zip"):
-        paired([1.0, 0.0], [1.0], chance=0.0)
+        paired_difference([1.0, 0.0], [1.0], chance=0.0)
 
 
 @pytest.mark.parametrize("n", [400, 700, 1000, 2000])
 def test_a_loss_of_the_whole_margin_is_rarely_called_equivalent(n: int) -> None:
     """Rule 4: with a true loss of exactly the margin and no gains, at most 2.5 % of samples say equivalent (exact)."""
     reference = items(round(0.8 * n), n)
-    margin = paired(list(reference), reference, chance=0.25).margin
+    margin = paired_difference(list(reference), reference, chance=0.25).margin
     wrongly = sum(
         float(binom.pmf(lost, n, margin))
         for lost in range(30)
-        if paired(flipped(reference, lost, 0), reference, chance=0.25).verdict is Verdict.EQUIVALENT
+        if paired_difference(flipped(reference, lost, 0), reference, chance=0.25).verdict is Verdict.EQUIVALENT
     )
     assert wrongly <= 0.025
 
@@ -228,7 +228,7 @@ def test_the_interval_of_a_paired_difference_covers_the_truth(rate: float) -> No
     reference, n = items(240, 300), 300
     covered = 0.0
     for lost in range(40):
-        found = paired(flipped(reference, lost, 0), reference, chance=0.25).difference
+        found = paired_difference(flipped(reference, lost, 0), reference, chance=0.25).difference
         assert found.low is not None and found.high is not None
         covered += float(binom.pmf(lost, n, rate)) * (found.low <= -rate <= found.high)
     assert covered >= 0.93

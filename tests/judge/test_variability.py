@@ -11,14 +11,14 @@ from builders import make_cell, make_condition, make_record, sample, speed_sampl
 
 from bench.judge.figures import figures
 from bench.judge.joined import joined
+from bench.judge.rows import newest
 from bench.judge.speeds import point_figures, speed_ratios
 from bench.judge.stats import Estimate, ratio_of_medians
-from bench.judge.variability import half_range, looks, wander
+from bench.judge.variability import half_range, looks, variability
 from bench.records.record import Run, Unit
 from bench.records.store import Store
-from bench.records.surroundings import Roof, Wander
-from bench.views import notes
-from bench.views.table import newest
+from bench.records.surroundings import Roof, Variability
+from bench.views import footnotes
 
 
 def roof(copy: float, fp32: float = 100.0, **fields: object) -> Roof:
@@ -66,21 +66,24 @@ def test_only_looks_of_the_same_thing_in_quiet_are_compared() -> None:
         ]
     )
     assert {key: [r.copy_bytes_per_s[0] for r in roofs] for key, roofs in found.items()} == {
-        ("cpu-test", "x", 2): [100, 110, 7],
-        ("cpu-test", "x", 1): [200, 200],
-        ("cpu-other", "x", 2): [300, 300],
-        ("cpu-test", "y", 2): [7],
+        ("cpu-test", "x", 2, 1): [100, 110, 7],
+        ("cpu-test", "x", 1, 1): [200, 200],
+        ("cpu-other", "x", 2, 1): [300, 300],
+        ("cpu-test", "y", 2, 1): [7],
     }
 
 
 def test_a_look_at_half_the_speed_saw_another_machine() -> None:
     """Fewer threads than were said, or a quota: no movement; what some look lacks has no share; one look tells none."""
     share = round(1.96 * (10 / 1.128) / 105, 4)
-    found = wander(roof(100), [roof(100), roof(110), roof(50), roof(100, 55), roof(200)])
-    assert found == Wander(looks=2, shares={"copy": share, "fp32": 0.0})
-    assert wander(roof(100), [roof(100), roof(50)]) is None
-    bare = wander(roof(1), [roof(1), Roof(engine="x", copy_bytes_per_s=(1,))])
+    found = variability(roof(100), [roof(100), roof(110), roof(50), roof(100, 55), roof(200)])
+    assert found == Variability(looks=2, shares={"copy": share, "fp32": 0.0})
+    assert variability(roof(100), [roof(100), roof(50)]) is None
+    bare = variability(roof(1), [roof(1), Roof(engine="x", copy_bytes_per_s=(1,))])
     assert bare is not None and bare.shares == {"copy": 0.0}
+    today = [roof(100, method=2, read_bytes_per_s={"bf16": (read,)}) for read in (200, 220)]
+    read = variability(today[0], today)
+    assert read == Variability(looks=2, shares={"memory": round(1.96 * (20 / 1.128) / 210, 4), "fp32": 0.0})
 
 
 def test_an_independent_error_is_added_in_squares_on_either_side() -> None:
@@ -94,9 +97,9 @@ def test_what_computes_moves_with_products_and_what_reads_with_copies() -> None:
     """A model that computes in bf16: its prefill by 30 %, its decode by 40 %; without looks nothing is added."""
     terms = sample("operations_per_token", 6.0, Unit.COUNT, compute="bf16")
     speed = (*speed_samples(prefill_s=(0.5, 0.5), itl_s=(0.1, 0.1, 0.1, 0.1)), terms)
-    moved = Wander(looks=2, shares={"copy": 0.4, "fp32": 0.1, "bf16": 0.3})
+    moved = Variability(looks=2, shares={"copy": 0.4, "fp32": 0.1, "bf16": 0.3})
     still = make_record(make_cell("throughput"), measurements=speed)
-    record = still.model_copy(update={"wander": moved})
+    record = still.model_copy(update={"variability": moved})
     found, plain = figures(record), figures(still)
     assert found["prefill_tokens_per_s"].half_width == pytest.approx(0.3 * found["prefill_tokens_per_s"].value)
     assert found["ttft_s"].half_width == pytest.approx(
@@ -111,6 +114,8 @@ def test_what_computes_moves_with_products_and_what_reads_with_copies() -> None:
     assert ratios["prefill_tokens_per_s"].half_width == pytest.approx(math.hypot(0.3, 0.3))
     assert ratios["decode_tokens_per_s"].half_width == pytest.approx(math.hypot(0.4, 0.4))
     assert speed_ratios(still, still)["decode_tokens_per_s"] == ratio_of_medians([10, 10], [10, 10])
+    today = record.model_copy(update={"variability": Variability(looks=2, shares={"memory": 0.4, "bf16": 0.3})})
+    assert figures(today)["decode_tokens_per_s"] == found["decode_tokens_per_s"]
     unknown = record.model_copy(update={"measurements": speed[:-1]})
     assert figures(unknown)["prefill_tokens_per_s"].half_width == pytest.approx(0.1 * 200)  # float32's
 
@@ -125,11 +130,11 @@ def test_records_carry_it_on_reading_and_no_file_holds_it(tmp_path: Path) -> Non
     device = make_cell().device
     store.write_run(run(roof(100), roof(110), device=device))
     records = {record.cell.scheme: record for record in joined(store.records(), store.runs())}
-    assert records["fake-int8"].wander is None
-    assert records["fake-fp16"].wander == wander(roof(100), [roof(100), roof(110)])
-    assert not any("wander" in path.read_text() for path in tmp_path.glob("*/*/*/*/*.json"))
+    assert records["fake-int8"].variability is None
+    assert records["fake-fp16"].variability == variability(roof(100), [roof(100), roof(110)])
+    assert not any("variability" in path.read_text() for path in tmp_path.glob("*/*/*/*/*.json"))
     share = round(1.96 * (10 / 1.128) / 105, 4)
-    (line,) = notes.moved(newest(records.values()))
+    (line,) = footnotes.variability(newest(records.values()))
     where, found = line.split("): ")
     assert where == f"± of speeds includes how far this machine's own rates move between moments ({device}, x, 2 looks"
     assert found == f"copy {share:.1%}, fp32 0.0%."

@@ -25,7 +25,7 @@ from bench.run import memory_limit
 from bench.run.memory_limit import Confinement, capacity_bytes, charged_bytes, check, confined, own_group, parse_bytes
 from bench.run.request import Asked, Request
 from bench.run.worker import Worker, ending
-from bench.run.worker_process import Flight, death
+from bench.run.worker_process import WorkerProcess, death
 from bench.units import human_bytes
 
 MIB = 2**20
@@ -257,15 +257,15 @@ def test_a_group_that_lets_memory_into_swap_is_not_hard(hierarchy: Path, monkeyp
 def test_a_death_at_the_limit_does_not_fit_and_names_it() -> None:
     """Without a kill in the group, the same signal is only a kill."""
     confinement = Confinement(limit_bytes=12 * 10**9, enforced_by="cgroup v1", kills=lambda: 1)
-    outcome = death(-signal.SIGKILL, Flight([], confinement=confinement), "log", None)
+    outcome = death(-signal.SIGKILL, WorkerProcess([], confinement=confinement), "log", None)
     assert outcome.ending is Ending.DOES_NOT_FIT
     assert outcome.reason == "needs more than its limit of 11.2 GiB (cgroup v1): killed by the kernel while loading"
     reached = Confinement(
         limit_bytes=12 * 10**9, enforced_by="cgroup v1", kills=lambda: 1, highest_bytes=lambda: 11_900_000_000
     )
-    assert death(-signal.SIGKILL, Flight([], confinement=reached), "log", None) == outcome
+    assert death(-signal.SIGKILL, WorkerProcess([], confinement=reached), "log", None) == outcome
     survived = Confinement(limit_bytes=12 * 10**9, enforced_by="cgroup v1", kills=lambda: 0)
-    assert death(-signal.SIGKILL, Flight([], confinement=survived), "log", None).ending is Ending.KILLED
+    assert death(-signal.SIGKILL, WorkerProcess([], confinement=survived), "log", None).ending is Ending.KILLED
 
 
 def test_a_death_far_below_the_limit_is_not_the_limit_s() -> None:
@@ -273,7 +273,7 @@ def test_a_death_far_below_the_limit_is_not_the_limit_s() -> None:
     confinement = Confinement(
         limit_bytes=12 * 10**9, enforced_by="cgroup v2", kills=lambda: 1, highest_bytes=lambda: 6 * 10**9
     )
-    outcome = death(-signal.SIGKILL, Flight([], confinement=confinement), "log", None)
+    outcome = death(-signal.SIGKILL, WorkerProcess([], confinement=confinement), "log", None)
     assert outcome.ending is Ending.KILLED
     assert outcome.reason == (
         "killed by the kernel while loading at 5.59 GiB of its limit of 11.2 GiB: the machine itself had no more"
@@ -365,13 +365,13 @@ def test_what_a_limited_gpu_had_left_is_of_its_share(
 ) -> None:
     """A card of 1000 bytes with 700 free: an allocator that may take half of it never had all 700."""
     torch = pytest.importorskip("torch")
-    from bench.engines.transformers import torch_engine
+    from bench.engines.transformers.engine import fits
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (700, 1000))
     monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda: share)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: reserved)
-    with pytest.raises(DoesNotFit) as caught, torch_engine.fits("load"):
+    with pytest.raises(DoesNotFit) as caught, fits("load"):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     assert (caught.value.wanted_bytes, caught.value.had_bytes) == (2 * 2**30, left)
 

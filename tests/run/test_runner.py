@@ -35,11 +35,11 @@ from bench.records.record import Ending, Outcome
 from bench.records.store import Runs, Store
 from bench.records.surroundings import Condition
 from bench.run import processes, runner
-from bench.run.options import Limits
+from bench.run.options import RunOptions
 from bench.run.processes import stop_group
 from bench.run.runner import Runner, new_run_id
 from bench.run.worker import UnprovenPrecision, ending
-from bench.run.worker_process import Flight, death
+from bench.run.worker_process import WorkerProcess, death
 from bench.scoring.journal import Journal, journal_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -571,7 +571,7 @@ def planned(*, suites=("memory",), precisions=(Precision.FP16,)):
     return make_plan(selection, read_catalog(), machine.describe("cpu"))
 
 
-def make_runner(results, observer=None, limits=None):
+def make_runner(results, observer=None, options=None):
     """A runner that writes to `results`."""
     return Runner(
         run="r",
@@ -579,7 +579,7 @@ def make_runner(results, observer=None, limits=None):
         described=machine.describe("cpu"),
         before=Condition(available_bytes=10**9),
         observer=observer or Recorder(),
-        limits=limits or Limits(),
+        options=options or RunOptions(),
     )
 
 
@@ -641,7 +641,7 @@ def replace_worker(monkeypatch, code):
 def test_a_spent_budget_begins_nothing_more_and_says_what_stayed_undecided(tmp_path):
     """Neither a load nor a cell; what is answered stands, and no record pretends to know the rest."""
     observer = Recorder()
-    assert run_plan(tmp_path, planned(), observer=observer, limits=Limits(budget_s=0.0)) == []
+    assert run_plan(tmp_path, planned(), observer=observer, options=RunOptions(budget_s=0.0)) == []
     assert observer.seen == ["undecided memory"]
     assert list(Store(tmp_path).records()) == []
 
@@ -650,18 +650,18 @@ def test_a_worker_whose_budget_is_spent_leaves_its_cells_without_failing_them(tm
     """It looks before each cell; loading took the whole budget here."""
     started = make_runner(tmp_path)
     started._left = lambda: 1e-9
-    flight = Flight(list(planned(suites=("memory", "throughput")).cells))
-    assert started._fly(flight) == set()
-    assert flight.spent
+    worker = WorkerProcess(list(planned(suites=("memory", "throughput")).cells))
+    assert started._answered_by(worker) == set()
+    assert worker.spent
     assert list(Store(tmp_path).records()) == []
 
 
 def test_threads_are_those_of_the_call_or_of_the_load_s_sweep():
     """What the caller says wins; a load that was not swept leaves the choice to the engine."""
     cell = planned().cells[0].cell
-    assert Limits(threads=3, swept={cell.load_key: 2}).threads_of(cell) == 3
-    assert Limits(swept={cell.load_key: 2}).threads_of(cell) == 2
-    assert Limits().threads_of(cell) is None
+    assert RunOptions(threads=3, swept={cell.load_key: 2}).threads_of(cell) == 3
+    assert RunOptions(swept={cell.load_key: 2}).threads_of(cell) == 2
+    assert RunOptions().threads_of(cell) is None
 
 
 def test_a_left_out_cell_that_is_no_cell_leaves_no_record(tmp_path):
@@ -695,7 +695,7 @@ def test_a_worker_that_needs_no_network_gets_none(tmp_path):
 def test_a_worker_on_a_cpu_sees_no_gpu_and_the_threads_it_may_use(tmp_path):
     """CUDA is hidden from a CPU measurement, and --threads reaches the math libraries."""
     (cell,) = planned().cells
-    found = make_runner(tmp_path, limits=Limits(threads=3))._environment(cell)
+    found = make_runner(tmp_path, options=RunOptions(threads=3))._environment(cell)
     assert (found["CUDA_VISIBLE_DEVICES"], found["OMP_NUM_THREADS"]) == ("", "3")
 
 
@@ -706,8 +706,8 @@ def test_the_limit_is_generous_unless_it_is_given(tmp_path, seconds, timeout_s, 
     """Thirty times the prediction and at least 15 minutes, or exactly --timeout."""
     (cell,) = planned().cells
     predicted = cell.predicted.model_copy(update={"seconds": seconds})
-    flight = Flight([SimpleNamespace(predicted=predicted)])
-    assert make_runner(tmp_path, limits=Limits(timeout_s=timeout_s))._limit(flight) == limit
+    worker = WorkerProcess([SimpleNamespace(predicted=predicted)])
+    assert make_runner(tmp_path, options=RunOptions(timeout_s=timeout_s))._limit(worker) == limit
 
 
 def test_run_ids_sort_by_time_and_differ():
@@ -719,10 +719,10 @@ def test_run_ids_sort_by_time_and_differ():
 # What a death means.
 
 
-def flight(suite=None, timed_out=None):
-    """A worker in the air, in a suite or still loading."""
+def worker(suite=None, timed_out=None):
+    """A worker process, in a suite or still loading."""
     current = SimpleNamespace(cell=SimpleNamespace(suite=suite)) if suite else None
-    return Flight([], current=current, timed_out=timed_out)
+    return WorkerProcess([], current=current, timed_out=timed_out)
 
 
 @pytest.mark.parametrize(
@@ -744,14 +744,14 @@ def flight(suite=None, timed_out=None):
 def test_a_death_has_one_meaning(monkeypatch, code, suite, timed_out, kills, ended, reason):
     """Exit code, limit and the kernel's count of memory kills decide the ending; the log is kept beside it."""
     monkeypatch.setattr(container, "oom_kills", lambda: kills[1])
-    found = death(code, flight(suite, timed_out), "first\nlast words\n\n", kills[0])
+    found = death(code, worker(suite, timed_out), "first\nlast words\n\n", kills[0])
     assert found == Outcome(ending=Ending(ended), reason=reason, detail="first\nlast words\n\n")
 
 
 def test_a_death_without_a_word_says_so():
     """An exit code with an empty log still has a reason, and a long line is cut."""
-    assert death(3, flight(), "\n", None).reason == "the worker exited 3 while loading: no output"
-    assert death(3, flight(), "x" * 999, None).reason == "the worker exited 3 while loading: " + "x" * 200
+    assert death(3, worker(), "\n", None).reason == "the worker exited 3 while loading: no output"
+    assert death(3, worker(), "x" * 999, None).reason == "the worker exited 3 while loading: " + "x" * 200
 
 
 @pytest.mark.parametrize(
@@ -881,7 +881,7 @@ def heard(monkeypatch):
 
 
 def test_an_interrupted_quality_cell_goes_on_from_what_it_scored(bench, tmp_path, monkeypatch):
-    """Killed in its 22nd batch of thirty: the next call scores the rest alone, and its record is as if it had not died."""
+    """Killed in its 22nd batch of thirty: the next call scores the rest, and its record is as if none had died."""
     pytest.importorskip("lm_eval")
     phases, journals = heard(monkeypatch), tmp_path / "cache" / "journal"
     asked = {"suite": "quality", "profile": "standard"}

@@ -20,7 +20,7 @@ from builders import make_cell, make_model  # noqa: E402
 from bench.engines import fake  # noqa: E402
 from bench.engines.contract import LoadRequest, NotFinite, Unsupported  # noqa: E402
 from bench.errors import UserError  # noqa: E402
-from bench.plan.overrides import Extras, text  # noqa: E402
+from bench.plan.overrides import Overrides, text  # noqa: E402
 from bench.records.cell import Weights  # noqa: E402
 from bench.records.scored import loop_share  # noqa: E402
 from bench.scoring.lm import chosen_items, evaluate  # noqa: E402
@@ -380,7 +380,7 @@ def test_a_text_has_a_name_and_a_hash_and_its_path_stays_here(tmp_path, monkeypa
     (tmp_path / "my.txt").write_text("abc")
     name, path, sha256 = text(str(tmp_path / "my.txt"), fetch=False)
     assert (name, path, sha256) == ("my.txt", str(tmp_path / "my.txt"), "ba7816bf8f01")
-    asked = Extras(text=name, text_path=path, text_sha256=sha256, max_length=512, chat_template=True)
+    asked = Overrides(text=name, text_path=path, text_sha256=sha256, max_length=512, chat_template=True)
     assert asked.settings({"text": "probe"}) == {"text": "my.txt", "text_sha256": "ba7816bf8f01"}
     assert asked.settings({"tasks": [], "max_length": 2048}) == {"max_length": 512, "chat_template": True}
     assert asked.settings({"prompt_tokens": 1}) == {}

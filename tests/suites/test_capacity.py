@@ -23,8 +23,7 @@ from bench.instruments import Instruments, Reading
 from bench.judge.figures import figures
 from bench.plan import predict
 from bench.plan.baseline import BASELINE_BYTES
-from bench.plan.capacity import flat as flat_prediction
-from bench.plan.capacity import with_capacity, words
+from bench.plan.capacity import with_capacity
 from bench.plan.plan import make_plan
 from bench.plan.selection import Selection
 from bench.records.cell import Weights
@@ -32,7 +31,8 @@ from bench.records.record import Ending, Measurement, Prediction, Record
 from bench.records.store import Store
 from bench.run.memory_limit import confined
 from bench.scoring.journal import Journal
-from bench.suite import Afresh, Loading, SuiteRun
+from bench.suite import Loading, RestartWorker, SuiteRun
+from bench.views.plan import fitting, flat_capacity
 from bench.views.table import flat
 from suites import capacity
 
@@ -277,7 +277,7 @@ def test_where_memory_remembers_each_trial_has_a_process_of_its_own(
     journal, processes = Journal(tmp_path / "journal"), 0
     used = run(memory_limit_bytes=126_000_000, batch_prompts=[])
     used.used = used.renewable = True
-    with pytest.raises(Afresh):
+    with pytest.raises(RestartWorker):
         capacity.measure(used)
     found: list[Measurement] = []
     while not found:
@@ -288,7 +288,7 @@ def test_where_memory_remembers_each_trial_has_a_process_of_its_own(
         fresh = run(memory_limit_bytes=126_000_000, batch_prompts=[])
         fresh.instruments = Instruments(fake._CLOCK, memory)
         fresh.journal, fresh.renewable = journal, True
-        with contextlib.suppress(Afresh):
+        with contextlib.suppress(RestartWorker):
             found = capacity.measure(fresh)
         assert processes < 20
     kept = answer(found, "trial_bytes")
@@ -430,8 +430,8 @@ def test_the_prediction_is_the_largest_that_is_predicted_to_fit() -> None:
     assert peak(512, batch) <= BUDGET < peak(512, batch + 1)
     assert 100 < tokens < 8192
     assert found.peak_bytes == peak(1, 1)
-    assert words(found) == f"context of {tokens:,} tokens; batch of {batch} x 512"
-    assert flat_prediction(found) == {"predicted_context_tokens": tokens, "predicted_batch_512": batch}
+    assert fitting(found) == f"context of {tokens:,} tokens; batch of {batch} x 512"
+    assert flat_capacity(found) == {"predicted_context_tokens": tokens, "predicted_batch_512": batch}
 
 
 def test_a_batch_of_more_tokens_than_one_sequence_may_have_still_grows() -> None:
@@ -462,9 +462,9 @@ def test_nothing_is_predicted_where_nothing_can_be() -> None:
     unknown = make_model(architecture=None)
     assert with_capacity(Prediction(), unknown, scheme, TORCH, "cpu", SETTINGS, 10**9) == Prediction()
     assert with_capacity(Prediction(), big(), scheme, TORCH, "cpu", SETTINGS, 0) == Prediction()
-    assert words(Prediction()) == "unknown, the search starts small"
+    assert fitting(Prediction()) == "unknown, the search starts small"
     nothing = with_capacity(Prediction(), big(), scheme, TORCH, "cpu", SETTINGS, 1)
-    assert (nothing.context_tokens, nothing.batch, words(nothing)) == (0, {"512": 0}, "nothing")
+    assert (nothing.context_tokens, nothing.batch, fitting(nothing)) == (0, {"512": 0}, "nothing")
 
 
 def test_it_is_planned_only_by_name_and_with_its_prediction() -> None:

@@ -108,10 +108,10 @@ def llama_engine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backend, Eng
     pytest.importorskip("gguf")
     from test_llamacpp import config, load
 
-    from bench.engines.llamacpp import BACKEND, gguf_random
+    from bench.engines.llamacpp import BACKEND, random_weights
 
     path = tmp_path_factory.mktemp("gguf") / "llama.gguf"
-    gguf_random.write(path, config("llama"), "gguf-f32")
+    random_weights.write(path, config("llama"), "gguf-f32")
     return BACKEND, load(path)
 
 

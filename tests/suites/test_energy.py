@@ -12,7 +12,9 @@ from bench.engines import fake
 from bench.instruments import Instruments
 from bench.instruments import energy as instrument
 from bench.judge.figures import figures
-from bench.views.table import VIEWS, newest, people
+from bench.judge.rows import newest
+from bench.views.columns import VIEWS
+from bench.views.table import people
 from suites import energy
 
 

@@ -15,8 +15,10 @@ from bench.engines import fake
 from bench.instruments import Instruments, Reading, sampler
 from bench.instruments.memory import ProcessMemory
 from bench.judge.figures import figures
+from bench.judge.rows import newest
 from bench.paths import ROOT
-from bench.views.table import VIEWS, newest, people
+from bench.views.columns import VIEWS
+from bench.views.table import people
 from suites import memory
 
 MIB = 1 << 20

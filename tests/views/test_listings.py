@@ -12,12 +12,14 @@ import pytest
 from builders import failed, make_cell, make_record, memory_samples, sample, speed_samples
 
 from bench.cli import app, guarded
+from bench.judge.rows import newest
 from bench.records.cell import Weights
 from bench.records.record import Caveat, Ending, Measurement, Record, Unit
 from bench.records.store import Store
+from bench.views.columns import VIEWS
 from bench.views.formats import markdown
 from bench.views.listings import LISTINGS, capacity, listed, points
-from bench.views.table import VIEWS, flat, newest, people
+from bench.views.table import flat, people
 
 POINTED = {"points": [[4, 128], [16, 128], [16, 2048]], "point_decode_tokens": 3}
 POINTS = ["model", "precision", "scheme", "batch", "prompt", "prefill tok/s", "decode tok/s", "each sequence", "TTFT",

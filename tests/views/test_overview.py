@@ -17,13 +17,14 @@ from bench.catalog.entries import read_catalog
 from bench.catalog.model import Kind
 from bench.cli import app, guarded
 from bench.engines import fake, transformers
+from bench.judge.rows import newest
 from bench.plan.baseline import BASELINE_BYTES
+from bench.plan.needs import HEADROOM, needs
 from bench.records.cell import Precision
 from bench.records.record import Ending
 from bench.records.store import Store
 from bench.run import memory_limit
 from bench.views import overview
-from bench.views.table import newest
 
 FAMILY = """\
 family: test
@@ -89,24 +90,24 @@ def bench(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, s
 def test_a_need_is_predicted_and_held_against_what_is_free() -> None:
     """Too large by one byte more than the headroom leaves; unknown memory decides nothing."""
     entry = make_model()
-    found = overview.needs(entry, transformers.BACKEND, make_machine(), 0)
+    found = needs(entry, transformers.BACKEND, make_machine(), 0)
     peak = found[Precision.FP16].peak_bytes
     assert peak is not None
     peak += BASELINE_BYTES["cpu"]["transformers"]
     assert found[Precision.FP16].fits is None
-    room = round(peak / overview.HEADROOM)
-    assert overview.needs(entry, transformers.BACKEND, make_machine(), room + 1)[Precision.FP16].fits is True
-    tight = overview.needs(entry, transformers.BACKEND, make_machine(), room - 2)[Precision.FP16]
+    room = round(peak / HEADROOM)
+    assert needs(entry, transformers.BACKEND, make_machine(), room + 1)[Precision.FP16].fits is True
+    tight = needs(entry, transformers.BACKEND, make_machine(), room - 2)[Precision.FP16]
     assert tight.fits is False
-    assert str(tight).endswith(" too large")
+    assert overview.peak(tight).endswith(" too large")
 
 
 def test_what_nobody_can_predict_is_unknown() -> None:
     """An entry without an architecture, and a device without kernels."""
-    unknown = overview.needs(make_model(architecture=None), fake.BACKEND, make_machine(), 1)[Precision.INT4]
-    assert (str(unknown), unknown.fits) == ("unknown", None)
-    nowhere = overview.needs(make_model(), fake.BACKEND, make_machine(kind="abacus"), 1)[Precision.INT4]
-    assert str(nowhere) == "no kernel"
+    unknown = needs(make_model(architecture=None), fake.BACKEND, make_machine(), 1)[Precision.INT4]
+    assert (overview.peak(unknown), unknown.fits) == ("unknown", None)
+    nowhere = needs(make_model(), fake.BACKEND, make_machine(kind="abacus"), 1)[Precision.INT4]
+    assert overview.peak(nowhere) == "no kernel"
 
 
 def test_what_was_measured_is_named_with_its_limit_and_weights() -> None:
@@ -126,7 +127,7 @@ def test_what_was_measured_is_named_with_its_limit_and_weights() -> None:
 def test_an_entry_that_is_never_measured_needs_nothing() -> None:
     """Its reason stands where the figures would be."""
     closed = make_model(kind=Kind.API, repo=None)
-    needed = overview.needs(closed, fake.BACKEND, make_machine(), 10**12)
+    needed = needs(closed, fake.BACKEND, make_machine(), 10**12)
     assert overview.listing([closed], {"tiny": needed}, {}).rows == [
         ["tiny", "api only", "", "-", "-", "-", "api only"]
     ]

@@ -20,7 +20,9 @@ from bench.catalog.entries import read_catalog
 from bench.catalog.model import Claim, Kind, Quantity
 from bench.errors import UserError
 from bench.judge.claims import judge
+from bench.judge.rows import newest
 from bench.paths import CATALOG
+from bench.plan.claims import predicted_for
 from bench.records.cell import Precision
 from bench.records.record import Caveat, Ending, MemoryLimit
 from bench.views.publish import (
@@ -35,7 +37,6 @@ from bench.views.publish import (
     publish,
     weights,
 )
-from bench.views.table import newest
 
 CLAIM = Claim(
     id="tiny-1gb", text="runs in 1 GB | or so", source="its README", quantity=Quantity.PEAK, precision=Precision.FP16,
@@ -223,7 +224,7 @@ def test_the_model_spec_has_the_seed_s_columns() -> None:
 
 def test_claims_stand_with_their_verdict_and_what_speaks_against_them() -> None:
     """What inference cannot test is folded away, with its reason."""
-    text = claims(judge(MODELS, []))
+    text = claims(judge(MODELS, [], predicted_for))
     assert text.startswith("2 claims: holds 0, fails 0, computed only 1, untested 0, not testable 1.\n")
     stated = "| tuned | runs in 1 GB \\| or so (fp16) — its README<br>**But:** another page says 2 GB |"
     assert f"{stated} computed only | predicted " in text

@@ -6,7 +6,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import Any
 
 import pytest
 from builders import (
@@ -20,96 +19,16 @@ from builders import (
     speed_samples,
 )
 
+from bench.judge.rows import newest
 from bench.judge.stats import Estimate
 from bench.records.cell import Weights
-from bench.records.record import Caveat, Ending, Outcome, Prediction, Record, Unit
-from bench.views.notes import footnotes
-from bench.views.table import (
-    COLUMNS,
-    FIGURES,
-    IDENTITY,
-    PREDICTED,
-    VIEWS,
-    Row,
-    Table,
-    flat,
-    markdown,
-    newest,
-    people,
-    to_csv,
-    to_json,
-    with_any,
-    written,
-)
-
-
-def only(rows: list[Row]) -> Row:
-    (row,) = rows
-    return row
-
-
-VERSION = make_cell().suite_version
-OLD = make_record(make_cell(profile="smoke"), started="2026-01-05T00:00:00Z")
-BETTER = {
-    "a newer suite version": failed(make_cell(suite_version=VERSION + 1), started="2026-01-01T00:00:00Z"),
-    "a larger profile": make_record(make_cell(profile="standard"), started="2026-01-01T00:00:00Z"),
-    "a later start": make_record(make_cell(), started="2026-01-06T00:00:00Z"),
-}
-WORSE = {
-    "a failure, though later": failed(make_cell(), started="2026-01-09T00:00:00Z"),
-    "a failure of a larger profile": failed(make_cell(profile="full"), started="2026-01-09T00:00:00Z"),
-    "an unknown profile": make_record(make_cell(profile="own"), started="2026-01-09T00:00:00Z"),
-    "an older suite version": make_record(
-        make_cell(suite_version=VERSION - 1, profile="full"), started="2026-01-09T00:00:00Z"
-    ),
-}
-
-
-@pytest.mark.parametrize("other", BETTER.values(), ids=BETTER)
-def test_views_prefer(other: Record) -> None:
-    """Newer suite versions, then measured before not, then larger profiles, then the latest."""
-    for records in ([OLD, other], [other, OLD]):
-        assert only(newest(records)).records["memory"] is other
-
-
-@pytest.mark.parametrize("other", WORSE.values(), ids=WORSE)
-def test_views_do_not_prefer(other: Record) -> None:
-    """What is worse in an earlier respect stays out, however good it is in later ones."""
-    for records in ([OLD, other], [other, OLD]):
-        assert only(newest(records)).records["memory"] is OLD
-
-
-def test_a_row_is_one_loaded_model() -> None:
-    """Suites share a row; devices, models, weights, backends and schemes have their own, in reading order."""
-    cells = [
-        make_cell(precision="int4"),
-        make_cell(precision="fp16"),
-        make_cell("quality", precision="fp16"),
-        make_cell(precision="fp32"),
-        make_cell(precision="int8"),
-        make_cell(model="other"),
-        make_cell(weights=Weights.HUB),
-        make_cell(device="cuda-test"),
-    ]
-    rows = newest(make_record(cell) for cell in cells)
-    assert [(r.device, r.model, str(r.weights), r.precision) for r in rows] == [
-        ("cpu-test", "other", "random", "fp16"),
-        ("cpu-test", "tiny", "hub", "fp16"),
-        ("cpu-test", "tiny", "random", "fp32"),
-        ("cpu-test", "tiny", "random", "fp16"),
-        ("cpu-test", "tiny", "random", "int8"),
-        ("cpu-test", "tiny", "random", "int4"),
-        ("cuda-test", "tiny", "random", "fp16"),
-    ]
-    assert set(rows[3].records) == {"memory", "quality"}
-
-
-def test_a_reason_is_kept_word_for_word() -> None:
-    """Only the ending is written with spaces; a name in the reason can be searched for and typed."""
-    row = only(newest([failed(make_cell(), Ending.DOES_NOT_FIT, "no module lm_eval")]))
-    assert row.reason("memory") == "does not fit: no module lm_eval"
-    assert row.reason("quality") == "not measured"
-    assert only(newest([make_record()])).reason("memory") == ""
+from bench.records.record import Caveat, Ending, Prediction, Unit
+from bench.views import fields
+from bench.views.cells import written
+from bench.views.columns import COLUMNS, PREDICTED, VIEWS
+from bench.views.footnotes import footnotes
+from bench.views.formats import Flat, Table, markdown, to_json
+from bench.views.table import FIGURES, IDENTITY, flat, people, to_csv
 
 
 def test_every_empty_cell_has_its_reason() -> None:
@@ -162,23 +81,23 @@ def test_predictions_stand_beside_what_was_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("estimate", "kind", "text"),
+    ("estimate", "unit", "text"),
     [
-        (Estimate(1536 * 1024**2), "bytes", "1.50 GiB"),
-        (Estimate(75.0), "seconds", "1 min 15 s"),
-        (Estimate(0.0123), "seconds", "12.3 ms"),
-        (Estimate(0.765, 0.745, 0.785), "percent", "76.5% ±2.0"),
-        (Estimate(0.765), "percent", "76.5%"),
-        (Estimate(123.4, 120.0, 126.0), "rate", "123 ±3"),
-        (Estimate(12.34, 12.0, 12.6), "rate", "12.3 ±0.3"),
-        (Estimate(1.234, 1.2, 1.26), "rate", "1.23 ±0.03"),
-        (Estimate(0.012345, 0.0118, 0.0128), "number", "0.0123 ±0.0005"),
-        (Estimate(300.0), "number", "300"),
+        (Estimate(1536 * 1024**2), fields.Unit.BYTES, "1.50 GiB"),
+        (Estimate(75.0), fields.Unit.SECONDS, "1 min 15 s"),
+        (Estimate(0.0123), fields.Unit.SECONDS, "12.3 ms"),
+        (Estimate(0.765, 0.745, 0.785), fields.Unit.SHARE, "76.5% ±2.0"),
+        (Estimate(0.765), fields.Unit.SHARE, "76.5%"),
+        (Estimate(123.4, 120.0, 126.0), fields.Unit.RATE, "123 ±3"),
+        (Estimate(12.34, 12.0, 12.6), fields.Unit.RATE, "12.3 ±0.3"),
+        (Estimate(1.234, 1.2, 1.26), fields.Unit.RATE, "1.23 ±0.03"),
+        (Estimate(0.012345, 0.0118, 0.0128), fields.Unit.COUNT, "0.0123 ±0.0005"),
+        (Estimate(300.0), fields.Unit.COUNT, "300"),
     ],
 )
-def test_a_figure_is_written_as_people_write_it(estimate: Estimate, kind: str, text: str) -> None:
+def test_a_figure_is_written_as_people_write_it(estimate: Estimate, unit: fields.Unit, text: str) -> None:
     """Value, unit and half its 95 % interval."""
-    assert written(estimate, kind) == text
+    assert written(estimate, unit) == text
 
 
 def test_every_column_shows_a_figure_that_flat_rows_have() -> None:
@@ -257,7 +176,7 @@ def test_a_flat_row_of_a_failure_has_its_reason_and_no_figure() -> None:
     assert all(row[name] is None for name in FIGURES)
 
 
-def rows_of_two_suites() -> list[dict[str, Any]]:
+def rows_of_two_suites() -> list[Flat]:
     return [
         flat(make_record(make_cell("throughput"), measurements=speed_samples())),
         flat(make_record(make_cell("quality"), measurements=quality_samples({"a": [1.0]}))),
@@ -283,15 +202,6 @@ def test_json_has_every_key_in_every_row() -> None:
     assert to_json([]) == "[]\n"
 
 
-def test_of_failures_the_latest_is_shown() -> None:
-    """Where nothing was measured, the last reason counts."""
-    first = failed(make_cell(), reason="first", started="2026-01-01T00:00:00Z")
-    second = make_record(
-        make_cell(), outcome=Outcome(ending=Ending.KILLED, reason="second"), started="2026-01-02T00:00:00Z"
-    )
-    assert only(newest([second, first])).reason("memory") == "killed: second"
-
-
 def test_a_row_of_random_weights_says_why_it_has_no_quality() -> None:
     """Built from its architecture, its empty cells point to the reason; a masked model's decode to another."""
     cell = make_cell("memory").model_copy(update={"source": "random", "weights": Weights.RANDOM})
@@ -307,12 +217,3 @@ def test_a_row_of_random_weights_says_why_it_has_no_quality() -> None:
         "masked models fill blanks, they do not generate",
         "n/a: random weights say nothing about quality",
     ]
-
-
-def test_a_row_that_no_shown_suite_has_measured_is_left_out() -> None:
-    """What only capacity has measured says nothing in a table of memory and speed."""
-    rows = newest(
-        [make_record(make_cell("memory")), make_record(make_cell("capacity", scheme="fake-int8", precision="int8"))]
-    )
-    assert [row.scheme for row in with_any(rows, {"memory", "throughput"})] == ["fake-fp16"]
-    assert [row.scheme for row in with_any(rows, {"capacity", "memory"})] == ["fake-fp16", "fake-int8"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models that someone else serves, over OpenAI's or Anthropic's protocol: asked, timed and paid for, never loaded.
+"""Models behind an API, asked over OpenAI's or Anthropic's protocol. They are timed and paid for, never loaded.
 
 One scheme, `remote`, at a precision of its own, `served`: a provider does not say how it stores its weights, and a
 row that claimed fp16 would be compared with rows that proved it. Keys come from the variable that the entry names.
@@ -15,14 +15,14 @@ from bench.records.cell import Precision, Scheme
 
 def load(request: LoadRequest) -> TextEngine:
     """Ask once."""
-    from bench.engines.api.client import ApiEngine
+    from bench.engines.api.engine import ApiEngine
 
     return ApiEngine(request)
 
 
 def instruments(device: str) -> Instruments:
     """The host's clock; memory is the server's."""
-    from bench.engines.api.client import NoMemory
+    from bench.engines.api.engine import NoMemory
 
     return Instruments(HostClock(), NoMemory())
 

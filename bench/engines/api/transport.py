@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streamed answers over HTTP by the standard library: one kept connection, retries, and limits honoured.
+"""Stream answers over HTTP with the standard library: one connection is kept, failures are retried, limits respected.
 
 `http.client` instead of a client library: a timestamp is wanted at the very line in which a token arrives, without a
 library's buffers and pools between, and the core's environment is every backend's environment. Headers, which hold
@@ -17,9 +17,11 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+from pydantic import JsonValue
 
 from bench.engines.contract import Stopped
 from bench.errors import UserError
@@ -36,7 +38,7 @@ UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Broken(Exception):
-    """A failure that may pass: worth another attempt. `wait_s` is what the server asks for, None if it does not say."""
+    """A failure that may be temporary: another attempt is made. `wait_s` is the pause the server asks for, if any."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -87,7 +89,7 @@ class Client:
     def stream(
         self,
         path: str,
-        body: dict[str, Any],
+        body: Mapping[str, JsonValue],
         read: Callable[[Iterator[str], float], T],
         *,
         before: Callable[[], None] = lambda: None,
@@ -115,7 +117,7 @@ class Client:
         raise AssertionError
 
     def _backoff(self, attempt: int) -> float:
-        """Doubling waits, each between half of it and all of it, so that many clients do not come back together."""
+        """A wait that doubles with each attempt; half of it is random, so that many clients do not return at once."""
         longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (attempt - 1))
         return longest * (1 + self.jitter()) / 2
 
@@ -127,7 +129,7 @@ class Client:
     def _once(
         self,
         path: str,
-        body: dict[str, Any],
+        body: Mapping[str, JsonValue],
         read: Callable[[Iterator[str], float], T],
         lost: Callable[[], None],
     ) -> T:
@@ -198,7 +200,7 @@ class Client:
             raise Broken("the answer is no event stream")
 
     def _failure(self, response: http.client.HTTPResponse, headers: Mapping[str, str]) -> Exception:
-        """What a status other than 200 means: try again, the user's mistake, or a request it does not understand."""
+        """What a status other than 200 means: a temporary failure, a user's mistake, or a rejected request."""
         status = response.status
         error = error_fields(response.read(1 << 16))
         message = self.redacted(error["message"])

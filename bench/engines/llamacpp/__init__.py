@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import importlib
 
+from bench.catalog.config import Config
 from bench.catalog.model import Model
 from bench.engines.contract import Backend, Engine, Footprint, LoadRequest, Unsupported
 from bench.engines.llamacpp import gguf_layout
@@ -63,35 +63,35 @@ BUILDS = {"cuda": "-DGGML_CUDA=on", "mps": "-DGGML_METAL=on"}
 """How llama-cpp-python is built for a device: at its installation, by CMAKE_ARGS."""
 
 
-def footprint(config: Mapping[str, Any], scheme: Scheme, prompt: int, decode: int) -> Footprint:
+def footprint(config: Config, scheme: Scheme, prompt: int, decode: int) -> Footprint:
     """Bytes of a cell, tensor by tensor."""
     return gguf_layout.footprint(config, scheme.name, prompt, decode)
 
 
 def refuses(model: Model, weights: Weights) -> str | None:
-    """Why this model cannot be had from there."""
-    from bench.engines.llamacpp import gguf
+    """Why this model can never be loaded from that source."""
+    from bench.engines.llamacpp import locate
 
-    return gguf.refuses(model, weights)
+    return locate.refuses(model, weights)
 
 
 def load(request: LoadRequest) -> Engine:
     """Load with llama.cpp."""
-    from bench.engines.llamacpp.llama_engine import LlamaEngine
+    from bench.engines.llamacpp.engine import LlamaEngine
 
     return LlamaEngine(request)
 
 
 def prepare(request: LoadRequest) -> None:
     """Find, make or write the file, open the library, and see whether its kernels run here."""
-    from bench.engines.llamacpp import gguf, library
+    from bench.engines.llamacpp import library, locate
 
-    gguf.locate(request)
+    locate.locate(request)
     library.open_library()
     if request.device == "cpu":
         library.repacking_works()
     _require_device(request.device)
-    from bench.engines.llamacpp import llama_engine  # noqa: F401 - imported before the baseline is read
+    importlib.import_module("bench.engines.llamacpp.engine")  # its libraries belong to the memory baseline
 
 
 def _require_device(device: str) -> None:

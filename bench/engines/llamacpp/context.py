@@ -7,7 +7,6 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -53,9 +52,9 @@ class Shape:
 
 
 class Context:
-    """A context and the batch it is fed with; freed by `close`, with the last reference, or when Python ends."""
+    """A context with its input batch. It is freed by `close`, with its last reference, or when Python ends."""
 
-    def __init__(self, model: Any, vocabulary: int, shape: Shape) -> None:
+    def __init__(self, model: llama_cpp.llama_model_p, vocabulary: int, shape: Shape) -> None:
         self.shape, self.vocabulary = shape, vocabulary
         params = llama_cpp.llama_context_default_params()
         cells = -(-shape.positions // CONTEXT_STEP) * CONTEXT_STEP
@@ -106,7 +105,8 @@ class Context:
 
     def clear(self) -> None:
         """Forget every position; the memory stays."""
-        llama_cpp.llama_memory_clear(self.memory, False)  # noqa: FBT003 - a C function takes no names
+        with_data = False
+        llama_cpp.llama_memory_clear(self.memory, with_data)
 
     def copy_from(self, other: Context) -> None:
         """Take over every sequence of another context."""
@@ -118,6 +118,6 @@ class Context:
                 raise library.failure("generate", "the context", None)
 
 
-def _free(pointer: Any, batch: Any) -> None:
+def _free(pointer: llama_cpp.llama_context_p, batch: llama_cpp.llama_batch) -> None:
     llama_cpp.llama_batch_free(batch)
     llama_cpp.llama_free(pointer)

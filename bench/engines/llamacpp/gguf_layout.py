@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every tensor of a model as llama.cpp would hold it: name, shape and type for a scheme, from the architecture alone.
+"""Which tensors llama.cpp holds for a model in a scheme: names, shapes and types, from the architecture alone.
 
 Names follow gguf's constants; types follow llama.cpp's quantizer without an importance matrix (src/llama-quant.cpp):
 norms, biases and position embeddings stay float32, the output head (or the embedding tied to it) is wider than the
@@ -9,23 +9,17 @@ type with blocks of 32. tests/test_llamacpp.py compares this with files that lla
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from bench.catalog import architecture
+from bench.catalog.config import Config, Settings, UnknownArchitecture, settings
 from bench.catalog.gguf_file import type_bytes
 from bench.engines.contract import Footprint
 
 BASE = {
-    "gguf-f32": "F32",
-    "gguf-f16": "F16",
-    "gguf-q8_0": "Q8_0",
-    "gguf-q6_k": "Q6_K",
-    "gguf-q4_k_m": "Q4_K",
-    "gguf-q4_0": "Q4_0",
-    "gguf-q4_1": "Q4_1",
-}
+    "gguf-f32": "F32", "gguf-f16": "F16", "gguf-q8_0": "Q8_0", "gguf-q6_k": "Q6_K", "gguf-q4_k_m": "Q4_K",
+    "gguf-q4_0": "Q4_0", "gguf-q4_1": "Q4_1",
+}  # fmt: skip
 """The type of most matrices."""
 FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 ARCHITECTURES = {
@@ -67,7 +61,7 @@ class Planned:
         return type_bytes(self.type, count)
 
 
-def refuses(config: Mapping[str, Any] | None) -> str | None:
+def refuses(config: Config | None) -> str | None:
     """Why no GGUF of this architecture can be written here, None if one can."""
     if config is None:
         return "its architecture is not in the catalogue, so random weights cannot be made"
@@ -77,26 +71,26 @@ def refuses(config: Mapping[str, Any] | None) -> str | None:
     return None
 
 
-def tensors(config: Mapping[str, Any], scheme: str) -> list[Planned]:
+def tensors(config: Config, scheme: str) -> list[Planned]:
     """Every tensor, in the file's order. Raises UnknownArchitecture."""
-    s = architecture.settings(config)
+    s = settings(config)
     if s["model_type"] not in ARCHITECTURES:
-        raise architecture.UnknownArchitecture(f"no GGUF layout for {s['model_type']}")
+        raise UnknownArchitecture(f"no GGUF layout for {s['model_type']}")
     tied = bool(s["tie_word_embeddings"])
     return [
         Planned(name, shape, _type(name, shape, s["num_hidden_layers"], scheme, tied)) for name, shape in _shapes(s)
     ]
 
 
-def weights_bytes(config: Mapping[str, Any], scheme: str) -> int:
+def weights_bytes(config: Config, scheme: str) -> int:
     """Bytes of all tensors. Raises UnknownArchitecture."""
     return sum(tensor.bytes for tensor in tensors(config, scheme))
 
 
-def cache_bytes(config: Mapping[str, Any], tokens: int) -> int:
+def cache_bytes(config: Config, tokens: int) -> int:
     """Bytes of the keys and values of so many positions; sliding layers are kept whole. Raises UnknownArchitecture."""
-    s = architecture.settings(config)
-    return int(2 * s["num_hidden_layers"] * s["num_key_value_heads"] * s["head_dim"] * CACHE_BYTES * tokens)
+    s = settings(config)
+    return 2 * s["num_hidden_layers"] * s["num_key_value_heads"] * s["head_dim"] * CACHE_BYTES * tokens
 
 
 def context_size(prompt: int) -> int:
@@ -104,9 +98,9 @@ def context_size(prompt: int) -> int:
     return -(-(prompt + HEADROOM) // CONTEXT_STEP) * CONTEXT_STEP
 
 
-def footprint(config: Mapping[str, Any], scheme: str, prompt: int, decode: int) -> Footprint:
+def footprint(config: Config, scheme: str, prompt: int, decode: int) -> Footprint:
     """Bytes that reading `prompt` tokens and generating `decode` more will take. Raises UnknownArchitecture."""
-    s = architecture.settings(config)
+    s = settings(config)
     weights = weights_bytes(config, scheme)
     reserved = cache_bytes(config, context_size(max(prompt, prompt + decode - HEADROOM)))
     widest = max(s["hidden_size"], s["intermediate_size"])
@@ -146,13 +140,13 @@ def _more_bits(layer: int, layers: int) -> bool:
     return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
 
 
-def _shapes(s: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _shapes(s: Settings) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes."""
     hidden, vocabulary, kind = s["hidden_size"], s["vocab_size"], s["model_type"]
     biased = kind in {"gpt2", "gpt_neox", "bloom"}
     yield "token_embd.weight", (vocabulary, hidden)
     if kind == "gpt2":
-        yield "position_embd.weight", (s["max_position_embeddings"], hidden)
+        yield "position_embd.weight", (s["max_position_embeddings"] or 0, hidden)
     if kind == "bloom":
         yield from _norm("token_embd_norm", hidden, bias=True)
     for index in range(s["num_hidden_layers"]):
@@ -169,7 +163,7 @@ def _norm(name: str, size: int, *, bias: bool = False) -> Iterator[tuple[str, tu
         yield f"{name}.bias", (size,)
 
 
-def _fused_layer(s: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _fused_layer(s: Settings) -> Iterator[tuple[str, tuple[int, ...]]]:
     """GPT-2, GPT-NeoX, BLOOM: one matrix for query, key and value, biases everywhere."""
     hidden, inner = s["hidden_size"], s["intermediate_size"]
     yield from _norm("attn_norm", hidden, bias=True)
@@ -184,7 +178,7 @@ def _fused_layer(s: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield from _norm("ffn_norm", hidden, bias=True)
 
 
-def _split_layer(s: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _split_layer(s: Settings) -> Iterator[tuple[str, tuple[int, ...]]]:
     """LLaMA and its descendants: separate projections, gated feed-forward, norms by family."""
     hidden, inner, kind, head = s["hidden_size"], s["intermediate_size"], s["model_type"], s["head_dim"]
     queries, keys = s["num_attention_heads"] * head, s["num_key_value_heads"] * head

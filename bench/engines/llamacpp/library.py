@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""llama.cpp as a library: opened once, its log kept here instead of on stderr, its failures told apart."""
+"""Open llama.cpp's library once, keep its log in memory instead of on stderr, and turn its failures into errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -61,11 +60,11 @@ class Log:
 
 
 LOG = Log()
-_kept: list[Any] = []
+_kept: list[object] = []
 
 
 def open_library() -> None:
-    """Import the library and take over its log. A failed assertion there must not start a debugger on us."""
+    """Import the library and capture its log. Its failed assertions must not start a debugger on this process."""
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     import llama_cpp
 
@@ -147,6 +146,6 @@ def repacking_works() -> bool:
     """
     if "AMX_INT8 = 1" not in system_info():
         return True
-    with tempfile.TemporaryDirectory() as folder:  # ours to delete: a crash deletes nothing
-        command = [sys.executable, "-m", "bench.engines.llamacpp.probe", folder]
+    with tempfile.TemporaryDirectory() as folder:  # deleted here, because a crashed child deletes nothing
+        command = [sys.executable, "-m", "bench.engines.llamacpp.repack_probe", folder]
         return subprocess.run(command, check=False, capture_output=True).returncode == 0

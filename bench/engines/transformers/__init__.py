@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from bench.catalog.model import Objective
 from bench.engines.contract import Backend, Engine, LoadRequest
@@ -81,7 +81,7 @@ SCHEMES = (
 
 
 def adapt(scheme: Scheme, machine: Machine) -> Scheme:
-    """Scheme as bitsandbytes, or a kernel of gptqmodel's, stores it on a CPU.
+    """The scheme as bitsandbytes or a gptqmodel kernel stores it on a CPU.
 
     What is not quantized is bfloat16, T5's `wo` too. For NF4, the first forward pass casts biases to the compute type,
     float32 here, and scales to bfloat16 on CPUs with AVX-512 BF16.
@@ -90,7 +90,7 @@ def adapt(scheme: Scheme, machine: Machine) -> Scheme:
         return scheme
     if scheme.name.startswith("gptq"):
         return _gptq_on_cpu(scheme, machine)
-    changes: dict[str, Any] = {"kept_bytes": 2}
+    changes: dict[str, object] = {"kept_bytes": 2}
     if scheme.name == "bnb-int8":
         changes["kernel"] = Kernel(moments=INT8_ON_CPU["avx512f" in machine.cpu_flags])
     elif scheme.name == "bnb-nf4":
@@ -119,17 +119,18 @@ def load(request: LoadRequest) -> Engine:
     """Load with transformers."""
     import torch
 
-    from bench.engines.transformers import loading, torch_engine
+    from bench.engines.transformers import loading
     from bench.engines.transformers.causal import CausalEngine
+    from bench.engines.transformers.engine import fits
     from bench.engines.transformers.masked import MaskedEngine
     from bench.engines.transformers.seq2seq import Seq2SeqEngine
-    from bench.engines.weights import ready
+    from bench.engines.weights.locate import locate
 
     loading.quiet()
     if request.threads:
         torch.set_num_threads(request.threads)
-    located = ready.locate(request)
-    with torch_engine.fits("load"):
+    located = locate(request)
+    with fits("load"):
         loaded = loading.load(located, request)
     if request.model.objective is Objective.SEQ2SEQ:
         return Seq2SeqEngine(request, loaded)
@@ -141,14 +142,14 @@ def load(request: LoadRequest) -> Engine:
 def prepare(request: LoadRequest) -> None:
     """Download, convert or merge the weights and import everything loading will need."""
     from bench.engines.transformers import loading
-    from bench.engines.weights import ready
+    from bench.engines.weights.locate import locate
 
-    loading.warm_imports(ready.locate(request), request)
+    loading.warm_imports(locate(request), request)
 
 
 def instruments(device: str) -> Instruments:
     """Clock and memory counter of a device kind."""
-    from bench.engines.transformers.torch_engine import open_instruments
+    from bench.engines.transformers.engine import open_instruments
 
     return open_instruments(device)
 
@@ -158,12 +159,7 @@ BACKEND = Backend(
     summary="PyTorch models through Hugging Face transformers, quantized by bitsandbytes",
     schemes=SCHEMES,
     defaults={
-        "cpu": {
-            Precision.FP32: "fp32",
-            Precision.FP16: "bf16",
-            Precision.INT8: "bnb-int8",
-            Precision.INT4: "bnb-nf4",
-        },
+        "cpu": {Precision.FP32: "fp32", Precision.FP16: "bf16", Precision.INT8: "bnb-int8", Precision.INT4: "bnb-nf4"},
         "cuda": {
             Precision.FP32: "fp32",
             Precision.FP16: "native16",

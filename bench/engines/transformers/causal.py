@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import Cache, PreTrainedModel
 
 from bench.engines.contract import Row, Score, check_context
-from bench.engines.transformers.batch_scoring import TreeScorer, takes_trees
-from bench.engines.transformers.torch_engine import (
+from bench.engines.transformers.engine import (
     SCORE_TOKENS,
     TorchEngine,
     batches,
@@ -21,17 +20,20 @@ from bench.engines.transformers.torch_engine import (
     log_likelihood,
     next_tokens,
 )
+from bench.engines.transformers.tree_scoring import TreeScorer, takes_trees
 
 
 class CausalGeneration:
-    """Greedy generation over a transformers KV cache; a class that keeps none reads the whole text each time."""
+    """Greedy generation over a transformers KV cache. A class without a cache reads the whole text at each step."""
 
-    def __init__(self, model: Any, prompts: torch.Tensor, suppress: Collection[int], context_length: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, prompts: torch.Tensor, suppress: Collection[int], context_length: int
+    ) -> None:
         self.model, self.context_length, self.positions = model, context_length, 0
         self.suppress = torch.tensor(sorted(suppress), dtype=torch.long, device=prompts.device)
         self.read = prompts
         self.tokens: torch.Tensor | None = None
-        self.cache: Any = None
+        self.cache: Cache | None = None
         self._forward(prompts)
 
     def _forward(self, tokens: torch.Tensor) -> None:
@@ -72,7 +74,7 @@ class CausalGeneration:
         del self.cache, self.logits
 
 
-def cached_bytes(cache: Any) -> int:
+def cached_bytes(cache: Cache | None) -> int:
     """Bytes of a transformers cache, counted from its tensors."""
     layers = cache.layers if cache is not None else ()
     tensors = (t for layer in layers for t in (layer.keys, layer.values) if t is not None)
@@ -109,7 +111,7 @@ class CausalEngine(TorchEngine):
             yield result
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
-        """Score rows in packs that share what they begin with; in plain batches of similar length where that cannot be.
+        """Score rows in packs with shared beginnings, or in plain batches if the model allows no packs.
 
         Raises Unsupported for more tokens than the context.
         """

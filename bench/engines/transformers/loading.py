@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From weights on this disk, or from nothing but an architecture, to a transformers model in a scheme."""
+"""Load a transformers model in a scheme, from weights on disk or with random weights from its architecture alone."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import importlib
 import json
 import logging
 import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import transformers
@@ -21,8 +19,12 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 
+from bench.catalog.config import Config
 from bench.catalog.model import Objective
 from bench.engines.contract import LoadRequest, Unsupported
 from bench.engines.transformers import random_weights
@@ -43,8 +45,9 @@ LOADERS = {
 class Loaded:
     """A model in evaluation mode with its tokenizer."""
 
-    model: Any
-    tokenizer: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    """Or an `IdTokenizer` for random weights, which has the few methods that are used."""
     provenance: Provenance
     caveats: tuple[Caveat, ...] = ()
 
@@ -71,7 +74,7 @@ def warm_imports(located: Located, request: LoadRequest) -> None:
     torch.ones(8, 8) @ torch.ones(8, 8)  # starts the math library's threads and their buffers
 
 
-def read_config(located: Located, request: LoadRequest) -> Any:
+def read_config(located: Located, request: LoadRequest) -> PreTrainedConfig:
     """The transformers configuration. Raises Unsupported where this version has no such model."""
     if located.folder is None:
         described = dict(request.model.architecture or {})
@@ -83,14 +86,14 @@ def read_config(located: Located, request: LoadRequest) -> Any:
     return AutoConfig.from_pretrained(located.folder, trust_remote_code=runs_own_code(described, request))
 
 
-def _known(described: Mapping[str, Any]) -> None:
+def _known(described: Config) -> None:
     kind = described.get("model_type")
     if kind not in transformers.CONFIG_MAPPING:
         raise Unsupported(f"transformers {transformers.__version__} knows no architecture {kind!r}")
 
 
-def runs_own_code(described: Mapping[str, Any], request: LoadRequest) -> bool:
-    """Whether the repository's own code is to run: only where transformers has none and everybody agrees.
+def runs_own_code(described: Config, request: LoadRequest) -> bool:
+    """Whether to run the repository's own code: only if transformers has no such model and everyone agrees.
 
     Its catalogue entry must allow it and pin the revision, and the user must consent. Raises Unsupported otherwise.
     """
@@ -106,27 +109,29 @@ def runs_own_code(described: Mapping[str, Any], request: LoadRequest) -> bool:
     return True
 
 
-def model_class(config: Any, request: LoadRequest) -> Any:
-    """What loads it: the class of its configuration for the model's objective. Raises Unsupported."""
+def model_class(config: PreTrainedConfig, request: LoadRequest) -> type[PreTrainedModel]:
+    """The model class for a configuration and the model's objective. Raises Unsupported."""
     objective = request.model.objective
+    loader: type[PreTrainedModel] = LOADERS[objective]
     if objective is Objective.CAUSAL and config.model_type == "bert":  # a BERT decoder exists, of other weights
         raise Unsupported("bert is a masked model: its catalogue entry must say `objective: masked`")
     if request.model.remote_code and config.model_type not in transformers.CONFIG_MAPPING:
-        return LOADERS[objective]
+        return loader
     try:
-        return LOADERS[objective]._model_mapping[type(config)]  # noqa: SLF001 - imports the model's own module
+        found: type[PreTrainedModel] = loader._model_mapping[type(config)]  # noqa: SLF001 - imports the model's module
     except KeyError:
         version = transformers.__version__
         raise Unsupported(f"transformers {version} has no {objective} model {config.model_type!r}") from None
+    return found
 
 
-def _own_type(located: Located, config: Any) -> str | None:
-    """The type of the weights as stored; of what their maker quantized, of the rest. None if unknown."""
+def _own_type(located: Located, config: PreTrainedConfig) -> str | None:
+    """The type in which weights are stored (for a quantized checkpoint: its unquantized rest), None if unknown."""
     stored = located.provenance.stored_as
     return str(config.dtype).removeprefix("torch.") if stored in gptq.STORED else stored
 
 
-def load_options(request: LoadRequest, stored: str | None) -> dict[str, Any]:
+def load_options(request: LoadRequest, stored: str | None) -> dict[str, object]:
     """Keyword arguments of `from_pretrained` for a scheme on a device.
 
     What is not quantized keeps the 16-bit type of the 16-bit row, so that int8 and int4 differ from it in the
@@ -134,14 +139,12 @@ def load_options(request: LoadRequest, stored: str | None) -> dict[str, Any]:
     """
     name, cpu = request.scheme.name, request.device == "cpu"
     sixteen = torch.bfloat16 if cpu or stored == "bfloat16" else torch.float16
-    options: dict[str, Any] = {"dtype": DTYPES.get(name, sixteen)}
+    options: dict[str, object] = {"dtype": DTYPES.get(name, sixteen)}
     if name == "bnb-int8":
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=6.0)
     elif name == "bnb-nf4":
         options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_compute_dtype=torch.float32 if cpu else sixteen,
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32 if cpu else sixteen
         )
     if not cpu:
         options["device_map"] = {"": 0 if request.device == "cuda" else request.device}
@@ -177,8 +180,5 @@ def load(located: Located, request: LoadRequest) -> Loaded:
             "is it complete, and of this objective?",
         )
     return Loaded(
-        model=model.eval(),
-        tokenizer=tokenizer,
-        provenance=located.provenance,
-        caveats=gptq.caveats(located, request),
+        model=model.eval(), tokenizer=tokenizer, provenance=located.provenance, caveats=gptq.caveats(located, request)
     )

@@ -15,22 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from bench.engines.contract import LoadRequest, Row, Score, Unsupported
+from bench.engines.transformers.engine import SCORE_TOKENS, TorchEngine, batches, distributions, fits, log_likelihood
 from bench.engines.transformers.loading import Loaded
-from bench.engines.transformers.torch_engine import (
-    SCORE_TOKENS,
-    TorchEngine,
-    batches,
-    distributions,
-    fits,
-    log_likelihood,
-)
 
 STRIDE = 8
 """One token of so many is blanked at once where every position's distribution is wanted."""
 
 
 class ForwardPass:
-    """What a masked model has instead of a generation: its texts have been read, and that is all."""
+    """Stands for a generation where a masked model has none: it only holds the logits of the forward pass."""
 
     cache_bytes = 0
     cache_tokens = 0

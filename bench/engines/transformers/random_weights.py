@@ -13,17 +13,26 @@ import copy
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from transformers.pytorch_utils import Conv1D
 
 from bench.records.record import Caveat
 
+if TYPE_CHECKING:
+    from bitsandbytes.nn import Int8Params, Params4bit
+    from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
+
+    Quantized: TypeAlias = Params4bit | Int8Params
+    Quantize: TypeAlias = Callable[[Quantized, torch.device], Quantized]
+
 STD = 0.02
 """As most of these models are initialised; no value is so small that arithmetic slows down."""
 BLOCK = 1_000_003
 """Values that repeat: a prime, so that rows of a matrix differ."""
+QUANTIZE = "_quantize"
+"""The method in which both of bitsandbytes' parameter classes quantize; they have no public one."""
 CAVEAT = Caveat(
     kind="random_weights",
     text="values are random: no outlier features, which LLM.int8() would compute apart, and no meaningful text",
@@ -38,7 +47,7 @@ class Noise:
         self.shape, self.block = torch.Size(shape), block
         self.offset = zlib.crc32(label.encode()) % len(block)
 
-    def __getitem__(self, _: Any) -> torch.Tensor:
+    def __getitem__(self, _: object) -> torch.Tensor:
         tensor = torch.empty(self.shape, dtype=self.block.dtype)
         flat, first = tensor.view(-1), len(self.block) - self.offset
         flat[:first] = self.block[self.offset : self.offset + len(flat)]
@@ -51,7 +60,7 @@ class Noise:
 class Ones(Noise):
     """The scale of a norm."""
 
-    def __getitem__(self, _: Any) -> torch.Tensor:
+    def __getitem__(self, _: object) -> torch.Tensor:
         return torch.ones(self.shape, dtype=self.block.dtype)
 
 
@@ -67,14 +76,16 @@ class Shared(Noise):
         super().__init__(shape, str(shape), block)
         self.made: dict[torch.Size, torch.Tensor] = {}
 
-    def __getitem__(self, key: Any) -> torch.Tensor:
+    def __getitem__(self, key: object) -> torch.Tensor:
         if self.shape not in self.made:
             self.made[self.shape] = super().__getitem__(key)
         tensor = self.made[self.shape]
         return tensor.T if self.transposed else tensor
 
 
-def build(model_class: Any, config: Any, options: Mapping[str, Any]) -> Any:
+def build(
+    model_class: type[PreTrainedModel], config: PreTrainedConfig, options: Mapping[str, object]
+) -> PreTrainedModel:
     """The model of that configuration in that scheme, with random values."""
     with torch.device("meta"):
         empty = model_class(copy.deepcopy(config))
@@ -96,7 +107,7 @@ def build(model_class: Any, config: Any, options: Mapping[str, Any]) -> Any:
         return model_class.from_pretrained(None, config=config, state_dict=checkpoint, **options)
 
 
-def _untied(empty: Any, config: Any) -> set[str]:
+def _untied(empty: PreTrainedModel, config: PreTrainedConfig) -> set[str]:
     """The head of a T5 whose configuration asked for its own: transformers 5 ties it unless the file holds both."""
     if getattr(config, "scale_decoder_outputs", True):
         return set()
@@ -104,7 +115,7 @@ def _untied(empty: Any, config: Any) -> set[str]:
     return {f"{name}.weight" for name, module in empty.named_modules() if module is head}
 
 
-def _quantized(empty: Any, config: Any) -> dict[str, bool]:
+def _quantized(empty: PreTrainedModel, config: BitsAndBytesConfig | None) -> dict[str, bool]:
     """Names of the weights that a quantization configuration will quantize, and whether each is a Conv1D's."""
     if config is None:
         return {}
@@ -112,9 +123,7 @@ def _quantized(empty: Any, config: Any) -> dict[str, bool]:
     from transformers.quantizers.quantizers_utils import should_convert_module
 
     left = AutoHfQuantizer.from_config(config).get_modules_to_not_convert(
-        empty,
-        config.llm_int8_skip_modules,
-        empty._keep_in_fp32_modules,  # noqa: SLF001 - as the quantizer itself asks
+        empty, config.llm_int8_skip_modules, getattr(empty, "_keep_in_fp32_modules", None)
     )
     return {
         f"{name}.weight": isinstance(module, Conv1D)
@@ -128,21 +137,20 @@ def quantizing_once() -> Iterator[None]:
     """Bitsandbytes quantizes each tensor that it is handed once; handed again, it gets a copy of the result."""
     import bitsandbytes as bnb
 
-    classes = (bnb.nn.Params4bit, bnb.nn.Int8Params)
-    originals = [kind._quantize for kind in classes]  # noqa: SLF001 - the one place where both quantize
-    for kind, original in zip(classes, originals, strict=True):
-        kind._quantize = _once(original)  # noqa: SLF001
+    originals = {kind: getattr(kind, QUANTIZE) for kind in (bnb.nn.Params4bit, bnb.nn.Int8Params)}
+    for kind, original in originals.items():
+        setattr(kind, QUANTIZE, _once(original))
     try:
         yield
     finally:
-        for kind, original in zip(classes, originals, strict=True):
-            kind._quantize = original  # noqa: SLF001
+        for kind, original in originals.items():
+            setattr(kind, QUANTIZE, original)
 
 
-def _once(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    first: dict[tuple[int, torch.Size, str], Any] = {}
+def _once(original: Quantize) -> Quantize:
+    first: dict[tuple[int, torch.Size, str], Quantized] = {}
 
-    def quantize(weight: Any, device: Any) -> Any:
+    def quantize(weight: Quantized, device: torch.device) -> Quantized:
         key = (weight.data.data_ptr(), weight.data.shape, str(device))
         done = first.get(key)
         if done is None:
@@ -168,7 +176,8 @@ class IdTokenizer:
         self.cls_token_id, self.sep_token_id, self.mask_token_id = vocabulary - 2, vocabulary - 3, vocabulary - 4
         self.bytes = min(256, vocabulary - 4)
 
-    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
+        """One token for each byte."""
         return {"input_ids": [byte % self.bytes for byte in text.encode()]}
 
     def decode(self, tokens: Sequence[int]) -> str:

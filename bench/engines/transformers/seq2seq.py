@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import EncoderDecoderCache, PreTrainedModel
 
 from bench.engines.contract import Row, Score
 from bench.engines.transformers.causal import cached_bytes
-from bench.engines.transformers.encoded import score_by_context
-from bench.engines.transformers.torch_engine import (
+from bench.engines.transformers.encoder_scoring import score_by_context
+from bench.engines.transformers.engine import (
     SCORE_TOKENS,
     TorchEngine,
     distributions,
@@ -27,31 +27,28 @@ from bench.engines.transformers.torch_engine import (
 class Seq2SeqGeneration:
     """Prefill is the encoder's pass and the decoder's first step; every later token is one decoder step."""
 
-    def __init__(self, model: Any, start: int, prompts: torch.Tensor, suppress: Collection[int]) -> None:
+    def __init__(self, model: PreTrainedModel, start: int, prompts: torch.Tensor, suppress: Collection[int]) -> None:
         self.model = model
         self.suppress = torch.tensor(sorted(suppress), dtype=torch.long, device=prompts.device)
-        self.cache: Any = None
         self.started = False
         with torch.inference_mode(), fits("generate"):
             self.encoded = model.get_encoder()(prompts)
         self.tokens = torch.full_like(prompts[:, :1], start)
-        self._forward()
+        self._forward(None)
 
-    def _forward(self) -> None:
+    def _forward(self, past: EncoderDecoderCache | None) -> None:
         with torch.inference_mode(), fits("generate"):
             out = self.model(
-                encoder_outputs=self.encoded,
-                decoder_input_ids=self.tokens,
-                past_key_values=self.cache,
-                use_cache=True,
+                encoder_outputs=self.encoded, decoder_input_ids=self.tokens, past_key_values=past, use_cache=True
             )
-        self.cache, self.logits = out.past_key_values, out.logits[:, -1]
+        self.cache: EncoderDecoderCache = out.past_key_values
+        self.logits = out.logits[:, -1]
 
     def step(self) -> list[int]:
         """The next token of each sequence."""
         with torch.inference_mode():
             if self.started:
-                self._forward()
+                self._forward(self.cache)
             self.started = True
             self.tokens = next_tokens(self.logits, self.suppress)
             tokens: list[int] = self.tokens[:, 0].tolist()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sequences that begin alike computed once: rows to score become packs of token trees (no library but numpy).
+"""Pack rows into token trees, so that a beginning that several rows share is computed once. Needs only numpy.
 
 A pack is one forward pass: the tokens of several sequences laid out in depth-first order, shared beginnings once,
 each token at its own position (its depth) and allowed to see its ancestors alone. Continuations of one context, the
@@ -114,7 +114,7 @@ def _prefix_groups(
 
 
 def _one_item(members: Sequence[tuple[Tokens, int]], common: int) -> bool:
-    """Whether a tree in one pack would do as well: few sequences that are mostly prefix."""
+    """Whether one tree is as good as a cached prefix: there are few sequences, and they are mostly prefix."""
     return sum(len(tokens) - common for tokens, _ in members) < common and len(members) < 2 * PREFIX_SEQUENCES
 
 
@@ -131,7 +131,7 @@ def _packs(rows: Sequence[Row], members: Sequence[tuple[Tokens, int]], skip: int
 
 
 def _pack_end(lengths: Sequence[int], alike: Sequence[int], start: int, pack_tokens: int) -> int:
-    """Where the pack that begins at `start` ends: as full as may be, but rather between items than within one.
+    """Where the pack that begins at `start` ends: as full as possible, and preferably between two items.
 
     What two neighbours share is computed twice when a pack ends between them, so of the ends that leave the pack at
     least 1 - SLACK full the one is taken where that is least.

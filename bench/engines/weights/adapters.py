@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models published as something to add to a base: LoRA adapters, chains of them, and weight differences.
+"""Models that are published as an addition to a base model: LoRA adapters, chains of them, and weight differences.
 
 They are merged once, at the precision in which the base is stored, into a folder of the cache; every scheme then
 loads that folder as any other model and quantizes the merged weights. That is what a user would deploy, and it keeps

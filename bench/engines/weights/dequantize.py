@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 def convert(source: Path, folder: Path) -> None:
@@ -32,7 +35,7 @@ def pre_tokenizer(source: Path) -> str | None:
     return str(field.contents()) if field else None
 
 
-def restore_splitting(tokenizer: Any, pre: str | None) -> None:
+def restore_splitting(tokenizer: Tokenizer, pre: str | None) -> None:
     """Give a tokenizer the splitting that transformers 5.23 drops when it reads a GGUF.
 
     SmolLM splits every digit off before GPT-2's pattern sees the text; without that, line breaks before a digit

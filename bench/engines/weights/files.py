@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders of weights on this disk, from the Hub or given, and what a record says of their files."""
+"""Folders with weights, downloaded from the Hub or given by the user, and what a record says about their files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ UNAUTHORIZED = 401
 SAMPLE = 1 << 20
 """Bytes hashed at the head and the tail of a weight file."""
 REFUSED = 3
-"""Exit code of a process of ours that found its input unsupported; the reason is its last line."""
+"""Exit code of a helper process that cannot use its input; its last line of output is the reason."""
 
 
 class Refused(Exception):
-    """A process of ours cannot use its input, whatever is tried; the message is the reason, one line."""
+    """A helper process cannot use its input at all; the message is the reason in one line."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Located:
 
 
 def hub_folder(repo: str, revision: str | None) -> Path:
-    """A snapshot from the Hub's cache, downloaded if it is not there; pickles only where nothing safer exists.
+    """A snapshot from the Hub's cache, downloaded if necessary; pickles are taken only if there is nothing safer.
 
     Its name is the commit. Raises as `asking_the_hub`.
     """
@@ -59,7 +59,7 @@ def hub_folder(repo: str, revision: str | None) -> Path:
 
 @contextmanager
 def asking_the_hub(repo: str, revision: str | None = None, local: str = "FOLDER") -> Iterator[None]:
-    """Turn each way in which the Hub says no into one line.
+    """Turn each kind of refusal by the Hub into a one-line error.
 
     Raises Unsupported for what no second try would change (gated, gone, disabled), UserError for the rest; `local` is
     what can be given instead.
@@ -93,7 +93,7 @@ def asking_the_hub(repo: str, revision: str | None = None, local: str = "FOLDER"
 
 
 def model_folder(path: str | Path) -> Path:
-    """A given folder in Hub layout. Raises UserError if it is none."""
+    """The user's folder, checked to be in Hub layout. Raises UserError if it is not."""
     folder = Path(path)
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no model folder: it holds no config.json", "give a folder in Hub layout")
@@ -135,9 +135,10 @@ class NotMade(subprocess.CalledProcessError):
 
 
 def made_once(folder: Path, module: str, arguments: Sequence[str | Path]) -> Path:
-    """`folder`, made by a process of its own if it is not there: whole or not at all, and no memory is left here.
+    """`folder`, made by a separate process if it does not exist, so that no memory stays in use here.
 
-    The process is `python -m bench.engines.weights.MODULE ARGUMENTS PART`, PART being a new folder that becomes `folder`.
+    The process is `python -m bench.engines.weights.MODULE ARGUMENTS PART`. It fills the new folder PART, which is
+    renamed to `folder` only when it is complete.
     """
     if folder.is_dir():
         return folder
@@ -159,7 +160,7 @@ def made_once(folder: Path, module: str, arguments: Sequence[str | Path]) -> Pat
 
 
 def guarded(work: Callable[[], None]) -> int:
-    """Exit code of such a process: refusals are one line on stderr, errors of ours keep their traceback."""
+    """Run a helper's work and return its exit code: a refusal is one line on stderr, a bug keeps its traceback."""
     try:
         work()
     except (Refused, pickle.UnpicklingError) as error:

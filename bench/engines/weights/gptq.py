@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """GPTQ by optimum, calibrated on this project's own text, and checkpoints that their makers quantized already.
 
-A quantized checkpoint is made once by a process of its own (`_gptq_make`) and cached whole or not at all; every load
+A quantized checkpoint is made once by a process of its own (`gptq_make`) and cached whole or not at all; every load
 then reads it as any other one. Records keep the provenance of the weights it was made from, because that is what the
 16-bit row beside it was loaded from; what it was calibrated on is a warning that every record of it carries.
 """
@@ -60,7 +60,7 @@ def stored_scheme(folder: Path) -> str | None:
 
 
 def ready(located: Located, request: LoadRequest) -> Located:
-    """The weights as the scheme wants them stored, quantized first where that is ours to do.
+    """The weights stored as the scheme needs them; they are quantized here first if the scheme is GPTQ.
 
     Raises Unsupported where the weights are stored in another scheme, UserError where the libraries are missing.
     """
@@ -97,7 +97,7 @@ def _require(scheme: str) -> None:
 
 
 def caveats(located: Located, request: LoadRequest) -> tuple[Caveat, ...]:
-    """What was calibrated on what, for the records of a checkpoint that was quantized here."""
+    """A caveat that names the calibration text, for the records of a checkpoint that was quantized here."""
     if request.scheme.name not in BITS or located.folder is None or located.folder.parent != cache_folder() / "weights":
         return ()
     where = ", ".join(f"{name}[{start}:]" for name, start in TAILS.items())

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.engines.weights.gptq_make SOURCE BITS FOLDER`: a checkpoint quantized by optimum's GPTQ, in Hub layout."""
+"""`python -m bench.engines.weights.gptq_make SOURCE BITS FOLDER`: quantize a checkpoint with optimum's GPTQ."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench.engines.weights.files import Refused, guarded
 from bench.engines.weights.gptq import WINDOW_TOKENS, WINDOWS, calibration_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 GROUPS = (128, 64)
 """Weights that share a scale: the first that divides the inputs of every layer."""
@@ -30,7 +33,7 @@ def make(source: Path, bits: int, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def group(model: Any) -> int:
+def group(model: PreTrainedModel) -> int:
     """Weights that share a scale. Raises Refused where no usual group divides the inputs of every linear layer."""
     head = model.get_output_embeddings()
     inputs = {module.in_features for module in model.modules() if hasattr(module, "in_features") and module is not head}
@@ -43,7 +46,7 @@ def group(model: Any) -> int:
     )
 
 
-def examples(tokenizer: Any) -> list[dict[str, list[list[int]]]]:
+def examples(tokenizer: PreTrainedTokenizerBase) -> list[dict[str, list[list[int]]]]:
     """Windows of the calibration text, spread evenly over it."""
     tokens = tokenizer(calibration_text(), add_special_tokens=False, verbose=False)["input_ids"]
     whole = len(tokens) // WINDOW_TOKENS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.engines.weights.merge_delta BASE DELTA ROWS FOLDER`: a weight difference added to its base, by tensors."""
+"""`python -m bench.engines.weights.merge_delta BASE DELTA ROWS FOLDER`: add a weight difference to its base."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench.engines.weights.files import SMALL_FILES, Refused, guarded, weight_files
+
+if TYPE_CHECKING:
+    import torch
 
 
 def merge(base: Path, delta: Path, folder: Path, rows: str = "zero") -> None:
@@ -30,7 +33,7 @@ def merge(base: Path, delta: Path, folder: Path, rows: str = "zero") -> None:
     sources = weight_files(delta)
     for number, source in enumerate(sources, 1):
         name = f"model-{number:05}-of-{len(sources):05}.safetensors"
-        summed: dict[str, Any] = {}
+        summed: dict[str, torch.Tensor] = {}
         for key, read in _file(source):
             if key.endswith("rotary_emb.inv_freq"):  # a buffer that older versions stored
                 continue
@@ -66,18 +69,19 @@ def _copy_config(base: Path, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def _tensors(folder: Path) -> dict[str, Callable[[], Any]]:
+def _tensors(folder: Path) -> dict[str, Callable[[], torch.Tensor]]:
     return {key: read for path in weight_files(folder) for key, read in _file(path)}
 
 
-def _file(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _file(path: Path) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
     """Names of a file's tensors, each with a call that reads it; pickles are read as weights only."""
     import torch
     from safetensors import safe_open
 
     if path.suffix == ".safetensors":
-        file: Any = safe_open(path, framework="pt")
-        yield from ((key, partial(file.get_tensor, key)) for key in file.keys())  # noqa: SIM118 - it is no mapping
+        file = safe_open(path, framework="pt")
+        names: list[str] = list(file.keys())  # type: ignore[no-untyped-call]  # safetensors has no types here
+        yield from ((name, partial(file.get_tensor, name)) for name in names)
     else:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         yield from ((key, partial(tensors.__getitem__, key)) for key in tensors)

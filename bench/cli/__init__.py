@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: one file a command, named as it is typed.
+
+`options` declares what the commands take, `console` writes what they say. Besides the display of `bench run`, nothing
+else prints, and nothing else ends the process.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from bench import __doc__ as summary
+from bench.cli import cache, catalog, claims, compare, doctor, plan, publish, run, show
+from bench.cli.console import err
+from bench.cli.grouping import GroupedHelp, with_options
+from bench.errors import UserError
+
+COMMANDS = (
+    catalog.catalog, plan.plan, run.run, show.show, compare.compare, claims.claims, publish.publish, cache.cache,
+    doctor.doctor,
+)  # fmt: skip
+"""In the order in which `bench --help` lists them."""
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C stopped: 128 and the number of SIGINT."""
+
+app = typer.Typer(help=summary, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+for command in COMMANDS:
+    app.command(cls=GroupedHelp)(with_options(command))
+
+
+def guarded(call: Callable[[], None]) -> int:
+    """Run a command; a user's mistake is one line and 2, Ctrl-C one line and 130, anything else keeps its traceback."""
+    try:
+        call()
+    except UserError as error:
+        err.print(f"bench: {error}", markup=False, soft_wrap=True, style="red")
+        return 2
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # typer has turned Ctrl-C into this
+            err.print("\nstopped; every finished record is kept, and the same command goes on from here")
+        raise
+    return 0
+
+
+def main() -> None:
+    """Entry point of the command `bench`."""
+    sys.exit(guarded(app))

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bench cache`: what this machine keeps to save time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from bench.cli.console import Format, out, print_table
+from bench.cli.options import ResultsFolder, named, split
+from bench.paths import RESULTS
+
+
+def _kinds() -> list[str]:
+    from bench.run import cache
+
+    return [*(item.kind for item in cache.held()), cache.STALE, "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clearing:
+    """Options."""
+
+    clear: Annotated[
+        list[str], named("--clear", "references, weights, texts, datasets, journals, stale or all.", _kinds)
+    ] = field(default_factory=list)
+    results: ResultsFolder = RESULTS
+
+
+def cache(options: Clearing) -> None:
+    """List what this machine's cache holds, or clear it: that costs time to make again, never a result.
+
+    Example: bench cache --clear stale
+    """
+    from bench.paths import cache_folder
+    from bench.run.cache import STALE, clear, held
+    from bench.scoring.reference import CACHE_LIMIT_BYTES
+    from bench.units import human_bytes
+    from bench.views.formats import Table
+
+    settled = _settled(options.results)
+    if options.clear:
+        out.print(f"{human_bytes(clear(split(options.clear), settled))} freed")
+        return
+    table = Table(["name", "entries", "size", "kind"])
+    for item in held(settled):
+        stale = f"; {item.stale} stale: --clear {STALE}" if item.stale else ""
+        table.rows.append([item.kind, str(item.entries), human_bytes(item.bytes), item.what + stale])
+    print_table(table, Format.TABLE)
+    out.print(f"{cache_folder()}; references are kept below {human_bytes(CACHE_LIMIT_BYTES)}, the oldest go first")
+
+
+def _settled(results: Path) -> dict[str, float]:
+    """When each cell was settled last, seconds since 1970."""
+    from datetime import datetime
+
+    from bench.records.store import Store
+
+    found: dict[str, float] = {}
+    for record in Store(results).records():
+        if record.outcome.ending.settled:
+            ended = datetime.fromisoformat(record.started).timestamp() + record.seconds
+            found[record.cell.key] = max(ended, found.get(record.cell.key, 0.0))
+    return found

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bench catalog`: what there is to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.console import Format, out, print_facts, print_flat, print_table
+from bench.cli.options import Backend, Device, Models, Output, split
+from bench.cli.show import print_rows
+from bench.cli.stored import exit_for_unreadable, newest_rows
+
+if TYPE_CHECKING:
+    from bench.catalog.model import Model
+    from bench.judge.rows import Row
+    from bench.records.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entries:
+    """Which entries."""
+
+    name: Annotated[list[str], typer.Argument(help="Names or globs; one entry is shown in full.", metavar="NAME")] = (
+        field(default_factory=list)
+    )
+    model: Models = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What they need."""
+
+    backend: Backend = "transformers"
+    device: Device = None
+
+
+def catalog(entries: Entries, asked: Needs, output: Output) -> None:
+    """List the catalogue: what each entry is, needs here and gave, or why it never can be; with a NAME, all of one.
+
+    Example: bench catalog smollm2-135m-instruct
+    """
+    from bench.catalog.entries import read_catalog, select
+    from bench.engines.registry import backend
+    from bench.instruments import machine
+    from bench.plan.needs import needs
+    from bench.records.store import Store
+    from bench.views import overview
+
+    every = read_catalog(output.folder)
+    names = [*entries.name, *entries.model]
+    chosen = select(every, split(names)) if names else every
+    store, kind = Store(output.results), asked.device.value if asked.device else machine.device_kind()
+    engine, described, free = backend(asked.backend), machine.describe(kind), machine.free_bytes(kind)
+    needed = {model.name: needs(model, engine, described, free) for model in chosen}
+    rows = newest_rows(store)
+    done = overview.measured(rows)
+    if output.format.flat:
+        print_flat([overview.flat(model, needed[model.name], done.get(model.name)) for model in chosen], output.format)
+    elif len(chosen) == 1:
+        print_facts(overview.entry(chosen[0], needed[chosen[0].name]), output.format)
+        _print_measured(chosen[0], every, rows, store, output.format)
+    else:
+        print_table(overview.listing(chosen, needed, done), output.format)
+    exit_for_unreadable(store)
+
+
+def _print_measured(model: Model, every: Sequence[Model], rows: list[Row], store: Store, form: Format) -> None:
+    """Of one entry: what became of its claims, and its figures."""
+    from bench.judge.claims import judge
+    from bench.judge.joined import joined
+    from bench.plan.claims import predicted_for
+    from bench.views.claims import people
+
+    judged = judge([model], joined(store.records(), store.runs()), predicted_for, every)
+    if judged:
+        out.print("\nclaims")
+        print_table(people(judged), form)
+    own = [row for row in rows if row.model == model.name]
+    if own:
+        print_rows(own, "default", form)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bench claims`: what makers say of hardware, held against the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.console import err, out, print_flat, print_table, warn
+from bench.cli.options import Cells, How, Limits, Output, Quiet, Subject, Timeout, split
+from bench.cli.run import print_failed
+from bench.cli.selecting import planned, require_backends, selection
+from bench.cli.stored import exit_for_unreadable
+
+if TYPE_CHECKING:
+    from bench.judge.claims import Judged
+    from bench.plan.selection import Selection
+    from bench.records.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trying:
+    """Measuring what is undecided."""
+
+    run: Annotated[
+        bool, typer.Option("--run", help="Measure undecided memory claims that this machine can, each under its limit.")
+    ] = False
+    timeout: Timeout = None
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.", metavar="COUNT")
+    ] = None
+    quiet: Quiet = False
+
+
+def claims(subject: Subject, trying: Trying, output: Output) -> None:
+    """Hold the catalogue's claims against the records: holds, fails, computed only or untested, with the evidence.
+
+    Example: bench claims --model 'vicuna-*'
+    """
+    from bench.catalog.entries import read_catalog, select
+    from bench.judge.claims import judge
+    from bench.judge.joined import joined
+    from bench.plan.claims import predicted_for
+    from bench.records.store import Store
+    from bench.views.claims import counts, flats, people
+
+    every = read_catalog(output.folder)
+    chosen = select(every, split(subject.model)) if subject.model else every
+    store = Store(output.results)
+    judged = judge(chosen, joined(store.records(), store.runs()), predicted_for, every)
+    failed = False
+    if trying.run:
+        cells = Cells(backend=subject.backend, weights=subject.weights, device=subject.device)
+        asked = selection(cells, How(), Limits(force=True), fetch=False)
+        failed = _measure(judged, asked, store, trying, output)
+        judged = judge(chosen, joined(store.records(), store.runs()), predicted_for, every)
+    if output.format.flat:
+        print_flat(flats(judged), output.format)
+    elif judged:
+        print_table(people(judged), output.format)
+        out.print(counts(judged))
+    else:
+        out.print("no claims: these entries make none")
+    exit_for_unreadable(store)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _measure(judged: Sequence[Judged], asked: Selection, store: Store, trying: Trying, output: Output) -> bool:
+    """Measure what can decide these claims; returns whether a cell failed."""
+    from bench.instruments.machine import describe
+    from bench.judge.claims import undecided
+    from bench.plan.claims import selections
+    from bench.run import options
+    from bench.run.measure import continued, run_plan, together
+    from bench.run.memory_limit import capacity_bytes
+
+    require_backends(asked.backends)
+    described = describe(asked.device)
+    each, left = selections(undecided(judged), asked, capacity_bytes(described))
+    made = together([planned(item, output)[0] for item in each])
+    whole = replace(asked, models=("claims", *sorted({name for item in each for name in item.models})))
+    made, run_id, _ = continued(made, whole, store, fresh=False)
+    reasons = dict.fromkeys(f"{item.model} {item.what}: {item.reason}" for item in made.left_out)
+    warn(f"left out: {line}" for line in [*left, *reasons])
+    if not made.cells:
+        err.print("nothing to run")
+        return False
+    limits = options.RunOptions(timeout_s=trying.timeout, threads=trying.threads)
+    return print_failed(run_plan(made, whole, store, described, run_id, limits, err, quiet=trying.quiet))

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bench compare`: rows side by side, with verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_views
+from bench.cli.options import Rows, View
+from bench.cli.stored import exit_for_unreadable, matching, newest_rows
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.judge.rows import Row
+
+MARGIN = 0.01
+"""Share of the score above chance that may be lost, unless the caller says another."""
+
+
+class Across(StrEnum):
+    """What may differ between rows that stand side by side."""
+
+    BACKEND = "backend"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparing:
+    """How to compare."""
+
+    across: Annotated[
+        str, typer.Option("--across", help="backend: the engines of a model side by side.", metavar="WHAT")
+    ] = ""
+    per_byte: Annotated[bool, typer.Option("--per-byte", help="Models by size: score for each byte.")] = False
+    margin: Annotated[
+        float,
+        typer.Option(
+            "--margin", help="Share of the score above chance that may be lost.", min=0.0001, max=0.5, metavar="SHARE"
+        ),
+    ] = MARGIN
+
+
+def compare(asked: Rows, comparing: Comparing, output: View) -> None:
+    """Compare each precision with the same model's own 16-bit row on the same device, or engines with each other.
+
+    Example: bench compare --model 'smollm2-*' --across backend
+    """
+    from bench.records.store import Store
+
+    if comparing.across and comparing.across not in list(Across):
+        raise UserError(f"nothing to compare across {comparing.across!r}", f"one of: {', '.join(Across)}")
+    store = Store(output.results)
+    rows = newest_rows(store)
+    if comparing.across:
+        _print_across(matching(rows, asked), output.format)
+    elif comparing.per_byte:
+        _print_per_byte(matching(rows, asked), output.format, comparing.margin)
+    else:
+        # A row needs its reference beside it, so precision and scheme choose only after the pairing.
+        rows = matching(rows, replace(asked, precision=[], scheme=[]))
+        print_comparisons(rows, output.format, only=matching(rows, asked), margin=comparing.margin)
+    exit_for_unreadable(store)
+
+
+def print_comparisons(
+    rows: Sequence[Row], form: Format, *, only: Sequence[Row] | None = None, margin: float = MARGIN
+) -> None:
+    """Rows against their references; with `only`, those rows alone."""
+    import suites
+    from bench.judge.compare import compare as paired
+    from bench.judge.rows import with_any
+    from bench.views import comparison
+
+    found, alone = paired(with_any(rows, suites.DEFAULT), margin)
+    if only is not None:
+        found = [item for item in found if any(item.row is row for row in only)]
+    if form.flat:
+        print_flat(comparison.flats(found), form)
+        return
+    print_views(comparison.views(found, margin), form)
+    print_lines(comparison.lines(alone))
+    if only is not None and not found and not alone:
+        print_lines([NO_RECORDS])
+
+
+def _print_per_byte(rows: Sequence[Row], form: Format, margin: float) -> None:
+    """Models in the order of their size, with their score for each byte."""
+    from bench.judge.score_per_byte import score_per_byte as ranked
+    from bench.views import score_per_byte
+
+    rankings, unranked = ranked(rows, margin)
+    if form.flat:
+        print_flat(score_per_byte.flats(rankings), form)
+        return
+    print_views(score_per_byte.views(rankings), form)
+    print_lines(score_per_byte.lines(unranked))
+    if not rankings and not unranked:
+        print_lines([NO_RECORDS])
+
+
+def _print_across(rows: Sequence[Row], form: Format) -> None:
+    """The engines of each model side by side."""
+    import suites
+    from bench.judge.cross_engine import engines_side_by_side
+    from bench.judge.rows import with_any
+    from bench.views import cross_engine
+
+    groups, alone = engines_side_by_side(with_any(rows, suites.DEFAULT))
+    if form.flat:
+        print_flat(cross_engine.flats(groups), form)
+        return
+    print_views(cross_engine.views(groups), form)
+    print_lines(cross_engine.lines(alone))
+    if not rows:
+        print_lines([NO_RECORDS])

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every option that more than one command takes, declared once: its name, its help, what the shell completes.
+
+The dataclasses are groups of options as `--help` shows them; the first line of a group's docstring is its title.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.models import OptionInfo
+
+from bench.cli.console import Format
+from bench.paths import CATALOG, RESULTS
+
+
+class DeviceKind(StrEnum):
+    """Which device measures."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+def split(values: Sequence[str]) -> list[str]:
+    """The names in an option that may be repeated and may hold several, separated by commas."""
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def named(option: str, text: str, known: Callable[[], Iterable[str]] = tuple) -> OptionInfo:
+    """An option that takes names; the shell offers the known ones that begin as the part after the last comma does."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, begun = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in known() if name.startswith(begun)]
+
+    declared: OptionInfo = typer.Option(option, help=text, metavar="NAME", autocompletion=complete)
+    return declared
+
+
+def _models() -> list[str]:
+    from bench.catalog.entries import read_catalog
+
+    return [model.name for model in read_catalog(CATALOG)]
+
+
+def _precisions() -> list[str]:
+    from bench.records.cell import Precision
+
+    return [str(precision) for precision in Precision]
+
+
+def _backends() -> list[str]:
+    from bench.engines.registry import backend_names
+
+    return list(backend_names())
+
+
+def _suites() -> list[str]:
+    import suites
+
+    return list(suites.ORDER)
+
+
+def _profiles() -> list[str]:
+    from bench.records.cell import PROFILES
+
+    return list(PROFILES)
+
+
+Models = Annotated[list[str], named("--model", "Name or glob; a Hub repository; comma or repeat.", _models)]
+Precisions = Annotated[list[str], named("--precision", "fp32, fp16, int8, int4; comma or repeat.", _precisions)]
+Schemes = Annotated[list[str], named("--scheme", "Exact schemes instead of a precision's default.")]
+Backends = Annotated[list[str], named("--backend", "Engine: transformers, llamacpp, fake …", _backends)]
+Backend = Annotated[str, named("--backend", "Engine whose needs are predicted.", _backends)]
+SuiteNames = Annotated[
+    list[str], named("--suite", "memory, throughput, divergence, quality (default: these four), capacity.", _suites)
+]
+WeightsFrom = Annotated[
+    str,
+    typer.Option("--weights", help="hub, package, random or local=PATH[,NEXT]; default by entry.", metavar="SOURCE"),
+]
+Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
+DeviceSlug = Annotated[str, named("--device", "Device slug or glob, as in results/.")]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", help="Seconds one load or cell may take.", metavar="SECONDS")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.")]
+CatalogFolder = Annotated[
+    Path, typer.Option("--catalog", help="Folder of the catalogue.", show_default=False, metavar="FOLDER")
+]
+ResultsFolder = Annotated[
+    Path, typer.Option("--results", help="Folder of the records.", show_default=False, metavar="FOLDER")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What to measure."""
+
+    model: Models = field(default_factory=list)
+    backend: Backends = field(default_factory=lambda: ["transformers"])
+    weights: WeightsFrom = ""
+    device: Device = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells(Subject):
+    """What to measure."""
+
+    precision: Precisions = field(default_factory=list)
+    scheme: Schemes = field(default_factory=list)
+    suite: SuiteNames = field(default_factory=list)
+    base: Annotated[
+        str, typer.Option("--base", help="Folder of the base of an adapter or a difference.", metavar="FOLDER")
+    ] = ""
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run a repository's code if its entry allows it.")
+    ] = False
+    api_url: Annotated[
+        str, typer.Option("--api-url", help="OpenAI-compatible server to ask for --model NAME (api).", metavar="URL")
+    ] = ""
+    missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How to measure."""
+
+    profile: Annotated[str, named("--profile", "smoke, standard or full: items and repetitions.", _profiles)] = (
+        "standard"
+    )
+    task: Annotated[
+        list[str],
+        typer.Option("--task", help="lm-eval tasks instead of the offline ones: names, YAML files.", metavar="TASK"),
+    ] = field(default_factory=list)
+    task_folder: Annotated[
+        str, typer.Option("--task-folder", help="Folder of your own lm-eval task files.", metavar="FOLDER")
+    ] = ""
+    max_length: Annotated[
+        int, typer.Option("--max-length", help="Tokens a scored sequence may have.", min=0, metavar="TOKENS")
+    ] = 0
+    chat_template: Annotated[bool, typer.Option("--chat-template", help="Ask in the tokenizer's chat template.")] = (
+        False
+    )
+    text: Annotated[str, typer.Option("--text", help="Divergence over this file, or wikitext2.", metavar="FILE")] = ""
+    plain_scoring: Annotated[
+        bool, typer.Option("--plain-scoring", help="Score every row by itself: slower, the same within rounding.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits."""
+
+    memory_limit: Annotated[
+        str,
+        typer.Option(
+            "--memory-limit", help="Run under a hard limit: 12GB, 12GiB, or bytes.", show_default=False, metavar="SIZE"
+        ),
+    ] = ""
+    force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Output."""
+
+    folder: CatalogFolder = CATALOG
+    results: ResultsFolder = RESULTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Folders):
+    """Output."""
+
+    format: FormatOption = Format.TABLE
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Output."""
+
+    format: FormatOption = Format.TABLE
+    results: ResultsFolder = RESULTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Which records."""
+
+    model: Models = field(default_factory=list)
+    precision: Precisions = field(default_factory=list)
+    scheme: Schemes = field(default_factory=list)
+    backend: Backends = field(default_factory=list)
+    device: DeviceSlug = "*"

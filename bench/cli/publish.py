@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bench publish`: the figures beside the entries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from bench.cli.console import err, out
+from bench.cli.options import Folders
+from bench.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published(Folders):
+    """Output."""
+
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the file is stale.")] = False
+
+
+def publish(output: Published) -> None:
+    """Write the figures into the catalogue's README, between its markers.
+
+    Example: bench publish --check
+    """
+    write_figures(output, check=output.check)
+
+
+def write_figures(folders: Folders, *, check: bool) -> None:
+    """Bring the catalogue's README up to date; with `check`, end with 1 where it is not."""
+    from bench.catalog.entries import read_catalog
+    from bench.judge.joined import joined
+    from bench.records.store import Store
+    from bench.views.publish import publish as write
+
+    store = Store(folders.results)
+    records = list(joined(store.records(), store.runs()))
+    if store.unreadable:
+        raise UserError(f"not published: {store.unreadable[0]}", "")
+    path = folders.folder / "README.md"
+    stale = write(path, read_catalog(folders.folder), records, check=check)
+    if check and stale:
+        err.print(f"{path} is stale: run `bench publish`")
+        raise typer.Exit(1)
+    out.print(f"{path} " + ("updated" if stale else "is up to date"))

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From options to a plan, for every command that plans or measures.
+
+What is wrong with an option is said before anything is loaded, in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.cli.options import Cells, DeviceKind, Folders, How, Limits, split
+from bench.cli.stored import warn_of_unreadable
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.plan.overrides import Overrides
+    from bench.plan.plan import Plan
+    from bench.plan.selection import Selection
+    from bench.records.cell import Precision, Weights
+    from bench.records.store import Store
+    from bench.records.surroundings import Machine
+
+
+def selection(cells: Cells, how: How, limits: Limits, *, fetch: bool) -> Selection:
+    """What the options ask for. `fetch` allows the network where a text needs it. Raises UserError."""
+    from bench.plan import selection as asked
+
+    precisions, device = _precisions(cells.precision), _device(cells.device)
+    weights, path = _weights(cells.weights)
+    _check_server(cells)
+    _check_files(path)
+    limit = _memory_limit(limits.memory_limit, cells, device)
+    if cells.base and not Path(cells.base).is_dir():
+        raise UserError(f"no folder {cells.base}", "give the base's folder in Hub layout")
+    tasks, beyond = _overrides(how, fetch=fetch)
+    return asked.Selection(
+        models=tuple(split(cells.model)),
+        precisions=precisions,
+        schemes=tuple(split(cells.scheme)),
+        backends=tuple(split(cells.backend)),
+        suites=tuple(split(cells.suite)),
+        weights=weights,
+        path=path,
+        api_url=cells.api_url or None,
+        base=cells.base or None,
+        trust_remote_code=cells.trust_remote_code,
+        profile=how.profile,
+        tasks=tasks,
+        device=device,
+        missing=cells.missing,
+        force=limits.force,
+        plain_scoring=how.plain_scoring,
+        memory_limit_bytes=limit,
+        overrides=beyond,
+    )
+
+
+def _precisions(values: Sequence[str]) -> tuple[Precision, ...]:
+    from bench.records.cell import Precision
+
+    known = [str(precision) for precision in Precision]
+    for name in split(values):
+        if name not in known:
+            raise UserError(f"no precision {name!r}", f"one of: {', '.join(known)}")
+    return tuple(Precision(name) for name in split(values))
+
+
+def _device(kind: DeviceKind | None) -> str:
+    from bench.instruments.machine import available, device_kind
+
+    if kind and not available(kind.value):
+        raise UserError(f"this machine has no {kind.value} device", f"leave --device out, or --device {device_kind()}")
+    return kind.value if kind else device_kind()
+
+
+def _weights(text: str) -> tuple[Weights | None, str | None]:
+    """Where the weights come from, and the paths of local ones."""
+    from bench.records.cell import Weights
+
+    kind, _, path = text.partition("=")
+    if kind not in {"", "hub", "package", "random", "local"} or (kind == "local") != bool(path):
+        raise UserError(f"no weights {text!r}", "hub, package, random or local=PATH")
+    return Weights(kind) if kind else None, path or None
+
+
+def _check_server(cells: Cells) -> None:
+    if cells.api_url and split(cells.backend) != ["api"]:
+        raise UserError("--api-url is for backend api alone", "add --backend api")
+
+
+def _check_files(paths: str | None) -> None:
+    for path in paths.split(",") if paths else ():
+        if not Path(path).exists():
+            raise UserError(f"no folder or file {path}", "give an existing folder in Hub layout, or a GGUF file")
+
+
+def _memory_limit(text: str, cells: Cells, device: str) -> int | None:
+    """Bytes of the hard limit, None for none."""
+    from bench.instruments.machine import describe
+    from bench.run import memory_limit
+
+    limit = memory_limit.parse_bytes(text) if text else None
+    if limit and "api" in split(cells.backend):
+        raise UserError("a memory limit cannot hold a server", "leave --memory-limit out for backend api")
+    if limit:
+        memory_limit.check(limit, memory_limit.capacity_bytes(describe(device)))
+    return limit
+
+
+def _overrides(how: How, *, fetch: bool) -> tuple[tuple[str, ...], Overrides]:
+    """The tasks, and what else is asked beyond the profile."""
+    from bench.plan import overrides
+    from bench.scoring.task_files import task_files
+
+    names, files, tasks_sha256 = task_files(split(how.task), how.task_folder)
+    name, path, sha256 = overrides.text(how.text, fetch=fetch) if how.text else (None, None, None)
+    asked = overrides.Overrides(
+        text=name,
+        text_path=path,
+        text_sha256=sha256,
+        tasks=files,
+        tasks_sha256=tasks_sha256,
+        max_length=how.max_length or None,
+        chat_template=how.chat_template,
+    )
+    return tuple(names), asked
+
+
+def planned(asked: Selection, folders: Folders) -> tuple[Plan, Machine, Store]:
+    """The plan for a selection on this machine, with the machine and the records it was made from."""
+    from bench.catalog.entries import read_catalog
+    from bench.instruments import machine
+    from bench.plan.plan import make_plan
+    from bench.records.store import Store
+
+    store, described = Store(folders.results), machine.describe(asked.device)
+    free = machine.free_bytes(asked.device)
+    made = make_plan(asked, read_catalog(folders.folder), described, store.records(), free)
+    warn_of_unreadable(store)
+    return made, described, store
+
+
+def require_backends(names: Sequence[str]) -> None:
+    """Before anything is loaded: the packages of each engine are here. Raises UserError."""
+    from bench.engines.registry import backend
+
+    for name in names:
+        engine = backend(name)
+        if engine.missing():
+            raise UserError(f"backend {name} lacks {', '.join(engine.missing())}", engine.install)
+
+
+def require_schemes(made: Plan) -> None:
+    """Before anything is loaded: what a scheme needs beyond its engine is here. Raises UserError."""
+    from bench.engines.registry import backend
+
+    for name, scheme in dict.fromkeys((planned.cell.backend, planned.cell.scheme) for planned in made.cells):
+        engine = backend(name)
+        if engine.missing(scheme):
+            raise UserError(f"scheme {scheme} lacks {', '.join(engine.missing(scheme))}", engine.scheme_install)
+
+
+def require_keys(made: Plan, max_cost: float | None) -> None:
+    """Before a server is asked: its key is here, and a spending limit has prices to count with. Raises UserError."""
+    from bench.catalog import remote
+    from bench.records.cell import Weights
+
+    asked = [planned.model for planned in made.cells if planned.cell.weights is Weights.REMOTE]
+    for model in {model.name: model for model in asked}.values():
+        assert model.remote, "cells are of a served model only where its entry says how to ask"
+        remote.key(model.remote)
+        if max_cost is not None:
+            remote.require_prices(model)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands read from the results folder, and what they say of files there that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING
+
+import typer
+
+from bench.cli.console import warn
+from bench.cli.options import Rows, split
+
+if TYPE_CHECKING:
+    from bench.judge.rows import Row
+    from bench.records.store import Store
+
+
+def newest_rows(store: Store) -> list[Row]:
+    """The rows that views show, and a line for each file left unread."""
+    from bench.judge.joined import joined
+    from bench.judge.rows import newest
+
+    rows = newest(joined(store.records(), store.runs()))
+    warn_of_unreadable(store)
+    return rows
+
+
+def warn_of_unreadable(store: Store) -> None:
+    """A line for each file that the last reading had to leave out."""
+    warn((f"left unread: {line}" for line in store.unreadable), "yellow")
+
+
+def exit_for_unreadable(store: Store) -> None:
+    """End with 1 if something was left unread: what was shown is not all there is."""
+    if store.unreadable:
+        raise typer.Exit(1)
+
+
+def matching(rows: Sequence[Row], asked: Rows) -> list[Row]:
+    """The rows that were asked for; an option that was left out asks for all."""
+
+    def matches(value: str, patterns: list[str]) -> bool:
+        return not patterns or any(fnmatch(value, pattern) for pattern in split(patterns))
+
+    return [
+        row
+        for row in rows
+        if matches(row.model, asked.model)
+        and matches(row.precision, asked.precision)
+        and matches(row.scheme, asked.scheme)
+        and matches(row.backend, asked.backend)
+        and matches(row.device, [asked.device])
+    ]

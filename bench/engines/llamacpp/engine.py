@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A GGUF loaded by llama.cpp as an Engine.
+
+Weights are mapped from the file, as llama.cpp does by default, and every page is read before the model counts as
+loaded: they are file-backed memory. Quantized weights that the CPU's kernels repack are read into anonymous memory
+instead (llama.cpp's --no-mmap), because the mapped original would count a second time and is never used again; there a
+tied head is held twice, as embedding and repacked, and the second is in the ledger's unexplained part. A context
+(cache, graph) is made at the first prompt, for that prompt and 256 tokens more, and grows when a generation goes
+beyond; so its memory belongs to generating, not to loading. `cache_bytes` counts the positions held; llama.cpp
+reserves `reserved_bytes`. Keys and values are float16 and attention is chosen by the library, its defaults.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Callable, Collection, Sequence
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.catalog.model import Objective
+from bench.engines.contract import DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
+from bench.engines.llamacpp import census, gguf_layout, library
+from bench.engines.llamacpp.batch_scoring import Scoring, log_sum, packs
+from bench.engines.llamacpp.context import Context, Entry, Shape
+from bench.engines.llamacpp.gguf_layout import BATCH, CONTEXT_STEP
+from bench.engines.llamacpp.locate import header_of, locate
+from bench.instruments.memory import ProcessMemory
+from bench.records.census import Census
+from bench.records.record import Caveat
+
+READ, MAPPED = 0, 1
+"""llama_load_mode (llama.h): into memory of its own, or mapped from the file."""
+
+
+class LlamaGeneration:
+    """Greedy generation over one context."""
+
+    def __init__(self, engine: LlamaEngine, prompts: Sequence[Sequence[int]], suppress: Collection[int]) -> None:
+        self.engine, self.sequences, self.cache_tokens = engine, len(prompts), len(prompts[0])
+        self.suppress = np.array(sorted(suppress), dtype=np.int64)
+        self.tokens: list[int] | None = None
+        self.context = engine.take(self._shape(gguf_layout.context_size(self.cache_tokens)))
+        ends = self.cache_tokens - 1
+        entries = [
+            Entry(token, position, (sequence,), scored=position == ends)
+            for sequence, prompt in enumerate(prompts)
+            for position, token in enumerate(prompt)
+        ]
+        rows = [self.context.decode(entries[at : at + BATCH]).copy() for at in range(0, len(entries), BATCH)]
+        self.logits = np.concatenate(rows) if len(rows) > 1 else rows[0]
+
+    def _shape(self, positions: int) -> Shape:
+        most = min(positions, -(-self.engine.context_length // CONTEXT_STEP) * CONTEXT_STEP)
+        threads = self.engine.compute_threads
+        return Shape(positions=most, sequences=self.sequences, outputs=self.sequences, shared=False, threads=threads)
+
+    def step(self) -> list[int]:
+        """The next token of each sequence."""
+        if self.tokens is not None:
+            check_context(self.cache_tokens + 1, self.engine.context_length)
+            if self.cache_tokens >= self.context.shape.positions:
+                self._grow()
+            position = self.cache_tokens
+            entries = [Entry(token, position, (index,), scored=True) for index, token in enumerate(self.tokens)]
+            self.logits = self.context.decode(entries)
+            self.cache_tokens += 1
+        if len(self.suppress):
+            self.logits[:, self.suppress] = -np.inf
+        self.tokens = [int(token) for token in self.logits.argmax(-1)]
+        return list(self.tokens)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the logits of the tokens chosen last are numbers."""
+        return bool(np.isfinite(self.logits[np.arange(self.sequences), self.tokens]).all())
+
+    def _grow(self) -> None:
+        """Move into a context with room for more."""
+        larger = self.engine.make(self._shape(gguf_layout.context_size(self.cache_tokens)))
+        larger.copy_from(self.context)
+        self.context.close()
+        self.context = larger
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the keys and values of the positions held."""
+        return self.engine.cache_bytes_per_token * self.cache_tokens * self.sequences
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Bytes of keys and values that the context has room for."""
+        return self.engine.cache_bytes_per_token * self.context.shape.positions * self.sequences
+
+    def close(self) -> None:
+        """Leave the context to the next generation."""
+        self.engine.give(self.context)
+
+
+class LlamaEngine:
+    """One model loaded by llama.cpp."""
+
+    def __init__(self, request: LoadRequest) -> None:
+        if request.model.objective is not Objective.CAUSAL:
+            raise Unsupported(f"{request.model.objective} models are not supported by this backend")
+        located = locate(request)
+        self.path = located.path
+        self.header = header_of(self.path)
+        self.provenance = located.provenance
+        self.plain_scoring = request.plain_scoring
+        size = self.path.stat().st_size
+        capacity = ProcessMemory().capacity_bytes()
+        if request.device == "cpu" and size > capacity:
+            raise DoesNotFit("load", size, capacity)
+        repack = library.repacking_works() if request.device == "cpu" else True
+        params = llama_cpp.llama_model_default_params()
+        params.use_extra_bufts = repack
+        params.n_gpu_layers = 0 if request.device == "cpu" else -1
+        mapped = request.device == "cpu" and not (repack and request.scheme.quantizes)
+        if request.device == "cpu":
+            params.load_mode = MAPPED if mapped else READ
+        library.LOG.clear()
+        self.model = llama_cpp.llama_model_load_from_file(str(self.path).encode(), params)
+        if not self.model:
+            raise library.failure("load", self.path.name, size)
+        if mapped:
+            library.touch(self.path)
+        self.vocab = llama_cpp.llama_model_get_vocab(self.model)
+        self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
+        self.context_length = int(llama_cpp.llama_model_n_ctx_train(self.model))
+        self.end_tokens = frozenset(
+            token for token in range(self.vocabulary) if llama_cpp.llama_vocab_is_eog(self.vocab, token)
+        )
+        begin, end = llama_cpp.llama_vocab_bos(self.vocab), llama_cpp.llama_vocab_eos(self.vocab)
+        self.prefix_token = int(begin if begin >= 0 else end)
+        self.compute_threads = library.threads(request.threads)
+        self.threads: int | None = self.compute_threads
+        self.most_sequences = int(llama_cpp.llama_max_parallel_sequences())
+        self.cache_bytes_per_token = census.cache_bytes_per_token(self.header)
+        self.spare: Context | None = None
+        self.contexts: weakref.WeakSet[Context] = weakref.WeakSet()
+        self.caveats: tuple[Caveat, ...] = located.caveats + (() if repack else (library.NO_REPACKING,))
+
+    def make(self, shape: Shape) -> Context:
+        """A new context. Raises DoesNotFit."""
+        context = Context(self.model, self.vocabulary, shape)
+        self.contexts.add(context)
+        return context
+
+    def take(self, shape: Shape) -> Context:
+        """A context of at least that shape, empty: the one left by the last user, or a new one."""
+        spare, self.spare = self.spare, None
+        if spare is not None and spare.shape.holds(shape):
+            spare.clear()
+            return spare
+        if spare is not None:
+            spare.close()
+        return self.make(shape)
+
+    def give(self, context: Context) -> None:
+        """Keep a context for the next user."""
+        if self.spare is not None and self.spare is not context:
+            self.spare.close()
+        self.spare = context if context.close.alive else None
+
+    def release(self) -> None:
+        """Free the context kept for the next user."""
+        if self.spare is not None:
+            self.spare.close()
+        self.spare = None
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Tokens by the file's own tokenizer; texts of special tokens become those tokens, as in transformers."""
+        data = text.encode()
+        room = len(data) + 8
+        tokens = (llama_cpp.llama_token * room)()
+        parse_special = True
+        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, room, special, parse_special)
+        if count < 0:
+            raise RuntimeError(f"llama.cpp could not encode {len(data)} bytes into {room} tokens")
+        return list(tokens[:count])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of the tokens, special ones shown."""
+        made = (llama_cpp.llama_token * len(tokens))(*tokens)
+        room = 64 + 16 * len(tokens)
+        remove_special, unparse_special = False, True
+        while True:
+            text = ctypes.create_string_buffer(room)
+            count = llama_cpp.llama_detokenize(
+                self.vocab, made, len(tokens), text, room, remove_special, unparse_special
+            )
+            if count >= 0:
+                return bytes(text.raw[:count]).decode(errors="replace")
+            room = -count
+
+    def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> LlamaGeneration:
+        """Read the prompts."""
+        check_context(len(prompts[0]), self.context_length)
+        if len(prompts) > self.most_sequences:
+            raise Unsupported(f"llama.cpp takes at most {self.most_sequences} sequences at once")
+        return LlamaGeneration(self, prompts, suppress)
+
+    def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Float32 log-softmax of every position but the last."""
+        entries = [Entry(token, position, (0,), scored=True) for position, token in enumerate(tokens[:-1])]
+        with Scoring(self, len(entries)) as scoring:
+            made = np.empty((len(entries), self.vocabulary), np.float32)
+            at = 0
+            for logits in scoring.batches(entries):
+                made[at : at + len(logits)] = logits - log_sum(logits)[:, None]
+                at += len(logits)
+        return made
+
+    def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
+        """Score rows together, a context that several rows share computed once."""
+        scores: list[Score | None] = [None] * len(rows)
+        finished = 0
+        longest = max((len(row.context) + len(row.continuation) - 1 for row in rows), default=0)
+        with Scoring(self, longest) as scoring:
+            for pack in packs(rows, plain=self.plain_scoring):
+                for index, score in scoring.pack(rows, pack):
+                    scores[index] = score
+                finished += sum(map(len, pack))
+                done(finished)
+        return [score for score in scores if score is not None]
+
+    def census(self) -> Census:
+        """Count the file's tensors."""
+        return census.count(self.header)
+
+    def close(self) -> None:
+        """Free every context, then the model."""
+        self.spare = None
+        for context in list(self.contexts):
+            context.close()
+        if self.model:
+            llama_cpp.llama_model_free(self.model)
+            self.model = None

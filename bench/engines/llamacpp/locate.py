@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the GGUF file for a scheme in a package, on the Hub or on disk, or make it from one of these and cache it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.catalog import gguf_file
+from bench.catalog.gguf_file import BadGguf, Gguf
+from bench.catalog.model import Model
+from bench.engines.contract import LoadRequest, Unsupported
+from bench.engines.llamacpp import gguf_cache, gguf_layout, random_weights
+from bench.engines.weights.files import asking_the_hub, fingerprint
+from bench.engines.weights.locate import package_file
+from bench.errors import UserError
+from bench.records.cell import Weights, digest
+from bench.records.record import Caveat, Provenance
+
+TYPES = {
+    "gguf-f32": ("F32", 0, 32.0), "gguf-f16": ("F16", 1, 16.0), "gguf-q8_0": ("Q8_0", 7, 8.5),
+    "gguf-q6_k": ("Q6_K", 18, 8.5), "gguf-q4_k_m": ("Q4_K_M", 15, 8.5), "gguf-q4_0": ("Q4_0", 2, 8.5),
+    "gguf-q4_1": ("Q4_1", 3, 8.5),
+}  # fmt: skip
+"""Scheme to the file type's name, its number (llama.h, llama_ftype) and the most bits a weight can take in it: rows
+that are no multiple of 256 fall back to wider types, and small models are mostly embedding."""
+FULL_BYTES = 8 << 20
+"""A disk with less room than this is full."""
+WHOLE = frozenset({"F32", "F16", "BF16"})
+"""File types that lost nothing worth a caveat."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """The file to load, the header of the source it came from, and what a record says of it."""
+
+    path: Path
+    source: Gguf
+    provenance: Provenance
+    caveats: tuple[Caveat, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Source:
+    path: Path
+    name: str
+    """What a record calls it."""
+    revision: str | None = None
+
+
+def refuses(model: Model, weights: Weights) -> str | None:
+    """Why this backend can never load that model from that source, None if it may. Nothing is loaded to find out."""
+    if weights is Weights.RANDOM:
+        return gguf_layout.refuses(model.architecture)
+    if weights is Weights.HUB and not (model.gguf_repo and model.gguf_file):
+        return "its entry names no GGUF (gguf_repo, gguf_file): pass --weights local=FILE.gguf"
+    return None
+
+
+def locate(request: LoadRequest) -> Located:
+    """Make the file ready and say where it is. Raises Unsupported, UserError."""
+    if request.weights is Weights.RANDOM:
+        return _random(request)
+    source = _find(request)
+    header = header_of(source.path)
+    if header.whole("split.count", 1) > 1:
+        raise Unsupported(f"{source.path.name} is one part of a split GGUF: join it with llama-gguf-split --merge")
+    stored = header.file_type
+    mark = fingerprint(source.path)
+    provenance = Provenance(
+        source=source.name, revision=source.revision, files={source.path.name: mark}, stored_as=stored
+    )
+    name, number, bits = TYPES[request.scheme.name]
+    if stored == name:
+        return Located(source.path, header, provenance, _caveats(stored, name))
+    elements = sum(tensor.elements for tensor in header.tensors)
+    version = importlib.metadata.version("llama_cpp_python")
+    made = f"{source.path.stem}-{mark.replace(':', '-')}-{version}-{name}.gguf".lower()
+    needed = int(elements * bits / 8) + source.path.stat().st_size - header.bytes
+    path = gguf_cache.made(made, needed, lambda part: quantize(source.path, part, number, request.threads))
+    return Located(path, header, provenance, _caveats(stored, name))
+
+
+def header_of(path: Path) -> Gguf:
+    """The header of a GGUF. Raises UserError when the file is damaged or is none."""
+    try:
+        return gguf_file.read(path)
+    except BadGguf as error:
+        raise UserError(f"{path.name}: {error}", "get the file again") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", "check the path") from None
+
+
+def _caveats(stored: str, wanted: str) -> tuple[Caveat, ...]:
+    if stored in WHOLE:
+        return ()
+    if stored == wanted:
+        text = f"this is the {stored} file as it was found; its 16-bit row is made from it, so they hardly differ"
+    else:
+        text = f"made from a file that stores {stored}: what that lost stays lost at every scheme"
+    advice = "read what a scheme costs from a 16- or 32-bit source"
+    return (Caveat(kind="low_bit_source", text=text, advice=advice),)
+
+
+def _find(request: LoadRequest) -> _Source:
+    model = request.model
+    if request.weights is Weights.PACKAGE:
+        path, version = package_file(model)
+        return _Source(path, f"{model.package} {version}")
+    if request.weights is Weights.LOCAL:
+        return _local(Path(str(request.path)), request.scheme.name)
+    return _hub(model, request.scheme.name)
+
+
+def _local(path: Path, scheme: str) -> _Source:
+    """The file, or a folder's best file: the one that is stored as asked, else the one with the most bits."""
+    if path.is_file():
+        return _Source(path, path.name)
+    files = sorted(path.glob("*.gguf"))
+    if not files:
+        raise UserError(
+            f"{path} holds no .gguf file", "convert it with llama.cpp's convert_hf_to_gguf.py, or use transformers"
+        )
+    ranks = {TYPES[scheme][0]: -1, "F32": 0, "F16": 1, "BF16": 1}
+    best = min(files, key=lambda file: ranks.get(header_of(file).file_type, 9) if len(files) > 1 else 0)
+    return _Source(best, best.name)
+
+
+def _hub(model: Model, scheme: str) -> _Source:
+    from huggingface_hub import errors, hf_hub_download
+
+    reason = refuses(model, Weights.HUB)
+    if reason:
+        raise Unsupported(f"{model.name}: {reason}")
+    repo, pattern = str(model.gguf_repo), str(model.gguf_file)
+    names = [pattern]
+    if "{type}" in pattern:
+        wanted = [TYPES[scheme][0], "F16", "BF16", "F32", "Q8_0"]
+        names = list(dict.fromkeys(pattern.replace("{type}", name) for name in wanted))
+    for name in names:
+        try:
+            with asking_the_hub(repo, local="FILE.gguf"):
+                path = Path(hf_hub_download(repo, name))
+        except errors.EntryNotFoundError:
+            continue
+        return _Source(path, f"{repo}/{name}", path.parent.name)
+    raise UserError(f"{repo} holds no {' and no '.join(names)}", "correct gguf_file in the catalogue entry")
+
+
+def _random(request: LoadRequest) -> Located:
+    reason = gguf_layout.refuses(request.model.architecture)
+    if reason:
+        raise Unsupported(reason)
+    architecture = request.model.architecture
+    assert architecture is not None
+    kind = TYPES[request.scheme.name][0]
+    name = f"random-{request.model.name}-{digest([architecture, random_weights.VERSION])}-{kind}.gguf".lower()
+    needed = gguf_layout.weights_bytes(architecture, request.scheme.name) + random_weights.HEADER_BYTES
+    path = gguf_cache.made(name, needed, lambda part: random_weights.write(part, architecture, request.scheme.name))
+    provenance = Provenance(source="random", random=True, stored_as=kind)
+    return Located(path, header_of(path), provenance)
+
+
+def quantize(source: Path, target: Path, number: int, threads: int | None) -> None:
+    """Let llama.cpp write `source` as another file type, in a process of its own so that it leaves no memory here.
+
+    Raises UserError with llama.cpp's own last error when it fails.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.engines.llamacpp.quantize", source, target, str(number), str(threads or 0)],
+        check=False, capture_output=True, text=True, errors="replace",
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+    )  # fmt: skip
+    if done.returncode == 0:
+        return
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    reason = lines[-1] if lines else f"exit code {done.returncode}"
+    if "iostream error" in reason and shutil.disk_usage(target.parent).free < FULL_BYTES:
+        reason = "the disk is full"  # all that a C++ stream says of it
+    raise UserError(
+        f"llama.cpp could not make {target.name.partition('.part')[0]}: {reason[:200]}",
+        "check the source file and the free space of BENCH_CACHE",
+    )

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every PyTorch engine shares: devices and their counters, running out of memory, tokens and the census."""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported
+from bench.engines.transformers import census
+from bench.engines.transformers.loading import Loaded
+from bench.instruments import Instruments
+from bench.instruments.clock import DeviceClock, HostClock
+from bench.instruments.memory import CudaMemory, MpsMemory, ProcessMemory
+from bench.records.census import Census
+from bench.records.record import Caveat
+
+SCORE_TOKENS = {"cpu": 1024, "cuda": 16384, "mps": 4096}
+"""Tokens of one scoring batch, padding included: fixed by the device, so that precisions share their batches."""
+DEFAULT_CONTEXT = 2048
+"""Positions of a model that declares none (BLOOM: ALiBi, T5: relative biases)."""
+GRID_LIMIT = 0.9
+
+
+def open_instruments(device: str) -> Instruments:
+    """Clock and memory counter of a device kind. Raises Unsupported if this torch cannot use it."""
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise Unsupported(f"an NVIDIA GPU is there, but torch {torch.__version__} cannot use it; pass --device cpu")
+        import pynvml
+
+        return Instruments(DeviceClock(torch.cuda.synchronize, "cuda synchronize"), CudaMemory(torch.cuda, pynvml))
+    if device == "mps":
+        return Instruments(DeviceClock(torch.mps.synchronize, "mps synchronize"), MpsMemory(torch.mps))
+    return Instruments(HostClock(), ProcessMemory())
+
+
+@contextmanager
+def fits(phase: str) -> Iterator[None]:
+    """Turn every library's way of running out of memory into DoesNotFit."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DoesNotFit(phase, _gib(str(error)), _gpu_left()) from error
+    except MemoryError as error:
+        raise DoesNotFit(phase) from error
+    except RuntimeError as error:
+        wanted = re.search(r"tried to allocate (\d+) bytes", str(error))
+        if not wanted:
+            raise
+        raise DoesNotFit(phase, int(wanted[1]), ProcessMemory().capacity_bytes()) from error
+
+
+def _gpu_left() -> int | None:
+    """What the allocator could still take: what is free on the card, or of its own share where that is limited."""
+    if not torch.cuda.is_available():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    share = torch.cuda.get_per_process_memory_fraction() * total - torch.cuda.memory_reserved()
+    return min(int(free), max(0, int(share)))
+
+
+def _gib(message: str) -> int | None:
+    found = re.search(r"allocate ([\d.]+) (KiB|MiB|GiB)", message)
+    return int(float(found[1]) * 1024 ** {"KiB": 1, "MiB": 2, "GiB": 3}[found[2]]) if found else None
+
+
+class TorchEngine:
+    """A loaded transformers model; its subclasses say how an objective reads, generates and scores."""
+
+    def __init__(self, request: LoadRequest, loaded: Loaded) -> None:
+        self.device = request.device
+        self.model, self.tokenizer, self.provenance = loaded.model, loaded.tokenizer, loaded.provenance
+        self.plain_scoring = request.plain_scoring
+        config = self.model.config.get_text_config()
+        self.vocabulary = int(config.vocab_size)
+        self.context_length = int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
+        ends = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        listed = ends if isinstance(ends, list) else [ends]
+        self.end_tokens = frozenset(t for t in [*listed, self.tokenizer.eos_token_id] if t is not None)
+        starts = [getattr(of, f"{end}_token_id", None) for of in (self.tokenizer, config) for end in ("bos", "eos")]
+        self.prefix_token = int(next((start for start in starts if start is not None), 0))
+        self.threads = torch.get_num_threads() if self.device == "cpu" else None
+        self.warm()
+        self.caveats = (*self._grid_caveat(), *loaded.caveats)
+
+    def warm(self) -> None:
+        """One short forward pass: bitsandbytes repacks its weights there."""
+        raise NotImplementedError
+
+    def _grid_caveat(self) -> tuple[Caveat, ...]:
+        share = self.census().grid_share
+        if share is None or share < GRID_LIMIT:
+            return ()
+        stored = f" (the source stores {self.provenance.stored_as})" if self.provenance.stored_as else ""
+        return (
+            Caveat(
+                kind="low_bit_grid",
+                text=f"{share:.0%} of sampled blocks hold at most 16 values: these weights were 4-bit before{stored}",
+                advice="its 16-bit row is a dequantized model; read what 4-bit costs from full-precision weights",
+            ),
+        )
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Tokens of the text; no warning about its length, callers cut."""
+        tokens: list[int] = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+        return tokens
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of the tokens, special ones shown."""
+        return str(self.tokenizer.decode(list(tokens)))
+
+    def tensor(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Token ids of equally long rows on the model's device."""
+        return torch.tensor([list(row) for row in rows], dtype=torch.long, device=self.model.device)
+
+    @property
+    def chat_template(self) -> str | None:
+        """The tokenizer's own, None if it has none."""
+        template: str | None = self.tokenizer.chat_template
+        return template
+
+    def chat(self, messages: Sequence[Mapping[str, str]], *, answer: bool) -> str:
+        """A conversation as the tokenizer's template writes it."""
+        options = {"add_generation_prompt": answer, "continue_final_message": not answer}
+        return str(self.tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, **options))
+
+    def padded(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows filled up on the right, and the mask that tells tokens from filling."""
+        return padded(rows, self.prefix_token, self.model.device)
+
+    def census(self) -> Census:
+        """Count the parameters."""
+        return census.count(self.model)
+
+    def close(self) -> None:
+        """Free the model and give cached device memory back."""
+        del self.model
+        gc.collect()
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def padded(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows filled up on the right with the token `fill`, and the mask that tells tokens from filling."""
+    longest = max(map(len, rows))
+    tokens = [[*row, *[fill] * (longest - len(row))] for row in rows]
+    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+    return torch.tensor(tokens, dtype=torch.long, device=device), torch.tensor(mask, device=device)
+
+
+def next_tokens(logits: torch.Tensor, suppress: torch.Tensor) -> torch.Tensor:
+    """The most probable token of each row of logits, shape (rows, 1); those in `suppress` are never it."""
+    if len(suppress):
+        logits = logits.index_fill(-1, suppress, float("-inf"))
+    return logits.argmax(-1, keepdim=True)
+
+
+def row_batches(rows: Sequence[Row], device: str) -> list[list[int]]:
+    """Indices of rows in scoring batches of similar length."""
+    return batches([len(row.context) + len(row.continuation) for row in rows], SCORE_TOKENS[device])
+
+
+def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Indices in batches, longest rows first, each at most `tokens` padded tokens (or one row)."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    made: list[list[int]] = []
+    for index in order:
+        if made and lengths[made[-1][0]] * (len(made[-1]) + 1) <= tokens:
+            made[-1].append(index)
+        else:
+            made.append([index])
+    return made
+
+
+def log_likelihood(logits: torch.Tensor, wanted: Sequence[int]) -> tuple[list[float], bool]:
+    """Log-probability (nats, float32) of each wanted token under its row of logits, and whether all were likeliest."""
+    logits = logits.float()
+    tokens = torch.tensor(wanted, device=logits.device)
+    chosen: list[float] = torch.log_softmax(logits, -1).gather(-1, tokens[:, None])[:, 0].tolist()
+    return chosen, bool((logits.argmax(-1) == tokens).all())
+
+
+def distributions(logits: torch.Tensor, vocabulary: int) -> NDArray[np.float32]:
+    """Float32 log-softmax of rows of logits as a NumPy array, padding of the vocabulary left out."""
+    found: NDArray[np.float32] = torch.log_softmax(logits.float(), -1).cpu().numpy()[..., :vocabulary]
+    return found

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Score many rows with a causal model: compute shared beginnings once, and logits only where they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+
+from bench.engines.contract import Row, Score
+from bench.engines.transformers import token_tree
+
+TREES = frozenset(
+    {
+        "gemma3_text", "gpt2", "gpt_neox", "gptj", "llama", "mistral", "olmo2", "opt", "phi3", "qwen2", "qwen3",
+        "smollm3",
+    }
+)  # fmt: skip
+"""Architectures whose attention takes any mask and whose positions can be given; tests/engines/test_tree_scoring.py
+proves it. Not BLOOM, whose ALiBi depends on where a token stands in the row, nor GPT-Neo and GPT-1, whose own masks do.
+"""
+PACK_TOKENS = {"cpu": 512, "cuda": 4096, "mps": 2048}
+"""Tokens of one forward pass: fixed by the device, so that precisions share their packs."""
+LOGITS = 1 << 27
+"""Logits (positions x vocabulary) that one forward pass may leave: 512 MiB in float32."""
+NORMS = {"cpu": 1 << 22}
+"""Logits normalised at once: on a CPU few enough to stay in its caches (log_softmax is five times faster there than
+logsumexp, whole or in parts)."""
+
+
+def takes_trees(model: PreTrainedModel) -> bool:
+    """Whether a model can score packed trees: transformers' own class of one of those architectures."""
+    return model.config.model_type in TREES and type(model).__module__.startswith("transformers.")
+
+
+def window(config: PreTrainedConfig) -> int | None:
+    """Length up to which a sliding window changes nothing, None if the model has no window."""
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
+    size = getattr(config, "sliding_window", None)
+    return int(size) if size and "sliding_attention" in kinds else None
+
+
+class TreeScorer:
+    """Scores rows in packs of token trees."""
+
+    def __init__(self, model: PreTrainedModel, device: str) -> None:
+        self.model, self.pack_tokens = model, PACK_TOKENS[device]
+        config = model.config.get_text_config()
+        self.limit, self.positions = window(config), max(1, LOGITS // int(config.vocab_size))
+
+    def takes(self, row: Row) -> bool:
+        """Whether a row may stand in a tree: not when a sliding window would cut it, for trees see everything."""
+        return self.limit is None or len(row.context) + len(row.continuation) < self.limit
+
+    def score(self, rows: Sequence[Row], done: Callable[[int], None]) -> list[Score]:
+        """Log-probabilities (nats, float32) of every row; `done` hears how many are finished.
+
+        Call it in inference mode.
+        """
+        scores: dict[int, Score] = {}
+        able = [index for index, row in enumerate(rows) if self.takes(row)]
+        for group in token_tree.plan([rows[index] for index in able], self.pack_tokens):
+            cache = self._prefix(group.prefix)
+            for pack in group.packs:
+                pack.rows = [(able[index], nodes) for index, nodes in pack.rows]
+                scores.update(self._pack(pack, rows, cache, len(group.prefix)))
+                done(len(scores))
+        for index in sorted(set(range(len(rows))) - set(able)):
+            scores[index] = self.alone(rows[index])
+            done(len(scores))
+        return [scores[index] for index in range(len(rows))]
+
+    def alone(self, row: Row) -> Score:
+        """One row by the model's own masks and positions, whatever its architecture; it must keep a cache."""
+        return self._pack(token_tree.alone(row), [row], None, 0)[0]
+
+    def _tensor(self, values: ArrayLike) -> torch.Tensor:
+        return torch.as_tensor(np.asarray(values), device=self.model.device)
+
+    def _prefix(self, prefix: token_tree.Tokens) -> DynamicCache | None:
+        """The cache that holds a group's prefix, None if the group has no prefix."""
+        if not prefix:
+            return None
+        cache = DynamicCache()  # a window's own cache could not be cropped; within the window both hold the same
+        self.model(self._tensor([prefix]), use_cache=True, past_key_values=cache, logits_to_keep=1)
+        return cache
+
+    def _pack(
+        self, pack: token_tree.Pack, rows: Sequence[Row], cache: DynamicCache | None, held: int
+    ) -> dict[int, Score]:
+        """Scores of the rows of one pack by row index; `cache` holds `held` tokens before and after."""
+        nodes = np.concatenate([of_row for _, of_row in pack.rows])
+        targets = np.array([token for index, _ in pack.rows for token in rows[index].continuation], dtype=np.int64)
+        chosen, best = np.empty(len(nodes), dtype=np.float32), np.empty(len(nodes), dtype=np.bool_)
+        segments = self._segments(len(pack.tokens), np.unique(nodes))
+        seen = None if pack.chain else pack.mask()
+        past = DynamicCache() if cache is None and len(segments) > 1 else cache
+        for start, end, wanted in segments:
+            options: dict[str, object] = {"use_cache": past is not None, "past_key_values": past}
+            if seen is not None:  # a plain sequence keeps the model's own causal kernel
+                options["attention_mask"] = self._mask(seen[start:end, :end], held)
+                options["position_ids"] = self._tensor([pack.depths[start:end]])
+            tokens = self._tensor([pack.tokens[start:end]])
+            out = self.model(tokens, logits_to_keep=self._tensor(wanted - start), **options)
+            here = (nodes >= start) & (nodes < end)
+            places = self._tensor(np.searchsorted(wanted, nodes[here]))
+            chosen[here], best[here] = _log_probs(out.logits[0], places, self._tensor(targets[here]))
+        if cache is not None:
+            cache.crop(-len(pack.tokens))
+        return _by_row(pack, chosen, best)
+
+    def _segments(self, tokens: int, wanted: NDArray[np.int64]) -> list[tuple[int, int, NDArray[np.int64]]]:
+        """Parts of a pack that are computed one after the other: (start, end, wanted nodes in it).
+
+        There is one part, unless the wanted logits would fill the memory.
+        """
+        parts = [wanted[i : i + self.positions] for i in range(0, len(wanted), self.positions)]
+        ends = [int(part[-1]) + 1 for part in parts[:-1]] + [tokens]
+        return [(start, end, part) for start, end, part in zip([0, *ends[:-1]], ends, parts, strict=True)]
+
+    def _mask(self, seen: NDArray[np.bool_], held: int) -> torch.Tensor:
+        """Additive mask (1, 1, tokens, held + tokens so far) in the model's own type."""
+        visible, dtype = self._tensor(seen), self.model.dtype
+        mask = torch.zeros(seen.shape, dtype=dtype, device=visible.device)
+        mask.masked_fill_(~visible, torch.finfo(dtype).min)
+        return torch.nn.functional.pad(mask, (held, 0))[None, None]
+
+
+def _by_row(pack: token_tree.Pack, chosen: NDArray[np.float32], best: NDArray[np.bool_]) -> dict[int, Score]:
+    """Values of all nodes, row after row, as Scores by row index."""
+    scores, start = {}, 0
+    for index, nodes in pack.rows:
+        end = start + len(nodes)
+        scores[index] = Score(tuple(chosen[start:end].tolist()), bool(best[start:end].all()))
+        start = end
+    return scores
+
+
+def _log_probs(
+    logits: torch.Tensor, places: torch.Tensor, targets: torch.Tensor
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """For each (place, target): the target's float32 log-probability, and whether it is the most probable token."""
+    chosen = torch.empty(places.shape, dtype=torch.float32, device=logits.device)
+    best = torch.empty(places.shape, dtype=torch.bool, device=logits.device)
+    step = max(1, NORMS.get(logits.device.type, LOGITS) // logits.shape[-1])
+    for start in range(0, len(logits), step):
+        part = logits[start : start + step]
+        here = ((places >= start) & (places < start + step)).nonzero()[:, 0]
+        at, wanted = places[here] - start, targets[here]
+        chosen[here] = torch.log_softmax(part.float(), -1)[at, wanted]
+        highest = part[at, wanted] == part.amax(-1)[at]
+        tied = highest.nonzero()[:, 0]  # perhaps with another: only these need the ten times slower search
+        highest[tied] = part[at[tied]].argmax(-1) == wanted[tied]
+        best[here] = highest
+    return chosen.cpu().numpy(), best.cpu().numpy()

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an entry of the catalogue would need on one device at each precision, without anything having been loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.catalog.model import Model
+from bench.engines.contract import Backend
+from bench.plan import predict
+from bench.plan.baseline import with_baseline
+from bench.plan.plan import HEADROOM
+from bench.records.cell import Precision
+from bench.records.surroundings import Machine
+from suites import suite
+
+PROFILE = "standard"
+"""The memory suite's settings that needs are predicted for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What one entry would need on one device at one precision."""
+
+    precision: Precision
+    scheme: str | None
+    """None where the backend has none for this device."""
+    weights_bytes: int | None
+    peak_bytes: int | None
+    fits: bool | None
+    """Whether the peak and the process itself fit what is free; None where either is unknown."""
+
+
+def needs(model: Model, engine: Backend, machine: Machine, free_bytes: int) -> dict[Precision, Need]:
+    """By precision, what the entry needs on a machine with so much free memory (0 if that is not known)."""
+    found = {}
+    memory = suite("memory")
+    settings = memory.PROFILES[PROFILE]
+    for precision in Precision:
+        scheme = engine.default_scheme(precision, machine.kind)
+        peak = weights = whole = None
+        if scheme is not None:
+            stored = engine.adapt(scheme, machine)
+            work = memory.work(settings)
+            predicted = predict.predict(model, stored, machine.kind, settings, work, engine.footprint)
+            predicted = with_baseline(predicted, machine.kind, engine.name, scheme)
+            peak, weights, whole = predicted.peak_bytes, predicted.weights_bytes, predicted.needed_bytes
+        fits = whole <= HEADROOM * free_bytes if whole is not None and free_bytes else None
+        found[precision] = Need(
+            precision=precision,
+            scheme=scheme.name if scheme else None,
+            weights_bytes=weights,
+            peak_bytes=peak,
+            fits=fits,
+        )
+    return found

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a figure, a missing figure and the name of a row are written in a cell of a table for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.judge.rows import Row
+from bench.judge.stats import Estimate
+from bench.records.cell import Weights
+from bench.units import human_bytes, human_seconds, significant
+from bench.views.fields import Unit
+
+
+def written(estimate: Estimate, unit: Unit) -> str:
+    """A value and half its interval, as people write them."""
+    value, half = estimate.value, estimate.half_width
+    if unit in {Unit.BYTES, Unit.USD}:
+        return human_bytes(value) if unit is Unit.BYTES else f"${value:.3g}"
+    if unit is Unit.SECONDS:
+        return human_seconds(value) if value >= 1 else f"{value * 1000:.3g} ms"
+    if unit is Unit.SHARE:
+        return f"{value:.1%}" + (f" ±{half * 100:.1f}" if half is not None else "")
+    if half is None:
+        return significant(value)
+    if unit is Unit.RATE:
+        digits = 0 if value >= 100 else 1 if value >= 10 else 2
+        return f"{value:.{digits}f} ±{half:.{digits}f}"
+    return f"{significant(value)} ±{significant(half, 1)}"
+
+
+def named(row: Row) -> str:
+    """The model's name, with the memory limit where it ran under one."""
+    return row.model + (f" (limit {human_bytes(row.limit)})" if row.limit else "")
+
+
+def labelled(row: Row) -> str:
+    """The name, with a word about random weights."""
+    return named(row) + of_random(row)
+
+
+def of_random(row: Row) -> str:
+    """A word in brackets where the weights are random."""
+    return " (random weights)" if row.weights is Weights.RANDOM else ""
+
+
+def mixed(rows: Sequence[Row]) -> bool:
+    """Whether a table of these rows must name the engine of each."""
+    return len({row.backend for row in rows}) > 1
+
+
+def identity(row: Row, *, several: bool) -> list[str]:
+    """The first cells of a row: model, precision, scheme, and the engine where there are several."""
+    return [labelled(row), row.precision, row.scheme] + [row.backend] * several

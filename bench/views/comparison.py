@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each precision against its 16-bit row, as `bench compare` writes it: ratios, and verdicts task by task. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bench.judge.compare import Alone, Comparison
+from bench.judge.reasons import NOT_APPLICABLE
+from bench.judge.stats import PairedDifference, Verdict
+from bench.units import signed
+from bench.views.cells import named, written
+from bench.views.fields import Unit
+from bench.views.formats import Flat, FlatValue, Table, View
+from bench.views.generated import flats as generated_flats
+from bench.views.generated import views as generated_views
+from bench.views.outputs import COMPARE
+
+RATIOS = {
+    "weights_bytes": "memory",
+    "peak_bytes": "memory",
+    "prefill_tokens_per_s": "throughput",
+    "decode_tokens_per_s": "throughput",
+}
+"""The figures of which ratios are shown, and their suites."""
+DISTANCES = ("kld_mean", "same_top1", "ln_ppl_ratio")
+TASK_TITLES = ("task", "verdict", "points", "lost", "gained", "items", "Holm p")
+
+
+def views(comparisons: Sequence[Comparison], margin: float) -> list[View]:
+    """The ratios, a table of tasks for each comparison, and the generated answers; nothing without a comparison."""
+    if not comparisons:
+        return []
+    ratios = View(
+        title="against the model's own 16-bit row",
+        table=ratio_table(comparisons),
+        notes=tuple(version_notes(comparisons)),
+    )
+    return [ratios, *task_views(comparisons, margin), *generated_views(comparisons)]
+
+
+def lines(alone: Sequence[Alone]) -> list[str]:
+    """One line for each row that cannot be compared."""
+    rows = [(item.row, item.reason) for item in alone]
+    return [f"{named(row)} {row.precision} ({row.backend}, {row.device}): {reason}" for row, reason in rows]
+
+
+def version_notes(comparisons: Sequence[Comparison]) -> list[str]:
+    """One line for each comparison whose two sides were not measured with the same packages."""
+    return [
+        f"{named(item.row)} {item.row.scheme}: {', '.join(_apart(item))}: measure {item.reference.scheme} in the same "
+        "environment for a difference that is the precision's alone"
+        for item in comparisons
+        if item.apart
+    ]
+
+
+def _apart(item: Comparison) -> list[str]:
+    """`torch 2.14.1 against 2.13.0`, for each package."""
+    return [f"{name} {this} against {base}" for name, (this, base) in item.apart.items()]
+
+
+def ratio_table(comparisons: Sequence[Comparison]) -> Table:
+    """What each precision costs and saves, as ratios to the 16-bit row."""
+    table = Table(
+        ["model", "precision", "scheme", "weights", "peak memory", "prefill", "decode", "KL, nats", "same top-1"]
+    )
+    for item in comparisons:
+        found = item.row.figures()
+        cells = [named(item.row), item.row.precision, item.row.scheme, *(_ratio(item, name) for name in RATIOS)]
+        missing = item.row.missing("divergence")
+        short = NOT_APPLICABLE if missing is None or missing.short == NOT_APPLICABLE else str(missing)
+        cells.append(written(found["kld_mean"], Unit.NATS) if "kld_mean" in found else short)
+        cells.append(written(found["same_top1"], Unit.SHARE) if "same_top1" in found else short)
+        table.rows.append(cells)
+    return table
+
+
+def _ratio(item: Comparison, name: str) -> str:
+    if name not in item.ratios:
+        suite = RATIOS[name]
+        unknown = "settings differ" if name in item.row.figures() else NOT_APPLICABLE
+        return str(item.row.missing(suite) or item.reference.missing(suite) or unknown)
+    ratio = item.ratios[name]
+    return f"{ratio.value:.2f}x" + (f" ±{ratio.half_width:.2f}" if ratio.half_width is not None else "")
+
+
+def task_table(comparisons: Sequence[Comparison]) -> Table:
+    """What each precision answers differently, task by task: all in one table."""
+    rows = [
+        [named(item.row), item.row.precision, item.row.scheme, *cells]
+        for item in comparisons
+        for cells in _task_rows(item)
+    ]
+    return Table(["model", "precision", "scheme", *TASK_TITLES], rows)
+
+
+def task_views(comparisons: Sequence[Comparison], margin: float) -> list[View]:
+    """The same, each row against its reference in a table with a title of its own, within 100 columns.
+
+    What the columns mean stands beneath the last.
+    """
+    asked = [item for item in comparisons if item.tasks]
+    return [
+        View(
+            title=f"{named(item.row)} {item.row.precision} ({item.row.scheme}) against {item.reference.scheme}",
+            table=Table(list(TASK_TITLES), list(_task_rows(item))),
+            notes=tuple(footnotes(margin)) if item is asked[-1] else (),
+        )
+        for item in asked
+    ]
+
+
+def _task_rows(item: Comparison) -> Iterator[list[str]]:
+    for task in item.tasks:
+        yield [task.task, *(_task_cells(task.result) if task.result else [task.reason, "", "", "", "", ""])]
+    if item.recovery is not None and len(item.tasks) > 1:
+        yield ["all tasks", *_recovery_cells(item)]
+
+
+def _task_cells(found: PairedDifference) -> list[str]:
+    more = f" (+{found.more_items:,} items)" if found.more_items else ""
+    difference = found.difference.scaled(100)
+    points = signed(difference.value)
+    if difference.low is not None and difference.high is not None:
+        points += f" [{signed(difference.low)}, {signed(difference.high)}]"
+    p_value = "-" if found.holm_p is None else f"{found.holm_p:.2g}"
+    verdict = said(found.verdict) + more
+    return [verdict, points, str(found.lost), str(found.gained), str(found.items), p_value]
+
+
+def said(verdict: Verdict) -> str:
+    """A verdict in words; where nothing is measurable, with the reason."""
+    return f"{verdict} (at chance)" if verdict is Verdict.NOT_MEASURABLE else str(verdict)
+
+
+def _recovery_cells(item: Comparison) -> list[str]:
+    assert item.recovery is not None
+    results = [task.result for task in item.tasks if task.result]
+    counts = [
+        sum(result.lost for result in results),
+        sum(result.gained for result in results),
+        sum(result.items for result in results),
+    ]
+    measurable = item.recovery.verdict is not Verdict.NOT_MEASURABLE
+    share = written(item.recovery.share, Unit.SHARE) if measurable else "-"
+    return [said(item.recovery.verdict), share, *map(str, counts), "-"]
+
+
+def footnotes(margin: float) -> list[str]:
+    """What the columns of the task table mean."""
+    within = f"equivalent: the interval lies within {margin:.1%} of what the reference scores above chance; "
+    return [
+        "points: this minus the reference, in percent of the items, with its 95 % interval.",
+        within + "worse, better: it lies on one side of zero, and Holm's p is at most 0.05.",
+        "undecided (+n items): about n more would decide; without a number not even a thousand times as many would.",
+        "at chance: the reference itself scores within two standard errors of chance and has nothing to lose.",
+        "lost, gained: items right to wrong and wrong to right. Holm p: exact McNemar test (mid-p) over these tasks.",
+        "all tasks: share of the reference's score above chance that is left, mean over the tasks.",
+    ]
+
+
+def flats(comparisons: Sequence[Comparison]) -> list[Flat]:
+    """One row for each row against its reference and for each of its tasks, then the generated answers."""
+    rows = [COMPARE.flat(row) for item in comparisons for row in (_whole(item), *_tasks(item))]
+    return [*rows, *generated_flats(comparisons)]
+
+
+def _head(item: Comparison) -> Flat:
+    row = item.row
+    return {
+        "model": row.model, "backend": row.backend, "scheme": row.scheme, "precision": str(row.precision),
+        "device": row.device, "weights": str(row.weights), "reference": item.reference.scheme,
+        "versions_apart": "; ".join(_apart(item)) or None,
+    }  # fmt: skip
+
+
+def _whole(item: Comparison) -> Flat:
+    found = item.row.figures()
+    row: dict[str, FlatValue] = {**_head(item), "task": None}
+    row |= {f"{name}_ratio": item.ratios[name].value if name in item.ratios else None for name in RATIOS}
+    row |= {name: found[name].value if name in found else None for name in DISTANCES}
+    left = item.recovery if item.recovery and item.recovery.verdict is not Verdict.NOT_MEASURABLE else None
+    return row | {
+        "verdict": str(item.recovery.verdict) if item.recovery else None,
+        "recovery": left.share.value if left else None,
+        "recovery_low": left.share.low if left else None,
+        "recovery_high": left.share.high if left else None,
+    }
+
+
+def _tasks(item: Comparison) -> Iterator[Flat]:
+    for task in item.tasks:
+        result = task.result
+        yield {
+            **_head(item),
+            "task": task.task,
+            "verdict": str(result.verdict) if result else None,
+            "reason": task.reason or None,
+            "difference": result.difference.value if result else None,
+            "difference_low": result.difference.low if result else None,
+            "difference_high": result.difference.high if result else None,
+            "lost": result.lost if result else None,
+            "gained": result.gained if result else None,
+            "items": result.items if result else None,
+            "mcnemar_p": result.p_value if result else None,
+            "holm_p": result.holm_p if result else None,
+            "margin": result.margin if result else None,
+            "more_items": result.more_items if result else None,
+        }

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands under a table of rows: the columns' definitions, the noise floors, the warnings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import suites
+from bench.judge.rows import Row
+from bench.records.cell import REFERENCE
+from bench.units import significant
+from bench.views.cells import named
+from bench.views.columns import COLUMNS, VIEWS
+
+INTERVAL = "± is half of the 95 % interval."
+DEFINITIONS = (
+    ({"memory"}, "Memory is above the process before loading; peak is while generating."),
+    (
+        {"memory"},
+        "peak memory = weights, metadata among them, + KV + workspace + runtime + unexplained; peak in load is apart.",
+    ),
+    (
+        {"throughput"},
+        "prefill: prompt tokens / s to the first logits; decode: (tokens - 1) / s from first to last token; batch 1.",
+    ),
+    (
+        {"decode_share"},
+        "of bandwidth: bytes a step must read (weights, cache) x steps / s; of what the device's memory sustains.",
+    ),
+    (
+        {"prefill_share"},
+        "of matrix rate: operations of a token's linear layers x tokens / s; of the fastest product in its type.",
+    ),
+    (
+        {"decode_share", "prefill_share"},
+        "What the device can do, before and after each run: `bench show --columns roof`.",
+    ),
+    (
+        {"prefill_j", "decode_j"},
+        "J/token: counted joules / tokens of a window, idling included; idle W: loaded, nothing asked.",
+    ),
+    ({"divergence"}, "KL: mean KL(16-bit reference || this) per token, in nats, of this very model on this device."),
+    (
+        {"divergence"},
+        "KL to fp32: KL(fp32 || this), the fp32 row being the same for all engines: `bench compare --across backend`.",
+    ),
+    (
+        {"quality"},
+        "accuracy: mean over the tasks; the same items at every precision. Compare rows with `bench compare`.",
+    ),
+)
+"""What a column, or any column of a suite, means."""
+
+
+def footnotes(rows: Sequence[Row], columns: Sequence[str] = VIEWS["default"]) -> list[str]:
+    """Definitions of these columns, one sentence each, and the warnings of what they show."""
+    shown = {COLUMNS[name].suite if name in COLUMNS else "memory" for name in columns}
+    about = {*columns, *shown}
+    texts = [text for wanted, text in DEFINITIONS if wanted & about]
+    if "memory" in shown:  # the first two share a line
+        texts[0] = f"{INTERVAL} {texts[0]}"
+    else:
+        texts.insert(0, INTERVAL)
+    apart = variability(rows) if "throughput" in shown else []
+    floors = _floors(rows) if "divergence" in shown else []
+    return [*texts, *apart, *floors, *warned(rows, [name for name in suites.ORDER if name in shown])]
+
+
+def variability(rows: Sequence[Row]) -> list[str]:
+    """What the ± of speeds holds beyond the repeats: how far each machine's own speed moves between moments."""
+    seen: dict[str, None] = {}
+    for row in rows:
+        record = row.records.get("throughput")
+        if record is None or record.variability is None or record.before.roof is None:
+            continue
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in record.variability.shares.items())
+        text = f"± of speeds includes how far this machine's own rates move between moments ({row.device}, "
+        seen[f"{text}{record.before.roof.engine}, {record.variability.looks} looks): {shares}."] = None
+    return list(seen)
+
+
+def warned(rows: Sequence[Row], names: Sequence[str] = suites.ORDER, told: Collection[str] = ()) -> list[str]:
+    """The warnings of these suites' records, equal ones once; kinds in `told` are said elsewhere."""
+    seen: dict[str, list[str]] = {}
+    for row in rows:
+        for suite in names:
+            for caveat in row.records[suite].warnings if suite in row.records else ():
+                if caveat.kind in told:
+                    continue
+                where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", [])
+                label = f"{named(row)} {row.precision}"
+                if label not in where:
+                    where.append(label)
+    return [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
+
+
+def _floors(rows: Sequence[Row]) -> list[str]:
+    """What no distance can be told from: the 16-bit row against itself in other batches, and how far fp32 is."""
+    lines = []
+    for row in rows:
+        found = row.figures() if row.precision == REFERENCE else {}
+        if "kld_floor" in found:
+            line = (
+                f"noise floor, {named(row)} ({row.backend} {row.scheme}): KL {significant(found['kld_floor'].value, 2)}"
+            )
+            line += " against itself in batches of 4"
+            if "kld_fp32_mean" in found:
+                line += f", {significant(found['kld_fp32_mean'].value, 2)} from fp32"
+            lines.append(line)
+    return lines

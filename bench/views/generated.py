@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Generated answers beside the reference's, as `bench compare` writes them beneath its verdicts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.judge.compare import Comparison
+from bench.judge.generated import generated_answers
+from bench.records.scored import NGRAM
+from bench.units import signed
+from bench.views.cells import named
+from bench.views.formats import Flat, Table, View
+from bench.views.outputs import COMPARE
+
+NOTES = (
+    "tokens: of a reference answer, mean; drift: how many more this one has. In brackets: the reference's count.",
+    f"looping: at least half of an answer's {NGRAM}-grams came before in it; cut: it ran into the limit of tokens.",
+)
+
+
+def views(comparisons: Sequence[Comparison]) -> list[View]:
+    """One table, or none where nothing was generated."""
+    table = generated_table(comparisons)
+    return [View(title="generated answers", table=table, notes=NOTES)] if table.rows else []
+
+
+def generated_table(comparisons: Sequence[Comparison]) -> Table:
+    """This, and the reference's figure in brackets where both are counted; rows whose answers mean nothing left out."""
+    table = Table(["model", "scheme", "task", "answers", "tokens", "drift", "empty", "looping", "cut"])
+    for item in comparisons:
+        for found in () if item.row.means_nothing else generated_answers(item):
+            length = found.length
+            half = length.half_width if length else None
+            drift = "-" if length is None else signed(length.value) + (f" ±{half:.1f}" if half is not None else "")
+            table.rows.append(
+                [
+                    named(item.row), item.row.scheme, found.task, str(found.answers), f"{found.reference_tokens:.1f}",
+                    drift, *(f"{own} ({base})" for own, base in (found.empty, found.looping, found.cut)),
+                ]
+            )  # fmt: skip
+    return table
+
+
+def flats(comparisons: Sequence[Comparison]) -> list[Flat]:
+    """One row for each task with generated answers."""
+    return [COMPARE.flat(row) for item in comparisons for row in _flats(item)]
+
+
+def _flats(item: Comparison) -> list[Flat]:
+    row = item.row
+    return [
+        {
+            "model": row.model,
+            "backend": row.backend,
+            "scheme": row.scheme,
+            "precision": str(row.precision),
+            "device": row.device,
+            "weights": str(row.weights),
+            "reference": item.reference.scheme,
+            "task": found.task,
+            "answers": found.answers,
+            "answer_tokens_reference": found.reference_tokens,
+            "answer_tokens_drift": found.length.value if found.length else None,
+            "answers_empty": found.empty[0],
+            "answers_empty_reference": found.empty[1],
+            "answers_looping": found.looping[0],
+            "answers_looping_reference": found.looping[1],
+            "answers_cut": found.cut[0],
+            "answers_cut_reference": found.cut[1],
+        }
+        for found in generated_answers(item)
+    ]

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each command writes as CSV and JSON: its keys, and which of them have an interval beside them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from bench.views.fields import (
+    BY_FIGURE,
+    FIGURES,
+    IDENTITY,
+    MODEL,
+    PRECISION,
+    PREDICTED_PEAK,
+    PREDICTED_WEIGHTS,
+    RATES,
+    REFERENCE,
+    ROW,
+    SCHEME,
+    SUITE,
+    WEIGHTS,
+    Field,
+    Unit,
+)
+from bench.views.formats import Flat, FlatValue
+
+STANDS_FOR = {"TASK": r".+", "BATCH": r"\d+", "PROMPT": r"\d+", "PRECISION": r"[a-z]+\d*"}
+"""What a word in capitals in a key's name matches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What one command writes as CSV and JSON."""
+
+    command: str
+    row: str
+    """What one row is."""
+    fields: tuple[Field, ...]
+    intervals: tuple[str, ...] = ()
+    """Keys with the ends of their 95 % interval beside them, `_low` and `_high`."""
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        ends = {f"{name}_{end}" for name in self.intervals for end in ("low", "high")}
+        return frozenset({field.name for field in self.fields} | ends)
+
+    @cached_property
+    def _varying(self) -> re.Pattern[str]:
+        words = f"({'|'.join(STANDS_FOR)})"
+        varying = [re.split(words, field.name) for field in self.fields if re.search(words, field.name)]
+        return re.compile("|".join("".join(STANDS_FOR.get(p, re.escape(p)) for p in parts) for parts in varying))
+
+    def declares(self, key: str) -> bool:
+        """Whether this output may have such a key."""
+        return key in self._names or self._varying.fullmatch(key) is not None
+
+    def flat(self, values: Mapping[str, FlatValue]) -> Flat:
+        """A flat row of these values. Raises KeyError for a key that is not declared, which is a mistake of ours."""
+        unknown = [key for key in values if not self.declares(key)]
+        if unknown:
+            raise KeyError(f"{self.command} declares no {', '.join(unknown)}: see bench.views.outputs")
+        return dict(values)
+
+
+def _pick(*names: str) -> tuple[Field, ...]:
+    return tuple(BY_FIGURE[name] for name in names)
+
+
+SHOW = Output(
+    command="bench show",
+    row="one record; a figure that another record holds of it stands here too",
+    fields=(
+        *IDENTITY,
+        *FIGURES,
+        Field("acc_TASK", Unit.SHARE, "right items of one task", "quality"),
+        *(
+            Field(f"{rate.name}_BATCHxPROMPT", rate.unit, f"`{rate.name}` at another batch and prompt", "throughput")
+            for rate in RATES
+        ),
+        Field("max_batch_PROMPT", Unit.COUNT, "sequences of so many prompt tokens that ran in the budget", "capacity"),
+        Field("max_context_tokens_bound", Unit.TEXT, "what ended the search for the context", "capacity"),
+        Field("max_batch_PROMPT_bound", Unit.TEXT, "what ended the search for the batch", "capacity"),
+        PREDICTED_WEIGHTS,
+        PREDICTED_PEAK,
+        Field("memory_limit_bytes", Unit.BYTES, "hard limit that the process ran under"),
+        Field("profile", Unit.TEXT, "`smoke`, `standard`, `full`: items and repetitions"),
+        Field("run", Unit.TEXT, "the call of `bench run` that made it"),
+        Field("started", Unit.TIME, "when the cell began, ISO 8601"),
+        Field("id", Unit.TEXT, "the record's id, as in its file name"),
+        Field("warnings", Unit.TEXT, "kinds of its warnings"),
+    ),
+    intervals=("prefill_tokens_per_s", "decode_tokens_per_s", "kld_mean", "kld_fp32_mean", "acc"),
+)
+COMPARE = Output(
+    command="bench compare",
+    row="one row against its reference (`task` is null), then one for each of its tasks, then one for each task with "
+    "generated answers",
+    fields=(
+        *ROW,
+        REFERENCE,
+        Field("versions_apart", Unit.TEXT, "packages that the two were measured with in different versions"),
+        Field("task", Unit.TEXT, "the task, null where the row is about all of them"),
+        Field("weights_bytes_ratio", Unit.RATIO, "weights, this divided by the reference", "memory"),
+        Field("peak_bytes_ratio", Unit.RATIO, "peak memory, this divided by the reference", "memory"),
+        Field("prefill_tokens_per_s_ratio", Unit.RATIO, "prefill rate, this divided by the reference", "throughput"),
+        Field("decode_tokens_per_s_ratio", Unit.RATIO, "decode rate, this divided by the reference", "throughput"),
+        *_pick("kld_mean", "same_top1", "ln_ppl_ratio"),
+        Field("verdict", Unit.TEXT, "`equivalent`, `worse`, `better`, `undecided` or `not measurable`", "quality"),
+        Field("recovery", Unit.SHARE, "reference's score above chance that is left, mean over the tasks", "quality"),
+        Field("reason", Unit.TEXT, "why the task cannot be paired", "quality"),
+        Field("difference", Unit.SHARE, "right items, this minus the reference", "quality"),
+        Field("lost", Unit.COUNT, "items right with the reference and wrong with this", "quality"),
+        Field("gained", Unit.COUNT, "items wrong with the reference and right with this", "quality"),
+        Field("items", Unit.COUNT, "items that both answered", "quality"),
+        Field("mcnemar_p", Unit.PROBABILITY, "p of the exact McNemar test, mid-p", "quality"),
+        Field("holm_p", Unit.PROBABILITY, "the same after Holm over these tasks", "quality"),
+        Field("margin", Unit.SHARE, "difference that still counts as equivalent", "quality"),
+        Field("more_items", Unit.COUNT, "about how many more items would decide", "quality"),
+        Field("answers", Unit.COUNT, "generated answers", "quality"),
+        Field("answer_tokens_reference", Unit.TOKENS, "length of a reference answer, mean", "quality"),
+        Field("answer_tokens_drift", Unit.TOKENS, "how much longer this one's answers are, mean", "quality"),
+        Field("answers_empty", Unit.COUNT, "empty answers", "quality"),
+        Field("answers_empty_reference", Unit.COUNT, "empty answers of the reference", "quality"),
+        Field("answers_looping", Unit.COUNT, "answers that repeat themselves", "quality"),
+        Field("answers_looping_reference", Unit.COUNT, "answers of the reference that do", "quality"),
+        Field("answers_cut", Unit.COUNT, "answers that ran into the limit of tokens", "quality"),
+        Field("answers_cut_reference", Unit.COUNT, "answers of the reference that did", "quality"),
+    ),
+    intervals=("recovery", "difference"),
+)
+ACROSS = Output(
+    command="bench compare --across backend",
+    row="one engine's row of a model that several engines measured",
+    fields=(
+        *ROW,
+        *_pick("prefill_tokens_per_s", "decode_tokens_per_s", "kld_fp32_mean", "same_top1_fp32", "peak_bytes"),
+        Field("fp32_reference", Unit.TEXT, "the fp32 row that distances are measured from", "divergence"),
+        Field("reason", Unit.TEXT, "why figures are missing, by suite"),
+        Field("caution", Unit.TEXT, "what is not the same in all rows although it should be"),
+    ),
+    intervals=("prefill_tokens_per_s", "decode_tokens_per_s", "kld_fp32_mean", "same_top1_fp32"),
+)
+PER_BYTE = Output(
+    command="bench compare --per-byte",
+    row="one row, the smallest weights of its device first",
+    fields=(
+        *ROW[:5],
+        *_pick("weights_bytes"),
+        Field("score", Unit.SHARE, "accuracy above chance, mean over the tasks that all rows answered", "quality"),
+        Field("score_per_gib", Unit.SHARE, "the same for each GiB of weights", "quality"),
+        Field("against", Unit.TEXT, "the best-scoring row of no more bytes"),
+        Field("share", Unit.SHARE, "this score as a share of that row's, over the same items", "quality"),
+        Field("verdict", Unit.TEXT, "`equivalent`, `worse`, `better`, `undecided` or `not measurable`", "quality"),
+    ),
+    intervals=("share",),
+)
+CLAIMS = Output(
+    command="bench claims",
+    row="one claim of the catalogue",
+    fields=(
+        Field("id", Unit.TEXT, "the claim's id"),
+        Field("model", Unit.TEXT, "catalogue entry that it is about"),
+        Field("claim", Unit.TEXT, "what is stated, in our own words"),
+        Field("source", Unit.TEXT, "who states it, and where"),
+        Field("quantity", Unit.TEXT, "what it is about: `peak memory`, `weights`, `decode speed` …"),
+        Field("precision", Unit.TEXT, "precision it speaks of"),
+        Field("scheme", Unit.TEXT, "scheme it names"),
+        Field("at_least", Unit.OWN, "lower bound"),
+        Field("at_most", Unit.OWN, "upper bound"),
+        Field("tokens", Unit.TOKENS, "positions held at the peak"),
+        Field("batch", Unit.COUNT, "sequences at once"),
+        Field("verdict", Unit.TEXT, "`holds`, `fails`, `computed only`, `untested` or `not testable`"),
+        Field("evidence", Unit.TEXT, "what was found or computed, and against what"),
+        Field("record", Unit.TEXT, "id of the record that decided"),
+        Field("contradiction", Unit.TEXT, "what speaks against it elsewhere"),
+    ),
+)
+CATALOG = Output(
+    command="bench catalog",
+    row="one entry of the catalogue, with what it would need on this machine",
+    fields=(
+        Field("name", Unit.TEXT, "name that people type"),
+        Field("organisation", Unit.TEXT, "who published it"),
+        Field("kind", Unit.TEXT, "`open weights`, `gated`, `adapter` …"),
+        Field("parameters", Unit.COUNT, "parameters, shared tensors once"),
+        Field("base", Unit.TEXT, "model it was made from, in words"),
+        Field("repo", Unit.TEXT, "Hub repository of its weights"),
+        Field("revision", Unit.TEXT, "commit or tag that is loaded, null for the default branch"),
+        Field("not_measurable", Unit.TEXT, "why it can never be measured"),
+        Field("display", Unit.TEXT, "name that people read"),
+        Field("family", Unit.TEXT, "catalogue file that it stands in"),
+        Field("base_model", Unit.TEXT, "entry that its adapters or its difference are added to"),
+        Field("template", Unit.TEXT, "its prompt template"),
+        Field("stored_bytes", Unit.BYTES, "weight files of the repository"),
+        Field("licence", Unit.TEXT, "its licence"),
+        Field("claims", Unit.COUNT, "claims that its makers made"),
+        Field("measured", Unit.TEXT, "precisions that have figures here"),
+        Field("predicted_peak_PRECISION_bytes", Unit.BYTES, "peak above the process before loading, predicted"),
+        Field("fits_PRECISION", Unit.FLAG, "whether peak and process fit what is free, null if unknown"),
+    ),
+)
+PLAN = Output(
+    command="bench plan",
+    row="one cell that would run, or one thing that is left out",
+    fields=(
+        MODEL,
+        PRECISION,
+        SCHEME,
+        SUITE,
+        WEIGHTS,
+        PREDICTED_WEIGHTS,
+        PREDICTED_PEAK,
+        Field("predicted_baseline_bytes", Unit.BYTES, "the process before loading: no part of the peak"),
+        Field("predicted_s", Unit.SECONDS, "time it takes"),
+        Field("why", Unit.TEXT, "`reference` where others are compared with it"),
+        Field("left_out", Unit.TEXT, "why it will not run"),
+        Field("predicted_context_tokens", Unit.TOKENS, "longest context that fits the budget", "capacity"),
+        Field("predicted_batch_PROMPT", Unit.COUNT, "largest batch of such prompts that fits the budget", "capacity"),
+    ),
+)
+OUTPUTS = (SHOW, COMPARE, ACROSS, PER_BYTE, CLAIMS, CATALOG, PLAN)
