@@ -6,6 +6,7 @@ __all__ = [
     "claims",
     "compare",
     "cross_engine",
+    "decisions",
     "figures",
     "generated",
     "joined",
@@ -13,5 +14,6 @@ __all__ = [
     "reasons",
     "rows",
     "score_per_byte",
+    "sequential",
     "stats",
 ]
