@@ -80,16 +80,16 @@ def variability(rows: Sequence[Row]) -> list[str]:
 
 
 def _floors(rows: Sequence[Row]) -> list[str]:
-    """What no distance can be told from: the 16-bit row against itself in other batches, and how far fp32 is."""
+    """What no distance can be told from: each row against itself read otherwise, and how far fp32 is."""
     lines = []
     for row in rows:
-        found = row.figures() if row.precision == REFERENCE else {}
-        if "kld_floor" in found:
-            line = (
-                f"noise floor, {named(row)} ({row.backend} {row.scheme}): KL {significant(found['kld_floor'].value, 2)}"
-            )
-            line += " against itself in batches of 4"
-            if "kld_fp32_mean" in found:
-                line += f", {significant(found['kld_fp32_mean'].value, 2)} from fp32"
-            lines.append(line)
+        found = row.figures()
+        ways = (("kld_floor", "against itself in batches of 4"), ("kld_floor_decode", "token by token"))
+        parts = [f"{significant(found[name].value, 2)} {way}" for name, way in ways if name in found]
+        if parts and row.precision == REFERENCE and "kld_fp32_mean" in found:
+            parts.append(f"{significant(found['kld_fp32_mean'].value, 2)} from fp32")
+        if "kld_weights" in found:
+            parts.append(f"{significant(found['kld_weights'].value, 2)} of its weights alone")
+        if parts:
+            lines.append(f"noise floor, {named(row)} ({row.backend} {row.scheme}): KL {', '.join(parts)}")
     return lines

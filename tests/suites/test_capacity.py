@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import make_cell, make_machine, make_model
-from test_memory_limit import grouped
+from builders import can_make_group, make_cell, make_machine, make_model
 
 from bench.engines import fake
 from bench.engines.contract import DoesNotFit, LoadRequest, Unsupported
@@ -55,7 +54,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(predicted: Prediction | None = None, device: str = "cpu-test", **settings: Any) -> SuiteRun:
         cell = make_cell("capacity", device=device, settings={**capacity.PROFILES["smoke"], **settings})
         return SuiteRun(
-            cell=cell, engine=engine, instruments=Instruments(fake._CLOCK, memory), cache=tmp_path,
+            cell=cell, engine=engine, instruments=Instruments(fake.CLOCK, memory), cache=tmp_path,
             loading=Loading(seconds=1.0, baseline=reading, peak=reading, ready=reading, loaded=reading),
             predicted=predicted or Prediction(),
         )  # fmt: skip
@@ -182,7 +181,7 @@ def test_what_trials_left_behind_counts_in_the_next_question(run: Any, monkeypat
 
     def leaky(run: SuiteRun, question: Any, *rest: Any) -> None:
         search(run, question, *rest)
-        fake._MEMORY.use(1_000_000)
+        fake.MEMORY.use(1_000_000)
 
     monkeypatch.setattr(capacity, "_search", leaky)
     expected = answer(capacity.measure(made), "trial_bytes", of="max_batch").labels["expected_bytes"]
@@ -286,7 +285,7 @@ def test_where_memory_remembers_each_trial_has_a_process_of_its_own(
         memory.use(18_000_000)
         monkeypatch.setattr(fake, "_MEMORY", memory)
         fresh = run(memory_limit_bytes=126_000_000, batch_prompts=[])
-        fresh.instruments = Instruments(fake._CLOCK, memory)
+        fresh.instruments = Instruments(fake.CLOCK, memory)
         fresh.journal, fresh.renewable = journal, True
         with contextlib.suppress(RestartWorker):
             found = capacity.measure(fresh)
@@ -315,7 +314,7 @@ def bench_run(tmp_path: Path, *options: str) -> dict[str, Record]:
 
 def test_the_real_runner_brings_the_known_bytes_back(tmp_path: Path) -> None:
     """A worker under a real limit (where this machine makes groups), the fake's bytes in arithmetic."""
-    if not grouped():
+    if not can_make_group():
         pytest.skip("no cgroup may be made here: a crude limit stops the worker itself")
     limit = 141_800_000
     records = bench_run(tmp_path, "--precision", "fp32,fp16", "--memory-limit", str(limit))
@@ -334,7 +333,7 @@ def test_the_real_runner_brings_the_known_bytes_back(tmp_path: Path) -> None:
 
 def test_a_trial_that_is_killed_is_a_no_and_the_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every fourth prompt of a process meets the real limit: two processes die, the third finds the answer."""
-    if not grouped():
+    if not can_make_group():
         pytest.skip("no cgroup may be made here: a crude limit kills nobody")
     monkeypatch.setenv("BENCH_FAKE_FAULT", "hoard@prefill#4")
     (record,) = bench_run(tmp_path, "--precision", "fp16", "--memory-limit", "200MB").values()
@@ -369,7 +368,7 @@ def test_the_runner_gives_every_trial_a_process_of_its_own(tmp_path: Path, monke
 
 def test_a_search_that_always_dies_does_not_fit_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first prompt is too much each time: the least trial is a no, which is the answer."""
-    if not grouped():
+    if not can_make_group():
         pytest.skip("no cgroup may be made here: a crude limit kills nobody")
     monkeypatch.setenv("BENCH_FAKE_FAULT", "hoard@prefill#1")
     (record,) = bench_run(tmp_path, "--precision", "fp16", "--memory-limit", "200MB").values()
@@ -381,7 +380,7 @@ def test_a_search_that_always_dies_does_not_fit_in_the_end(tmp_path: Path, monke
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel")
 def test_a_search_under_a_hard_limit_comes_back_alive_and_close(tmp_path: Path) -> None:
     """An engine that really takes 40,000 bytes a token, in a group of 200 MB: the answer is what its memory allows."""
-    if not grouped():
+    if not can_make_group():
         pytest.skip("no cgroup may be made here")
     limit = 200_000_000
     with confined(limit, "cpu") as confinement:

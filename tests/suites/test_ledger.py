@@ -8,8 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from builders import make_cell, make_record, memory_samples, sample
-from test_suites import engine, suite_run  # noqa: F401 - a fixture
+from builders import make_cell, make_record, memory_samples, sample, suite_run
 
 from bench.engines import fake
 from bench.instruments import Instruments, Reading, sampler
@@ -26,16 +25,16 @@ TERMS = ("weights_bytes", "kv_bytes", "workspace_bytes", "runtime_bytes", "unexp
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def ledger(engine, tmp_path, monkeypatch=None):  # noqa: F811
+def ledger(engine, tmp_path, monkeypatch=None):
     """Figures of the memory suite on the fake, its weights loaded on a clean counter."""
     run = suite_run("memory", engine, tmp_path, fake.instruments("cpu"))
-    now = fake._MEMORY.read()
+    now = fake.MEMORY.read()
     before = Reading(total_bytes=now.total_bytes - 18_000_000)
     run.loading = type(run.loading)(seconds=1.0, baseline=before, peak=now, ready=now, loaded=now)
     return figures(make_record(make_cell("memory"), measurements=tuple(memory.measure(run)))), run
 
 
-def test_a_clean_engine_leaves_nothing(engine, tmp_path):  # noqa: F811
+def test_a_clean_engine_leaves_nothing(engine, tmp_path):
     """Weights, cache and workspace are the whole peak."""
     found, _ = ledger(engine, tmp_path)
     assert {name: found[name].value for name in TERMS} == {
@@ -45,29 +44,29 @@ def test_a_clean_engine_leaves_nothing(engine, tmp_path):  # noqa: F811
     assert sum(found[name].value for name in TERMS) == found["peak_bytes"].value
 
 
-def test_a_known_leak_comes_back_as_runtime(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_a_known_leak_comes_back_as_runtime(engine, tmp_path, monkeypatch):
     """Five megabytes that closing does not give back are five megabytes that the work left behind."""
     plain = fake.FakeGeneration.close
 
     def close(self):
         plain(self)
-        fake._MEMORY.use(5_000_000)
+        fake.MEMORY.use(5_000_000)
 
     monkeypatch.setattr(fake.FakeGeneration, "close", close)
     found, _ = ledger(engine, tmp_path)
-    fake._MEMORY.use(-5_000_000)
+    fake.MEMORY.use(-5_000_000)
     assert found["runtime_bytes"].value == 5_000_000
 
 
-def test_a_known_spike_comes_back_in_the_peak(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_a_known_spike_comes_back_in_the_peak(engine, tmp_path, monkeypatch):
     """Seven megabytes for 50 ms in the middle of a step are seven megabytes more workspace and peak."""
     clean, _ = ledger(engine, tmp_path)
     plain = fake.FakeGeneration.step
 
     def step(self):
-        fake._MEMORY.use(7_000_000)
-        fake._CLOCK.advance(0.050)
-        fake._MEMORY.use(-7_000_000)
+        fake.MEMORY.use(7_000_000)
+        fake.CLOCK.advance(0.050)
+        fake.MEMORY.use(-7_000_000)
         return plain(self)
 
     monkeypatch.setattr(fake.FakeGeneration, "step", step)
@@ -78,7 +77,7 @@ def test_a_known_spike_comes_back_in_the_peak(engine, tmp_path, monkeypatch):  #
     assert found["runtime_bytes"].value == 0
 
 
-def test_counters_that_contradict_each_other_are_a_caveat(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_counters_that_contradict_each_other_are_a_caveat(engine, tmp_path, monkeypatch):
     """A sampler that saw more than the high-water mark proves that one of them is wrong."""
     import contextlib
 
@@ -89,7 +88,7 @@ def test_counters_that_contradict_each_other_are_a_caveat(engine, tmp_path, monk
     assert (found["peak_anonymous_bytes"].value, found["peak_file_bytes"].value) == (10**10, 9 * 10**10)
 
 
-def test_each_figure_names_its_own_counter(engine, tmp_path):  # noqa: F811
+def test_each_figure_names_its_own_counter(engine, tmp_path):
     """What is read now, the peak and the allocator's shares of it come from different ones."""
 
     class Told(fake.ArithmeticMemory):
@@ -101,18 +100,18 @@ def test_each_figure_names_its_own_counter(engine, tmp_path):  # noqa: F811
         def peak(self):
             return Reading(total_bytes=9, anonymous_bytes=4)
 
-    run = suite_run("memory", engine, tmp_path, Instruments(fake._CLOCK, Told()))
+    run = suite_run("memory", engine, tmp_path, Instruments(fake.CLOCK, Told()))
     counters = {m.name: m.counter for m in memory.measure(run)}
     names = ("settled_bytes", "settled_allocated_bytes", "peak_bytes", "peak_anonymous_bytes")
     assert [counters[name] for name in names] == ["now", "torch's allocator", "driver", "driver"]
     assert all(counter for name, counter in counters.items() if name.endswith("_bytes"))
 
 
-def test_a_driver_that_cannot_tell_processes_apart_is_a_caveat(engine, tmp_path):  # noqa: F811
+def test_a_driver_that_cannot_tell_processes_apart_is_a_caveat(engine, tmp_path):
     """Another tenant's memory would be in the figure: its reader must know."""
     told = fake.ArithmeticMemory()
     told.name = "NVML device minus baseline"
-    run = suite_run("memory", engine, tmp_path, Instruments(fake._CLOCK, told))
+    run = suite_run("memory", engine, tmp_path, Instruments(fake.CLOCK, told))
     memory.measure(run)
     assert [caveat.kind for caveat in run.caveats] == ["not_per_process"]
     assert run.caveats[0].advice
@@ -149,6 +148,7 @@ print(json.dumps([before.total_bytes, before.anonymous_bytes, peak.total_bytes, 
 
 
 @linux
+@pytest.mark.alone
 def test_a_real_spike_of_50_ms_is_seen_by_both_counters():
     """64 MiB for 50 ms in a process of its own: the mark, the sampler and its anonymous share all say so."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -16,24 +16,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import make_record
+from builders import make_record, planned, suite_run
 
 import suites
-from bench.catalog.model import Model
 from bench.engines import fake
 from bench.engines.contract import DoesNotFit, LoadRequest, NotFinite
 from bench.errors import UserError
-from bench.instruments import Instruments, Reading, machine
+from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
 from bench.judge.figures import accuracies, anchor_of, figures, reference_figures
-from bench.plan.plan import make_plan
-from bench.plan.selection import Selection
 from bench.records.cell import Precision, Weights
 from bench.records.record import Ending, Unit
 from bench.records.store import Store
 from bench.run.worker import ending
 from bench.scoring.anchor import anchor_path, is_anchor
-from bench.suite import Loading, SuiteRun, measured
+from bench.suite import measured
 from suites import divergence, memory, probe, quality, suite, throughput
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -297,31 +294,6 @@ def test_a_record_names_the_method_that_made_it(records, name):
 # Suites on their own: what a healthy run does not show.
 
 
-def planned(name):
-    """A smoke cell of the fake at 16 bits."""
-    own = Model(name="m", display="M", family="own", organisation="-", kind="open weights", repo="a/m")
-    selection = Selection(models=("m",), schemes=("fake-fp16",), backends=("fake",), suites=(name,), profile="smoke")
-    return make_plan(selection, [own], machine.describe("cpu")).cells[0]
-
-
-def suite_run(name, engine, tmp_path, tools=None):
-    """A suite's surroundings with a given engine."""
-    reading = Reading(total_bytes=0)
-    loading = Loading(seconds=1.0, baseline=reading, peak=reading, ready=reading, loaded=reading)
-    tools = tools or Instruments(fake._CLOCK, fake.ArithmeticMemory())
-    cell = planned(name).cell
-    return SuiteRun(cell=cell, engine=engine, instruments=tools, loading=loading, cache=tmp_path)
-
-
-@pytest.fixture
-def engine():
-    """The fake at 16 bits."""
-    scheme = fake.BACKEND.scheme("fake-fp16")
-    return fake.FakeEngine(
-        LoadRequest(model=planned("memory").model, weights=Weights.RANDOM, scheme=scheme, device="cpu")
-    )
-
-
 def test_output_without_text_fails_the_cell(engine, tmp_path, monkeypatch):
     """A model that generates tokens but no text has no speed worth a figure."""
     monkeypatch.setattr(engine, "decode", lambda tokens: " \n")
@@ -411,7 +383,7 @@ def test_the_garbage_collector_is_given_back(engine):
     import gc
 
     assert gc.isenabled()
-    throughput.one_repeat(engine, fake._CLOCK, [[1, 2, 3]], 4)
+    throughput.one_repeat(engine, fake.CLOCK, [[1, 2, 3]], 4)
     assert gc.isenabled()
 
 
@@ -421,7 +393,7 @@ def test_the_first_tokens_own_time_is_not_prefill(engine, tmp_path, monkeypatch)
 
     def step(self):
         if self.first:
-            fake._CLOCK.advance(0.5)
+            fake.CLOCK.advance(0.5)
         return plain(self)
 
     monkeypatch.setattr(fake.FakeGeneration, "step", step)
@@ -433,13 +405,13 @@ def test_the_first_tokens_own_time_is_not_prefill(engine, tmp_path, monkeypatch)
 
 def test_the_peak_is_that_of_generating_not_of_what_was_before(engine, tmp_path):
     """The high-water mark is started again: a spike while loading is no part of the peak."""
-    memory_in_use = fake._MEMORY.bytes
-    fake._MEMORY.use(10**9)
-    fake._MEMORY.use(-(10**9))
+    memory_in_use = fake.MEMORY.bytes
+    fake.MEMORY.use(10**9)
+    fake.MEMORY.use(-(10**9))
     run = suite_run("memory", engine, tmp_path, fake.instruments("cpu"))
     found = {m.name: m.values for m in memory.measure(run)}
     assert found["peak_bytes"] == (memory_in_use + 135_000 + 3_000_000,)
-    assert fake._MEMORY.bytes == memory_in_use
+    assert fake.MEMORY.bytes == memory_in_use
 
 
 @pytest.mark.parametrize("counter", ["ru_maxrss", "VmHWM since start"])
@@ -447,7 +419,7 @@ def test_a_peak_that_cannot_be_reset_is_a_caveat(engine, tmp_path, counter):
     """Where the kernel hides the reset the figure stays, with a warning that it includes loading."""
     tool = fake.ArithmeticMemory()
     tool.name = counter
-    run = suite_run("memory", engine, tmp_path, Instruments(fake._CLOCK, tool))
+    run = suite_run("memory", engine, tmp_path, Instruments(fake.CLOCK, tool))
     memory.measure(run)
     assert [caveat.kind for caveat in run.caveats] == ["peak_not_reset"]
 

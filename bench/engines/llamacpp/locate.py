@@ -103,6 +103,15 @@ def command(model: Model, provenance: Provenance, scheme: str) -> str | None:
     return next((f"llama-cli -m {path} -p Hello" for path in made if path.is_file()), None)
 
 
+def widened(path: Path, header: Gguf, threads: int | None) -> Path:
+    """The file with every tensor as float32, made once: what its quantized blocks stand for, to the last bit."""
+    mark, version = fingerprint(path), importlib.metadata.version("llama_cpp_python")
+    _, number, _ = TYPES["gguf-f32"]
+    needed = 4 * sum(tensor.elements for tensor in header.tensors) + path.stat().st_size - header.bytes
+    name = f"{path.stem}-{mark.replace(':', '-')}-{version}-widened.gguf".lower()
+    return gguf_cache.made(name, needed, lambda part: quantize(path, part, number, threads))
+
+
 def header_of(path: Path) -> Gguf:
     """The header of a GGUF. Raises UserError when the file is damaged or is none."""
     try:

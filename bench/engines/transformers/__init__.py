@@ -56,6 +56,7 @@ SCHEMES = (
         bits=8,
         row_bytes=4,
         kernel=Kernel(moments=(((X, 2), (X, 1), (Y, 4), (APART, 2)),)),
+        whole_pass=True,  # outlier columns are those of any row: int8_vectorwise_quant, backends/default/ops.py
         method="bitsandbytes LLM.int8(), outlier threshold 6.0; embeddings and head stay 16-bit",
     ),
     Scheme(
