@@ -40,7 +40,11 @@ class Comparing:
     margin: Annotated[
         float,
         typer.Option(
-            "--margin", help="Share of the score above chance that may be lost.", min=0.0001, max=0.5, metavar="SHARE"
+            "--margin",
+            help="Loss that counts as none, of score or perplexity.",
+            min=0.0001,
+            max=0.5,
+            metavar="SHARE",
         ),
     ] = MARGIN
     details: Annotated[
@@ -97,16 +101,14 @@ def print_answer(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if not any(row is other for other in told)]
 
 
-def print_comparisons(
-    found: Sequence[Comparison], form: Format, comparing: Comparing, *, every: bool = False
-) -> None:
+def print_comparisons(found: Sequence[Comparison], form: Format, comparing: Comparing, *, every: bool = False) -> None:
     """The answer in words, two tables, and with `--details` everything else; `every` warning in full."""
     from bench.judge.answer import answers
     from bench.views import answer, answer_tables, comparison, warnings
 
     judged = answers(found, comparing.margin)
     if form.flat:
-        print_flat(comparison.flats(found), form)
+        print_flat(comparison.flats(judged), form)
         return
     print_parts(answer.parts(judged, _command()), form)
     print_views(answer_tables.views(judged, comparing.margin), form)

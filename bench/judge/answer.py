@@ -12,23 +12,18 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from statistics import mean
 
 from bench.judge.bottleneck import Bottleneck, why_this_fast
 from bench.judge.compare import Comparison
+from bench.judge.decisions import Decision, Instrument
+from bench.judge.noise_floor import floor_between, perplexity_verdict
 from bench.judge.rows import Row
-from bench.judge.stats import MARGIN, Estimate, Verdict, verdict_of
+from bench.judge.stats import MARGIN, Estimate, Verdict
 
 TIE = 0.02
 """Rows whose memory differs by less are alike: the peak of one and the same row moves by about as much."""
 SETTLED = frozenset({Verdict.WORSE, Verdict.BETTER, Verdict.EQUIVALENT})
-
-
-class Instrument(StrEnum):
-    """What a verdict was made by."""
-
-    PERPLEXITY = "perplexity"
-    ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +33,14 @@ class Finding:
     instrument: Instrument
     verdict: Verdict
     estimate: Estimate
-    """Perplexity: by which share it grew. Accuracy: which share of the score above chance is left, over all tasks."""
+    """Perplexity: by which share it grew. Tasks: the mean change over those that this instrument judged, or the
+    share of the score above chance that is left over all of them (`of_score`)."""
     margin: float
-    """The change that still counts as equivalent."""
+    """The loss that still counts as equivalent, as the caller gave it."""
+    of_score: bool = False
+    """Whether the estimate is a share of the score that is left, not a change."""
     tasks: Mapping[Verdict, int] = field(default_factory=dict)
-    """Tasks by their own verdict; empty for perplexity."""
-    in_noise: bool = False
-    """Whether the row moves as far from itself as from its 16-bit row, so that no difference counts."""
+    """Tasks by their own verdict, after Holm over all of the row's; empty for perplexity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +97,7 @@ class Choice:
 
 
 def answers(comparisons: Sequence[Comparison], margin: float = MARGIN) -> list[Answer]:
-    """Every comparison with its verdicts. `margin` is the loss that still counts as equivalent, for every instrument."""
+    """Every comparison with its verdicts. `margin` is the loss that still counts as equivalent."""
     return [
         Answer(comparison=item, findings=tuple(_findings(item, margin)), why=speed_of(item.row)) for item in comparisons
     ]
@@ -117,55 +113,103 @@ def speed_of(row: Row) -> Bottleneck | None:
 def _findings(item: Comparison, margin: float) -> list[Finding]:
     if item.row.means_nothing:
         return []
-    return [found for found in (perplexity(item.row, margin), _accuracy(item, margin)) if found]
+    by_text = perplexity(item.row, item.reference, margin)
+    return [*([by_text] if by_text else []), *_of_tasks(item, margin)]
 
 
-def perplexity(row: Row, margin: float) -> Finding | None:
+def perplexity(row: Row, reference: Row, margin: float) -> Finding | None:
     """The change of perplexity against the 16-bit row, None where it was not measured.
 
-    Equivalent where the ratio's 95 % interval lies within 1 ± margin (on a log scale); worse where it lies above 1.
+    Equivalent where the ratio's 95 % interval lies within 1 ± margin (on a log scale); worse where it lies above 1 and
+    above what the two rows move by themselves.
     """
-    found = row.figures()
-    if "ln_ppl_ratio" not in found:
+    log, record = row.figures().get("ln_ppl_ratio"), row.records.get("divergence")
+    if log is None or record is None:
         return None
-    log = found["ln_ppl_ratio"]
-    verdict = Verdict.UNDECIDED
-    if log.low is not None and log.high is not None:
-        verdict = verdict_of(Estimate(-log.value, -log.high, -log.low), math.log1p(margin))
-    in_noise = _in_noise(found)
-    if in_noise and verdict in {Verdict.WORSE, Verdict.BETTER}:
-        verdict = Verdict.UNDECIDED
+    floor = floor_between(record, reference.records.get("divergence"))
+    verdict = perplexity_verdict(log, floor.ln_perplexity if floor else 0.0, math.log1p(margin))
     ratio = log.exponential()
     ends = [None if end is None else end - 1 for end in (ratio.low, ratio.high)]
     return Finding(
-        instrument=Instrument.PERPLEXITY,
-        verdict=verdict,
-        estimate=Estimate(ratio.value - 1, *ends),
-        margin=margin,
-        in_noise=in_noise,
+        instrument=Instrument.PERPLEXITY, verdict=verdict, estimate=Estimate(ratio.value - 1, *ends), margin=margin
     )
 
 
-def _in_noise(found: Mapping[str, Estimate]) -> bool:
-    """Whether the distance to the 16-bit row cannot be told from the distance of the row to itself."""
-    if "kld_floor" not in found or "kld_mean" not in found:
-        return False
-    distance = found["kld_mean"]
-    return (distance.value if distance.low is None else distance.low) <= found["kld_floor"].value
+def _of_tasks(item: Comparison, margin: float) -> list[Finding]:
+    """By each instrument that decided a task, the sharpest first; by the score over all of them where none has choices.
+
+    Records from before choices' log-likelihoods were kept hold right and wrong answers alone.
+    """
+    decided = [task.decision for task in item.tasks if task.decision]
+    present = {decision.instrument for decision in decided}
+    if Instrument.CHOICE not in present:
+        whole = _of_score(item, decided, margin)
+        return [whole] if whole else []
+    order = (Instrument.CHOICE, Instrument.GENERATED, Instrument.ACCURACY)
+    each = [(name, [one for one in decided if one.instrument is name]) for name in order if name in present]
+    return [
+        Finding(
+            instrument=name, verdict=_together(own), estimate=_mean(own), margin=margin,
+            tasks=Counter(decision.verdict for decision in own),
+        )
+        for name, own in each
+    ]  # fmt: skip
 
 
-def _accuracy(item: Comparison, margin: float) -> Finding | None:
-    results = [task.result for task in item.tasks if task.result]
-    if item.recovery is None or not results:
+def _of_score(item: Comparison, decided: Sequence[Decision], margin: float) -> Finding | None:
+    scored = [one for one in decided if one.instrument is not Instrument.PERPLEXITY]
+    if item.recovery is None or not scored:
         return None
-    counted = Counter(result.verdict for result in results)
+    counted = Counter(decision.verdict for decision in scored)
+    generated = all(one.instrument is Instrument.GENERATED for one in scored)
     return Finding(
-        instrument=Instrument.ACCURACY,
+        instrument=Instrument.GENERATED if generated else Instrument.ACCURACY,
         verdict=Verdict.WORSE if counted[Verdict.WORSE] else item.recovery.verdict,
         estimate=item.recovery.share,
         margin=margin,
+        of_score=True,
         tasks=counted,
     )
+
+
+def _together(decided: Sequence[Decision]) -> Verdict:
+    """Worse on any task is worse; equivalent or better only where every task that can tell says so."""
+    verdicts = {decision.verdict for decision in decided} - {Verdict.NOT_MEASURABLE}
+    if not verdicts:
+        return Verdict.NOT_MEASURABLE
+    for verdict in (Verdict.WORSE, Verdict.UNDECIDED, Verdict.EQUIVALENT):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.BETTER
+
+
+def _mean(decided: Sequence[Decision]) -> Estimate:
+    """The mean change over tasks; their errors are independent and add in squares."""
+    value = mean(decision.difference.value for decision in decided)
+    halves = [decision.difference.half_width for decision in decided]
+    known = [half for half in halves if half is not None]
+    if len(known) < len(halves):
+        return Estimate(value)
+    half = math.hypot(*known) / len(known)
+    return Estimate(value, value - half, value + half)
+
+
+Of = tuple[str, str, str, int | None]
+"""Device, model, weights and memory limit: what rows have in common that one may choose among, whichever the engine."""
+
+
+def model_of(answer: Answer) -> Of:
+    """What this answer is about, apart from precision and engine."""
+    row = answer.row
+    return row.device, row.model, row.weights, row.limit
+
+
+def by_model(found: Sequence[Answer]) -> dict[Of, list[Answer]]:
+    """Answers that one choice is made among."""
+    groups: dict[Of, list[Answer]] = {}
+    for answer in found:
+        groups.setdefault(model_of(answer), []).append(answer)
+    return groups
 
 
 def choose(found: Sequence[Answer]) -> Choice | None:
@@ -225,6 +269,3 @@ def _faster(take: Row, found: Sequence[Answer]) -> tuple[Row | None, float | Non
         return None, None
     wide = (answer.row for answer in found if answer.row.precision == "fp32" and answer.row.backend == take.backend)
     return next(wide, None), why.fp32_times
-
-
-__all__ = ["Answer", "Choice", "Finding", "Instrument", "answers", "choose", "perplexity", "speed_of"]

@@ -12,8 +12,9 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from bench.judge.answer import Answer, Choice, Finding, Instrument, choose
+from bench.judge.answer import Answer, Choice, Finding, by_model, choose
 from bench.judge.bottleneck import Bottleneck, Lever
+from bench.judge.decisions import Instrument
 from bench.judge.rows import Row
 from bench.judge.stats import Estimate, Verdict
 from bench.units import human_bytes, signed, significant
@@ -56,15 +57,17 @@ def label(row: Row) -> str:
     return f"{row.precision} ({scheme})"
 
 
+def full_label(row: Row) -> str:
+    """`int8 (gguf-q8_0)`: the same with the library, which tells engines apart."""
+    return row.scheme if row.precision in row.scheme else f"{row.precision} ({row.scheme})"
+
+
 def parts(found: Sequence[Answer], command: Command = lambda row: None) -> list[Part]:
     """One for each engine of a model on a device; the last one of a model ends with the choice.
 
     Only a model that is alone gets reasons: a list of twenty models is read for its verdicts.
     """
-    models: dict[tuple[object, ...], list[Answer]] = {}
-    for answer in found:
-        row = answer.row
-        models.setdefault((row.device, row.model, row.weights, row.limit), []).append(answer)
+    models = by_model(found)
     reasons = len({answer.row.model for answer in found}) == 1
     places = len({answer.row.device for answer in found}) > 1
     return [part for group in models.values() for part in _of_model(group, command, reasons=reasons, places=places)]
@@ -95,13 +98,11 @@ def sentences(answer: Answer, *, reasons: bool = True) -> tuple[tuple[str, ...],
     ratios = answer.comparison.ratios
     saved = ", ".join(f"{ratios[name].value:.2f}x {word}" for name, word in RATIOS.items() if name in ratios)
     costs = f"{label(answer.row)}: {saved or _no_ratio(answer)}"
-    quality = tuple(_finding(one) for one in answer.findings) or (_no_quality(answer.row),)
+    quality = tuple(_finding(one) for one in answer.findings)
+    if not quality and (reasons or not answer.row.means_nothing):
+        quality = (_no_quality(answer.row),)
     why = tuple(_why(answer.why)) if reasons and answer.why else ()
     return tuple(filter(None, ((costs,), quality, why)))
-
-
-def _who(row: Row, *, name_engine: bool) -> str:
-    return f"{label(row)} in {row.backend}" if name_engine else label(row)
 
 
 def _no_ratio(answer: Answer) -> str:
@@ -120,20 +121,35 @@ def _no_quality(row: Row) -> str:
     return f"quality: {missing.short}" if missing and missing.short else "quality: not measured"
 
 
+SHORT = {Instrument.PERPLEXITY: "perplexity"}
+"""Instruments in fewer words than their own names."""
+
+
+def _instrument(found: Finding) -> str:
+    return SHORT.get(found.instrument, str(found.instrument))
+
+
 def _finding(found: Finding) -> str:
-    if found.instrument is Instrument.PERPLEXITY:
-        return f"perplexity {change(found.estimate)}: {_verdict(found)}"
+    name = _instrument(found)
     if found.verdict is Verdict.NOT_MEASURABLE:
-        return "accuracy: the reference itself is at chance"
+        return f"{name}: the reference itself is at chance"
+    if found.instrument is Instrument.PERPLEXITY:
+        return f"{name} {change(found.estimate)}: {found.verdict}"
     worse, asked = found.tasks.get(Verdict.WORSE, 0), sum(found.tasks.values())
-    on = f" on {worse} of {asked} tasks" if worse else ""
-    return f"accuracy keeps {share(found.estimate)} of the score: {_verdict(found)}{on}"
+    on = f" on {worse} of {asked} tasks" if worse and asked > 1 else ""
+    if found.of_score:
+        keeps = "keep" if found.instrument is Instrument.GENERATED else "keeps"
+        return f"{name} {keeps} {share(found.estimate)} of the score: {found.verdict}{on}"
+    return f"{name} {points(found.estimate)}: {found.verdict}{on}"
 
 
-def _verdict(found: Finding) -> str:
-    return f"{found.verdict}, within its own noise" if found.in_noise and found.verdict is Verdict.UNDECIDED else (
-        str(found.verdict)
-    )
+def points(estimate: Estimate) -> str:
+    """`-3.1 points [-4.0, -2.2]`: a change of a share in hundredths."""
+    hundredths = estimate.scaled(100)
+    ends = ""
+    if hundredths.low is not None and hundredths.high is not None:
+        ends = f" [{_plain(hundredths.low, 1)}, {_plain(hundredths.high, 1)}]"
+    return f"{signed(hundredths.value)} points{ends}"
 
 
 def change(estimate: Estimate) -> str:
@@ -188,32 +204,36 @@ def _times(factor: float | None) -> str:
 
 def chosen(choice: Choice, *, name_engine: bool = False) -> Iterator[str]:
     """The sentence of the choice, clause by clause."""
-    take = _who(choice.take, name_engine=name_engine)
+
+    def who(*rows: Row) -> str:
+        return ", ".join(f"{label(row)} in {row.backend}" if name_engine else label(row) for row in rows)
+
     size = f"{human_bytes(choice.bytes)} at its peak"
     if choice.finding is not None:
         saved = f" ({choice.ratio:.2f}x)" if choice.ratio is not None else ""
-        yield f"take {take}: {choice.finding.verdict} by {choice.finding.instrument} and the least memory, {size}{saved}"
+        proof = f"{choice.finding.verdict} by {_instrument(choice.finding)}"
+        yield f"take {who(choice.take)}: {proof} and the least memory, {size}{saved}"
     elif choice.undecided and not choice.smaller:
-        yield f"take {take} until more is measured, {size}: nothing smaller is decided"
+        yield f"take {who(choice.take)} until more is measured, {size}: nothing smaller is decided"
     else:
-        yield f"take {take}, {size}: nothing smaller is as good"
+        yield f"take {who(choice.take)}, {size}: nothing smaller is as good"
     if choice.ties:
-        yield f"{', '.join(_who(row, name_engine=name_engine) for row in choice.ties)} needs as much and is slower"
+        yield f"{who(*choice.ties)} needs as much and is slower"
     if choice.undecided and (choice.finding is not None or choice.smaller):
-        yield f"undecided: {', '.join(_who(row, name_engine=name_engine) for row in choice.undecided)}"
+        yield f"undecided: {who(*choice.undecided)}"
     if choice.smaller is not None and (found := choice.smaller.decided_by) is not None:
-        row = choice.smaller.row
-        need = row.figures()["peak_bytes"].value
-        yield f"if memory is short, {_who(row, name_engine=name_engine)} needs {human_bytes(need)} and costs {_cost(found)}"
+        need = human_bytes(choice.smaller.row.figures()["peak_bytes"].value)
+        yield f"if memory is short, {who(choice.smaller.row)} needs {need} and costs {_cost(found)}"
     if choice.faster is not None:
-        times = _times(choice.faster_times)
-        yield f"for speed {_who(choice.faster, name_engine=name_engine)}: this device multiplies it {times} faster"
+        yield f"for speed {who(choice.faster)}: this device multiplies it {_times(choice.faster_times)} faster"
 
 
 def _cost(found: Finding) -> str:
     if found.instrument is Instrument.PERPLEXITY:
         return f"{change(Estimate(found.estimate.value))} perplexity"
-    return f"{1 - found.estimate.value:.0%} of the score".replace("%", " %")
+    if found.of_score:
+        return f"{1 - found.estimate.value:.0%} of the score".replace("%", " %")
+    return f"{points(Estimate(found.estimate.value))} of {found.instrument}"
 
 
 def text(part: Part, width: int) -> list[str]:

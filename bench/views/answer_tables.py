@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.judge.answer import Answer, Finding, Instrument
+from bench.judge.answer import Answer, Finding
+from bench.judge.decisions import Instrument
+from bench.judge.noise_floor import Arithmetic, arithmetic
 from bench.judge.rows import Row
 from bench.judge.stats import Estimate, Verdict
 from bench.units import significant
-from bench.views.answer import change, label
+from bench.views.answer import change, full_label, label
 from bench.views.cells import labelled, mixed
 from bench.views.columns import COLUMNS
 from bench.views.formats import Table, View
@@ -22,6 +24,10 @@ from bench.views.warnings import MOST, Warnings
 COSTS = ("weights", "peak", "decode", "prefill")
 QUALITY = ("ppl_ratio", "kld", "acc")
 COST_NOTES = ("x: divided by the 16-bit row's. ±: half of the 95 % interval. Peak: above the process without a model.",)
+
+BLUNT = "tasks: by accuracy alone where records hold no log-likelihoods of choices (older ones); measure anew."
+MOSTLY = 0.5
+"""From this share on a distance is the device's arithmetic more than the format's."""
 
 
 def views(found: Sequence[Answer], margin: float) -> list[View]:
@@ -57,14 +63,12 @@ def _rows(found: Sequence[Answer]) -> list[Row]:
 
 
 def _head(rows: Sequence[Row], *, alone: bool) -> tuple[list[str], dict[int, list[str]]]:
-    """Titles and cells that say which row it is: as few as tell rows apart."""
-    engines, devices = mixed(rows), len({row.device for row in rows}) > 1
+    """Titles and cells that say which row it is: as few as tell rows apart. Schemes tell engines apart."""
+    devices = len({row.device for row in rows}) > 1
     varied = not alone or len({labelled(row) for row in rows}) > 1
-    titles = ["model"] * varied + ["precision"] + ["engine"] * engines + ["device"] * devices
-    return titles, {
-        id(row): [labelled(row)] * varied + [label(row)] + [row.backend] * engines + [row.device] * devices
-        for row in rows
-    }
+    naming = full_label if mixed(rows) else label
+    titles = ["model"] * varied + ["device"] * devices + ["precision"]
+    return titles, {id(row): [labelled(row)] * varied + [row.device] * devices + [naming(row)] for row in rows}
 
 
 def _costs(rows: Sequence[Row], found: Mapping[int, Answer], warnings: Warnings) -> Table:
@@ -118,14 +122,16 @@ def _quality(rows: Sequence[Row], found: Mapping[int, Answer], warnings: Warning
     table = Table([*titles, "perplexity", "verdict", *(COLUMNS[name].title for name in columns[1:]), "tasks"])
     for row in shown:
         figures, answer = row.figures(), found.get(id(row))
-        by = {one.instrument: one for one in answer.findings} if answer else {}
-        cells = _perplexity(table, row, figures, by.get(Instrument.PERPLEXITY), warnings)
+        found_by = answer.findings if answer else ()
+        by_text = next((one for one in found_by if one.instrument is Instrument.PERPLEXITY), None)
+        by_tasks = [one for one in found_by if one.instrument is not Instrument.PERPLEXITY]
+        cells = _perplexity(table, row, figures, by_text, warnings)
         for name in columns[1:]:
             mark = warnings.mark(row, name) if COLUMNS[name].figure in figures else ""
             cells.append(cell(table, row, figures, COLUMNS[name]) + mark)
         head = heads[id(row)]
         head[-1] += warnings.mark_row(row)
-        table.rows.append([*head, *cells, _tasks(by.get(Instrument.ACCURACY), reference=answer is None)])
+        table.rows.append([*head, *cells, _tasks(by_tasks, reference=answer is None)])
     return table
 
 
@@ -135,28 +141,44 @@ def _perplexity(
     """Its change and the verdict on it."""
     if found is None:
         return [cell(table, row, figures, COLUMNS["ppl_ratio"]), ""]
-    return [f"{change(found.estimate)}{warnings.mark(row, 'ppl_ratio')}", "in noise" if found.in_noise else found.verdict]
+    return [f"{change(found.estimate)}{warnings.mark(row, 'ppl_ratio')}", _short(found.verdict)]
 
 
-def _tasks(found: Finding | None, *, reference: bool) -> str:
-    if found is None:
+def _short(verdict: Verdict) -> str:
+    """A verdict in a cell."""
+    return {Verdict.BELOW_FLOOR: "in its noise", Verdict.NOT_MEASURABLE: "at chance"}.get(verdict, str(verdict))
+
+
+def _tasks(found: Sequence[Finding], *, reference: bool) -> str:
+    """The verdict of all instruments that judged tasks."""
+    if not found:
         return "reference" if reference else "-"
-    worse = found.tasks.get(Verdict.WORSE, 0)
+    worse = sum(one.tasks.get(Verdict.WORSE, 0) for one in found)
     if worse:
-        return f"worse in {worse} of {sum(found.tasks.values())}"
-    return "at chance" if found.verdict is Verdict.NOT_MEASURABLE else str(found.verdict)
+        return f"worse on {worse} of {sum(sum(one.tasks.values()) for one in found)}"
+    verdicts = [one.verdict for one in found if one.verdict is not Verdict.NOT_MEASURABLE]
+    for verdict in (Verdict.WORSE, Verdict.UNDECIDED, Verdict.EQUIVALENT, Verdict.BETTER):
+        if verdict in verdicts:
+            return str(verdict)
+    return "at chance"
 
 
 def _quality_notes(rows: Sequence[Row], found: Sequence[Answer], margin: float) -> list[str]:
     """What equivalent means, which instrument tasks were judged by, and what no distance can be told from."""
     lines = [f"equivalent: within {margin * 100:g} % of the 16-bit row, at 95 % confidence. KL is from that row too."]
-    if any(one.instrument is Instrument.ACCURACY for answer in found for one in answer.findings):
-        lines.append("tasks by accuracy alone: these records hold no log-likelihoods of choices; measure anew for them.")
-    floors = [
-        f"{label(row)} {significant(row.figures()['kld_floor'].value, 2)}"
-        for row in rows
-        if "kld_floor" in row.figures()
-    ]
+    if any(task.blunter for answer in found for task in answer.comparison.tasks):
+        lines.append(BLUNT)
+    floors = [(row, own["kld_floor"].value) for row in rows if "kld_floor" in (own := row.figures())]
     if floors:
-        lines.append(f"noise floor, KL of a row to itself among other neighbours: {', '.join(floors)}.")
+        told = ", ".join(f"{label(row)} {significant(value, 2)}" for row, value in floors)
+        lines.append(f"noise floor, KL of a row to itself in other batches: {told}.")
+    split = [(row, parts.share) for row in rows if (parts := _arithmetic(row)) and parts.share > MOSTLY]
+    if split:
+        told = ", ".join(f"{share:.0%} of {label(row)}'s".replace("%", " %") for row, share in split)
+        lines.append(f"KL that is this device's arithmetic, not the format's: {told}.")
     return lines
+
+
+def _arithmetic(row: Row) -> Arithmetic | None:
+    record = row.records.get("divergence")
+    return arithmetic(record) if record else None

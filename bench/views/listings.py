@@ -19,7 +19,6 @@ from bench.views.fields import Unit
 from bench.views.formats import Table, View
 from bench.views.warnings import every
 
-
 MOST_WARNINGS = 5
 """Lines of warnings beneath a listing; all of them with `--warnings`."""
 

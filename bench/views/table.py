@@ -85,7 +85,7 @@ def people(rows: Sequence[Row], columns: Sequence[str], *, name_device: bool = F
     for row in rows:
         found = row.figures()
         cells = identity(row, several=several) + [row.device] * name_device
-        cells[2] += warnings.mark_row(row)
+        cells[1] += warnings.mark_row(row)
         for name in columns:
             if name in PREDICTED:
                 cells.append(_predicted(row, found, name))

@@ -110,7 +110,7 @@ class Warnings:
         return f" ({letters})" if letters else ""
 
     def lines(self, most: int = MOST) -> list[str]:
-        """One for each meaning, together at most so many lines of a terminal; what has no room is counted at the end."""
+        """One for each meaning, together at most so many lines of a terminal; what has no room is counted."""
         found: list[str] = []
         room, left = most, 0
         for index, (meaning, letter) in enumerate(self.letters.items()):

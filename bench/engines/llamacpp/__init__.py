@@ -11,6 +11,7 @@ from bench.engines.contract import Backend, Engine, Footprint, LoadRequest, Unsu
 from bench.engines.llamacpp import gguf_layout
 from bench.instruments import Instruments
 from bench.records.cell import Precision, Scheme, Weights
+from bench.records.record import Provenance
 
 FALLBACK = "rows that are no multiple of 256 fall back to blocks of 32"
 SCHEMES = (
