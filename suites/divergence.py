@@ -9,9 +9,9 @@ other scheme is compared with them over the same tokens: KL(reference || this) i
 probable token is the same (`same_top1`, per window), and the negative log-likelihood of the text under both
 (`nll_nat`, `reference_nll_nat`, per window), from which the ln perplexity ratio with its paired error comes on reading.
 
-The noise floor is measured where the reference is: its first windows are read again four at a time, and
-KL(one by one || together) is stored for each of them (`floor_nat`, mean over its tokens). A distance of that size is
-what another batch size does.
+Every row measures its own noise floor beside it (`suites/noise_floor.py`): its first windows read again together, and
+token by token. A distance of that size is what another batch does, or generating. A quantized row that can take its
+weights back to float32 also measures how far those alone are from the reference.
 
 One fp32 row of the model is the anchor of all engines (`bench.scoring.anchor`). It leaves its distributions too. Every
 other cell that finds them for the very same tokens stores its distance from them: KL(fp32 || this) for each token
@@ -67,8 +67,10 @@ class MissingReference(Exception):
 
 
 def work(settings: Mapping[str, Any]) -> Work:
-    """Every window once."""
-    return Work(prefill_tokens=settings["windows"] * settings["window_tokens"], decode_tokens=0)
+    """Every window once, the first ones again together, and a few tokens one by one."""
+    again = min(settings["windows"], noise_floor.BATCH)
+    decoded = 0 if settings.get("objective") == "masked" else noise_floor.DECODED_WINDOWS * (noise_floor.DECODED - 1)
+    return Work(prefill_tokens=(settings["windows"] + again) * settings["window_tokens"], decode_tokens=decoded)
 
 
 def measure(run: SuiteRun) -> list[Measurement]:
@@ -157,7 +159,7 @@ def _write(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> l
 
     assert run.reference is not None
     targets = _targets(windows, labels)
-    anchor = _anchor(run, targets)
+    anchor, floor = _anchor(run, targets), noise_floor.NoiseFloor(run, labels)
     nll = []
     keep = [run.anchor] if run.anchor else []
     with Writer(run.reference, targets, run.engine.vocabulary, keep=keep) as writer:
@@ -165,13 +167,14 @@ def _write(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> l
             run.phase("window", index, len(windows))
             exact = _log_probs(run, index, window)
             writer.add(exact)
+            floor.add(window, exact)
             nll.append(float(negative_log_likelihood(exact, targets[index]).mean()))
             if anchor:
                 anchor.add(index, exact)
     return [
         measured("nll_nat", Unit.NAT, nll, counter="float32 log-softmax", labels=labels),
         measured("store_error_nat", Unit.NAT, writer.error, digits=4, counter="KL(exact || stored)", labels=labels),
-        *noise_floor.measure(run, windows, labels),
+        *floor.measure(),
         *_from_anchor(run, anchor, labels),
     ]
 
@@ -188,6 +191,7 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
         raise MissingReference("the 16-bit reference of this model has not been measured on this machine")
     targets = _targets(windows, labels)
     own, anchor = Distances(Reader(run.reference, targets)), _anchor(run, targets)
+    floor = noise_floor.NoiseFloor(run, labels)
     nll, reference_nll = [], []
     back: list[float] = []
     change: list[float] = []
@@ -196,6 +200,7 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
             run.phase("window", index, len(windows))
             log_probs = _log_probs(run, index, window)
             own.add(index, log_probs)
+            floor.add(window, log_probs)
             this, theirs = negative_log_likelihood(log_probs, targets[index]), own.reader.nll(index)
             nll.append(float(this.mean()))
             reference_nll.append(float(theirs.mean()))
@@ -217,6 +222,7 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
         named = {**labels, "anchor": label(about(run.cell, run.engine.provenance))}
         method = "KL(this || reference), full vocabulary, float32"
         found.append(measured("anchor_reference_kld_nat", Unit.NAT, back, digits=4, counter=method, labels=named))
+    found += [*floor.measure(), *noise_floor.of_weights(run, windows, own.reader, own.kld, labels)]
     return found + _from_anchor(run, anchor, labels)
 
 

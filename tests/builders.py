@@ -251,7 +251,7 @@ def suite_run(suite_name: str, engine: Engine, cache: Path, tools: Instruments |
     """What a suite is given: that engine, just loaded, and the fake's clock and memory unless others are given."""
     nothing = Reading(total_bytes=0)
     loading = Loading(seconds=1.0, baseline=nothing, peak=nothing, ready=nothing, loaded=nothing)
-    tools = tools or Instruments(fake._CLOCK, fake.ArithmeticMemory())
+    tools = tools or Instruments(fake.CLOCK, fake.ArithmeticMemory())
     return SuiteRun(cell=planned(suite_name).cell, engine=engine, instruments=tools, loading=loading, cache=cache)
 
 

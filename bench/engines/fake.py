@@ -2,7 +2,8 @@
 """A backend whose every figure is known: the whole harness runs on it anywhere, and must give these figures back.
 
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
-z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. Time is virtual
+z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. The scheme
+`fake-int8-pass` looks at the whole pass: its T grows by half a percent for each token read in it. Time is virtual
 and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
 tests of the runner: kind is crash, kill, hang, hoard, leak, garbage, error, memory, unsupported, nan (no logit is a
 number from there on) or wide (16 bits a weight, whatever was asked for); point is load, census, prefill, log_probs or
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import signal
 import sys
 import time
@@ -25,8 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.engines.contract import Backend, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
-from bench.instruments import Instruments, Reading
-from bench.instruments.clock import VirtualClock
+from bench.engines.fake_instruments import BASELINE_BYTES, CLOCK, MEMORY, ArithmeticMemory, NoisyClock, instruments
 from bench.records.cell import Precision, Scheme
 from bench.records.census import Census
 from bench.records.record import Caveat, Provenance
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 VOCABULARY = 257
 END = 256
 """The token after all bytes."""
-BASELINE_BYTES = 100_000_000
 LINEAR_WEIGHTS = 8_000_000
 OTHER_BYTES = 2_000_000
 EMBEDDING_BYTES = 500_000
@@ -64,20 +62,24 @@ SCHEMES = (
     Scheme(name="fake-fp32", precision=Precision.FP32, bits=32, other_bytes=4, method="known figures"),
     Scheme(name="fake-fp16", precision=Precision.FP16, bits=16, method="known figures"),
     Scheme(name="fake-int8", precision=Precision.INT8, bits=8, method="known figures"),
+    Scheme(
+        name="fake-int8-pass", precision=Precision.INT8, bits=8, whole_pass=True, method="known figures of each pass"
+    ),
     Scheme(name="fake-int4", precision=Precision.INT4, bits=4, method="known figures"),
 )
 TRUTH = {
     "fake-fp32": Truth(temperature=1.0, load_s=4.0, prefill_tokens_per_s=1000.0, decode_tokens_per_s=20.0),
     "fake-fp16": Truth(temperature=1.0, load_s=2.0, prefill_tokens_per_s=2000.0, decode_tokens_per_s=40.0),
     "fake-int8": Truth(temperature=1.05, load_s=1.0, prefill_tokens_per_s=1600.0, decode_tokens_per_s=50.0),
+    "fake-int8-pass": Truth(temperature=1.05, load_s=1.0, prefill_tokens_per_s=1600.0, decode_tokens_per_s=50.0),
     "fake-int4": Truth(temperature=1.25, load_s=0.5, prefill_tokens_per_s=1250.0, decode_tokens_per_s=80.0),
 }
 ROOF = Roof(
     method=ROOF_METHOD, engine="known", copy_bytes_per_s=(1e9,), read_bytes_per_s={"fp32": (9e8,), "bf16": (3e8,)},
     matrix_per_s={"fp32": (1e11,), "bf16": (5e10,), "int8": (2e11,)}, lacking={"fp16": "not known"},
 )  # fmt: skip
-COMPUTE = {"fake-fp32": "fp32", "fake-fp16": "bf16", "fake-int8": "int8", "fake-int4": "bf16"}
-_DEFAULTS = {scheme.precision: scheme.name for scheme in SCHEMES}
+COMPUTE = {"fake-fp32": "fp32", "fake-fp16": "bf16", "fake-int8": "int8", "fake-int8-pass": "int8", "fake-int4": "bf16"}
+_DEFAULTS = {scheme.precision: scheme.name for scheme in SCHEMES if not scheme.whole_pass}
 
 
 def weights_bytes(scheme: Scheme) -> int:
@@ -85,72 +87,8 @@ def weights_bytes(scheme: Scheme) -> int:
     return round(LINEAR_WEIGHTS * (scheme.bits or 0) / 8) + OTHER_BYTES
 
 
-class ArithmeticMemory:
-    """Memory as the engine says it is, with a resettable high-water mark."""
-
-    name = "arithmetic"
-
-    def __init__(self) -> None:
-        self.bytes = self.highest = BASELINE_BYTES
-
-    @property
-    def remembers(self) -> bool:
-        """Only where a fault makes it."""
-        return os.environ.get("BENCH_FAKE_FAULT", "").startswith("leak")
-
-    def use(self, change: int) -> None:
-        """Take (or give back) bytes."""
-        self.bytes += change
-        self.highest = max(self.highest, self.bytes)
-
-    def read(self) -> Reading:
-        """Bytes now."""
-        return Reading(total_bytes=self.bytes)
-
-    def trim(self) -> None:
-        """Nothing is held that is not used."""
-
-    def reset_peak(self) -> None:
-        """Start the mark again."""
-        self.highest = self.bytes
-
-    def peak(self) -> Reading:
-        """Highest since the reset."""
-        return Reading(total_bytes=self.highest)
-
-    def limit(self, total_bytes: int) -> None:
-        """Arithmetic needs none."""
-
-    def capacity_bytes(self) -> int:
-        """Far more than it ever uses."""
-        return 10**12
-
-
-class NoisyClock(VirtualClock):
-    """Every duration longer or shorter, drawn evenly, by up to a known share."""
-
-    def __init__(self, share: float, seed: int) -> None:
-        super().__init__()
-        self.random, self.share = random.Random(seed), share
-
-    def advance(self, seconds: float) -> None:
-        """Let about that much time pass."""
-        super().advance(seconds * (1 + self.share * self.random.uniform(-1, 1)))
-
-
-def _clock(asked: str) -> VirtualClock:
-    share, _, seed = asked.partition(":")
-    return NoisyClock(float(share), int(seed or 0)) if share else VirtualClock()
-
-
-_CLOCK, _MEMORY = _clock(os.environ.get("BENCH_FAKE_NOISE", "")), ArithmeticMemory()
 _REACHED: Counter[str] = Counter()
 """How often this process has come to the point of a fault."""
-
-
-def instruments(device: str) -> Instruments:
-    """The virtual clock and memory of this process."""
-    return Instruments(_CLOCK, _MEMORY)
 
 
 class FakeGeneration:
@@ -160,7 +98,7 @@ class FakeGeneration:
         self.engine, self.batch, self.cache_tokens, self.first = engine, batch, tokens, True
         allowed = [token for token in range(VOCABULARY) if token not in suppress]
         self.token = max(allowed, key=lambda token: engine.unigram[token])
-        _MEMORY.use(self.cache_bytes + WORKSPACE_BYTES)
+        MEMORY.use(self.cache_bytes + WORKSPACE_BYTES)
 
     @property
     def cache_bytes(self) -> int:
@@ -171,9 +109,9 @@ class FakeGeneration:
         """One more token for each sequence, after the known time."""
         if not self.first:
             check_context(self.cache_tokens + 1, self.engine.context_length)
-            _CLOCK.advance(1 / self.engine.truth.decode_tokens_per_s)
+            CLOCK.advance(1 / self.engine.truth.decode_tokens_per_s)
             self.cache_tokens += 1
-            _MEMORY.use(self.batch * CACHE_BYTES_PER_TOKEN)
+            MEMORY.use(self.batch * CACHE_BYTES_PER_TOKEN)
         self.first = False
         return [self.token] * self.batch
 
@@ -184,7 +122,7 @@ class FakeGeneration:
 
     def close(self) -> None:
         """Give the cache and workspace back."""
-        _MEMORY.use(-self.cache_bytes - WORKSPACE_BYTES)
+        MEMORY.use(-self.cache_bytes - WORKSPACE_BYTES)
 
 
 class FakeEngine:
@@ -205,8 +143,8 @@ class FakeEngine:
         self.unigram: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
         self._misbehave("load")
         self.provenance = Provenance(source="fake", files={"none": "0:0"}, stored_as=_stored(self.scheme.name))
-        _MEMORY.use(weights_bytes(self.scheme))
-        _CLOCK.advance(self.truth.load_s)
+        MEMORY.use(weights_bytes(self.scheme))
+        CLOCK.advance(self.truth.load_s)
 
     def _misbehave(self, point: str) -> None:
         if _misbehave(point, self.scheme.name) == "nan":
@@ -225,21 +163,39 @@ class FakeEngine:
         self._misbehave("prefill")
         tokens = len(prompts[0])
         check_context(tokens, self.context_length)
-        _CLOCK.advance(tokens * len(prompts) / self.truth.prefill_tokens_per_s)
+        CLOCK.advance(tokens * len(prompts) / self.truth.prefill_tokens_per_s)
         return FakeGeneration(self, len(prompts), tokens, suppress)
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """The same distribution at every position."""
-        import numpy as np
-
         self._misbehave("log_probs")
         check_context(len(tokens) - 1, self.context_length)
-        return np.tile(self.unigram, (len(tokens) - 1, 1))
+        return self._rows(len(tokens) - 1, len(tokens) - 1)
 
     def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
-        """As `log_probs`: this distribution knows no batch."""
+        """As `log_probs`, all read in one pass."""
+        self._misbehave("log_probs")
         for row in rows:
-            yield self.log_probs(row)
+            yield self._rows(len(row) - 1, sum(len(other) - 1 for other in rows))
+
+    def log_probs_stepwise(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """As `log_probs`, one token a pass."""
+        return self._rows(len(tokens) - 1, 1)
+
+    def _rows(self, count: int, read: int) -> NDArray[np.float32]:
+        """The distribution of a pass that reads so many tokens, `count` times over."""
+        import numpy as np
+
+        return np.tile(self._of_pass(read), (count, 1))
+
+    def _of_pass(self, read: int) -> NDArray[np.float32]:
+        import numpy as np
+
+        if not self.scheme.whole_pass:
+            return self.unigram
+        logits = self.unigram / (1 + read / 200)
+        found: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        return found
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
         """Sums of the known distribution."""
@@ -248,7 +204,8 @@ class FakeEngine:
         scores = []
         for index, row in enumerate(rows):
             check_context(len(row.context) + len(row.continuation) - 1, self.context_length)
-            log_probs = tuple(float(self.unigram[token]) for token in row.continuation)
+            own = self._of_pass(len(row.context) + len(row.continuation) - 1)
+            log_probs = tuple(float(own[token]) for token in row.continuation)
             scores.append(Score(log_probs, all(token == best for token in row.continuation)))
             done(index + 1)
         return scores
@@ -266,7 +223,7 @@ class FakeEngine:
 
     def close(self) -> None:
         """Give the weights back."""
-        _MEMORY.use(-weights_bytes(self.scheme))
+        MEMORY.use(-weights_bytes(self.scheme))
 
 
 def _stored(scheme: str) -> str | None:
@@ -300,7 +257,7 @@ def _fail(kind: str, point: str) -> None:
     elif kind == "hoard":
         bytearray(HOARD_BYTES)
     elif kind == "leak":
-        _MEMORY.use(LEAK_BYTES)
+        MEMORY.use(LEAK_BYTES)
     elif kind == "garbage":
         sys.stdout.write('{"outcome": "ok"}\n' * 1000)
     elif kind == "error":
@@ -324,3 +281,5 @@ BACKEND = Backend(
     roof=lambda: ROOF,
     needs_repository=False,
 )
+
+__all__ = ["BACKEND", "BASELINE_BYTES", "CLOCK", "MEMORY", "ArithmeticMemory", "NoisyClock", "instruments"]

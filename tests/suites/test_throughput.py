@@ -17,7 +17,7 @@ from suites import memory, throughput
 
 def run_of(engine, tmp_path, clock=None, **settings):
     """The suite's surroundings with those settings and that clock."""
-    run = suite_run("throughput", engine, tmp_path, Instruments(clock or fake._CLOCK, fake.ArithmeticMemory()))
+    run = suite_run("throughput", engine, tmp_path, Instruments(clock or fake.CLOCK, fake.ArithmeticMemory()))
     run.cell = run.cell.model_copy(update={"settings": {**run.cell.settings, **settings}})
     return run
 
@@ -186,7 +186,7 @@ def test_a_known_delay_for_each_token_comes_back(engine, tmp_path, monkeypatch):
     plain = fake.FakeGeneration.step
 
     def step(self):
-        fake._CLOCK.advance(0.0 if self.first else 0.010)
+        fake.CLOCK.advance(0.0 if self.first else 0.010)
         return plain(self)
 
     monkeypatch.setattr(fake.FakeGeneration, "step", step)
