@@ -117,9 +117,11 @@ def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _fake_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test begins with the fake's memory empty, as a new process does, whatever was tested before it."""
-    from bench.engines import fake
+    from bench.engines import fake, fake_instruments
 
-    monkeypatch.setattr(fake, "_MEMORY", fake.ArithmeticMemory())
+    fresh = fake_instruments.ArithmeticMemory()
+    for module in (fake, fake_instruments):
+        monkeypatch.setattr(module, "MEMORY", fresh)
 
 
 @pytest.fixture
