@@ -103,6 +103,9 @@ class SuiteRun(Answering):
     """File with the fp32 distributions that rows of every engine are compared with, None if the suite needs none."""
     is_anchor: bool = False
     """Whether this cell writes that file."""
+    reference_items: Mapping[str, tuple[Measurement, ...]] = field(default_factory=dict)
+    """By task, what the reference has answered of it on this device: its scores and choices, item by item. Empty for
+    the reference itself, and where it has not been measured: then nothing is settled before its last item."""
     journal: Journal = field(default_factory=Journal)
     """What an interrupted attempt at this very cell has already scored."""
 

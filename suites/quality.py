@@ -19,17 +19,28 @@ with a warning that says why.
 What rows share (a context, few-shot examples, the beginning of a minimal pair) is computed once where an engine can;
 the setting `shared` is false where that was turned off (`--plain-scoring`), and both ways agree within rounding. An
 interrupted cell goes on from the requests it has answered.
+
+Items are answered in batches, in that shuffle's order. Where the reference's answers are at hand, a task is left as
+soon as its verdict against the reference is settled (`suites/stopping.py`), and a spent budget ends the cell between
+two batches, after at least eight items of each task; the profile `full` answers every item. What was left out is a
+warning, and labels say how many items were asked, at which numbers of items the task was looked at and why it ended.
+Of tasks with choices the log-likelihoods of all choices are kept (`choice_loglikelihood`: flat, with labels for the
+number of choices and the right one), from which views judge the probability of the right choice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from pydantic import JsonValue
 
 from bench.catalog.model import Objective
 from bench.engines.contract import NotFinite
 from bench.records.record import Caveat, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
+from suites.stopping import Stopping
 
 if TYPE_CHECKING:
     from bench.records.scored import TaskResult
@@ -48,10 +59,12 @@ TOKENS_PER_ITEM = 66
 """About what an item costs, all its choices together: the mean over the offline tasks."""
 MOST_ITEMS = 300
 """About how many items an offline task has."""
-
-
 TOKENS_PER_ANSWER = 8
 """About what a generated answer is long."""
+EVERY_ITEM = {"full"}
+"""Profiles that answer every item, whatever is settled: their scores are for publication."""
+DIGITS = 5
+"""Significant digits of a choice's log-likelihood: 0.01 nats at -100, which moves no probability by 0.003."""
 
 
 def work(settings: Mapping[str, Any]) -> Work:
@@ -64,36 +77,68 @@ def work(settings: Mapping[str, Any]) -> Work:
 
 
 def measure(run: SuiteRun) -> list[Measurement]:
-    """Score every task and keep every item's result."""
-    from bench.scoring.lm import Frame, evaluate
+    """Answer every task until it is settled, and keep every item's result."""
+    from bench.scoring.lm import Frame, opened
 
     settings = run.settings
+    evaluation = opened(
+        run.engine,
+        tasks=settings["tasks"],
+        items=settings["items"],
+        max_length=settings["max_length"],
+        done=lambda done, total: run.phase("request", done, total),
+        files=run.task_files,
+        journal=run.journal,
+        chat=settings.get("chat_template", False),
+        frame=Frame(Objective(settings.get("objective", "causal")), settings.get("template")),
+        left_out=lambda task, reason: run.caveats.append(
+            Caveat(kind="task_not_applicable", text=f"{task} is left out: {reason}")
+        ),
+    )
+    stopping = Stopping(
+        evaluation=evaluation,
+        measured=lambda task: _scores(evaluation.result(task)),
+        reference=run.reference_items,
+        spent=run.spent,
+        settles=run.cell.profile not in EVERY_ITEM,
+    )
     try:
-        results = evaluate(
-            run.engine,
-            tasks=settings["tasks"],
-            items=settings["items"],
-            max_length=settings["max_length"],
-            done=lambda done, total: run.phase("request", done, total),
-            files=run.task_files,
-            journal=run.journal,
-            chat=settings.get("chat_template", False),
-            frame=Frame(Objective(settings.get("objective", "causal")), settings.get("template")),
-            left_out=lambda task, reason: run.caveats.append(
-                Caveat(kind="task_not_applicable", text=f"{task} is left out: {reason}")
-            ),
-        )
+        stopping.run()
     except NotFinite as error:
         raise NotFinite(f"{error}, at {run.cell.precision} ({run.cell.scheme})") from error
-    return [measurement for result in results for measurement in _of_task(run, result)]
-
-
-def _of_task(run: SuiteRun, result: TaskResult) -> list[Measurement]:
-    labels = result.labels()
+    run.caveats += stopping.caveats()
     found = []
-    for metric, values in result.metrics.items():
-        unit = Unit.FRACTION if all(0 <= v <= 1 for v in values) else Unit.NAT
-        found.append(measured(metric, unit, values, counter="lm-eval", labels=labels))
+    for task, progress in stopping.tasks.items():
+        result = evaluation.result(task)
+        _warn_of_cuts(run, result)
+        found += _scores(result, progress.labels(evaluation.done[task])) + _answers(result)
+    return found
+
+
+def _scores(result: TaskResult, more: Mapping[str, JsonValue] = MappingProxyType({})) -> list[Measurement]:
+    """Every metric item by item, and the choices behind it; `more` labels say how far the task got."""
+    labels = result.labels() | dict(more)
+    found = []
+    for name, metrics in [("", result.metrics), *result.by_filter.items()]:
+        by = labels | {"filter": name} if name else labels
+        for metric, values in metrics.items():
+            unit = Unit.FRACTION if all(0 <= v <= 1 for v in values) else Unit.NAT
+            found.append(measured(metric, unit, values, counter="lm-eval", labels=by))
+    if result.choices:
+        flat = [value for item in result.choices.log_likelihoods for value in item]
+        short = _short(labels) | result.choices.labels()
+        found.append(
+            measured("choice_loglikelihood", Unit.NAT, flat, digits=DIGITS, counter="summed over tokens", labels=short)
+        )
+    return found
+
+
+def _short(labels: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """What tells which task and items, the items' own hashes left to its first metric."""
+    return {name: labels[name] for name in ("task", "version", "digest")}
+
+
+def _warn_of_cuts(run: SuiteRun, result: TaskResult) -> None:
     if result.truncated:
         count = len(next(iter(result.metrics.values())))
         run.caveats.append(
@@ -103,13 +148,19 @@ def _of_task(run: SuiteRun, result: TaskResult) -> list[Measurement]:
                 advice="from the left, as lm-eval does: raise --max-length if the model allows more",
             )
         )
-    if result.answers:
-        short = {name: labels[name] for name in ("task", "version", "digest")}
+
+
+def _answers(result: TaskResult) -> list[Measurement]:
+    """What is kept of generated answers beside their score."""
+    if not result.answers:
+        return []
+    short = _short(result.labels())
+    return [
+        measured(name, unit, values, digits=4, counter="generated tokens", labels=short)
         for name, unit, values in (
             ("answer_tokens", Unit.TOKEN, [float(a.tokens) for a in result.answers]),
             ("answer_empty", Unit.FRACTION, [float(a.empty) for a in result.answers]),
             ("answer_loop", Unit.FRACTION, [a.loop for a in result.answers]),
             ("answer_cut", Unit.FRACTION, [float(a.cut) for a in result.answers]),
-        ):
-            found.append(measured(name, unit, values, digits=4, counter="generated tokens", labels=short))
-    return found
+        )
+    ]

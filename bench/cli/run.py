@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.compare import print_comparisons
+from bench.cli.compare import print_answer
 from bench.cli.console import Format, err, out, warn
 from bench.cli.options import Cells, Folders, How, Limits, Quiet, Timeout
 from bench.cli.publish import write_figures
@@ -110,8 +110,9 @@ def _print_measured(records: Sequence[Record], store: Store, described: Machine)
     rows = [row for row in newest_rows(store) if row.device == described.device and (row.model, row.backend) in shown]
     suites = {record.cell.suite for record in records}
     if suites != {"capacity"}:
-        print_rows(rows, "default", Format.TABLE)
-        print_comparisons(rows, Format.TABLE)
+        left = print_answer(rows)
+        if left:
+            print_rows(left, "default", Format.TABLE)
     if "capacity" in suites:
         print_rows(rows, "capacity", Format.TABLE)
     out.print(f"records: {store.root}")

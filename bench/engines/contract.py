@@ -274,6 +274,9 @@ class Backend:
     """
     refuses: Callable[[Model, Weights], str | None] = lambda model, weights: None
     """Why this backend can never load that model from there, None if it may; asked before anything is loaded."""
+    command: Callable[[Model, Provenance, str], str | None] = lambda model, provenance, scheme: None
+    """A shell command that runs this model in that scheme without this project, from the weights that were loaded; None
+    where there is none in a line or two."""
     adapt: Callable[[Scheme, Machine], Scheme] = lambda scheme, machine: scheme
     """The scheme as a given machine stores it, where its kernels repack weights."""
     versions: tuple[str, ...] = ()

@@ -2,16 +2,22 @@
 """Samples become figures, intervals and verdicts. Everything here is pure: it returns values and formats nothing."""
 
 __all__ = [
+    "answer",
+    "bottleneck",
     "capacity",
     "claims",
     "compare",
     "cross_engine",
+    "decisions",
     "figures",
     "generated",
     "joined",
+    "noise_floor",
     "points",
     "reasons",
     "rows",
     "score_per_byte",
+    "sequential",
+    "stand_ins",
     "stats",
 ]

@@ -81,16 +81,17 @@ def recovery(tasks: Sequence[Answers], margin: float) -> Recovery | None:
         changes = [new - old for new, old in zip(task.these, task.reference, strict=True)]
         change = mean(changes)
         effective = n / design_effect(changes, task.clusters)
-        rates = [
-            (sum(c * sign > 0 for c in changes) * effective / n + share_of) / (effective + 2 * share_of)
-            for sign in (1, -1)
-        ]
+        counted = effective + 2 * share_of
+        squares = (math.fsum(c * c for c in changes) * effective / n + 2 * share_of) / counted
+        moved = math.fsum(changes) * effective / n / counted
         base += weight * (right - task.chance)
         difference += weight * change
-        of_difference += weight**2 * (sum(rates) - (rates[0] - rates[1]) ** 2) / (effective + 2 * share_of)
+        of_difference += weight**2 * (squares - moved**2) / counted
         effective = n / design_effect(task.reference, task.clusters)
-        of_base += weight**2 * right * (1 - right) / effective
-        of_both += weight**2 * (-sum(c < 0 for c in changes) / n - change * right) / effective
+        spread = math.fsum(old * old for old in task.reference) / n - right * right
+        both = math.fsum(c * old for c, old in zip(changes, task.reference, strict=True)) / n - change * right
+        of_base += weight**2 * spread / effective
+        of_both += weight**2 * both / effective
     if base <= AT_CHANCE * math.sqrt(of_base):
         return Recovery(share=Estimate(math.nan), verdict=Verdict.NOT_MEASURABLE)
     change = difference / base

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from bench.engines.registry import backend, backend_names
 from bench.judge.aggregate import Recovery, recovery, together
+from bench.judge.decisions import Decision, decide, without_choices
+from bench.judge.decisions import together as decisions_together
 from bench.judge.figures import figures
 from bench.judge.pairing import PairedItems, pair, pair_task, tasks_of, versions_apart
 from bench.judge.rows import LoadedAs, Row
@@ -23,7 +25,12 @@ class TaskComparison:
 
     task: str
     result: PairedDifference | None
+    """By accuracy, the figure people know."""
     reason: str = ""
+    decision: Decision | None = None
+    """By the sharpest instrument that both records hold, after Holm over the tasks; None where nothing pairs."""
+    blunter: str = ""
+    """Why that is not the probability of the right choice though the task may have choices, empty otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +125,17 @@ def _tasks(found: Mapping[str, PairedItems | str], margin: float) -> tuple[tuple
     """Task by task, and over all of them together."""
     pairs = {task: items for task, items in found.items() if isinstance(items, PairedItems)}
     judged = dict(zip(pairs, together([_paired(items, margin) for items in pairs.values()]), strict=True))
+    by_instrument = {task: _decided(items, task, margin) for task, items in pairs.items()}
+    sharpest = [decisions[0] for decisions in by_instrument.values() if decisions]
+    decided = {decision.task: decision for decision in decisions_together(sharpest)}
     tasks = tuple(
-        TaskComparison(task=task, result=judged.get(task), reason=items if isinstance(items, str) else "")
+        TaskComparison(
+            task=task,
+            result=judged.get(task),
+            reason=items if isinstance(items, str) else "",
+            decision=decided.get(task),
+            blunter="" if isinstance(items, str) else _blunter(items, task),
+        )
         for task, items in found.items()
     )
     return tasks, recovery([items.answers for items in pairs.values()], margin)
@@ -127,3 +143,11 @@ def _tasks(found: Mapping[str, PairedItems | str], margin: float) -> tuple[tuple
 
 def _paired(items: PairedItems, margin: float) -> PairedDifference:
     return paired_difference(items.these, items.reference, items.chance, margin=margin, clusters=items.clusters)
+
+
+def _decided(items: PairedItems, task: str, margin: float) -> list[Decision]:
+    return decide(items.this.measurements, items.base.measurements, task, margin)
+
+
+def _blunter(items: PairedItems, task: str) -> str:
+    return without_choices(items.this.measurements, items.base.measurements, task)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from statistics import mean
 
 from bench.judge.compare import Comparison
+from bench.judge.decisions import Pairs, match
+from bench.judge.figures import accuracies
 from bench.judge.pairing import answered, pair
 from bench.judge.stats import Estimate, mean_estimate
 from bench.records.record import Measurement, Record
@@ -41,11 +43,12 @@ def generated_answers(comparison: Comparison) -> list[GeneratedAnswers]:
     seen: set[str] = set()
     for this in answered(comparison.row, "quality"):
         for base in answered(comparison.reference, "quality"):
-            for task, ours in _tokens(this).items():
+            for task in _tokens(this):
                 theirs = _tokens(base).get(task)
-                if theirs and task not in seen and ours.labels["digest"] == theirs.labels["digest"]:
+                pairs = _pairs(this, base, task) if theirs and task not in seen else None
+                if pairs and pairs.mine:
                     seen.add(task)
-                    found.append(_of_task(this, base, task))
+                    found.append(_of_task(this, base, task, pairs))
     speed = pair(comparison.row, comparison.reference, "throughput")
     texts = [text for record in speed or () for text in record.texts if text.name == "generated"]
     if len(texts) == 2:  # one of each row
@@ -76,10 +79,20 @@ def _pieces(text: str) -> list[str]:
     return words if len(words) >= SHORTEST else list(text)
 
 
-def _of_task(this: Record, base: Record, task: str) -> GeneratedAnswers:
+def _pairs(this: Record, base: Record, task: str) -> Pairs:
+    """Which answers are to the same items: by the hashes that stand with the task's score."""
+    scores = [accuracies(record).get(task) for record in (this, base)]
+    ours, theirs = (score or _tokens(record)[task] for score, record in zip(scores, (this, base), strict=True))
+    return match(ours, theirs)
+
+
+def _of_task(this: Record, base: Record, task: str, pairs: Pairs) -> GeneratedAnswers:
     def values(name: str) -> tuple[Sequence[float], Sequence[float]]:
         one, other = (record.measurement(name, task=task) for record in (this, base))
-        return (one.values if one else (), other.values if other else ())
+        return (
+            [one.values[i] for i in pairs.mine] if one else (),
+            [other.values[i] for i in pairs.yours] if other else (),
+        )
 
     lengths, loops, cut = values("answer_tokens"), values("answer_loop"), values("answer_cut")
     empty = values("answer_empty")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.judge.aggregate import Answers
+from bench.judge.decisions import match
 from bench.judge.figures import accuracies
 from bench.judge.figures import clusters as subjects
 from bench.judge.rows import Row
@@ -110,30 +111,18 @@ def _pair_items(this: Record, base: Record, task: str, *, weights: bool) -> Pair
     reason = _differs(this, base, ours, theirs, weights=weights)
     if reason:
         return reason
-    if ours.labels.get("digest") == theirs.labels.get("digest"):
-        mine = yours = list(range(len(ours.values)))
-    else:
-        names, others = hashes(ours), hashes(theirs)
-        places = {name: index for index, name in enumerate(others)}
-        mine = [index for index, name in enumerate(names) if name in places]
-        yours = [places[names[index]] for index in mine]
-        if not mine:
-            return _no_pair(ours, theirs)
+    pairs = match(ours, theirs)
+    if not pairs.mine:
+        return _no_pair(ours, theirs)
     chance, groups = ours.labels.get("chance"), subjects(ours)
     return PairedItems(
-        these=tuple(ours.values[i] for i in mine),
-        reference=tuple(theirs.values[i] for i in yours),
+        these=tuple(ours.values[i] for i in pairs.mine),
+        reference=tuple(theirs.values[i] for i in pairs.yours),
         chance=float(chance) if isinstance(chance, int | float) else 0.0,
-        clusters=tuple(groups[i] for i in mine) if groups else None,
+        clusters=tuple(groups[i] for i in pairs.mine) if groups else None,
         this=this,
         base=base,
     )
-
-
-def hashes(measurement: Measurement) -> list[str]:
-    """Each item's name, from its place, document and prompt; empty in records from before they were kept."""
-    whole, width = str(measurement.labels.get("item_hashes", "")), 10
-    return [whole[i : i + width] for i in range(0, len(whole), width)]
 
 
 def _differs(this: Record, base: Record, ours: Measurement, theirs: Measurement, *, weights: bool) -> str:

@@ -219,6 +219,7 @@ def paired_difference(
     *,
     margin: float = MARGIN,
     clusters: Sequence[int] | None = None,
+    z: float = Z,
 ) -> PairedDifference:
     """Compare two models item by item.
 
@@ -239,8 +240,8 @@ def paired_difference(
     effective = n / design_effect(reference, clusters)
     error = math.sqrt(max(share * (1 - share), 1e-12) / effective)
     design = design_effect([new - old for new, old in pairs], clusters)
-    estimate = tango_interval(lost / design, gained / design, n / design)
-    verdict = Verdict.NOT_MEASURABLE if share - chance < 2 * error else _verdict(estimate, width)
+    estimate = tango_interval(lost / design, gained / design, n / design, z)
+    verdict = Verdict.NOT_MEASURABLE if share - chance < 2 * error else verdict_of(estimate, width)
     return PairedDifference(
         difference=estimate,
         lost=lost,
@@ -254,7 +255,8 @@ def paired_difference(
     )
 
 
-def _verdict(estimate: Estimate, margin: float) -> Verdict:
+def verdict_of(estimate: Estimate, margin: float) -> Verdict:
+    """What an interval of a difference says, given the margin that still counts as equivalent."""
     assert estimate.low is not None
     assert estimate.high is not None
     if -margin < estimate.low and estimate.high < margin:
@@ -274,7 +276,7 @@ def more_items(lost: int, gained: int, n: int, margin: float, *, design: float =
 
     def decided(times: float) -> bool:
         share = times / design
-        verdict = _verdict(tango_interval(lost * share, gained * share, n * share), margin)
+        verdict = verdict_of(tango_interval(lost * share, gained * share, n * share), margin)
         if verdict in {Verdict.WORSE, Verdict.BETTER}:
             return family == 1 or mcnemar(round(lost * times), round(gained * times)) * family <= 1 - CONFIDENCE
         return verdict is Verdict.EQUIVALENT
@@ -291,8 +293,8 @@ def more_items(lost: int, gained: int, n: int, margin: float, *, design: float =
     return max(1, math.ceil(n * (enough - 1)))
 
 
-def tango_interval(lost: float, gained: float, n: float) -> Estimate:
-    """Difference of two paired proportions, (gained - lost) / n, with Tango's 95 % score interval.
+def tango_interval(lost: float, gained: float, n: float, z: float = Z) -> Estimate:
+    """Difference of two paired proportions, (gained - lost) / n, with Tango's score interval, 95 % unless told.
 
     It holds its confidence with few or no flips, where the normal interval collapses to nothing. T. Tango,
     Equivalence test and confidence interval for the difference in proportions for the paired-sample design,
@@ -309,7 +311,7 @@ def tango_interval(lost: float, gained: float, n: float) -> Estimate:
         both = (root - linear) / (4 * n)  # probability of a lost item if the difference were this
         variance = n * (2 * both + difference * (1 - difference))
         distance = gained - lost - n * difference
-        return float(distance**2 - Z**2 * max(variance, 1e-300))
+        return float(distance**2 - z**2 * max(variance, 1e-300))
 
     low = -1.0 if score(-1.0) <= 0 else float(brentq(score, -1.0, value, xtol=1e-9))
     high = 1.0 if score(1.0) <= 0 else float(brentq(score, value, 1.0, xtol=1e-9))

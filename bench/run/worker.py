@@ -33,6 +33,7 @@ from bench.records.record import Ending, Measurement, MemoryLimit, Outcome, Reco
 from bench.records.store import Store
 from bench.run.assemble import Assembler, now, out_of_memory
 from bench.run.memory_limit import charged_bytes, overrun
+from bench.run.reference_items import reference_items
 from bench.run.request import Asked, Request
 from bench.scoring.anchor import anchor_path, is_anchor
 from bench.scoring.journal import Journal, journal_folder
@@ -208,6 +209,9 @@ class Worker:
             is_reference=reference is not None and reference.key == asked.cell.unlimited.key,
             anchor=anchor_path(self.request.model, asked.cell) if reference else None,
             is_anchor=is_anchor(self.backend, asked.cell), spent=self.spent, journal=self._journal(asked.cell, engine),
+            reference_items=reference_items(
+                self.request.results, self.backend, asked.cell, self.request.machine.kind, engine.provenance
+            ),
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
         )  # fmt: skip
 

@@ -12,19 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from lm_eval import simple_evaluate, utils
+from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, TemplateLM
-from lm_eval.tasks import TaskManager
 from pydantic import JsonValue
 
 from bench.catalog.model import Objective
 from bench.catalog.prompts import template
 from bench.engines.contract import Chats, Engine, NotFinite, Row, Score, Unsupported
-from bench.records.scored import Answer, Item, TaskResult, loop_share, task_result
+from bench.records.scored import Answer, Item, TaskResult, loop_share
 from bench.scoring import journal as journals
+from bench.scoring.evaluation import RunningEvaluation
 from bench.scoring.generation import Options, limits_of
 from bench.scoring.journal import Journal
 from bench.scoring.tasks import load_tasks
@@ -32,8 +32,6 @@ from bench.scoring.tasks import load_tasks
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
 
-SEEDS = {"random_seed": 0, "numpy_random_seed": 1234, "torch_random_seed": 1234, "fewshot_random_seed": 1234}
-"""lm-eval's own, written down: they draw the few-shot examples."""
 Progress = Callable[[int, int], None]
 
 
@@ -254,7 +252,15 @@ def _refuse_infinite(items: Sequence[Item], totals: Sequence[float]) -> None:
         )
 
 
-def evaluate(
+def evaluate(engine: Engine, **asked: Any) -> list[TaskResult]:
+    """Every item that is asked of each task, in one go: `opened`, then all of it."""
+    evaluation = opened(engine, **asked)
+    for name in evaluation.loaded:
+        evaluation.advance(name, evaluation.asked(name))
+    return [evaluation.result(name) for name in evaluation.loaded]
+
+
+def opened(
     engine: Engine,
     *,
     tasks: Sequence[str],
@@ -266,14 +272,15 @@ def evaluate(
     frame: Frame = PLAIN,
     left_out: Callable[[str, str], None] = lambda task, reason: None,
     journal: Journal | None = None,
-) -> list[TaskResult]:
-    """Score `items` items of each task; every model gets the same items.
+) -> RunningEvaluation:
+    """`items` items of each task, the same ones whoever asks, ready to be answered.
 
     `files` are the caller's own task files by name; with `chat`, items are asked in the tokenizer's chat template.
-    `left_out` hears of each task that means nothing for the model's objective, and why. Raises Unsupported when a task
-    is unknown to lm-eval or none is left, UserError when a task's data cannot be had, NotFinite.
+    `left_out` hears of each task that means nothing for the model's objective, and why; `done` of requests answered, of
+    all there are. Raises Unsupported when a task is unknown to lm-eval or none is left, UserError when a task's data
+    cannot be had; answering raises NotFinite.
     """
-    lm = EngineLM(engine, max_length, done, frame, journal)
+    lm = EngineLM(engine, max_length, lambda finished, total: None, frame, journal)
     lm.chat_template(chat)
     loaded = load_tasks(tasks, files)
     for name, task in list(loaded.items()):
@@ -283,36 +290,31 @@ def evaluate(
             del loaded[name]
             if not loaded:
                 raise Unsupported(reason)
-    lm.items = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
-    return scored(lm, loaded, lm.items, frame, chat=chat)
+    chosen = {name: chosen_items(name, len(task.eval_docs), items) for name, task in loaded.items()}
+    evaluation = scored(lm, loaded, chosen, frame, chat=chat)
+    lm.done = lambda finished, total: done(evaluation.answered + finished, evaluation.requests)
+    return evaluation
 
 
 def scored(
-    lm: LM, loaded: Mapping[str, Task], samples: Mapping[str, list[int]], frame: Frame = PLAIN, *, chat: bool = False
-) -> list[TaskResult]:
-    """The items `samples` of each loaded task answered by an lm-eval model."""
+    lm: LM,
+    loaded: Mapping[str, Task],
+    samples: Mapping[str, Sequence[int]],
+    frame: Frame = PLAIN,
+    *,
+    chat: bool = False,
+) -> RunningEvaluation:
+    """The items `samples` of each loaded task, to be answered by an lm-eval model in that order."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    evaluated = simple_evaluate(
-        model=lm,
-        tasks=list(loaded.values()),
-        samples=dict(samples),
-        task_manager=TaskManager(include_defaults=False),  # else it reads lm-eval's 13,000 task files twice
-        bootstrap_iters=0,
-        log_samples=True,
-        apply_chat_template=chat,
-        **SEEDS,
-    )
     told = hashlib.sha256(str(lm.chat_template(chat)).encode()).hexdigest()[:12] if chat else None
-    answers: dict[Item, Answer] = getattr(lm, "answers", {})
-    cut: set[Item] = getattr(lm, "truncated", set())
-    return [
-        task_result(name, task, evaluated["samples"][name], answers, cut, told, frame.template)
-        for name, task in loaded.items()
-    ]
+    return RunningEvaluation(lm, loaded, samples, chat=told, template=frame.template)
 
 
 def chosen_items(task: str, available: int, wanted: int) -> list[int]:
-    """Indices of the items every precision answers: a prefix of a shuffle seeded by the task's name."""
+    """Indices of the items every precision answers, in the order they are asked: a shuffle seeded by the task's name.
+
+    Whoever asks fewer asks the beginning of it, so that rows of any length have their items in common.
+    """
     indices = list(range(available))
     random.Random(task).shuffle(indices)
-    return sorted(indices[:wanted])
+    return indices[:wanted]

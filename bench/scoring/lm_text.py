@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 
 from lm_eval.api.instance import Instance
@@ -12,6 +13,7 @@ from lm_eval.api.model import LM
 
 from bench.engines.contract import Reply, Stopped, TextEngine, Unsupported
 from bench.records.scored import TaskResult
+from bench.scoring.evaluation import RunningEvaluation
 from bench.scoring.generation import Options, limits_of
 from bench.scoring.lm import Progress, chosen_items, scored
 from bench.scoring.tasks import load_tasks
@@ -25,8 +27,8 @@ class TextLM(LM):  # type: ignore[misc]  # lm_eval ships no types
     def __init__(self, engine: TextEngine, done: Progress) -> None:
         super().__init__()
         self.engine, self.done = engine, done
-        self.items: Sequence[int] = ()
-        """Items of the task at hand, by lm-eval's position."""
+        self.items: dict[str, list[int]] = {}
+        """By task, its items by lm-eval's position."""
         self.replies: dict[int, Reply] = {}
         """By item."""
 
@@ -34,7 +36,7 @@ class TextLM(LM):  # type: ignore[misc]  # lm_eval ships no types
         """Greedy answers, cut before the first stop string; no item is asked twice."""
         answers = []
         for index, request in enumerate(requests):
-            item = self.items[request.doc_id]
+            item = self.items[str(request.task_name)][request.doc_id]
             if item not in self.replies:
                 self.replies[item] = self._ask(*request.args)
             answers.append(self.replies[item].text)
@@ -92,17 +94,25 @@ def evaluate_text(
             found.not_applicable[name] = NO_LIKELIHOODS
             continue
         lm = TextLM(engine, done)
-        lm.items = chosen_items(name, len(task.eval_docs), items)
-        asked = len(lm.items)
+        evaluation = scored(lm, {name: task}, {name: chosen_items(name, len(task.eval_docs), items)})
+        asked = evaluation.asked(name)
+        lm.done = partial(_tell, done, evaluation)
         try:
-            (result,) = scored(lm, {name: task}, {name: list(lm.items)})
+            for item in range(asked):
+                evaluation.advance(name, item + 1)
         except Stopped as error:
-            found.stopped = f"{error} ({len(lm.replies)} of {asked} items of {name} answered)"
-            if not lm.replies:
+            found.stopped = f"{error} ({evaluation.done[name]} of {asked} items of {name} answered)"
+            if not evaluation.done[name]:
                 return found
-            lm.items = sorted(lm.replies)
-            (result,) = scored(lm, load_tasks([name], files), {name: list(lm.items)})
-        found.answered.append(Answered(result=result, replies=tuple(lm.replies[item] for item in lm.items)))
+        order = evaluation.order[name][: evaluation.done[name]]
+        found.answered.append(
+            Answered(result=evaluation.result(name), replies=tuple(lm.replies[item] for item in order))
+        )
         if found.stopped:
             return found
     return found
+
+
+def _tell(done: Progress, evaluation: RunningEvaluation, finished: int, _: int) -> None:
+    """Requests answered of all there are, from those of one batch."""
+    done(evaluation.answered + finished, evaluation.requests)

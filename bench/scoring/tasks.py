@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +17,6 @@ from bench.paths import ROOT
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
 
-Aggregation = Callable[[Sequence[object]], float]
-"""One figure of a task from the values of its items."""
 TASKS = ROOT / "suites" / "tasks"
 
 
@@ -83,21 +79,7 @@ def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Task
                 f"connect to the network, or leave it out: --task {','.join(n for n in names if n not in hub) or OWN}"
             )
             raise UserError(f"task {name} needs the Hugging Face Hub: {_first_line(error)}", remedy) from error
-    for task in found.values():
-        task.aggregation = partial(dict, {name: _bounded(whole) for name, whole in task.aggregation().items()})
     return found
-
-
-def _bounded(aggregate: Aggregation) -> Aggregation:
-    """An aggregation that is infinite where it overflows: lm-eval's perplexity is exp of a mean without a limit."""
-
-    def bounded(values: Sequence[object]) -> float:
-        try:
-            return aggregate(values)
-        except OverflowError:
-            return math.inf
-
-    return bounded
 
 
 OWN = "bench_facts_en"

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-import suites
 from bench.judge.rows import Row
 from bench.records.cell import REFERENCE
 from bench.units import significant
 from bench.views.cells import named
 from bench.views.columns import COLUMNS, VIEWS
+from bench.views.warnings import Warnings
 
 INTERVAL = "± is half of the 95 % interval."
 DEFINITIONS = (
@@ -53,7 +53,7 @@ DEFINITIONS = (
 
 
 def footnotes(rows: Sequence[Row], columns: Sequence[str] = VIEWS["default"]) -> list[str]:
-    """Definitions of these columns, one sentence each, and the warnings of what they show."""
+    """Definitions of these columns, one sentence each, what speeds and distances hold, and what warnings mean."""
     shown = {COLUMNS[name].suite if name in COLUMNS else "memory" for name in columns}
     about = {*columns, *shown}
     texts = [text for wanted, text in DEFINITIONS if wanted & about]
@@ -63,7 +63,7 @@ def footnotes(rows: Sequence[Row], columns: Sequence[str] = VIEWS["default"]) ->
         texts.insert(0, INTERVAL)
     apart = variability(rows) if "throughput" in shown else []
     floors = _floors(rows) if "divergence" in shown else []
-    return [*texts, *apart, *floors, *warned(rows, [name for name in suites.ORDER if name in shown])]
+    return [*texts, *apart, *floors, *Warnings(rows=rows, columns=columns).lines()]
 
 
 def variability(rows: Sequence[Row]) -> list[str]:
@@ -77,21 +77,6 @@ def variability(rows: Sequence[Row]) -> list[str]:
         text = f"± of speeds includes how far this machine's own rates move between moments ({row.device}, "
         seen[f"{text}{record.before.roof.engine}, {record.variability.looks} looks): {shares}."] = None
     return list(seen)
-
-
-def warned(rows: Sequence[Row], names: Sequence[str] = suites.ORDER, told: Collection[str] = ()) -> list[str]:
-    """The warnings of these suites' records, equal ones once; kinds in `told` are said elsewhere."""
-    seen: dict[str, list[str]] = {}
-    for row in rows:
-        for suite in names:
-            for caveat in row.records[suite].warnings if suite in row.records else ():
-                if caveat.kind in told:
-                    continue
-                where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", [])
-                label = f"{named(row)} {row.precision}"
-                if label not in where:
-                    where.append(label)
-    return [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
 
 
 def _floors(rows: Sequence[Row]) -> list[str]:
