@@ -22,7 +22,7 @@ from bench.engines.registry import backend
 from bench.instruments.clock import HostClock
 from bench.records.cell import Weights
 from suites import probe
-from suites.throughput import one_repeat
+from suites.repeats import one_repeat
 
 Repeat = tuple[float, float, list[int]]
 """Seconds of the prompt, seconds of the tokens after the first one, and the tokens."""

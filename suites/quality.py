@@ -23,7 +23,7 @@ interrupted cell goes on from the requests it has answered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.catalog.model import Objective
@@ -52,6 +52,8 @@ MOST_ITEMS = 300
 
 TOKENS_PER_ANSWER = 8
 """About what a generated answer is long."""
+LEAST_ITEMS = 8
+"""Items of every task that are answered whatever the budget."""
 
 
 def work(settings: Mapping[str, Any]) -> Work:
@@ -60,6 +62,20 @@ def work(settings: Mapping[str, Any]) -> Work:
     answers = each * sum(task in GENERATED for task in settings["tasks"])
     return Work(
         prefill_tokens=len(settings["tasks"]) * each * TOKENS_PER_ITEM, decode_tokens=answers * TOKENS_PER_ANSWER
+    )
+
+
+def least(settings: Mapping[str, Any]) -> Work:
+    """The first round of every task."""
+    return work({**settings, "items": min(settings["items"], LEAST_ITEMS)})
+
+
+def done(settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Work:
+    """The items that have scores, each as long as `work` expects items to be."""
+    items = {str(m.labels["task"]): len(m.values) for m in measurements if "item_hashes" in m.labels}
+    each = [work({**settings, "tasks": [task], "items": count}) for task, count in items.items()]
+    return Work(
+        prefill_tokens=sum(task.prefill_tokens for task in each), decode_tokens=sum(task.decode_tokens for task in each)
     )
 
 

@@ -34,7 +34,7 @@ from bench.records.store import Store
 from bench.run.worker import ending
 from bench.scoring.anchor import anchor_path, is_anchor
 from bench.suite import Loading, SuiteRun, measured
-from suites import divergence, memory, probe, quality, suite, throughput
+from suites import divergence, memory, probe, quality, repeats, suite, throughput
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPERATURE = {"fake-fp32": 1.0, "fake-fp16": 1.0, "fake-int8": 1.05, "fake-int4": 1.25}
@@ -411,7 +411,7 @@ def test_the_garbage_collector_is_given_back(engine):
     import gc
 
     assert gc.isenabled()
-    throughput.one_repeat(engine, fake._CLOCK, [[1, 2, 3]], 4)
+    repeats.one_repeat(engine, fake._CLOCK, [[1, 2, 3]], 4)
     assert gc.isenabled()
 
 

@@ -166,7 +166,7 @@ def test_a_masked_model_s_forward_passes_are_judged_as_repeats_are(engine, tmp_p
     counts = {m.name: len(m.values) for m in throughput.measure(run) if m.name.endswith("prefill_s")}
     assert (counts, kinds(run)) == ({"prefill_s": 7, "warmup_prefill_s": 3}, ["not_steady", "noisy"])
     assert run.caveats[1].text.endswith("of the median after 7 repeats")
-    run.spent, run.caveats = lambda: True, []
+    run.spent, run.caveats = lambda ahead_s=0.0: True, []
     throughput.measure(run)
     assert kinds(run)[-1] == "undecided"
 
@@ -176,7 +176,7 @@ def test_a_spent_budget_ends_repeats_and_points_and_says_so(engine, tmp_path, mo
     clock = fake.NoisyClock(0.5, seed=1)
     monkeypatch.setattr(fake, "_CLOCK", clock)
     run = run_of(engine, tmp_path, clock, repeats=2, repeats_max=7, warmup_max=1, points=[[1, 64]], **POINTS)
-    run.spent = lambda: True
+    run.spent = lambda ahead_s=0.0: True
     found = throughput.measure(run)
     assert len(next(m for m in found if m.name == "prefill_s").values) == 2
     assert kinds(run)[0] == "undecided"
