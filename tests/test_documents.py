@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -136,3 +137,23 @@ def test_the_workflow_only_calls_our_script() -> None:
     """What CI does can be done on any machine."""
     steps = yaml.safe_load(read(".github/workflows/ci.yml"))["jobs"]["ci"]["steps"]
     assert [step["run"] for step in steps if "run" in step] == ["bash .ci/run"]
+
+
+def rooms_table() -> str:
+    """The table of `docs/architecture.md`: each room's first sentence and its modules, as the tree has them."""
+    lines = ["| room | what it is for | modules |", "|---|---|---|"]
+    for init in sorted((ROOT / "bench").glob("*/__init__.py")):
+        folder = init.parent
+        told = (ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+        files = [path.stem for path in folder.glob("*.py") if path.stem != "__init__"]
+        folders = [f"{path.parent.name}/" for path in folder.glob("*/__init__.py")]
+        named = ", ".join(sorted([*files, *folders]))
+        lines.append(f"| `bench/{folder.name}/` | {' '.join(told.split())} | {named} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_rooms_of_the_architecture_page_are_those_of_the_tree() -> None:
+    """A room or a module that comes or goes is told there."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    start, end = "<!-- rooms: this table equals the tree -->\n", "<!-- /rooms -->"
+    assert page.partition(start)[2].partition(end)[0] == rooms_table()

@@ -13,7 +13,7 @@ from bench.cli.compare import print_comparisons
 from bench.cli.console import Format, err, out, warn
 from bench.cli.options import Cells, Folders, How, Limits, Quiet, Timeout
 from bench.cli.publish import write_figures
-from bench.cli.selecting import left_out, planned, require_backends, require_keys, require_schemes, selection
+from bench.cli.selecting import planned, require_backends, require_keys, require_schemes, selection
 from bench.cli.show import print_rows
 from bench.cli.stored import newest_rows
 from bench.errors import UserError
@@ -73,7 +73,7 @@ def run(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> N
     from bench.judge.figures import request_seconds
     from bench.run import options
     from bench.run.measure import continued, run_plan
-    from bench.views.plan import total
+    from bench.views.plan import left_out, total
 
     asked = selection(cells, how, limits, fetch=True)
     made, described, store = planned(asked, output)
@@ -89,7 +89,7 @@ def run(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> N
     made, run_id, resumed = continued(made, asked, store, fresh=cells.fresh)
     if resumed and not output.quiet:
         err.print(f"continuing run {run_id}: {resumed} cells are settled already")
-    warn(left_out(made.left_out))
+    warn(left_out(made))
     if not made.cells and not any(left.planned for left in made.left_out):
         out.print(total(made))
         raise typer.Exit(0)

@@ -16,7 +16,7 @@ from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.plan.overrides import Overrides
-    from bench.plan.plan import LeftOut, Plan
+    from bench.plan.plan import Plan
     from bench.plan.selection import Selection
     from bench.records.cell import Precision, Weights
     from bench.records.store import Store
@@ -140,11 +140,6 @@ def planned(asked: Selection, folders: Folders) -> tuple[Plan, Machine, Store]:
     made = make_plan(asked, read_catalog(folders.folder), described, store.records(), free)
     warn_of_unreadable(store)
     return made, described, store
-
-
-def left_out(items: Sequence[LeftOut]) -> list[str]:
-    """A line for each thing that was asked for and will not run."""
-    return [f"left out: {item.model} {item.what}: {item.reason}" for item in items]
 
 
 def require_backends(names: Sequence[str]) -> None:

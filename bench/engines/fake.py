@@ -30,7 +30,7 @@ from bench.instruments.clock import VirtualClock
 from bench.records.cell import Precision, Scheme
 from bench.records.census import Census
 from bench.records.record import Caveat, Provenance
-from bench.records.surroundings import Roof
+from bench.records.surroundings import ROOF_METHOD, Roof
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,8 +73,8 @@ TRUTH = {
     "fake-int4": Truth(temperature=1.25, load_s=0.5, prefill_tokens_per_s=1250.0, decode_tokens_per_s=80.0),
 }
 ROOF = Roof(
-    engine="known", copy_bytes_per_s=(1e9,), matrix_per_s={"fp32": (1e11,), "bf16": (5e10,), "int8": (2e11,)},
-    lacking={"fp16": "not known"},
+    method=ROOF_METHOD, engine="known", copy_bytes_per_s=(1e9,), read_bytes_per_s={"fp32": (9e8,), "bf16": (3e8,)},
+    matrix_per_s={"fp32": (1e11,), "bf16": (5e10,), "int8": (2e11,)}, lacking={"fp16": "not known"},
 )  # fmt: skip
 COMPUTE = {"fake-fp32": "fp32", "fake-fp16": "bf16", "fake-int8": "int8", "fake-int4": "bf16"}
 _DEFAULTS = {scheme.precision: scheme.name for scheme in SCHEMES}

@@ -6,6 +6,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+__all__ = [
+    "clock",
+    "container",
+    "distributions",
+    "disturbance",
+    "energy",
+    "machine",
+    "memory",
+    "neighbours",
+    "nvml",
+    "roof",
+    "sampler",
+]
+
 
 class Clock(Protocol):
     """Seconds from an arbitrary start, read when the device has finished what it was given."""

@@ -3,35 +3,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from bench.records.record import Caveat
 from bench.records.surroundings import Condition, Machine, Roof
 
 DRIFT = 0.10
-"""A roof that changed by more than this share between a run's start and its end marks the run."""
+"""A roof that changed by more than this share between a run's start and its end marks the rows that it holds."""
+MEMORY = "memory"
+"""The quantity that decoding depends on; the others are types, whose matrix rate reading a prompt depends on."""
 
 
-def drift(before: Condition, after: Condition) -> Caveat | None:
-    """A caveat if the device's own speed changed during the run, None if it did not or nobody looked."""
+def drift(before: Condition, after: Condition, used: Collection[str]) -> Caveat | None:
+    """A caveat if one of the quantities that a row uses changed during its run; the worst of them.
+
+    None if all kept their speed, if nobody looked, or if the two looks are not comparable.
+    """
     if before.roof is None or after.roof is None:
         return None
-    name, change = most_changed(before.roof, after.roof)
-    if abs(change) <= DRIFT:
+    found = {name: moved for name in used if (moved := change(before.roof, after.roof, name)) is not None}
+    name = max(found, key=lambda name: abs(found[name]), default="")
+    if not name or abs(found[name]) <= DRIFT:
         return None
-    quantity = "copy bandwidth" if name == "copy" else f"{name} matrix rate"
+    quantity = "memory bandwidth" if name == MEMORY else f"{name} matrix rate"
     return Caveat(
         kind="drifted",
-        text=f"between its start and its end this run's {quantity} changed by {change:+.0%}",
+        text=f"between its start and its end this run's {quantity} changed by {found[name]:+.0%}",
         advice="the machine was not the same throughout: measure again when it is cool and nobody else uses it",
     )
 
 
+def change(before: Roof, after: Roof, quantity: str) -> float | None:
+    """By which share MEMORY or a type's matrix rate changed; None if a look lacks it or they are not comparable."""
+    then, now = before.quantities().get(quantity), after.quantities().get(quantity)
+    return now / then - 1 if then and now and before.comparable(after) else None
+
+
 def most_changed(before: Roof, after: Roof) -> tuple[str, float]:
-    """`copy` or the type of the rate that changed most, and by which share; nothing where they have none in common."""
-    then, now = before.rates(), after.rates()
-    changes = {name: now[name] / then[name] - 1 for name in then if name in now}
-    return max(changes.items(), key=lambda item: abs(item[1]), default=("", 0.0))
+    """MEMORY or the type of the rate that changed most, and by which share; nothing where nothing is comparable."""
+    found = {name: moved for name in before.quantities() if (moved := change(before, after, name)) is not None}
+    return max(found.items(), key=lambda item: abs(item[1]), default=("", 0.0))
 
 
 BUSY = 0.5

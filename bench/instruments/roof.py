@@ -17,7 +17,7 @@ from bench.paths import ROOT
 from bench.records.surroundings import Roof
 
 PATIENCE_S = 120.0
-"""A roof takes about 4 s; a first import of torch from a cold disk can take a minute."""
+"""A roof takes about 3 s; a first import of torch from a cold disk can take a minute."""
 DIGITS = 5
 
 
@@ -54,7 +54,8 @@ def parse(output: str) -> Roof:
     """The roof in a worker's last line, samples to DIGITS significant digits. Raises ValueError, IndexError."""
     answer = json.loads(output.strip().splitlines()[-1])
     answer["copy_bytes_per_s"] = [_rounded(value) for value in answer["copy_bytes_per_s"]]
-    answer["matrix_per_s"] = {kind: [_rounded(v) for v in values] for kind, values in answer["matrix_per_s"].items()}
+    for name in ("matrix_per_s", "read_bytes_per_s"):
+        answer[name] = {kind: [_rounded(v) for v in values] for kind, values in answer.get(name, {}).items()}
     return Roof.model_validate(answer)
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 
 from bench.instruments import roofline
+from bench.records.surroundings import ROOF_METHOD
 
 
 def main() -> int:
@@ -28,8 +29,8 @@ def main() -> int:
         kernels = roofline.NumpyKernels(threads)
     rates = roofline.measure(kernels, kind)
     answer = {
-        "engine": kernels.name, "threads": kernels.threads, "seconds": round(time.perf_counter() - began, 3),
-        **dataclasses.asdict(rates),
+        "method": ROOF_METHOD, "engine": kernels.name, "threads": kernels.threads,
+        "seconds": round(time.perf_counter() - began, 3), **dataclasses.asdict(rates),
     }  # fmt: skip
     sys.stdout.write(json.dumps(answer) + "\n")
     return 0

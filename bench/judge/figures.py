@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from statistics import mean, median
 
 from bench.judge.capacity import capacity_answers
-from bench.judge.speeds import further_points, moves, number, shares_of_roof, speed
+from bench.judge.speeds import further_points, main_point, moves, number, shares_of_roof, speed
 from bench.judge.stats import (
     Estimate,
     clustered_mean,
@@ -29,8 +29,7 @@ REQUEST = (512, 128)
 
 def figures(record: Record) -> dict[str, Estimate]:
     """Every figure that this record's measurements give, in base units."""
-    apart = {"part", "storage", "point"}
-    found = {m.name: m for m in record.measurements if not apart & m.labels.keys()}
+    found = main_point(record)
     shares = shares_of_roof(found, record.before.roof)
     return {
         **_memory(found),

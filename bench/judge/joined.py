@@ -6,20 +6,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bench.instruments.disturbance import drift
+from bench.judge.speeds import quantities_used
 from bench.judge.variability import looked, looks, variability
-from bench.records.record import Record, Run
+from bench.records.record import Caveat, Record, Run
 
 
 def joined(records: Iterable[Record], runs: Iterable[Run]) -> Iterator[Record]:
-    """Every record with its run's caveat if the device changed its speed, and with how far that speed moves.
+    """Every record with its caveat if what its speed depends on changed, and with how far that speed moves.
 
     The caveat needs the end of the record's own run. How far the device's speed moves between moments needs all runs.
     """
     ended = list(runs)
-    drifted = [(run, caveat) for run in ended if (caveat := drift(run.before, run.after))]
     seen = looks(ended)
     for record in records:
         roof = record.before.roof
-        found = [caveat for run, caveat in drifted if run.run == record.run and run.before.roof == roof]
+        found = [caveat for run in ended if (caveat := drifted(record, run))]
         moves = variability(roof, seen.get(looked(record.cell.device, roof), [])) if roof else None
         yield record.model_copy(update={"warnings": (*record.warnings, *found), "variability": moves})
+
+
+def drifted(record: Record, run: Run) -> Caveat | None:
+    """The caveat of a record whose device changed, during that run of its own, in what the record's speeds depend on.
+
+    A run of the same id that began at another moment was interrupted: nobody saw its end.
+    """
+    if run.run != record.run or run.before.roof != record.before.roof:
+        return None
+    return drift(run.before, run.after, quantities_used(record))

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.instruments.disturbance import MEMORY
 from bench.judge.figures import wrote_anchor
+from bench.judge.speeds import compute_type, exceeds, held_against, main_point
 from bench.records.cell import REFERENCE
 from bench.records.record import Record
+from bench.records.surroundings import ROOF_METHOD, Roof
 
 GENERATED = {"ttft_s", "decode_tokens_per_s", "itl_p99_s", "decode_j_per_token"}
 """Figures of models that generate."""
@@ -66,9 +69,19 @@ def no_share(record: Record, figure: str) -> str:
         return "bytes and operations of a token are counted for decoders alone"
     if terms is None or roof is None:
         return "measured without the roof of its device or the bytes and operations of a token"
-    compute = terms.labels["compute"]
-    name = "copy" if figure == BANDWIDTH_SHARE else compute
-    if name is None:
+    quantity = MEMORY if figure == BANDWIDTH_SHARE else compute_type(record)
+    if quantity is None:
         return "the type that its kernels multiply in is not known"
-    lacking = f"{name} was not measured of its device: {roof.lacking.get(str(name), 'no samples')}"
-    return "" if name in roof.rates() else lacking
+    if quantity not in roof.quantities():
+        said = "copy" if quantity == MEMORY else quantity
+        return f"{said} was not measured of its device: {roof.lacking.get(said, 'no samples')}"
+    return _exceeded(record, roof, figure, quantity)
+
+
+def _exceeded(record: Record, roof: Roof, figure: str, quantity: str) -> str:
+    share = held_against(main_point(record), roof).get(figure)
+    if share is None or not exceeds(share, roof):
+        return ""
+    what = "what memory sustains" if quantity == MEMORY else f"the matrix rate of {quantity}"
+    how = ", by an older method" if roof.method < ROOF_METHOD else ""
+    return f"faster than {what} as its run measured that{how}: no roof; measure again"

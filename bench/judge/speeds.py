@@ -3,16 +3,17 @@
 
 An interval of repeats says what this minute gave. By how much the machine's own speed moves between moments
 (`bench.judge.variability`) is an error of its own and is added in squares: for reading the prompt that of the matrix
-rate in the type computed in, for generating that of the copy bandwidth.
+rate in the type computed in, for generating that of the memory bandwidth.
 """
 
 from __future__ import annotations
 
 import math
 
+from bench.instruments.disturbance import MEMORY
 from bench.judge.stats import Estimate, median_estimate, quantile, ratio_of_medians
 from bench.records.record import Measurement, Record
-from bench.records.surroundings import Roof
+from bench.records.surroundings import ROOF_METHOD, Roof
 
 
 def prefill_rates(prefill: Measurement) -> list[float]:
@@ -35,8 +36,13 @@ def number(measurement: Measurement, label: str) -> float:
     return float(value)
 
 
+def main_point(record: Record) -> dict[str, Measurement]:
+    """Measurements by name, those of parts and of further points left out."""
+    return {m.name: m for m in record.measurements if not {"part", "storage", "point"} & m.labels.keys()}
+
+
 Moves = tuple[float, float]
-"""By what share of itself the machine moves what it computes, and what it copies."""
+"""By what share of itself the machine moves what it computes, and what it reads."""
 STILL: Moves = (0.0, 0.0)
 
 
@@ -44,9 +50,24 @@ def moves(record: Record) -> Moves:
     """Those of a record's machine, for the type that its model computes in; none where too few looks tell."""
     if record.variability is None:
         return STILL
-    shares, terms = record.variability.shares, record.measurement("operations_per_token")
-    kind = str(terms.labels["compute"]) if terms else "fp32"
-    return shares.get(kind, shares.get("fp32", 0.0)), shares.get("copy", 0.0)
+    shares = record.variability.shares
+    computing = shares.get(compute_type(record) or "fp32", shares.get("fp32", 0.0))
+    return computing, shares.get(MEMORY, shares.get("copy", 0.0))
+
+
+def compute_type(record: Record) -> str | None:
+    """The type that its kernels multiply in, None where that is not known."""
+    terms = record.measurement("operations_per_token")
+    return str(terms.labels["compute"]) if terms and terms.labels["compute"] else None
+
+
+def quantities_used(record: Record) -> tuple[str, ...]:
+    """What its speeds depend on of its device: the matrix rate of a type for prefill, the memory for decode.
+
+    Nothing where it holds no speeds: a device that slowed down changes no bytes and no answers.
+    """
+    kind = compute_type(record) if record.measurement("prefill_s") else None
+    return (*((kind,) if kind else ()), *((MEMORY,) if record.measurement("itl_s") else ()))
 
 
 def speed(found: dict[str, Measurement], moved: Moves = STILL) -> dict[str, Estimate]:
@@ -113,17 +134,31 @@ def _each(found: dict[str, Measurement], rates: dict[str, Estimate], batch: int)
 
 
 def shares_of_roof(found: dict[str, Measurement], roof: Roof | None) -> dict[str, Estimate]:
-    """Decode as a share of the copy bandwidth, prefill as a share of the matrix rate of the type it computes in."""
+    """The shares of `held_against` whose roof is one: nothing goes faster than it can."""
+    return {name: share for name, share in held_against(found, roof).items() if roof and not exceeds(share, roof)}
+
+
+def held_against(found: dict[str, Measurement], roof: Roof | None) -> dict[str, Estimate]:
+    """Decode as a share of what memory sustains, prefill of the matrix rate of the type it computes in."""
     shares: dict[str, Estimate] = {}
     if roof is None or "read_bytes_per_step" not in found:
         return shares
-    rates = roof.rates()
-    if "copy" in rates:
+    rates = roof.quantities()
+    if MEMORY in rates:
         steps = median_estimate(decode_rates(found["itl_s"])).scaled(1 / number(found["itl_s"], "batch"))
         per_step = found["read_bytes_per_step"].values[0]
-        shares["decode_bandwidth_share"] = steps.scaled(per_step / rates["copy"])
+        shares["decode_bandwidth_share"] = steps.scaled(per_step / rates[MEMORY])
     operations = found["operations_per_token"]
     if rate := rates.get(str(operations.labels["compute"])):
         prefill = median_estimate(prefill_rates(found["prefill_s"]))
         shares["prefill_matrix_share"] = prefill.scaled(operations.values[0] / rate)
     return shares
+
+
+def exceeds(share: Estimate, roof: Roof) -> bool:
+    """Whether a row is faster than its roof, which then is none.
+
+    Of a roof of today's method the whole interval must lie above 1; an older one is known to be too low in some types.
+    """
+    low = share.value if share.low is None or roof.method < ROOF_METHOD else share.low
+    return low > 1

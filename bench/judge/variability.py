@@ -23,8 +23,8 @@ MAD = 1.4826
 """Standard deviations in a median absolute deviation of normal samples."""
 APART = 1.8
 """Speeds further apart than this factor are of different machines."""
-Looked = tuple[str, str, int | None]
-"""Device, library and threads: only such looks are comparable."""
+Looked = tuple[str, str, int | None, int]
+"""Device, library, threads and method: only such looks are comparable."""
 
 
 def looks(runs: Iterable[Run]) -> dict[Looked, list[Roof]]:
@@ -39,7 +39,7 @@ def looks(runs: Iterable[Run]) -> dict[Looked, list[Roof]]:
 
 def looked(device: str, roof: Roof) -> Looked:
     """What makes a roof comparable."""
-    return device, roof.engine, roof.threads
+    return device, roof.engine, roof.threads, roof.method
 
 
 def variability(own: Roof, roofs: Sequence[Roof]) -> Variability | None:
@@ -48,13 +48,18 @@ def variability(own: Roof, roofs: Sequence[Roof]) -> Variability | None:
     `own` is the roof of the run that asks: a look at half or twice its speed saw no movement but another machine under
     the same name, with fewer threads or CPUs than it was said to have, and is left out.
     """
-    here = own.rates()
-    near = [rates for rates in (roof.rates() for roof in roofs) if _alike(rates, here)]
+    here = _rates(own)
+    near = [rates for rates in map(_rates, roofs) if _alike(rates, here)]
     if len(near) < 2:
         return None
     names = set.intersection(*(set(found) for found in near))
     shares = {name: half_range([found[name] for found in near]) for name in sorted(names)}
     return Variability(looks=len(near), shares=shares)
+
+
+def _rates(roof: Roof) -> dict[str, float]:
+    """What a row of that roof may use: looks of method 1 copied alone."""
+    return roof.rates() if roof.method == 1 else roof.quantities()
 
 
 def _alike(these: Mapping[str, float], those: Mapping[str, float]) -> bool:

@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
 """A selection becomes cells with predictions; what cannot run has a reason."""
+
+__all__ = ["claims", "needs", "overrides", "plan", "predict", "selection"]

@@ -34,9 +34,17 @@ class Machine(Value):
     cuda: str | None = None
 
 
+ROOF_METHOD = 2
+"""How roofs are measured today. 1: square products of row-major matrices, and copies; a row may exceed such a roof, for
+the layout decides; the median of the samples counts. 2: the best of the layouts and shapes that engines use, reading
+weights too; the best sample counts, as in STREAM, for what another program slowed down says nothing of a roof."""
+
+
 class Roof(Value):
     """What the device can do at most, as measured at one moment (`bench.instruments.roofline` says how)."""
 
+    method: int = 1
+    """Which ROOF_METHOD measured it; looks of different methods are not comparable. Older records do not say: 1."""
     engine: str
     """Library and version that copied and multiplied; `known` where the device is virtual."""
     threads: int | None = None
@@ -45,15 +53,41 @@ class Roof(Value):
     """What measuring it cost."""
     copy_bytes_per_s: tuple[FiniteFloat, ...] = ()
     """Samples of copy bandwidth, bytes read plus bytes written; empty if it could not be measured."""
+    read_bytes_per_s: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
+    """Samples of the bytes of weights a product of one row reads per second, by type; none in method 1."""
     matrix_per_s: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
-    """Samples of operations per second of a square matrix product, by type: fp32, bf16, fp16, int8."""
+    """Samples of operations per second of the fastest matrix product, by type: fp32, bf16, fp16, int8."""
+    products: dict[str, str] = Field(default_factory=dict)
+    """Which product that was: `linear 512x576x1536` is layout, tokens, inputs and outputs. None in method 1."""
     lacking: dict[str, str] = Field(default_factory=dict)
-    """Why `copy` or a type has no samples."""
+    """Why `copy`, a type, or `read` with a type has no samples."""
 
     def rates(self) -> dict[str, float]:
-        """The median of what has samples: `copy` in bytes per second, products by type in operations per second."""
-        samples = {"copy": self.copy_bytes_per_s, **self.matrix_per_s}
-        return {name: median(values) for name, values in samples.items() if values}
+        """Of what has samples: `copy` in bytes per second, products by type in operations per second."""
+        return self._of({"copy": self.copy_bytes_per_s, **self.matrix_per_s})
+
+    def reads(self) -> dict[str, float]:
+        """Bytes of weights read per second, by type."""
+        return self._of(self.read_bytes_per_s)
+
+    def _of(self, samples: dict[str, tuple[float, ...]]) -> dict[str, float]:
+        rate = median if self.method == 1 else max
+        return {name: rate(values) for name, values in samples.items() if values}
+
+    def memory(self) -> float | None:
+        """Bytes per second that memory sustains: the best of copying and of reading in any type. None if unknown."""
+        copied = self.rates().get("copy")
+        return max([*self.reads().values(), *([copied] if copied is not None else [])], default=None)
+
+    def quantities(self) -> dict[str, float]:
+        """What a row may use: `memory` in bytes per second, and the matrix rate of every type."""
+        memory = self.memory()
+        found = {name: rate for name, rate in self.rates().items() if name != "copy"}
+        return found if memory is None else {"memory": memory, **found}
+
+    def comparable(self, other: Roof) -> bool:
+        """Whether a difference between the two is the device's: same library, threads and method."""
+        return (self.engine, self.threads, self.method) == (other.engine, other.threads, other.method)
 
 
 class Variability(Value):
@@ -62,7 +96,8 @@ class Variability(Value):
     looks: int
     """Roofs that tell it, of runs of this device."""
     shares: dict[str, FiniteFloat]
-    """Half of the 95 % range as a share of the middle, by quantity: `copy`, and fp32, bf16, fp16, int8 products."""
+    """Half of the 95 % range as a share of the middle, by quantity: `memory`, and fp32, bf16, fp16, int8 products.
+    Of roofs of method 1 `copy` instead of `memory`."""
 
 
 class GpuCondition(Value):

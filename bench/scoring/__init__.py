@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tasks and texts become log-probabilities and item results."""
+
+__all__ = ["anchor", "journal", "lm", "lm_text", "reference", "task_files", "tasks"]

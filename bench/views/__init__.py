@@ -1,2 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Values become tables, files, pages and annotations. Nothing here measures or judges."""
+
+__all__ = [
+    "claims",
+    "columns",
+    "comparison",
+    "cross_engine",
+    "formats",
+    "listings",
+    "overview",
+    "plan",
+    "publish",
+    "roofs",
+    "score_per_byte",
+    "table",
+]

@@ -25,11 +25,11 @@ DEFINITIONS = (
     ),
     (
         {"decode_share"},
-        "of bandwidth: bytes a step must read (weights, cache) x steps / s; of the device's copy bandwidth.",
+        "of bandwidth: bytes a step must read (weights, cache) x steps / s; of what the device's memory sustains.",
     ),
     (
         {"prefill_share"},
-        "of matrix rate: operations of a token's linear layers x tokens / s; of products in the type used.",
+        "of matrix rate: operations of a token's linear layers x tokens / s; of the fastest product in its type.",
     ),
     (
         {"decode_share", "prefill_share"},

@@ -52,8 +52,12 @@ def lines(made: Plan) -> list[str]:
     """What is predicted to fit a budget, what is left out, and how much there is to do in all."""
     capacity = [planned for planned in made.cells if planned.cell.suite == "capacity"]
     found = [f"predicted to fit, {planned.cell}: {fitting(planned.predicted)}" for planned in capacity]
-    found += [f"left out: {left.model} {left.what}: {left.reason}" for left in made.left_out]
-    return [*found, total(made)]
+    return [*found, *left_out(made), total(made)]
+
+
+def left_out(made: Plan) -> list[str]:
+    """One line for each thing that was asked for and will not run."""
+    return [f"left out: {left.model} {left.what}: {left.reason}" for left in made.left_out]
 
 
 def total(made: Plan) -> str:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,16 +23,16 @@ from builders import make_cell, make_condition, make_record, sample, speed_sampl
 from bench.cli import app, guarded
 from bench.engines import fake
 from bench.instruments import machine, roof, roofline
-from bench.instruments.disturbance import drift
+from bench.instruments.disturbance import change, drift, most_changed
 from bench.judge.figures import figures
 from bench.judge.joined import joined
 from bench.judge.reasons import no_share
 from bench.judge.rows import newest
 from bench.records.record import Run, Unit
 from bench.records.store import Store
-from bench.records.surroundings import Condition, Roof
+from bench.records.surroundings import ROOF_METHOD, Condition, Roof
 from bench.run import measure
-from bench.views.roofs import roofs
+from bench.views.roofs import TYPES, roofs
 from bench.views.table import people
 
 
@@ -38,10 +40,13 @@ class Virtual:
     """Kernels that copy a gigabyte a second and multiply at a known rate, on a clock of their own."""
 
     name, threads = "virtual", 1
+    layouts: tuple[str, ...] = ("linear", "matmul")
 
-    def __init__(self) -> None:
+    def __init__(self, **slower: float) -> None:
+        """`slower` divides the rate of a layout."""
         self.seconds = 0.0
-        self.sizes: list[int] = []
+        self.slower = slower
+        self.tried: list[tuple[str, str, roofline.Shape]] = []
 
     def now(self) -> float:
         return self.seconds
@@ -52,70 +57,143 @@ class Virtual:
     def copy(self, size: int) -> Callable[[], object]:
         return lambda: self.spend(2 * size / 1e9)
 
-    def product(self, kind: str, n: int) -> Callable[[], object]:
+    def rate(self, kind: str, shape: roofline.Shape) -> float:
+        return {"fp32": 1e11, "bf16": 1e10, "fp16": 1e14}[kind]
+
+    def product(self, kind: str, layout: str, shape: roofline.Shape) -> Callable[[], object]:
         if kind == "int8":
             raise RuntimeError("no such kernel\nand more")
-        self.sizes.append(n)
-        return lambda: self.spend(2 * n**3 / {"fp32": 1e9, "bf16": 1e11, "fp16": 1e15}[kind])
+        self.tried.append((kind, layout, shape))
+        rate = self.rate(kind, shape) / self.slower.get(layout, 1)
+        return lambda: self.spend(2 * math.prod(shape) / rate)
+
+    def read(self, kind: str, size: int) -> Callable[[], object]:
+        if kind == "fp16":
+            raise RuntimeError("cannot read")
+        return lambda: self.spend(size / roofline.SLICES / {"fp32": 2e9, "bf16": 5e8}[kind])
 
 
 def test_known_rates_come_back() -> None:
-    """Bytes read and written over seconds, two operations for each multiply-add; what lacks a kernel says so."""
-    kernels = Virtual()
+    """Bytes over seconds, two operations for each multiply-add; what lacks a kernel says so."""
+    kernels = Virtual(matmul=2)
     rates = roofline.measure(kernels, "cpu", kernels.now)
     assert rates.copy_bytes_per_s == pytest.approx([1e9] * 3)
-    assert {kind: values[0] for kind, values in rates.matrix_per_s.items()} == pytest.approx(
-        {"fp32": 1e9, "bf16": 1e11, "fp16": 1e15}
+    assert {kind: values[0] for kind, values in rates.read_bytes_per_s.items()} == pytest.approx(
+        {"fp32": 2e9, "bf16": 5e8}
     )
-    assert rates.lacking == {"int8": "RuntimeError: no such kernel"}
+    assert {kind: values[0] for kind, values in rates.matrix_per_s.items()} == pytest.approx(
+        {"fp32": 1e11, "bf16": 1e10, "fp16": 1e14}
+    )
+    assert rates.lacking == {"int8": "RuntimeError: no such kernel", "read fp16": "RuntimeError: cannot read"}
 
 
-def test_matrices_grow_until_one_product_can_be_timed() -> None:
-    """0.02 s a product, or the largest size; the slow type stays small, and samples are few."""
-    kernels = Virtual()
+@pytest.mark.parametrize(("slow", "fast"), [("matmul", "linear"), ("linear", "matmul")])
+def test_the_best_layout_is_the_roof_and_a_hopeless_one_is_tried_once(slow: str, fast: str) -> None:
+    """As bfloat16 without AVX-512: row-major thirteen times slower than as a linear layer."""
+    kernels = Virtual(**{slow: 13})
     rates = roofline.measure(kernels, "cpu", kernels.now)
-    assert kernels.sizes == [256, 256, 512, 1024, 256, 512, 1024, 2048]
-    assert [len(values) for values in rates.matrix_per_s.values()] == [8, 12, 25]
+    assert max(rates.matrix_per_s["bf16"]) == pytest.approx(1e10)
+    assert rates.products["bf16"].startswith(fast)
+    assert len([shape for _, layout, shape in kernels.tried if layout == slow]) == 3  # once for each type
 
 
-def test_a_unit_that_speeds_up_while_it_is_used_is_measured_when_it_has() -> None:
-    """Half as fast in the first 40 ms of work: no sample is."""
+def test_the_best_shape_is_the_roof() -> None:
+    """A unit that does narrow layers at a tenth, or wide ones: what the model reaches is below it in either case."""
+    for favourite in roofline.SHAPES:
+        kernels = Virtual()
+        kernels.rate = lambda kind, shape, best=favourite: 5e11 if shape == best else 1e11  # type: ignore[method-assign, misc]
+        rates = roofline.measure(kernels, "cpu", kernels.now)
+        assert rates.products["fp32"].split()[1] == "x".join(map(str, favourite))
+        assert max(rates.matrix_per_s["fp32"]) == pytest.approx(5e11)
+
+
+def test_no_product_is_tried_that_would_take_long() -> None:
+    """Expected to take 0.06 s by those before it: an emulated type is measured at small shapes, a fast one at all."""
+    kernels = Virtual()
+    roofline.measure(kernels, "cpu", kernels.now)
+    tried = {kind: [shape for k, layout, shape in kernels.tried if k == kind and layout == "linear"] for kind in TYPES}
+    assert max(tried["bf16"]) == (256, 576, 1536)
+    assert max(tried["fp32"]) == (512, 2048, 2048)
+    assert max(tried["fp16"]) == (2048, 2048, 2048)
+
+
+def test_calls_that_all_wait_for_their_threads_do_not_keep_a_roof_at_its_smallest_shape() -> None:
+    """48 ms for any call beside six other programs: its seconds do not grow with its work, so larger ones are tried."""
     kernels = Virtual()
     plain = kernels.product
 
-    def slow_at_first(kind: str, n: int) -> Callable[[], object]:
-        call, began = plain(kind, n), kernels.seconds
+    def waiting(kind: str, layout: str, shape: roofline.Shape) -> Callable[[], object]:
+        call = plain(kind, layout, shape)
+        return lambda: (call(), kernels.spend(0.048))
+
+    kernels.product = waiting  # type: ignore[method-assign]
+    roofline.measure(kernels, "cpu", kernels.now)
+    assert ("fp32", "linear", (256, 576, 1536)) in kernels.tried
+
+
+def test_a_unit_that_speeds_up_while_it_is_used_is_measured_when_it_has() -> None:
+    """Half as fast in the first 40 ms of work with a type: no sample is."""
+    kernels = Virtual()
+    plain = kernels.product
+    began: dict[str, float] = {}
+
+    def slow_at_first(kind: str, layout: str, shape: roofline.Shape) -> Callable[[], object]:
+        call = plain(kind, layout, shape)
 
         def product() -> None:
             call()
-            if kernels.seconds - began < 0.04:
+            if kernels.seconds - began.setdefault(kind, kernels.seconds) < 0.04:
                 call()
 
         return product
 
     kernels.product = slow_at_first  # type: ignore[method-assign]
     rates = roofline.measure(kernels, "cpu", kernels.now)
-    assert rates.matrix_per_s["fp16"] == pytest.approx([1e15] * 25)
-    assert rates.matrix_per_s["bf16"] == pytest.approx([1e11] * 12)
+    assert rates.matrix_per_s["fp16"] == pytest.approx([1e14] * 25)
+    assert {round(rate) for rate in rates.matrix_per_s["bf16"]} == {10_000_000_000}
 
 
-def test_a_roof_costs_less_than_four_seconds_on_a_slow_device() -> None:
-    """8 GB/s and 0.1 Top/s, as two busy cores had: twice a run that leaves two seconds for starting a library twice."""
-    kernels = Virtual()
-    kernels.copy = lambda size: lambda: kernels.spend(2 * size / 8e9)  # type: ignore[method-assign]
-    kernels.product = lambda kind, n: lambda: kernels.spend(2 * n**3 / 1e11)  # type: ignore[method-assign]
+@pytest.mark.parametrize("rate", [5e9, 2e10, 1e11, 5e11, 5e12])
+def test_a_roof_costs_less_than_three_seconds_on_a_slow_device(rate: float) -> None:
+    """10 GB/s, and all types at one rate, row-major ones a tenth: twice a run, and two starts of the library."""
+    kernels = Virtual(matmul=10)
+    kernels.copy = lambda size: lambda: kernels.spend(2 * size / 1e10)  # type: ignore[method-assign]
+    kernels.read = lambda kind, size: lambda: kernels.spend(size / 4 / 1e10)  # type: ignore[method-assign]
+    kernels.rate = lambda kind, shape: rate  # type: ignore[method-assign]
     rates = roofline.measure(kernels, "cpu", kernels.now)
-    assert len(rates.matrix_per_s) == 4
-    assert 1 < kernels.seconds < 4
+    assert len(rates.matrix_per_s) == 3
+    assert 0.5 < kernels.seconds < 2.2
 
 
 def test_numpy_multiplies_and_copies() -> None:
     """The products are right and every byte arrives."""
     kernels = roofline.NumpyKernels(2)
     kernels.copy(1001)()
-    assert float(kernels.product("fp32", 4)()[0][0]) == 0.5
-    with pytest.raises(NotImplementedError, match="fp32 alone"):
-        kernels.product("int8", 4)
+    for layout in kernels.layouts:
+        assert float(kernels.product("fp32", layout, (2, 4, 3))()[1][2]) == 0.5
+    size = roofline.SLICES * 3 * roofline.READ_WIDTH * 4
+    value = struct.unpack("f", bytes([roofline.FILLING] * 4))[0]
+    assert kernels.read("fp32", size)() == pytest.approx([roofline.READ_WIDTH * value] * 3, rel=1e-5)
+    for ask in (lambda: kernels.product("int8", "linear", (2, 4, 3)), lambda: kernels.read("bf16", size)):
+        with pytest.raises(NotImplementedError, match="fp32 alone"):
+            ask()
+
+
+def test_torch_multiplies_and_reads_every_type() -> None:
+    """The products are right in either layout; a slice of the weights is read, the next one by the next call."""
+    torch = pytest.importorskip("torch")
+    kernels = roofline.TorchKernels(torch, "cpu", 1)
+    size = roofline.SLICES * 3 * roofline.READ_WIDTH * 4
+    try:
+        kernels.copy(size)()
+        for kind in TYPES:
+            for layout in kernels.layouts:
+                found = kernels.product(kind, layout, (32, 48, 16))()[0]
+                assert (found.shape, float(found.float().mean())) == ((32, 16), 48.0)
+            width = 1 if kind == "int8" else 2 if kind.endswith("16") else 4
+            assert kernels.read(kind, size)()[0].shape == (1, 12 // width)
+    finally:
+        torch.set_grad_enabled(True)
 
 
 def test_the_worker_answers_with_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,13 +201,16 @@ def test_the_worker_answers_with_one_line(monkeypatch: pytest.MonkeyPatch, capsy
     from bench.instruments import roof_worker
 
     monkeypatch.setattr(roofline, "BUDGET_S", 0.0)
-    monkeypatch.setattr(roofline, "MATRIX_S", 0.0)
+    monkeypatch.setattr(roofline, "WARM_S", 0.0)
+    monkeypatch.setattr(roofline, "LONGEST_S", 0.0)
+    monkeypatch.setattr(roofline, "READ_S", 0.0)
     monkeypatch.setitem(roofline.COPY_BYTES, "cpu", 1 << 20)
     monkeypatch.setattr(sys, "argv", ["roof_worker", "cpu", "numpy", "1"])
     assert roof_worker.main() == 0
     found = roof.parse(capsys.readouterr().out)
     assert found.engine.startswith("numpy ") and found.threads == 1
-    assert len(found.copy_bytes_per_s) == len(found.matrix_per_s["fp32"]) == 3
+    assert found.method == ROOF_METHOD and found.products["fp32"].endswith("128x256x256")
+    assert len(found.copy_bytes_per_s) == len(found.matrix_per_s["fp32"]) == len(found.read_bytes_per_s["fp32"]) == 3
     assert sorted(found.lacking) == ["bf16", "fp16", "int8"]
 
 
@@ -175,42 +256,87 @@ def conditions(before: Roof | None, after: Roof | None) -> tuple[Condition, Cond
     return make_condition(roof=before), make_condition(roof=after)
 
 
+USED = ("memory", "fp32")
+
+
 def test_a_device_that_kept_its_speed_is_not_marked() -> None:
     """Up to 10 % in the median is no drift; one wild sample of many is none; nor is a run that nobody looked at."""
     steady = Roof(engine="x", copy_bytes_per_s=(100, 100, 100), matrix_per_s={"fp32": (50,)})
     later = Roof(engine="x", copy_bytes_per_s=(91, 91, 10), matrix_per_s={"fp32": (54,), "int8": (1,)})
-    assert drift(*conditions(steady, later)) is None
-    assert drift(*conditions(steady, None)) is None
-    assert drift(*conditions(None, steady)) is None
+    assert drift(*conditions(steady, later), USED) is None
+    assert drift(*conditions(steady, None), USED) is None
+    assert drift(*conditions(None, steady), USED) is None
 
 
 def test_a_device_that_slowed_down_is_marked_with_its_worst_change() -> None:
     """The caveat names the quantity and by how much."""
     before = Roof(engine="x", copy_bytes_per_s=(100,), matrix_per_s={"fp32": (50,)})
     after = Roof(engine="x", copy_bytes_per_s=(88,), matrix_per_s={"fp32": (40,)})
-    found = drift(*conditions(before, after))
+    found = drift(*conditions(before, after), USED)
     assert found is not None
     assert (found.kind, found.text) == (
         "drifted", "between its start and its end this run's fp32 matrix rate changed by -20%",
     )  # fmt: skip
+    slower = drift(*conditions(before, after), ["memory"])
+    assert slower is not None and "memory bandwidth changed by -12%" in slower.text
+
+
+def test_a_change_of_what_a_row_does_not_use_is_none() -> None:
+    """bf16 43 times as fast, as a first row-major product once was: nothing to a row of float32."""
+    before = Roof(engine="x", copy_bytes_per_s=(100,), matrix_per_s={"fp32": (50,), "bf16": (1,)})
+    after = before.model_copy(update={"matrix_per_s": {"fp32": (51,), "bf16": (43,)}})
+    assert most_changed(before, after) == ("bf16", pytest.approx(42))
+    assert drift(*conditions(before, after), USED) is None
+    assert drift(*conditions(before, after), ()) is None
+    assert drift(*conditions(before, after), ["bf16"]) is not None
+
+
+@pytest.mark.parametrize("other", [{"engine": "y"}, {"threads": 1}, {"method": 2}])
+def test_only_comparable_looks_tell_a_change(other: dict[str, Any]) -> None:
+    """The same library, as many threads, the same method."""
+    before = Roof(engine="x", threads=2, copy_bytes_per_s=(100,))
+    after = Roof(engine="x", threads=2, copy_bytes_per_s=(50,))
+    assert change(before, after, "memory") == -0.5
+    assert change(before, after, "fp32") is None
+    after = after.model_copy(update=other)
+    assert change(before, after, "memory") is None
+    assert most_changed(before, after) == ("", 0.0)
+    assert drift(*conditions(before, after), USED) is None
+
+
+def test_what_memory_sustains_is_the_best_of_copying_and_reading() -> None:
+    """Of today's method the best sample counts, whatever the type; an older look copied alone and its median counts."""
+    roof = Roof(engine="x", copy_bytes_per_s=(1, 100, 3), read_bytes_per_s={"fp32": (90, 120), "bf16": (4,)})
+    today = roof.model_copy(update={"method": 2})
+    assert (today.memory(), today.rates(), today.reads()) == (120, {"copy": 100}, {"fp32": 120, "bf16": 4})
+    assert roof.model_copy(update={"read_bytes_per_s": {}}).memory() == 3
+    assert Roof(engine="x").memory() is None
+    assert Roof.model_validate({"engine": "x", "copy_bytes_per_s": [5]}).method == 1  # as older records are read
 
 
 def test_drift_marks_the_records_that_share_its_roof(tmp_path: Path) -> None:
-    """Not those of an interrupted call with the same run id, whose own end nobody saw."""
+    """Not those of an interrupted call with the same run id, whose own end nobody saw; nor what holds no speed."""
     store = Store(tmp_path)
     first, second = (Roof(engine="x", copy_bytes_per_s=(value,)) for value in (100.0, 101.0))
     for name, found in (("a", first), ("b", second)):
-        store.write(make_record(make_cell(scheme=f"fake-{name}"), run="r", before=make_condition(roof=found)))
+        for suite, measured in (("throughput", speed_samples()), ("memory", ())):
+            cell = make_cell(suite, scheme=f"fake-{name}")
+            store.write(make_record(cell, run="r", measurements=measured, before=make_condition(roof=found)))
     after = make_condition(roof=Roof(engine="x", copy_bytes_per_s=(50.0,)))
     path = store.write_run(
         Run(run="r", device="cpu-test", ended="2026-01-01T00:00:00Z", before=make_condition(roof=second), after=after)
     )
     assert path == tmp_path / "cpu-test/runs/20260101T000000Z-r.json"
     found = joined(store.records(), store.runs())
-    kinds = {record.cell.scheme: [c.kind for c in record.warnings] for record in found}
-    assert kinds == {"fake-a": [], "fake-b": ["drifted"]}
+    kinds = {(record.cell.scheme[-1], record.cell.suite): [c.kind for c in record.warnings] for record in found}
+    assert kinds == {
+        ("a", "throughput"): [],
+        ("a", "memory"): [],
+        ("b", "throughput"): ["drifted"],
+        ("b", "memory"): [],
+    }
     path.write_text("{}")
-    assert len(list(joined(store.records(), store.runs()))) == 2
+    assert len(list(joined(store.records(), store.runs()))) == 4
     assert store.unreadable[0].startswith(f"{path}: not a run:")
 
 
@@ -246,10 +372,10 @@ def test_the_roofs_of_every_run_are_listed_with_what_changed_and_what_they_cost(
         for day, end in ((2, make_condition(roof=steady)), (1, make_condition(roof=after)), (3, make_condition()))
     ]  # fmt: skip
     table = roofs(listed)
-    assert table.titles[3:] == ["copy GB/s", "fp32", "bf16", "fp16", "int8", "took", "change"]
-    start = ["start", "torch 2.13.0", "25", "0.36", "n/a [1]", "n/a [1]", "3.5", "2.6 s", ""]
+    assert table.titles[3:] == ["copy GB/s", "read GB/s", "fp32", "bf16", "fp16", "int8", "took", "change"]
+    start = ["start", "torch 2.13.0, method 1", "25", "n/a [1]", "0.36", "n/a [2]", "n/a [2]", "3.5", "2.6 s", ""]
     assert table.rows[0] == ["2026-01-01", *start]
-    assert table.rows[1][:3] + table.rows[1][7:] == [
+    assert table.rows[1][:3] + table.rows[1][8:] == [
         "03:31:01",
         "end",
         "2 threads",
@@ -259,7 +385,11 @@ def test_the_roofs_of_every_run_are_listed_with_what_changed_and_what_they_cost(
     ]
     assert table.rows[2] == ["2026-01-02", *start]
     assert table.rows[3][-1] == "fp32 +5%"
-    assert (len(table.rows), table.notes) == (4, ["no kernel"])
+    assert (len(table.rows), table.notes) == (4, ["not measured", "no kernel"])
+    today = before.model_copy(update={"method": 2, "read_bytes_per_s": {"fp32": (27e9, 21e9), "bf16": (1e9,)}})
+    other = Run(run="r", device="c", ended="x", before=make_condition(roof=before), after=make_condition(roof=today))
+    (start, end) = roofs([other]).rows
+    assert (start[-1], end[2:6], end[-1]) == ("", ["2 threads", "26", "27", "0.36"], "not comparable [1]")
 
 
 @pytest.mark.parametrize(
@@ -323,14 +453,14 @@ def test_the_command_lists_roofs(
         "cpu",
     )
     page = ask("show", "--columns", "roof", "--format", "md")
-    assert "| known | 1 | 0.1 | 0.05 | n/a [1] | 0.2 | 0.0 s |" in page
+    assert "| known | 1 | 0.9 | 0.1 | 0.05 | n/a [1] | 0.2 | 0.0 s |" in page
     assert "`drifted`" in page
 
 
 def test_a_run_measures_its_roof_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the real command: the fake's known shares come back, and a slower end marks the records."""
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    slower = fake.ROOF.model_copy(update={"copy_bytes_per_s": (8e8,)})
+    slower = fake.ROOF.model_copy(update={"copy_bytes_per_s": (8e8,), "read_bytes_per_s": {}})
     answers = iter([fake.ROOF, slower])
     happened: list[str] = []
     look = machine.condition

@@ -15,37 +15,20 @@ from builders import (
     quality_samples,
     speed_samples,
 )
+from compared import LOST, RIGHT, memory, only, quality
 
-from bench.judge.compare import Comparison, TaskComparison, compare
+from bench.judge.compare import TaskComparison, compare
 from bench.judge.rows import newest
 from bench.judge.stats import Verdict
 from bench.records.cell import Cell, Weights
 from bench.records.record import Provenance, Record
 from bench.views.comparison import lines, ratio_table
 
-RIGHT = {"task": [1.0] * 80 + [0.0] * 20}
-LOST = {"task": [0.0] * 40 + [1.0] * 40 + [0.0] * 20}
-
-
-def memory(precision: str, weights: int, **cell: Any) -> Record:
-    return make_record(make_cell("memory", precision, **cell), measurements=memory_samples(weights=weights))
-
-
-def quality(precision: str, answers: dict[str, list[float]], digest: str = "d1", **fields: Any) -> Record:
-    return make_record(make_cell("quality", precision), measurements=quality_samples(answers, digest=digest), **fields)
-
 
 def speed(precision: str, prefill_s: tuple[float, ...], settings: dict[str, Any] | None = None) -> Record:
     cell = make_cell("throughput", precision)
     cell = cell.model_copy(update={"settings": {**cell.settings, **(settings or {})}})
     return make_record(cell, measurements=speed_samples(prefill_s=prefill_s))
-
-
-def only(records: list[Record]) -> Comparison:
-    found, alone = compare(newest(records))
-    assert alone == []
-    (comparison,) = found
-    return comparison
 
 
 def task(records: list[Record]) -> TaskComparison:

@@ -66,10 +66,10 @@ def test_only_looks_of_the_same_thing_in_quiet_are_compared() -> None:
         ]
     )
     assert {key: [r.copy_bytes_per_s[0] for r in roofs] for key, roofs in found.items()} == {
-        ("cpu-test", "x", 2): [100, 110, 7],
-        ("cpu-test", "x", 1): [200, 200],
-        ("cpu-other", "x", 2): [300, 300],
-        ("cpu-test", "y", 2): [7],
+        ("cpu-test", "x", 2, 1): [100, 110, 7],
+        ("cpu-test", "x", 1, 1): [200, 200],
+        ("cpu-other", "x", 2, 1): [300, 300],
+        ("cpu-test", "y", 2, 1): [7],
     }
 
 
@@ -81,6 +81,9 @@ def test_a_look_at_half_the_speed_saw_another_machine() -> None:
     assert variability(roof(100), [roof(100), roof(50)]) is None
     bare = variability(roof(1), [roof(1), Roof(engine="x", copy_bytes_per_s=(1,))])
     assert bare is not None and bare.shares == {"copy": 0.0}
+    today = [roof(100, method=2, read_bytes_per_s={"bf16": (read,)}) for read in (200, 220)]
+    read = variability(today[0], today)
+    assert read == Variability(looks=2, shares={"memory": round(1.96 * (20 / 1.128) / 210, 4), "fp32": 0.0})
 
 
 def test_an_independent_error_is_added_in_squares_on_either_side() -> None:
@@ -111,6 +114,8 @@ def test_what_computes_moves_with_products_and_what_reads_with_copies() -> None:
     assert ratios["prefill_tokens_per_s"].half_width == pytest.approx(math.hypot(0.3, 0.3))
     assert ratios["decode_tokens_per_s"].half_width == pytest.approx(math.hypot(0.4, 0.4))
     assert speed_ratios(still, still)["decode_tokens_per_s"] == ratio_of_medians([10, 10], [10, 10])
+    today = record.model_copy(update={"variability": Variability(looks=2, shares={"memory": 0.4, "bf16": 0.3})})
+    assert figures(today)["decode_tokens_per_s"] == found["decode_tokens_per_s"]
     unknown = record.model_copy(update={"measurements": speed[:-1]})
     assert figures(unknown)["prefill_tokens_per_s"].half_width == pytest.approx(0.1 * 200)  # float32's
 

@@ -7,66 +7,26 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from builders import (
     ANCHOR,
-    anchor_row,
-    anchor_samples,
     divergence_samples,
     failed,
     make_cell,
     make_record,
-    memory_samples,
-    sample,
-    speed_samples,
 )
+from engine_rows import LLAMA, TORCH, only, reference_rows, rows
 from typer.testing import CliRunner
 
 from bench import cli
 from bench.errors import UserError
-from bench.judge.cross_engine import Group, engines_side_by_side
+from bench.judge.cross_engine import Group
 from bench.judge.rows import newest
-from bench.records.cell import Weights
-from bench.records.record import Caveat, Ending, Record, Unit
+from bench.records.record import Caveat, Ending
 from bench.records.store import Store
 from bench.views import cross_engine as view
 from bench.views.table import flat, people
-
-TORCH: dict[str, Any] = {"backend": "transformers", "weights": Weights.PACKAGE}
-
-
-LLAMA: dict[str, Any] = {"backend": "llamacpp", "weights": Weights.PACKAGE}
-
-
-RATE = (0.5, 0.25, 1.0)
-
-
-def rows(precision: str, scheme: str, *, kld: float = 0.4, threads: int = 1, **where: Any) -> list[Record]:
-    """Records of one row: memory, speed, and its distance from the 16-bit row and from fp32."""
-    cell = {"scheme": scheme, **where}
-    distance = (*divergence_samples(), *anchor_samples(kld=[kld - 0.1, kld + 0.1] * 2))
-    return [
-        make_record(make_cell("memory", precision, **cell), measurements=memory_samples(), threads=threads),
-        make_record(make_cell("throughput", precision, **cell), measurements=speed_samples(prefill_s=RATE)),
-        make_record(make_cell("divergence", precision, **cell), measurements=distance),
-    ]
-
-
-def reference_rows() -> list[Record]:
-    """The transformers fp16 row, which ran before there was an fp32 row, and that fp32 row."""
-    base = make_cell("divergence", "fp16", scheme="bf16", **TORCH)
-    plain = make_record(base, measurements=(sample("nll_nat", [2.0, 3.0], Unit.NAT),))
-    fp32 = {"scheme": "fp32", **TORCH}
-    return [*rows("fp16", "bf16", **TORCH)[:2], plain, *rows("fp32", "fp32", **TORCH)[:2], anchor_row(base, **fp32)]
-
-
-def only(records: list[Record]) -> Group:
-    groups, alone = engines_side_by_side(newest(records))
-    assert alone == []
-    (group,) = groups
-    return group
 
 
 def cells(group: Group) -> dict[str, dict[str, str]]:
