@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from bench.engines.contract import Engine, NotFinite, TextEngine
 from bench.instruments import Instruments, Reading
-from bench.records.cell import Cell
+from bench.records.cell import Cell, Value
 from bench.records.record import Caveat, How, Measurement, Prediction, Text, Unit
 from bench.scoring.journal import Journal
 
@@ -28,6 +28,23 @@ class Work:
     """Tokens read in batches or long rows."""
     decode_tokens: int
     """Tokens generated one at a time."""
+
+
+class Pace(Value):
+    """Seconds that one token takes."""
+
+    prefill_s: float = 0.0
+    """Of reading."""
+    decode_s: float = 0.0
+    """Of a decode step."""
+
+    def seconds(self, work: Work) -> float:
+        """Of so much work."""
+        return work.prefill_tokens * self.prefill_s + work.decode_tokens * self.decode_s
+
+    def times(self, factor: float) -> Pace:
+        """So many times slower."""
+        return Pace(prefill_s=factor * self.prefill_s, decode_s=factor * self.decode_s)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ class RunOptions:
     """Given, every load's thread count is swept first where this machine does not know it yet: the count is best whose
     record this finds fastest."""
     budget_s: float | None = None
-    """Seconds the whole call may take before nothing more is begun, None for no end."""
+    """Seconds of measuring, loading apart, that all cells of the call share (`bench.run.budget`); None for no end."""
     max_cost_usd: float | None = None
     """What the answers of paid APIs may cost in this call, None for no limit."""
 
