@@ -37,6 +37,8 @@ class Pace(Value):
     """Of reading."""
     decode_s: float = 0.0
     """Of a decode step."""
+    guess: bool = False
+    """Whether no record of the device stands behind it."""
 
     def seconds(self, work: Work) -> float:
         """Of so much work."""
@@ -44,7 +46,7 @@ class Pace(Value):
 
     def times(self, factor: float) -> Pace:
         """So many times slower."""
-        return Pace(prefill_s=factor * self.prefill_s, decode_s=factor * self.decode_s)
+        return Pace(prefill_s=factor * self.prefill_s, decode_s=factor * self.decode_s, guess=self.guess)
 
 
 @dataclass(frozen=True, kw_only=True)

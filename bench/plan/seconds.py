@@ -9,8 +9,8 @@ records, those of the same model before others. A cell that was measured here be
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -25,6 +25,8 @@ from suites import suite
 
 NEWEST = 5
 """Records of a kind that tell its factor."""
+NEAREST = 3
+"""Records of other models that tell it: small models are further from their roof than large ones."""
 WITHOUT_RECORDS = 3.0
 """Last resort: by how much a cell is slower than the roof where no record of the device tells."""
 SEARCHES = frozenset({"capacity"})
@@ -61,8 +63,17 @@ class Look:
     backend: str
     scheme: str
     suite: str
+    weights: int
+    """Bytes of the model's."""
     factor: float
     """Measured seconds over those at the roof."""
+
+
+def _typical(looks: Sequence[Look], model: str, weights: int) -> float:
+    """The middle factor of the newest records of the same model, else of the models that are nearest in size."""
+    same = [look.factor for look in looks if look.model == model]
+    near = sorted(looks, key=lambda look: abs(math.log(look.weights / weights)))
+    return median(same[:NEWEST] or [look.factor for look in near[:NEAREST]])
 
 
 class Estimator:
@@ -89,41 +100,46 @@ class Estimator:
             return None
         done = suite(cell.suite).done(cell.settings, record.measurements)
         expected = self._at_the_roof(model, scheme, weights).seconds(done)
-        return Look(cell.model, cell.backend, cell.scheme, cell.suite, record.seconds / expected) if expected else None
+        factor = record.seconds / expected if expected else None
+        return Look(cell.model, cell.backend, cell.scheme, cell.suite, weights, factor) if factor else None
 
     def _at_the_roof(self, model: Model, scheme: Scheme, weights: int) -> Pace:
         parameters = model.parameters or weights // 2
         return at_the_roof(parameters, weights, self.roof, compute_type(scheme, self.kind), self.kind)
 
-    def factor(self, cell: Cell) -> float:
+    def factor(self, cell: Cell, weights: int) -> float:
         """How much slower than its roof a cell is expected to be.
 
-        By records of its scheme and suite; else of its scheme, whose suites count alike; else of its engine in this
-        suite; else of its engine.
+        By records of its engine's scheme in its suite. Else from those of other suites and other schemes: if int4 is
+        three times slower than int8 in one suite, it is expected to be so in the next.
         """
-        mine: list[Callable[[Look], bool]] = [
-            lambda look: (look.backend, look.scheme, look.suite) == (cell.backend, cell.scheme, cell.suite),
-            lambda look: (look.backend, look.scheme) == (cell.backend, cell.scheme),
-            lambda look: (look.backend, look.suite) == (cell.backend, cell.suite),
-            lambda look: look.backend == cell.backend,
+        engine = [look for look in self.looks if look.backend == cell.backend]
+        own = [look for look in engine if (look.scheme, look.suite) == (cell.scheme, cell.suite)]
+        if own:
+            return _typical(own, cell.model, weights)
+        of_scheme = [look for look in engine if look.scheme == cell.scheme]
+        of_suite = [look for look in engine if look.suite == cell.suite]
+        if not of_scheme or not of_suite:
+            known = of_scheme or of_suite or engine
+            return _typical(known, cell.model, weights) if known else WITHOUT_RECORDS
+        both = [(look.scheme, look.suite) for look in engine]
+        crossed = [
+            _typical([x for x in of_scheme if x.suite == suite], cell.model, weights)
+            * _typical([x for x in of_suite if x.scheme == scheme], cell.model, weights)
+            / _typical([x for x in engine if (x.scheme, x.suite) == (scheme, suite)], cell.model, weights)
+            for scheme, suite in dict.fromkeys(both)
+            if (cell.scheme, suite) in both and (scheme, cell.suite) in both
         ]
-        for is_mine in mine:
-            found = [look for look in self.looks if is_mine(look)]
-            found = [look for look in found if look.model == cell.model] or found
-            by_kind: Mapping[tuple[str, str], list[float]] = defaultdict(list)
-            for look in found:
-                by_kind[look.scheme, look.suite].append(look.factor)
-            if by_kind:
-                return median(median(factors[:NEWEST]) for factors in by_kind.values())
-        return WITHOUT_RECORDS
+        return median(crossed) if crossed else _typical(of_scheme, cell.model, weights)
 
     def pace(self, cell: Cell, model: Model, scheme: Scheme, weights: int | None, work: Work) -> Pace | None:
         """Seconds a token of this cell takes; None where the model's size is unknown, and of suites that search."""
         if weights is None or cell.suite in SEARCHES:
             return None
-        pace = self._at_the_roof(model, scheme, weights).times(self.factor(cell))
+        pace = self._at_the_roof(model, scheme, weights).times(self.factor(cell, weights))
         own = self.own_seconds(cell, pace, work)
-        return pace.times(own / pace.seconds(work)) if own and pace.seconds(work) else pace
+        pace = pace.times(own / pace.seconds(work)) if own and pace.seconds(work) else pace
+        return pace.model_copy(update={"guess": not any(look.backend == cell.backend for look in self.looks)})
 
     def own_seconds(self, cell: Cell, pace: Pace | None, work: Work) -> float | None:
         """What the very same cell took when it was last measured here, in proportion where a budget cut it."""

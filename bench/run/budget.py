@@ -8,22 +8,20 @@ costs nothing here, for a user can only wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 import suites
-from bench.engines.registry import backend
-from bench.records.cell import Cell, Value
+from bench.records.cell import Value
 from bench.records.record import Ending, Record
 from bench.suite import Pace
 
-if TYPE_CHECKING:
-    from bench.plan.plan import Planned
-
 USEFULNESS = ("memory", "divergence", "throughput", "quality", "capacity")
 """Whose minimum is measured first where a budget does not hold all of them."""
+
+
+STEADY_S = 1.0
+"""Seconds of its prediction that a scheme has kept to before anything is measured: what is fixed in a short cell, as
+counting the weights is, says little of a long one."""
 
 
 class Need(Value):
@@ -86,9 +84,15 @@ class Budget(Value):
         }
 
     def _now(self, need: Need) -> tuple[float, float]:
-        """Seconds of all and of the minimum, by what this call has shown of the scheme, else of the others."""
-        seen = [self.looks[need.scheme]] if need.scheme in self.looks else list(self.looks.values())
-        factor = sum(took for took, _ in seen) / sum(expected for _, expected in seen) if seen else 1.0
+        """Seconds of all and of the minimum, by what this call has shown of the scheme.
+
+        Another scheme that is slow tells nothing, for bfloat16 that a CPU emulates is slow by itself; where all are
+        faster than was predicted, the next is expected to be so too.
+        """
+        if need.scheme in self.looks:
+            factor = _slower(*self.looks[need.scheme])
+        else:
+            factor = min([1.0, max((_slower(*look) for look in self.looks.values()), default=1.0)])
         return factor * need.seconds, factor * min(need.least_s, need.seconds)
 
     def _chosen(self) -> list[Need]:
@@ -104,34 +108,8 @@ class Budget(Value):
         return chosen
 
 
-def opened(budget_s: float | None, cells: Iterable[Planned], is_there: Callable[[Cell], bool]) -> Budget | None:
-    """The budget of a whole call before its first cell, None without an end.
-
-    `is_there` tells whether a reference cell has left its distributions.
-    """
-    if budget_s is None:
-        return None
-    return Budget(left_s=budget_s, needs=tuple(need(planned, is_there) for planned in cells))
-
-
-def need(planned: Planned, is_there: Callable[[Cell], bool]) -> Need:
-    """What a planned cell needs."""
-    cell, seconds = planned.cell, planned.predicted.seconds or 0.0
-    least = seconds  # a suite without rounds does all or nothing
-    if not backend(cell.backend).remote:
-        pace = planned.pace or Pace()
-        least = pace.seconds(suites.suite(cell.suite).least(cell.settings))
-    reference = planned.reference
-    if reference is not None and (reference.key == cell.unlimited.key or is_there(reference)):
-        reference = None
-    return Need(
-        key=cell.key,
-        scheme=f"{cell.backend} {cell.scheme}",
-        suite=cell.suite,
-        seconds=seconds,
-        least_s=least,
-        reference=reference.key if reference else None,
-    )
+def _slower(took: float, expected: float) -> float:
+    return (took + STEADY_S) / (expected + STEADY_S)
 
 
 def expected_s(record: Record, pace: Pace | None) -> float | None:

@@ -23,13 +23,14 @@ from bench.errors import UserError
 from bench.instruments import container
 from bench.instruments.machine import computing_on
 from bench.paths import ROOT, cache_folder
-from bench.plan.plan import Plan, Planned, has_reference
+from bench.plan.plan import Plan, Planned
 from bench.records.record import Ending, Outcome, Record
 from bench.records.store import Store, read_record
 from bench.records.surroundings import Condition, Machine
 from bench.run.assemble import Assembler, now
-from bench.run.budget import Budget, expected_s, opened
+from bench.run.budget import Budget, expected_s
 from bench.run.memory_limit import Confinement, confined
+from bench.run.needs import opened
 from bench.run.options import Observer, RunOptions
 from bench.run.processes import GRACE_S, stop_group
 from bench.run.request import Asked, Event, Request
@@ -70,7 +71,7 @@ class Runner:
             if left.planned is not None:
                 outcome = Outcome(ending=Ending.DOES_NOT_FIT, reason=left.reason)
                 self._write([left.planned], outcome, now(), 0.0)
-        self.budget = opened(self.options.budget_s, plan.cells, has_reference)
+        self.budget = opened(self.options.budget_s, plan.cells)
         for _, group in groupby(plan.cells, key=lambda planned: planned.cell.load_key):
             remaining = list(group)
             while remaining:
