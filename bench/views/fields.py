@@ -97,7 +97,7 @@ RATES = (
 )
 THROUGHPUT = (
     *RATES,
-    Field("decode_bandwidth_share", Unit.SHARE, "bytes a step must read x steps per second, of the copy bandwidth"),
+    Field("decode_bandwidth_share", Unit.SHARE, "bytes a step must read x steps per second, of what memory sustains"),
     Field("prefill_matrix_share", Unit.SHARE, "operations of the linear layers per second, of the matrix rate"),
     Field("prefill_j_per_token", Unit.JOULES, "joules of reading the prompt, idling included"),
     Field("decode_j_per_token", Unit.JOULES, "joules of generating, idling included"),

@@ -7,6 +7,7 @@ import pytest
 from builders import make_record, planned, speed_samples
 
 from bench.instruments import machine
+from bench.judge.figures import request_seconds
 from bench.records.record import Ending, Outcome
 from bench.run import threads
 
@@ -32,12 +33,12 @@ def test_threads_are_swept_once_and_the_best_is_kept(tmp_path, monkeypatch):
         return [answered(question, *rates[count])]
 
     item = planned("memory")
-    assert threads.chosen(item, described, measure) == 4
+    assert threads.chosen(item, described, measure, request_seconds) == 4
     assert asked == [("throughput", "smoke", count) for count in (1, 2, 4, 8)]
-    assert threads.chosen(item, described, measure) == 4
+    assert threads.chosen(item, described, measure, request_seconds) == 4
     assert len(asked) == 4
     other = replace(item, cell=item.cell.model_copy(update={"scheme": "fake-int4"}))
-    threads.chosen(other, described, measure)
+    threads.chosen(other, described, measure, request_seconds)
     assert len(asked) == 8
 
 
@@ -45,8 +46,8 @@ def test_the_fewest_threads_win_a_tie_and_failures_are_left_out():
     """Within 2 % more threads are a cost without a gain."""
     assert threads.best({1: 2.0, 2: 1.01, 4: 1.0}) == 2
     assert threads.best({}) is None
-    assert threads.request_seconds(answered(planned("throughput"), None, None)) is None
-    assert threads.request_seconds(answered(planned("throughput"), 512.0, 64.0)) == pytest.approx(1 + 2)
+    assert request_seconds(answered(planned("throughput"), None, None)) is None
+    assert request_seconds(answered(planned("throughput"), 512.0, 64.0)) == pytest.approx(1 + 2)
     assert threads.candidates(1, None) == [1]
 
 
@@ -58,7 +59,7 @@ def test_a_masked_model_is_swept_by_its_forward_passes():
     assert question.cell.settings["objective"] == "masked"
     record = answered(question, 512.0, 64.0)
     reading = tuple(m for m in record.measurements if m.name == "prefill_s")
-    assert threads.request_seconds(record.model_copy(update={"measurements": reading})) == pytest.approx(1)
+    assert request_seconds(record.model_copy(update={"measurements": reading})) == pytest.approx(1)
 
 
 def test_candidates_are_few_and_begin_with_one():
