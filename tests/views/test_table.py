@@ -110,7 +110,7 @@ def test_every_column_shows_a_figure_that_flat_rows_have() -> None:
 
 def test_footnotes_define_the_columns_and_name_the_warnings_once() -> None:
     """The same warning of several rows is one line with the rows it concerns."""
-    caveat, scored = Caveat(kind="low_bit_grid", text="few values"), quality_samples({"a": [1.0, 0.0]})
+    caveat = Caveat(kind="low_bit_grid", text="few values")
     rows = newest(
         make_record(
             make_cell("quality", precision), warnings=(caveat,), measurements=quality_samples({"a": [1.0, 0.0]})
