@@ -40,7 +40,7 @@ from bench.judge.stats import (
     ratio_of_medians,
 )
 from bench.records.record import How, Measurement, Unit
-from suites.throughput import NOISY
+from suites.repeats import NOISY
 
 Draw = np.random.Generator
 CHANCE = 0.25

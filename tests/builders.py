@@ -13,7 +13,7 @@ import pytest
 
 from bench.catalog.model import Kind, Model
 from bench.engines import fake
-from bench.engines.contract import Engine
+from bench.engines.contract import Engine, LoadRequest
 from bench.instruments import Instruments, Reading, machine
 from bench.plan.plan import Planned, make_plan
 from bench.plan.selection import Selection
@@ -251,7 +251,7 @@ def suite_run(suite_name: str, engine: Engine, cache: Path, tools: Instruments |
     """What a suite is given: that engine, just loaded, and the fake's clock and memory unless others are given."""
     nothing = Reading(total_bytes=0)
     loading = Loading(seconds=1.0, baseline=nothing, peak=nothing, ready=nothing, loaded=nothing)
-    tools = tools or Instruments(fake.CLOCK, fake.ArithmeticMemory())
+    tools = tools or Instruments(fake._CLOCK, fake.ArithmeticMemory())
     return SuiteRun(cell=planned(suite_name).cell, engine=engine, instruments=tools, loading=loading, cache=cache)
 
 
@@ -274,3 +274,22 @@ def called(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[Any,
         code = done.code
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def engine_of(scheme: str) -> fake.FakeEngine:
+    """The fake at that scheme."""
+    asked = LoadRequest(
+        model=planned("memory").model, weights=Weights.RANDOM, scheme=fake.BACKEND.scheme(scheme), device="cpu"
+    )
+    return fake.FakeEngine(asked)
+
+
+def divergence_run(scheme: str, folder: Path, **changes: Any) -> SuiteRun:
+    """A divergence cell of that scheme whose reference and anchor lie in a folder."""
+    run = suite_run("divergence", engine_of(scheme), folder)
+    run.cell = run.cell.model_copy(update={"scheme": scheme, "precision": fake.BACKEND.scheme(scheme).precision})
+    run.reference, run.anchor = folder / "reference", folder / "anchor-1"
+    run.is_reference, run.is_anchor = scheme == "fake-fp16", scheme == "fake-fp32"
+    for name, value in changes.items():
+        setattr(run, name, value)
+    return run

@@ -12,9 +12,8 @@ from bench.paths import ROOT
 
 TESTS = ROOT / "tests"
 FILES = sorted(TESTS.glob("*/test_*.py"))
-ROOMS = {path.parent.name for path in (ROOT / "bench").glob("*/__init__.py")} | {"cli", "suites", "benchmarks"}
-"""Of these the command line is one file while it is no folder."""
-LOOSE = {"import_arrows", "rooms"}
+ROOMS = {path.parent.name for path in (ROOT / "bench").glob("*/__init__.py")} | {"suites", "benchmarks"}
+LOOSE = {"documents", "import_arrows", "rooms"}
 """Tests of the whole tree beside those of the loose modules."""
 
 

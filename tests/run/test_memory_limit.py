@@ -335,7 +335,7 @@ def test_a_limit_that_a_gpu_s_engine_cannot_keep_is_unsupported(tmp_path: Path) 
     def load(asked: object) -> None:
         raise AssertionError("nothing is loaded")
 
-    tools = Instruments(fake.CLOCK, Driver())
+    tools = Instruments(fake._CLOCK, Driver())
     worker.backend = replace(worker.backend, instruments=lambda device: tools, load=load)
     worker.run()
     os.close(read)

@@ -54,7 +54,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(predicted: Prediction | None = None, device: str = "cpu-test", **settings: Any) -> SuiteRun:
         cell = make_cell("capacity", device=device, settings={**capacity.PROFILES["smoke"], **settings})
         return SuiteRun(
-            cell=cell, engine=engine, instruments=Instruments(fake.CLOCK, memory), cache=tmp_path,
+            cell=cell, engine=engine, instruments=Instruments(fake._CLOCK, memory), cache=tmp_path,
             loading=Loading(seconds=1.0, baseline=reading, peak=reading, ready=reading, loaded=reading),
             predicted=predicted or Prediction(),
         )  # fmt: skip
@@ -181,7 +181,7 @@ def test_what_trials_left_behind_counts_in_the_next_question(run: Any, monkeypat
 
     def leaky(run: SuiteRun, question: Any, *rest: Any) -> None:
         search(run, question, *rest)
-        fake.MEMORY.use(1_000_000)
+        fake._MEMORY.use(1_000_000)
 
     monkeypatch.setattr(capacity, "_search", leaky)
     expected = answer(capacity.measure(made), "trial_bytes", of="max_batch").labels["expected_bytes"]
@@ -285,7 +285,7 @@ def test_where_memory_remembers_each_trial_has_a_process_of_its_own(
         memory.use(18_000_000)
         monkeypatch.setattr(fake, "_MEMORY", memory)
         fresh = run(memory_limit_bytes=126_000_000, batch_prompts=[])
-        fresh.instruments = Instruments(fake.CLOCK, memory)
+        fresh.instruments = Instruments(fake._CLOCK, memory)
         fresh.journal, fresh.renewable = journal, True
         with contextlib.suppress(RestartWorker):
             found = capacity.measure(fresh)

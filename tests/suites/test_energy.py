@@ -28,12 +28,12 @@ class Monitor:
     def begin_window(self, key, sync_execution):
         """Remember the time."""
         assert not sync_execution  # through torch, which not every engine has
-        self.start = fake.CLOCK.now()
+        self.start = fake._CLOCK.now()
 
     def end_window(self, key, sync_execution, cancel=False):
         """Energy since then, in the device's own field."""
         self.cancelled += cancel
-        seconds = fake.CLOCK.now() - self.start
+        seconds = fake._CLOCK.now() - self.start
         joules = seconds * self.watts
         return SimpleNamespace(
             time=seconds, gpu_energy=dict.fromkeys(self.gpu_indices, joules), soc_energy=None,
@@ -73,7 +73,7 @@ def run_of(engine, tmp_path, monkeypatch, meter):
 
     def sleep(seconds):
         meter.monitor.watts = 10.0
-        fake.CLOCK.advance(seconds)
+        fake._CLOCK.advance(seconds)
 
     monkeypatch.setattr(instrument.time, "sleep", sleep)
     return suite_run("throughput", engine, tmp_path)
@@ -105,7 +105,7 @@ def test_windows_begin_and_end_when_the_device_has_finished(engine, tmp_path, mo
     logged(meter.monitor, "end_window", "end")
     logged(type(engine), "prefill", "work")
     logged(fake.FakeGeneration, "step", "work")
-    clock = SimpleNamespace(name="x", now=lambda: (log.append("clock"), fake.CLOCK.now())[1])
+    clock = SimpleNamespace(name="x", now=lambda: (log.append("clock"), fake._CLOCK.now())[1])
     run.instruments = Instruments(clock, run.instruments.memory)
     energy.measure(run, list(range(128)))
     before = [log[i - 1] for i, what in enumerate(log) if what in {"begin", "end"}]

@@ -28,7 +28,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def ledger(engine, tmp_path, monkeypatch=None):
     """Figures of the memory suite on the fake, its weights loaded on a clean counter."""
     run = suite_run("memory", engine, tmp_path, fake.instruments("cpu"))
-    now = fake.MEMORY.read()
+    now = fake._MEMORY.read()
     before = Reading(total_bytes=now.total_bytes - 18_000_000)
     run.loading = type(run.loading)(seconds=1.0, baseline=before, peak=now, ready=now, loaded=now)
     return figures(make_record(make_cell("memory"), measurements=tuple(memory.measure(run)))), run
@@ -50,11 +50,11 @@ def test_a_known_leak_comes_back_as_runtime(engine, tmp_path, monkeypatch):
 
     def close(self):
         plain(self)
-        fake.MEMORY.use(5_000_000)
+        fake._MEMORY.use(5_000_000)
 
     monkeypatch.setattr(fake.FakeGeneration, "close", close)
     found, _ = ledger(engine, tmp_path)
-    fake.MEMORY.use(-5_000_000)
+    fake._MEMORY.use(-5_000_000)
     assert found["runtime_bytes"].value == 5_000_000
 
 
@@ -64,9 +64,9 @@ def test_a_known_spike_comes_back_in_the_peak(engine, tmp_path, monkeypatch):
     plain = fake.FakeGeneration.step
 
     def step(self):
-        fake.MEMORY.use(7_000_000)
-        fake.CLOCK.advance(0.050)
-        fake.MEMORY.use(-7_000_000)
+        fake._MEMORY.use(7_000_000)
+        fake._CLOCK.advance(0.050)
+        fake._MEMORY.use(-7_000_000)
         return plain(self)
 
     monkeypatch.setattr(fake.FakeGeneration, "step", step)
@@ -100,7 +100,7 @@ def test_each_figure_names_its_own_counter(engine, tmp_path):
         def peak(self):
             return Reading(total_bytes=9, anonymous_bytes=4)
 
-    run = suite_run("memory", engine, tmp_path, Instruments(fake.CLOCK, Told()))
+    run = suite_run("memory", engine, tmp_path, Instruments(fake._CLOCK, Told()))
     counters = {m.name: m.counter for m in memory.measure(run)}
     names = ("settled_bytes", "settled_allocated_bytes", "peak_bytes", "peak_anonymous_bytes")
     assert [counters[name] for name in names] == ["now", "torch's allocator", "driver", "driver"]
@@ -111,7 +111,7 @@ def test_a_driver_that_cannot_tell_processes_apart_is_a_caveat(engine, tmp_path)
     """Another tenant's memory would be in the figure: its reader must know."""
     told = fake.ArithmeticMemory()
     told.name = "NVML device minus baseline"
-    run = suite_run("memory", engine, tmp_path, Instruments(fake.CLOCK, told))
+    run = suite_run("memory", engine, tmp_path, Instruments(fake._CLOCK, told))
     memory.measure(run)
     assert [caveat.kind for caveat in run.caveats] == ["not_per_process"]
     assert run.caveats[0].advice

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fake backend's clock, which is virtual, and its memory, which is arithmetic."""
+"""The fake backend's memory, which is arithmetic, and its clock where noise is asked for."""
 
 from __future__ import annotations
 
 import os
 import random
 
-from bench.instruments import Instruments, Reading
+from bench.instruments import Reading
 from bench.instruments.clock import VirtualClock
 
 BASELINE_BYTES = 100_000_000
@@ -63,16 +63,3 @@ class NoisyClock(VirtualClock):
     def advance(self, seconds: float) -> None:
         """Let about that much time pass."""
         super().advance(seconds * (1 + self.share * self.random.uniform(-1, 1)))
-
-
-def _clock(asked: str) -> VirtualClock:
-    share, _, seed = asked.partition(":")
-    return NoisyClock(float(share), int(seed or 0)) if share else VirtualClock()
-
-
-CLOCK, MEMORY = _clock(os.environ.get("BENCH_FAKE_NOISE", "")), ArithmeticMemory()
-
-
-def instruments(device: str) -> Instruments:
-    """The virtual clock and memory of this process."""
-    return Instruments(CLOCK, MEMORY)

@@ -25,7 +25,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.engines.contract import Backend, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
-from bench.engines.fake_instruments import BASELINE_BYTES, CLOCK, MEMORY, ArithmeticMemory, NoisyClock, instruments
+from bench.engines.fake.instruments import ArithmeticMemory, NoisyClock
+from bench.instruments import Instruments
+from bench.instruments.clock import VirtualClock
 from bench.records.cell import Precision, Scheme
 from bench.records.census import Census
 from bench.records.record import Caveat, Provenance
@@ -87,8 +89,19 @@ def weights_bytes(scheme: Scheme) -> int:
     return round(LINEAR_WEIGHTS * (scheme.bits or 0) / 8) + OTHER_BYTES
 
 
+def _clock(asked: str) -> VirtualClock:
+    share, _, seed = asked.partition(":")
+    return NoisyClock(float(share), int(seed or 0)) if share else VirtualClock()
+
+
+_CLOCK, _MEMORY = _clock(os.environ.get("BENCH_FAKE_NOISE", "")), ArithmeticMemory()
 _REACHED: Counter[str] = Counter()
 """How often this process has come to the point of a fault."""
+
+
+def instruments(device: str) -> Instruments:
+    """The virtual clock and memory of this process."""
+    return Instruments(_CLOCK, _MEMORY)
 
 
 class FakeGeneration:
@@ -98,7 +111,7 @@ class FakeGeneration:
         self.engine, self.batch, self.cache_tokens, self.first = engine, batch, tokens, True
         allowed = [token for token in range(VOCABULARY) if token not in suppress]
         self.token = max(allowed, key=lambda token: engine.unigram[token])
-        MEMORY.use(self.cache_bytes + WORKSPACE_BYTES)
+        _MEMORY.use(self.cache_bytes + WORKSPACE_BYTES)
 
     @property
     def cache_bytes(self) -> int:
@@ -109,9 +122,9 @@ class FakeGeneration:
         """One more token for each sequence, after the known time."""
         if not self.first:
             check_context(self.cache_tokens + 1, self.engine.context_length)
-            CLOCK.advance(1 / self.engine.truth.decode_tokens_per_s)
+            _CLOCK.advance(1 / self.engine.truth.decode_tokens_per_s)
             self.cache_tokens += 1
-            MEMORY.use(self.batch * CACHE_BYTES_PER_TOKEN)
+            _MEMORY.use(self.batch * CACHE_BYTES_PER_TOKEN)
         self.first = False
         return [self.token] * self.batch
 
@@ -122,7 +135,7 @@ class FakeGeneration:
 
     def close(self) -> None:
         """Give the cache and workspace back."""
-        MEMORY.use(-self.cache_bytes - WORKSPACE_BYTES)
+        _MEMORY.use(-self.cache_bytes - WORKSPACE_BYTES)
 
 
 class FakeEngine:
@@ -143,8 +156,8 @@ class FakeEngine:
         self.unigram: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
         self._misbehave("load")
         self.provenance = Provenance(source="fake", files={"none": "0:0"}, stored_as=_stored(self.scheme.name))
-        MEMORY.use(weights_bytes(self.scheme))
-        CLOCK.advance(self.truth.load_s)
+        _MEMORY.use(weights_bytes(self.scheme))
+        _CLOCK.advance(self.truth.load_s)
 
     def _misbehave(self, point: str) -> None:
         if _misbehave(point, self.scheme.name) == "nan":
@@ -163,13 +176,14 @@ class FakeEngine:
         self._misbehave("prefill")
         tokens = len(prompts[0])
         check_context(tokens, self.context_length)
-        CLOCK.advance(tokens * len(prompts) / self.truth.prefill_tokens_per_s)
+        _CLOCK.advance(tokens * len(prompts) / self.truth.prefill_tokens_per_s)
         return FakeGeneration(self, len(prompts), tokens, suppress)
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """The same distribution at every position."""
+        """The same distribution at every position, after the known time."""
         self._misbehave("log_probs")
         check_context(len(tokens) - 1, self.context_length)
+        _CLOCK.advance(len(tokens) / self.truth.prefill_tokens_per_s)
         return self._rows(len(tokens) - 1, len(tokens) - 1)
 
     def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
@@ -198,12 +212,13 @@ class FakeEngine:
         return found
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
-        """Sums of the known distribution."""
+        """Sums of the known distribution, each row after the known time."""
         self._misbehave("score")
         best = int(self.unigram.argmax())
         scores = []
         for index, row in enumerate(rows):
             check_context(len(row.context) + len(row.continuation) - 1, self.context_length)
+            _CLOCK.advance((len(row.context) + len(row.continuation)) / self.truth.prefill_tokens_per_s)
             own = self._of_pass(len(row.context) + len(row.continuation) - 1)
             log_probs = tuple(float(own[token]) for token in row.continuation)
             scores.append(Score(log_probs, all(token == best for token in row.continuation)))
@@ -223,7 +238,7 @@ class FakeEngine:
 
     def close(self) -> None:
         """Give the weights back."""
-        MEMORY.use(-weights_bytes(self.scheme))
+        _MEMORY.use(-weights_bytes(self.scheme))
 
 
 def _stored(scheme: str) -> str | None:
@@ -257,7 +272,7 @@ def _fail(kind: str, point: str) -> None:
     elif kind == "hoard":
         bytearray(HOARD_BYTES)
     elif kind == "leak":
-        MEMORY.use(LEAK_BYTES)
+        _MEMORY.use(LEAK_BYTES)
     elif kind == "garbage":
         sys.stdout.write('{"outcome": "ok"}\n' * 1000)
     elif kind == "error":
@@ -281,5 +296,3 @@ BACKEND = Backend(
     roof=lambda: ROOF,
     needs_repository=False,
 )
-
-__all__ = ["BACKEND", "BASELINE_BYTES", "CLOCK", "MEMORY", "ArithmeticMemory", "NoisyClock", "instruments"]
