@@ -20,7 +20,7 @@ from bench.engines.registry import backend
 from bench.instruments.clock import HostClock
 from benchmarks import default_model
 from suites import probe
-from suites.throughput import one_repeat
+from suites.repeats import one_repeat
 
 Repeat = tuple[float, float, list[int]]
 """Seconds of the prompt, seconds of the tokens after the first one, and the tokens."""

@@ -24,7 +24,7 @@ from bench.instruments.clock import HostClock
 from bench.judge.stats import ratio_of_medians
 from benchmarks import default_model
 from suites import probe
-from suites.throughput import one_repeat
+from suites.repeats import one_repeat
 
 PROMPT, TOKENS = 512, 128
 SCHEMES = ("gguf-q8_0", "gguf-q4_k_m")

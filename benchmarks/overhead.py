@@ -20,7 +20,7 @@ from bench.instruments.clock import HostClock
 from bench.judge.stats import ratio_of_medians
 from benchmarks import default_model
 from suites import probe
-from suites.throughput import one_repeat
+from suites.repeats import one_repeat
 
 TOKENS = 128
 PROMPT = 128

@@ -35,6 +35,8 @@ BATCH = 4
 """Windows that are read together."""
 DECODED, DECODED_WINDOWS = 33, 2
 """Tokens and windows that are read one by one: 64 predictions, a few seconds where a step is slow."""
+RESERVE = BATCH + 2
+"""Windows whose time both ways take about: a budget leaves that much before it reads further windows."""
 MOSTLY = 0.5
 """A larger share than this of a KL that is not in the weights is the device's arithmetic more than the format's."""
 
@@ -47,17 +49,27 @@ class NoiseFloor:
         self.windows: list[list[int]] = []
         self.once: list[NDArray[np.float32]] = []
         """Their distributions, each read by itself."""
+        self.last_s, self.window_s = run.instruments.clock.now(), 0.0
+        """When the last window was kept, and how long one takes."""
 
     def add(self, window: list[int], log_probs: NDArray[np.float32]) -> None:
         """Keep one of the first windows as it was read by itself."""
         if len(self.windows) < BATCH:
+            now = self.run.instruments.clock.now()
+            self.last_s, self.window_s = now, now - self.last_s
             self.windows.append(window)
             self.once.append(log_probs)
 
     def measure(self) -> list[Measurement]:
-        """Both ways of reading the same tokens again; a way that does not fit is left out with a warning."""
-        found = []
+        """Both ways of reading the same tokens again; a way that does not fit is left out with a warning.
+
+        So is what the cell's share of the budget does not hold.
+        """
+        found: list[Measurement] = []
         for way in (self._together, self._stepwise):
+            if self.run.spent(self.window_s * RESERVE / 2):
+                self.run.cut("noise floor: not measured" if not found else "noise floor: one of two ways")
+                break
             try:
                 found += way()
             except DoesNotFit as error:

@@ -33,7 +33,7 @@ number of choices and the right one), from which views judge the probability of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ from bench.catalog.model import Objective
 from bench.engines.contract import NotFinite
 from bench.records.record import Caveat, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
-from suites.stopping import Stopping
+from suites.stopping import LEAST, Stopping
 
 if TYPE_CHECKING:
     from bench.records.scored import TaskResult
@@ -76,6 +76,20 @@ def work(settings: Mapping[str, Any]) -> Work:
     answers = each * sum(task in GENERATED for task in settings["tasks"])
     return Work(
         prefill_tokens=len(settings["tasks"]) * each * TOKENS_PER_ITEM, decode_tokens=answers * TOKENS_PER_ANSWER
+    )
+
+
+def least(settings: Mapping[str, Any]) -> Work:
+    """The first round of every task."""
+    return work({**settings, "items": min(settings["items"], LEAST)})
+
+
+def done(settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Work:
+    """The items that have scores, each as long as `work` expects items to be."""
+    items = {str(m.labels["task"]): len(m.values) for m in measurements if "item_hashes" in m.labels}
+    each = [work({**settings, "tasks": [task], "items": count}) for task, count in items.items()]
+    return Work(
+        prefill_tokens=sum(task.prefill_tokens for task in each), decode_tokens=sum(task.decode_tokens for task in each)
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from bench.judge.decisions import Decision, decide, together
+from bench.judge.decisions import STOPPING, Decision, decide, together
 from bench.judge.sequential import ladder
 from bench.records.record import Caveat, Measurement
 
@@ -107,9 +107,9 @@ class Stopping:
         judged = [name for name, one in self.tasks.items() if one.decision is not None]
         decisions = together([one for name in judged if (one := self.tasks[name].decision) is not None])
         for name, decision in zip(judged, decisions, strict=True):
-            if decision.settled and not self.tasks[name].ended and self.evaluation.done[name] < self.tasks[name].asked:
-                self.tasks[name].ended = "settled"
-                self.tasks[name].decision = decision
+            judged_task = self.tasks[name]
+            if decision.settled and decision.instrument in STOPPING and self._open(name, judged_task):
+                judged_task.ended, judged_task.decision = "settled", decision
         if done == progress.looks[-1] and done < progress.asked and not progress.ended and self._is_cut(task):
             progress.ended = "reference"
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 from bench.engines.registry import backend, backend_names
 from bench.judge.aggregate import Recovery, recovery, together
-from bench.judge.decisions import Decision, decide, without_choices
+from bench.judge.decisions import Decision, accuracy_difference, decide, looks_of, without_choices
 from bench.judge.decisions import together as decisions_together
-from bench.judge.figures import figures
+from bench.judge.figures import accuracies, figures
 from bench.judge.pairing import PairedItems, pair, pair_task, tasks_of, versions_apart
 from bench.judge.rows import LoadedAs, Row
 from bench.judge.speeds import speed_ratios
-from bench.judge.stats import MARGIN, Estimate, PairedDifference, paired_difference
+from bench.judge.stats import MARGIN, Estimate, PairedDifference
 from bench.records.cell import REFERENCE, Precision
 from bench.records.record import NO_WIDER_WEIGHTS, Record
 
@@ -124,7 +124,7 @@ def _ratios(memory: tuple[Record, Record] | None, speed: tuple[Record, Record] |
 def _tasks(found: Mapping[str, PairedItems | str], margin: float) -> tuple[tuple[TaskComparison, ...], Recovery | None]:
     """Task by task, and over all of them together."""
     pairs = {task: items for task, items in found.items() if isinstance(items, PairedItems)}
-    judged = dict(zip(pairs, together([_paired(items, margin) for items in pairs.values()]), strict=True))
+    judged = dict(zip(pairs, together([_paired(items, task, margin) for task, items in pairs.items()]), strict=True))
     by_instrument = {task: _decided(items, task, margin) for task, items in pairs.items()}
     sharpest = [decisions[0] for decisions in by_instrument.values() if decisions]
     decided = {decision.task: decision for decision in decisions_together(sharpest)}
@@ -141,8 +141,11 @@ def _tasks(found: Mapping[str, PairedItems | str], margin: float) -> tuple[tuple
     return tasks, recovery([items.answers for items in pairs.values()], margin)
 
 
-def _paired(items: PairedItems, margin: float) -> PairedDifference:
-    return paired_difference(items.these, items.reference, items.chance, margin=margin, clusters=items.clusters)
+def _paired(items: PairedItems, task: str, margin: float) -> PairedDifference:
+    return accuracy_difference(
+        items.these, items.reference, items.chance, margin=margin, clusters=items.clusters,
+        looks=looks_of(accuracies(items.this)[task]),
+    )  # fmt: skip
 
 
 def _decided(items: PairedItems, task: str, margin: float) -> list[Decision]:

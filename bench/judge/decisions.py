@@ -20,11 +20,23 @@ from bench.judge.aggregate import holm
 from bench.judge.choices import Change, ItemChoices, choices_of, mean_change, probability_margin
 from bench.judge.figures import ACCURACY
 from bench.judge.sequential import ERROR, level, overall
-from bench.judge.stats import MARGIN, Estimate, Verdict, mcnemar, paired_difference, verdict_of
+from bench.judge.stats import (
+    MARGIN,
+    Estimate,
+    PairedDifference,
+    Verdict,
+    mcnemar,
+    paired_difference,
+    verdict_of,
+)
 from bench.records.record import Measurement
 
 AT_CHANCE = 2.0
 """A reference this many standard errors above chance or fewer has nothing to lose."""
+
+
+HALF = 0.5
+"""From here on a share of an item that is lost counts as an item lost."""
 
 
 class Instrument(StrEnum):
@@ -34,6 +46,12 @@ class Instrument(StrEnum):
     CHOICE = "choice probability"
     ACCURACY = "accuracy"
     GENERATED = "generated answers"
+    SHARES = "mean score"
+    """A metric that is a share of each item, not right or wrong."""
+
+
+STOPPING = {Instrument.CHOICE, Instrument.ACCURACY, Instrument.GENERATED}
+"""Instruments whose error rates at early looks are simulated (`benchmarks/simulations.py`): these may end a task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +152,7 @@ def decide(
         by_score = _by_accuracy(
             task, *values, float(chance) if isinstance(chance, int | float) else 0.0, clusters, looks, margin
         )
-        found.append(replace(by_score, instrument=generated))
+        found.append(by_score if by_score.instrument is Instrument.SHARES else replace(by_score, instrument=generated))
     return found
 
 
@@ -182,9 +200,24 @@ def _by_choices(
     looks: tuple[int, ...], margin: float,
 ) -> Decision:  # fmt: skip
     after, before = ([item.probability for item in items] for items in (these, reference))
-    chance = mean(1 / len(item.log_likelihoods) for item in reference)
+    chance = math.fsum(1 / len(item.log_likelihoods) for item in reference) / len(reference)
+    return by_probability(task, after, before, chance, clusters=clusters, looks=looks, margin=margin)
+
+
+def by_probability(
+    task: str, after: Sequence[float], before: Sequence[float], chance: float, *, margin: float = MARGIN,
+    clusters: Sequence[int] | None = None, looks: tuple[int, ...] = (),
+) -> Decision:  # fmt: skip
+    """The verdict on the probabilities of the right choice: this row's and the reference's of the same items."""
     change = mean_change([a - b for a, b in zip(after, before, strict=True)], clusters, level(looks))
-    found = _decision(task, Instrument.CHOICE, change, before, probability_margin(margin, mean(before), chance), looks)
+    found = _decision(
+        task,
+        Instrument.CHOICE,
+        change,
+        before,
+        probability_margin(margin, math.fsum(before) / len(before), chance),
+        looks,
+    )
     return replace(found, verdict=Verdict.NOT_MEASURABLE) if at_chance(before, chance, clusters) else found
 
 
@@ -192,20 +225,57 @@ def _by_accuracy(
     task: str, these: Sequence[float], reference: Sequence[float], chance: float, clusters: Sequence[int] | None,
     looks: tuple[int, ...], margin: float,
 ) -> Decision:  # fmt: skip
-    each = level(looks)
-    if {*these, *reference} <= {0.0, 1.0}:
-        from scipy.stats import norm
+    found = accuracy_difference(these, reference, chance, margin=margin, clusters=clusters, looks=looks)
+    p_value = found.p_value
+    if found.design > 1:  # as many flips as their clusters are worth
+        p_value = overall(mcnemar(round(found.lost / found.design), round(found.gained / found.design)), looks)
+    return Decision(
+        task=task,
+        instrument=Instrument.ACCURACY if _right_or_wrong(these, reference) else Instrument.SHARES,
+        difference=found.difference,
+        reference=mean(reference),
+        margin=found.margin,
+        items=found.items,
+        p_value=p_value,
+        verdict=found.verdict,
+        looks=looks,
+    )
 
-        result = paired_difference(
-            these, reference, chance, margin=margin, clusters=clusters, z=float(norm.isf(each / 2))
-        )
-        design = result.design
-        p_value = mcnemar(round(result.lost / design), round(result.gained / design))
-        change = Change(difference=result.difference, p_value=p_value)
-    else:  # shares of an item: a change of every item by a little is no item lost
-        change = mean_change([a - b for a, b in zip(these, reference, strict=True)], clusters, each)
-    found = _decision(task, Instrument.ACCURACY, change, reference, margin * (mean(reference) - chance), looks)
-    return replace(found, verdict=Verdict.NOT_MEASURABLE) if at_chance(reference, chance, clusters) else found
+
+def _right_or_wrong(these: Sequence[float], reference: Sequence[float]) -> bool:
+    return {*these, *reference} <= {0.0, 1.0}
+
+
+def accuracy_difference(
+    these: Sequence[float], reference: Sequence[float], chance: float, *, margin: float = MARGIN,
+    clusters: Sequence[int] | None = None, looks: tuple[int, ...] = (),
+) -> PairedDifference:  # fmt: skip
+    """Right and wrong answers of two models to the same items, at the level of all looks.
+
+    A metric may also be a share of an item (the probability that truthfulqa_mc2 gives to true answers). Then a little
+    less of every item is no item lost: the interval is that of the mean change, and an item counts as lost or gained
+    where half of it or more is.
+    """
+    from scipy.stats import norm
+
+    each = level(looks)
+    if _right_or_wrong(these, reference):
+        z = float(norm.isf(each / 2))
+        found = paired_difference(these, reference, chance, margin=margin, clusters=clusters, z=z)
+        return replace(found, p_value=overall(found.p_value, looks))
+    changes = [new - old for new, old in zip(these, reference, strict=True)]
+    change, width = mean_change(changes, clusters, each), margin * (mean(reference) - chance)
+    verdict = Verdict.UNDECIDED if change.difference.low is None else verdict_of(change.difference, width)
+    return PairedDifference(
+        difference=change.difference,
+        lost=sum(moved <= -HALF for moved in changes),
+        gained=sum(moved >= HALF for moved in changes),
+        items=len(changes),
+        p_value=overall(change.p_value, looks),
+        verdict=Verdict.NOT_MEASURABLE if at_chance(reference, chance, clusters) else verdict,
+        more_items=None,
+        margin=width,
+    )
 
 
 def _by_perplexity(
@@ -230,7 +300,7 @@ def _decision(
         task=task,
         instrument=instrument,
         difference=change.difference,
-        reference=mean(reference),
+        reference=math.fsum(reference) / len(reference),
         margin=margin,
         items=items or len(reference),
         p_value=overall(change.p_value, looks),
@@ -244,4 +314,4 @@ def at_chance(reference: Sequence[float], chance: float, clusters: Sequence[int]
     found = mean_change(reference, clusters, ERROR).difference
     if found.low is None or found.half_width is None:
         return True
-    return mean(reference) - chance <= found.half_width
+    return found.value - chance <= found.half_width

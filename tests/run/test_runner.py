@@ -35,6 +35,7 @@ from bench.records.record import Ending, Outcome
 from bench.records.store import Runs, Store
 from bench.records.surroundings import Condition
 from bench.run import processes, runner
+from bench.run.needs import opened
 from bench.run.options import RunOptions
 from bench.run.processes import stop_group
 from bench.run.runner import Runner, new_run_id
@@ -353,7 +354,7 @@ def test_a_budget_leaves_the_run_open_and_the_next_call_goes_on(bench, capsys):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--budget", "banana", "bench: no budget 'banana'; 20min, 90s or 2h\n"),
+        ("--budget", "banana", "bench: no budget 'banana'; 20min, 90s, 2h or none\n"),
         ("--threads", "many", "bench: no threads 'many'; a number from 1, or auto\n"),
     ],
 )
@@ -648,12 +649,12 @@ def test_a_spent_budget_begins_nothing_more_and_says_what_stayed_undecided(tmp_p
 
 
 def test_a_worker_whose_budget_is_spent_leaves_its_cells_without_failing_them(tmp_path):
-    """It looks before each cell; loading took the whole budget here."""
+    """It looks before each cell."""
     started = make_runner(tmp_path)
-    started._left = lambda: 1e-9
-    worker = WorkerProcess(list(planned(suites=("memory", "throughput")).cells))
-    assert started._answered_by(worker) == set()
-    assert worker.spent
+    cells = list(planned(suites=("memory", "throughput")).cells)
+    started.budget = opened(1e-9, cells)
+    worker = WorkerProcess(cells)
+    assert started._answered_by(worker) == worker.skipped == {planned.cell.key for planned in cells}
     assert list(Store(tmp_path).records()) == []
 
 

@@ -31,7 +31,7 @@ from bench.records.store import Store
 from bench.run.worker import ending
 from bench.scoring.anchor import anchor_path, is_anchor
 from bench.suite import measured
-from suites import divergence, memory, probe, quality, suite, throughput
+from suites import divergence, memory, probe, quality, repeats, suite, throughput
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPERATURE = {"fake-fp32": 1.0, "fake-fp16": 1.0, "fake-int8": 1.05, "fake-int4": 1.25}
@@ -383,7 +383,7 @@ def test_the_garbage_collector_is_given_back(engine):
     import gc
 
     assert gc.isenabled()
-    throughput.one_repeat(engine, fake._CLOCK, [[1, 2, 3]], 4)
+    repeats.one_repeat(engine, fake._CLOCK, [[1, 2, 3]], 4)
     assert gc.isenabled()
 
 
@@ -645,3 +645,67 @@ def test_the_probe_text_is_long_enough_for_the_full_profile():
     settings = divergence.PROFILES["full"]
     found = probe.windows(lambda text: list(text.encode()[::4]), settings["windows"], settings["window_tokens"])
     assert len(found) == settings["windows"]
+
+
+class Windows:
+    """A share that holds so many further looks at the budget."""
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    def __call__(self, ahead_s=0.0):
+        """Whether all looks were taken."""
+        self.looks -= 1
+        return self.looks < 0
+
+
+def test_rows_are_compared_over_the_windows_that_both_have(tmp_path):
+    """The reference was cut after four of six windows, int8 has them all, int4 was cut after three."""
+    reference = divergence_run("fake-fp16", tmp_path, spent=Windows(2))
+    found = {m.name: m for m in divergence.measure(reference)}
+    assert len(found["nll_nat"].values) == 4
+    assert (len(found["nll_nat"].labels["registers"]), found["nll_nat"].labels["windows_asked"]) == (4, 6)
+    assert [c.text for c in reference.caveats] == ["divergence: 4 of 6 windows", "noise floor: 0 of 4 windows"]
+    assert divergence.done(reference.settings, list(found.values())).prefill_tokens == 4 * 64
+    for scheme, share, windows in (("fake-int8", Windows(100), 4), ("fake-int4", Windows(1), 3)):
+        run = divergence_run(scheme, tmp_path, spent=share)
+        run.anchor = None
+        found = {m.name: m for m in divergence.measure(run)}
+        assert [len(found[n].values) for n in ("nll_nat", "reference_nll_nat", "same_top1")] == [windows] * 3
+        assert len(found["kld_nat"].values) == windows * 63
+        assert found["kld_nat"].labels["windows_asked"] == 6
+        p, q = (np.exp(log_probs(name)) for name in ("fake-fp16", scheme))
+        assert np.mean(found["kld_nat"].values) == pytest.approx(float((p * np.log(p / q)).sum()), rel=1e-3)
+        assert run.caveats[0].text == "divergence: 4 of 6 windows, for the 16-bit row has no more"
+
+
+def test_an_anchor_of_fewer_windows_is_compared_as_far_as_it_goes(tmp_path):
+    """fp32 was cut after three windows; the row compared with it has all six from its own reference."""
+    divergence.measure(divergence_run("fake-fp16", tmp_path))
+    divergence.measure(divergence_run("fake-fp32", tmp_path, spent=Windows(1)))
+    found = {m.name: m for m in divergence.measure(divergence_run("fake-int8", tmp_path))}
+    assert (len(found["nll_nat"].values), len(found["anchor_same_top1"].values)) == (6, 3)
+    labels = found["anchor_kld_nat"].labels
+    assert (len(labels["registers"]), labels["windows_asked"]) == (3, 6)
+    assert "windows_asked" not in found["kld_nat"].labels
+
+
+@pytest.mark.parametrize("name", ["memory", "throughput", "divergence", "quality"])
+@pytest.mark.parametrize("profile", ["smoke", "standard", "full"])
+def test_the_stated_minimum_is_part_of_the_work(name, profile):
+    """And it is less wherever there are rounds."""
+    found = suite(name)
+    settings = found.PROFILES[profile]
+    least, work = found.least(settings), found.work(settings)
+    assert 0 < least.prefill_tokens <= work.prefill_tokens
+    assert least.decode_tokens <= work.decode_tokens
+
+
+def test_a_record_shows_the_work_that_was_done(records):
+    """Of a run that nothing cut it is what was planned, but for warm-up rounds that were not needed."""
+    for (_, name), record in records.items():
+        found = suite(name)
+        done, work = found.done(record.cell.settings, record.measurements), found.work(record.cell.settings)
+        assert done.prefill_tokens <= work.prefill_tokens * 1.01
+        assert done.prefill_tokens >= work.prefill_tokens * 0.6
+        assert record.seconds > 0

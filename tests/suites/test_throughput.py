@@ -163,7 +163,7 @@ def test_a_masked_model_s_forward_passes_are_judged_as_repeats_are(engine, tmp_p
     counts = {m.name: len(m.values) for m in throughput.measure(run) if m.name.endswith("prefill_s")}
     assert (counts, kinds(run)) == ({"prefill_s": 7, "warmup_prefill_s": 3}, ["not_steady", "noisy"])
     assert run.caveats[1].text.endswith("of the median after 7 repeats")
-    run.spent, run.caveats = lambda: True, []
+    run.spent, run.caveats = lambda ahead_s=0.0: True, []
     throughput.measure(run)
     assert kinds(run)[-1] == "undecided"
 
@@ -173,7 +173,7 @@ def test_a_spent_budget_ends_repeats_and_points_and_says_so(engine, tmp_path, mo
     clock = fake.NoisyClock(0.5, seed=1)
     monkeypatch.setattr(fake, "_CLOCK", clock)
     run = run_of(engine, tmp_path, clock, repeats=2, repeats_max=7, warmup_max=1, points=[[1, 64]], **POINTS)
-    run.spent = lambda: True
+    run.spent = lambda ahead_s=0.0: True
     found = throughput.measure(run)
     assert len(next(m for m in found if m.name == "prefill_s").values) == 2
     assert kinds(run)[0] == "undecided"
@@ -230,3 +230,45 @@ def test_points_come_smallest_first_after_the_main_one():
     tokens = [point.tokens for point in found[1:]]
     assert tokens == sorted(tokens)
     assert {(p.batch, p.prompt_tokens) for p in found} == {(b, t) for b in (1, 4, 16) for t in (128, 512, 2048)}
+
+
+# A share of the budget.
+
+
+class Share:
+    """A cell's share of the fake's seconds."""
+
+    def __init__(self, seconds):
+        self.end = fake._CLOCK.now() + seconds
+
+    def __call__(self, ahead_s=0.0):
+        """Whether less is left."""
+        return fake._CLOCK.now() + ahead_s > self.end
+
+
+STANDARD = {"prompt_tokens": 512, "decode_tokens": 128, "repeats": 5, "repeats_max": 10, "warmup_max": 6}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "counts", "said"),
+    [
+        (100.0, (2, 5, 127), []),
+        (14.0, (2, 3, 127), ["throughput: 3 of 5 repeats"]),
+        (7.5, (1, 2, 127), ["throughput: 2 of 5 repeats"]),
+        (4.7, (1, 2, 63), ["throughput: 2 of 5 repeats, 64 of 128 generated tokens"]),
+        (0.0, (1, 2, 15), ["throughput: 2 of 5 repeats, 16 of 128 generated tokens"]),
+    ],
+)
+def test_a_share_is_spent_on_whole_repeats_then_on_shorter_answers(engine, tmp_path, seconds, counts, said):
+    """A repeat is 0.256 s of prompt and 127 gaps of 25 ms; a warm-up round 0.431 s."""
+    run = run_of(engine, tmp_path, warmup_min=2, **STANDARD)
+    run.spent = Share(seconds)
+    found = {m.name: m for m in throughput.measure(run)}
+    gaps = found["itl_s"]
+    assert (len(found["warmup_prefill_s"].values), len(found["prefill_s"].values), gaps.labels["per_repeat"]) == counts
+    assert [c.text for c in run.caveats if c.kind == "cut_by_budget"] == said
+    assert found["prefill_s"].labels.get("repeats_asked") == (5 if said else None)
+    assert gaps.labels.get("decode_asked") == (128 if counts[2] < 127 else None)
+    done = throughput.done(run.settings, list(found.values()))
+    assert done.prefill_tokens == 512 * (counts[0] + counts[1])
+    assert done.decode_tokens == 8 * counts[0] + counts[1] * (counts[2] + 1)

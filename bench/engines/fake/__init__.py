@@ -180,9 +180,10 @@ class FakeEngine:
         return FakeGeneration(self, len(prompts), tokens, suppress)
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """The same distribution at every position."""
+        """The same distribution at every position, after the known time."""
         self._misbehave("log_probs")
         check_context(len(tokens) - 1, self.context_length)
+        _CLOCK.advance(len(tokens) / self.truth.prefill_tokens_per_s)
         return self._rows(len(tokens) - 1, len(tokens) - 1)
 
     def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
@@ -211,12 +212,13 @@ class FakeEngine:
         return found
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
-        """Sums of the known distribution."""
+        """Sums of the known distribution, each row after the known time."""
         self._misbehave("score")
         best = int(self.unigram.argmax())
         scores = []
         for index, row in enumerate(rows):
             check_context(len(row.context) + len(row.continuation) - 1, self.context_length)
+            _CLOCK.advance((len(row.context) + len(row.continuation)) / self.truth.prefill_tokens_per_s)
             own = self._of_pass(len(row.context) + len(row.continuation) - 1)
             log_probs = tuple(float(own[token]) for token in row.continuation)
             scores.append(Score(log_probs, all(token == best for token in row.continuation)))
