@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.judge.answer import Answer, Finding
 from bench.judge.decisions import Instrument
-from bench.judge.noise_floor import Arithmetic, arithmetic
+from bench.judge.noise_floor import Arithmetic, arithmetic, divergence_verdict, noise_floor
 from bench.judge.rows import Row
 from bench.judge.stats import Estimate, Verdict
 from bench.units import significant
@@ -168,14 +168,26 @@ def _quality_notes(rows: Sequence[Row], found: Sequence[Answer], margin: float) 
     lines = [f"equivalent: within {margin * 100:g} % of the 16-bit row, at 95 % confidence. KL is from that row too."]
     if any(task.blunter for answer in found for task in answer.comparison.tasks):
         lines.append(BLUNT)
-    floors = [(row, own["kld_floor"].value) for row in rows if "kld_floor" in (own := row.figures())]
-    if floors:
-        told = ", ".join(f"{label(row)} {significant(value, 2)}" for row, value in floors)
-        lines.append(f"noise floor, KL of a row to itself in other batches: {told}.")
+    lines += _floor_notes(rows)
     split = [(row, parts.share) for row in rows if (parts := _arithmetic(row)) and parts.share > MOSTLY]
     if split:
         told = ", ".join(f"{share:.0%} of {label(row)}'s".replace("%", " %") for row, share in split)
         lines.append(f"KL that is this device's arithmetic, not the format's: {told}.")
+    return lines
+
+
+def _floor_notes(rows: Sequence[Row]) -> list[str]:
+    """Every row's own noise floor, and which distances are no larger than theirs."""
+    records = [(row, row.records["divergence"]) for row in rows if "divergence" in row.records]
+    floors = [(row, floor.kl) for row, record in records if (floor := noise_floor(record))]
+    if not floors:
+        return []
+    told = ", ".join(f"{label(row)} {significant(value, 2)}" for row, value in floors)
+    lines = [f"noise floor (a row's KL to itself, read otherwise): {told}."]
+    distances = [(row, row.figures().get("kld_mean"), floor) for row, floor in floors]
+    within = [label(row) for row, kl, floor in distances if kl and divergence_verdict(kl, floor) is Verdict.BELOW_FLOOR]
+    if within:
+        lines.append(f"KL no larger than its own noise floor: {', '.join(within)}.")
     return lines
 
 

@@ -3,8 +3,8 @@
 
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
 z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. The scheme
-`fake-int8-pass` looks at the whole pass: its T grows by half a percent for each token read in it. Time is virtual
-and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
+`fake-int8-pass` looks at the whole pass: its T is higher by a tenth of the remainder by seven of the sum of all tokens
+that the pass reads. Time is virtual and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
 tests of the runner: kind is crash, kill, hang, hoard, leak, garbage, error, memory, unsupported, nan (no logit is a
 number from there on) or wide (16 bits a weight, whatever was asked for); point is load, census, prefill, log_probs or
 score; hoard takes real memory, so that a real limit kills, leak keeps a megabyte each time.
@@ -184,30 +184,33 @@ class FakeEngine:
         self._misbehave("log_probs")
         check_context(len(tokens) - 1, self.context_length)
         _CLOCK.advance(len(tokens) / self.truth.prefill_tokens_per_s)
-        return self._rows(len(tokens) - 1, len(tokens) - 1)
+        return self._rows(len(tokens) - 1, tokens[:-1])
 
     def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
         """As `log_probs`, all read in one pass."""
         self._misbehave("log_probs")
+        read = [token for row in rows for token in row[:-1]]
         for row in rows:
-            yield self._rows(len(row) - 1, sum(len(other) - 1 for other in rows))
+            yield self._rows(len(row) - 1, read)
 
     def log_probs_stepwise(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """As `log_probs`, one token a pass."""
-        return self._rows(len(tokens) - 1, 1)
+        import numpy as np
 
-    def _rows(self, count: int, read: int) -> NDArray[np.float32]:
-        """The distribution of a pass that reads so many tokens, `count` times over."""
+        return np.concatenate([self._rows(1, [token]) for token in tokens[:-1]])
+
+    def _rows(self, count: int, read: Sequence[int]) -> NDArray[np.float32]:
+        """The distribution of a pass over these tokens, `count` times over."""
         import numpy as np
 
         return np.tile(self._of_pass(read), (count, 1))
 
-    def _of_pass(self, read: int) -> NDArray[np.float32]:
+    def _of_pass(self, read: Sequence[int]) -> NDArray[np.float32]:
         import numpy as np
 
         if not self.scheme.whole_pass:
             return self.unigram
-        logits = self.unigram / (1 + read / 200)
+        logits = self.unigram / (1 + sum(read) % 7 / 10)
         found: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
         return found
 
@@ -219,7 +222,7 @@ class FakeEngine:
         for index, row in enumerate(rows):
             check_context(len(row.context) + len(row.continuation) - 1, self.context_length)
             _CLOCK.advance((len(row.context) + len(row.continuation)) / self.truth.prefill_tokens_per_s)
-            own = self._of_pass(len(row.context) + len(row.continuation) - 1)
+            own = self._of_pass((row.context + row.continuation)[:-1])
             log_probs = tuple(float(own[token]) for token in row.continuation)
             scores.append(Score(log_probs, all(token == best for token in row.continuation)))
             done(index + 1)
