@@ -43,7 +43,7 @@ from bench.catalog.model import Objective
 from bench.engines.contract import NotFinite
 from bench.records.record import Caveat, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
-from suites.stopping import Stopping
+from suites.stopping import LEAST, Stopping
 
 if TYPE_CHECKING:
     from bench.records.scored import TaskResult
@@ -68,8 +68,6 @@ EVERY_ITEM = {"full"}
 """Profiles that answer every item, whatever is settled: their scores are for publication."""
 DIGITS = 5
 """Significant digits of a choice's log-likelihood: 0.01 nats at -100, which moves no probability by 0.003."""
-LEAST_ITEMS = 8
-"""Items of every task that are answered whatever the budget."""
 
 
 def work(settings: Mapping[str, Any]) -> Work:
@@ -83,7 +81,7 @@ def work(settings: Mapping[str, Any]) -> Work:
 
 def least(settings: Mapping[str, Any]) -> Work:
     """The first round of every task."""
-    return work({**settings, "items": min(settings["items"], LEAST_ITEMS)})
+    return work({**settings, "items": min(settings["items"], LEAST)})
 
 
 def done(settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Work:

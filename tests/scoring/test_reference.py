@@ -119,11 +119,22 @@ def test_adding_returns_what_will_be_read(tmp_path: Path) -> None:
 
 
 def test_a_reference_for_other_tokens_is_refused(tmp_path: Path) -> None:
-    """One token more, less or different, and nothing is compared."""
+    """One token more, less or different in a window that both have, and nothing is compared."""
     write(tmp_path / "ref")
-    for other in ([[1, 2, 3, 5], *WINDOWS[1:]], WINDOWS[:2], [*WINDOWS, [1, 2]]):
+    for other in ([[1, 2, 3, 5], *WINDOWS[1:]], [[*WINDOWS[0], 1]], [WINDOWS[0][:-1]], []):
         with pytest.raises(ValueError, match="reference ref was written for other tokens"):
             Reader(tmp_path / "ref", other)
+
+
+def test_fewer_windows_are_compared_as_far_as_both_go(tmp_path: Path) -> None:
+    """A budget ended before the last window was written, or before the last was asked for."""
+    exact = distributions(3.0, rows=sum(len(window) - 1 for window in WINDOWS[:2]))
+    with Writer(tmp_path / "ref", WINDOWS, VOCABULARY) as writer:
+        writer.add(exact[: len(WINDOWS[0]) - 1])
+        writer.add(exact[len(WINDOWS[0]) - 1 :])
+    assert len(Reader(tmp_path / "ref", WINDOWS).windows) == 2
+    assert len(Reader(tmp_path / "ref", WINDOWS[:1]).windows) == 1
+    assert Reader(tmp_path / "ref", WINDOWS).top1(1).tolist() == exact[len(WINDOWS[0]) - 1 :].argmax(axis=-1).tolist()
 
 
 def test_an_interrupted_reference_leaves_nothing(tmp_path: Path) -> None:
