@@ -7,9 +7,10 @@ more where order statistics allow no closer interval; up to five samples the int
 best, and to stop as soon as it is narrow costs one more at most. Proportions are discrete, and a single true share is
 covered by luck now above and now below 95 %; so their truth is drawn anew in each trial too. Beside the intervals stand
 error rates: how often `equivalent` is said of a model that has lost just the margin, how often any of six tasks is said
-to differ where none does, how often McNemar's test rejects where nothing has changed. Exit 1 if a rate is out of its
-bounds. A case marked "naive" is one that the project does not print: what the same samples give where their clusters
-are forgotten.
+to differ where none does, how often McNemar's test rejects where nothing has changed. Both are also counted of
+comparisons that are looked at while they grow and left when they are settled (`benchmarks.looking`). Exit 1 if a rate
+is out of its bounds. A case marked "naive" is one that the project does not print: what the same samples give where
+their clusters, or their looks, are forgotten.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from bench.judge.stats import (
     ratio_of_medians,
 )
 from bench.records.record import How, Measurement, Unit
+from benchmarks import looking
+from benchmarks.looking import Law
 from suites.repeats import NOISY
 
 Draw = np.random.Generator
@@ -58,6 +61,8 @@ class Case:
     low: float = 0.94
     high: float = 0.96
     judged: bool = True
+    long: bool = False
+    """Whether a trial takes so long that only the whole of it counts it, not the tests."""
 
     def rate(self, trials: int, seed: int = 20260101) -> float:
         """Share of trials in which it happens."""
@@ -297,6 +302,7 @@ def rms_of(windows: int, tokens: int) -> Callable[[Draw], bool]:
 ORDER = {"low": 0.94, "high": 1.0}
 """Order statistics: at least 95 %."""
 ERROR = {"low": 0.0, "high": 0.05}
+DIFFERENT = {Verdict.WORSE, Verdict.BETTER}
 CASES = (
     *(Case(name="median", setting=f"{n} repeats", trial=median_of(n, 0.5), **ORDER) for n in (6, 10, 20, 100)),
     *(
@@ -334,6 +340,36 @@ CASES = (
     Case(name="wrongly equivalent, all tasks", setting="3 x 2000 items", trial=equivalent_by_recovery(2000), **ERROR),
     Case(name="wrongly different, 1 of 6 tasks (Holm)", setting="200 items", trial=wrongly_different(6, 200), **ERROR),
     Case(name="McNemar mid-p rejects", setting="400 items", trial=wrongly_rejected(400), low=0.04, high=0.06),
+    *(Case(name="choice probability", setting=f"{n} items", trial=looking.covered(Law(noise=0.5, loss=0.03), n))
+      for n in (60, 250)),
+    *(Case(name="choice probability, few items move much", setting=f"{n} items",
+           trial=looking.covered(Law(noise=0.5, heavy=True, loss=0.03), n)) for n in (60, 250)),
+    Case(name="choice probability, by subject", setting="20 x 15 items",
+         trial=looking.covered(Law(noise=0.5, size=15, loss=0.03), 300)),
+    *(Case(name="choice probability, at the stop", setting=f"up to {n} items, {what}", low=0.94, high=1.0,
+           trial=looking.covered_at_the_stop(law, n))
+      for n in (60, 600) for what, law in (("no loss", Law(noise=0.5)), ("loss", Law(noise=0.5, loss=0.03)))),
+    Case(name="choice probability, at the stop, naive", setting="up to 600 items, no loss", judged=False,
+         trial=looking.covered_at_the_stop(Law(noise=0.5), 600, naive=True)),
+    *(Case(name="wrongly worse, stopping", setting=f"up to {n} items, {what}", **ERROR, long=n > 600,
+           trial=looking.called({Verdict.WORSE}, law, n))
+      for n in (60, 600, 2400)
+      for what, law in (("even noise", Law(noise=0.5)), ("few items move much", Law(noise=0.5, heavy=True)),
+                        ("by subject", Law(noise=0.5, size=10)))),
+    *(Case(name="wrongly equivalent, stopping", setting=f"up to {n} items, {what}", **ERROR, long=n > 600,
+           trial=looking.called({Verdict.EQUIVALENT}, law, n))
+      for n in (60, 600, 2400)
+      for what, law in (("even noise", Law(noise=0.15, loss=MARGIN)),
+                        ("few items move much", Law(noise=0.15, loss=MARGIN, heavy=True)),
+                        ("by subject", Law(noise=0.15, loss=MARGIN, size=10)))),
+    Case(name="wrongly different, 1 of 6 tasks, stopping (Holm)", setting="up to 200 items", **ERROR,
+         trial=looking.any_called(6, Law(noise=0.5), 200)),
+    *(Case(name="wrongly worse or better, stopping", setting=f"up to {n} items", low=0.0, high=0.06,
+           trial=looking.called(DIFFERENT, Law(noise=0.5), n)) for n in (60, 600)),
+    *(Case(name="accuracy wrongly worse or better, stopping", setting=f"up to {n} items", low=0.0, high=0.06,
+           trial=looking.answers_called(DIFFERENT, n, 0.05, 0.05)) for n in (60, 600)),
+    Case(name="accuracy wrongly equivalent, stopping", setting="up to 4000 items", **ERROR, long=True,
+         trial=looking.answers_called({Verdict.EQUIVALENT}, 4000, 0.002 + MARGIN * 0.45, 0.002)),
 )  # fmt: skip
 
 

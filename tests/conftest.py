@@ -143,7 +143,7 @@ def default_folder(cache: Path, pytestconfig: pytest.Config) -> Path:
     from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
     from bench.engines.contract import LoadRequest
     from bench.engines.transformers import BACKEND
-    from bench.engines.weights import ready
+    from bench.engines.weights.locate import locate
     from bench.records.cell import Weights
 
     scheme = BACKEND.scheme("fp32")
@@ -153,7 +153,7 @@ def default_folder(cache: Path, pytestconfig: pytest.Config) -> Path:
     common = Path(os.environ.get("BENCH_TEST_CACHE") or pytestconfig.stash[SHARED] / "cache")
     with locked(pytestconfig.stash[SHARED] / "default_folder.lock"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCH_CACHE", str(common))
-        folder = ready.locate(asked).folder
+        folder = locate(asked).folder
     assert folder is not None
     link = cache / folder.relative_to(common)
     if not link.exists():

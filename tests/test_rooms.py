@@ -18,9 +18,9 @@ LOOSE = {"documents", "import_arrows", "rooms"}
 
 
 def modules(room: str) -> set[str]:
-    """Names of what stands in a room, engines' folders and what is in them among it."""
+    """The names of a room and of all that stands in it, the folders of engines among it."""
     folder = ROOT / room if (ROOT / room).is_dir() else ROOT / "bench" / room
-    return {path.stem for path in folder.rglob("*.py")} | {path.name for path in folder.rglob("*") if path.is_dir()}
+    return {room} | {path.stem for path in folder.rglob("*.py")} | {p.name for p in folder.rglob("*") if p.is_dir()}
 
 
 def test_every_folder_of_tests_is_a_room_and_every_room_has_one() -> None:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -131,9 +134,18 @@ def _command() -> Callable[[Row], str | None]:
         loaded = next((record.provenance for record in row.records.values() if record.provenance), None)
         if model is None or loaded is None or row.backend not in backend_names():
             return None
-        return backend(row.backend).command(model, loaded, row.scheme)
+        found = backend(row.backend).command(model, loaded, row.scheme)
+        return found.replace("python -c", f"{_python()} -c", 1) if found else None
 
     return command
+
+
+def _python() -> str:
+    """This interpreter as one types it: it has the libraries that were measured, another may not."""
+    own, usual = Path(sys.executable), shutil.which("python")
+    if usual and Path(usual).parent == own.parent:
+        return "python"
+    return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else str(own)
 
 
 def _print_per_byte(rows: Sequence[Row], form: Format, margin: float) -> None:

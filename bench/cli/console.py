@@ -66,15 +66,29 @@ def print_table(table: Table, form: Format) -> None:
     from rich.table import Table as RichTable
 
     rich_table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for title in table.titles:
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    for title, least in zip(table.titles, _least(table, width or out.width), strict=True):
         justify: Literal["left", "right"] = "left" if title in WORDS else "right"
-        rich_table.add_column(title, justify=justify, overflow="fold", no_wrap=title in UNBROKEN)
+        rich_table.add_column(title, justify=justify, overflow="fold", min_width=least)
     for row in table.rows:
         rich_table.add_row(*(escape(cell or "") for cell in row))
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
     Console(highlight=False, width=width).print(rich_table)
     for index, note in enumerate(table.notes, 1):
         out.print(f"[{index}] {note}", markup=False)
+
+
+def _least(table: Table, width: int) -> list[int | None]:
+    """The narrowest each column may become, so that no word is broken where a terminal has room for all words.
+
+    Some are kept whole as long as there is room for that too; None where there is room for neither.
+    """
+    columns = [[title, *cells] for title, *cells in zip(table.titles, *table.rows, strict=True)]
+    words = [max(len(word) for cell in column for word in (cell.split() or [""])) for column in columns]
+    whole = [
+        max(map(len, column)) if column[0] in UNBROKEN else least for column, least in zip(columns, words, strict=True)
+    ]
+    between = 2 * len(columns)
+    return next((list(found) for found in (whole, words) if sum(found) + between <= width), [None] * len(columns))
 
 
 def print_views(views: Sequence[View], form: Format) -> None:

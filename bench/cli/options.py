@@ -151,7 +151,12 @@ class How:
     )
     text: Annotated[str, typer.Option("--text", help="Divergence over this file, or wikitext2.", metavar="FILE")] = ""
     plain_scoring: Annotated[
-        bool, typer.Option("--plain-scoring", help="Score every row by itself: slower, the same within rounding.")
+        bool,
+        typer.Option(
+            "--plain-scoring",
+            help="Share nothing between rows: slower. An item moves by rounding (about 1e-5 nats at fp32, 0.1 at 16 "
+            "and 4 bits); LLM.int8() is never packed.",
+        ),
     ] = False
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Annotated
 
-from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_views
+from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_notes, print_views
 from bench.cli.options import Rows, SuiteNames, View, named, split
 from bench.cli.stored import exit_for_unreadable, matching, newest_rows
 from bench.errors import UserError
@@ -53,6 +53,7 @@ def show(asked: Shown, output: Columns) -> None:
     """
     from bench.records.store import Store
     from bench.views.table import flats
+    from bench.views.warnings import every
 
     store = Store(output.results)
     if output.columns == "roof" and not output.format.flat:
@@ -63,6 +64,8 @@ def show(asked: Shown, output: Columns) -> None:
         print_flat(flats(rows, split(asked.suite)), output.format)
     else:
         print_rows(rows, output.columns, output.format)
+        if output.warnings:
+            print_notes(every(rows), output.format)
     exit_for_unreadable(store)
 
 

@@ -200,9 +200,24 @@ def _by_choices(
     looks: tuple[int, ...], margin: float,
 ) -> Decision:  # fmt: skip
     after, before = ([item.probability for item in items] for items in (these, reference))
-    chance = mean(1 / len(item.log_likelihoods) for item in reference)
+    chance = math.fsum(1 / len(item.log_likelihoods) for item in reference) / len(reference)
+    return by_probability(task, after, before, chance, clusters=clusters, looks=looks, margin=margin)
+
+
+def by_probability(
+    task: str, after: Sequence[float], before: Sequence[float], chance: float, *, margin: float = MARGIN,
+    clusters: Sequence[int] | None = None, looks: tuple[int, ...] = (),
+) -> Decision:  # fmt: skip
+    """The verdict on the probabilities of the right choice: this row's and the reference's of the same items."""
     change = mean_change([a - b for a, b in zip(after, before, strict=True)], clusters, level(looks))
-    found = _decision(task, Instrument.CHOICE, change, before, probability_margin(margin, mean(before), chance), looks)
+    found = _decision(
+        task,
+        Instrument.CHOICE,
+        change,
+        before,
+        probability_margin(margin, math.fsum(before) / len(before), chance),
+        looks,
+    )
     return replace(found, verdict=Verdict.NOT_MEASURABLE) if at_chance(before, chance, clusters) else found
 
 
@@ -285,7 +300,7 @@ def _decision(
         task=task,
         instrument=instrument,
         difference=change.difference,
-        reference=mean(reference),
+        reference=math.fsum(reference) / len(reference),
         margin=margin,
         items=items or len(reference),
         p_value=overall(change.p_value, looks),
@@ -299,4 +314,4 @@ def at_chance(reference: Sequence[float], chance: float, clusters: Sequence[int]
     found = mean_change(reference, clusters, ERROR).difference
     if found.low is None or found.half_width is None:
         return True
-    return mean(reference) - chance <= found.half_width
+    return found.value - chance <= found.half_width

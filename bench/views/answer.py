@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.judge.answer import Answer, Choice, Finding, by_model, choose
-from bench.judge.bottleneck import Bottleneck, Lever
+from bench.judge.bottleneck import BOUND, Bottleneck, Lever
 from bench.judge.decisions import Instrument
 from bench.judge.rows import Row
 from bench.judge.stats import Estimate, Verdict
@@ -98,11 +98,21 @@ def sentences(answer: Answer, *, reasons: bool = True) -> tuple[tuple[str, ...],
     ratios = answer.comparison.ratios
     saved = ", ".join(f"{ratios[name].value:.2f}x {word}" for name, word in RATIOS.items() if name in ratios)
     costs = f"{label(answer.row)}: {saved or _no_ratio(answer)}"
-    quality = tuple(_finding(one) for one in answer.findings)
+    quality = (*(_finding(one) for one in answer.findings), *_unpaired(answer))
     if not quality and (reasons or not answer.row.means_nothing):
         quality = (_no_quality(answer.row),)
     why = tuple(_why(answer.why)) if reasons and answer.why else ()
     return tuple(filter(None, ((costs,), quality, why)))
+
+
+def _unpaired(answer: Answer) -> list[str]:
+    """Why tasks have no verdict where they were answered: the first reason stands for all."""
+    tasks = answer.comparison.tasks
+    reasons = [task.reason for task in tasks if task.reason]
+    if not reasons or answer.row.means_nothing:
+        return []
+    which = "tasks" if len(reasons) == len(tasks) else f"{len(reasons)} of {len(tasks)} tasks"
+    return [f"{which} not compared: {reasons[0].partition(':')[0]}"]
 
 
 def _no_ratio(answer: Answer) -> str:
@@ -179,7 +189,7 @@ def _plain(value: float, digits: int) -> str:
 
 def _why(found: Bottleneck) -> Iterator[str]:
     if found.decode_share is not None:
-        held = f"decode at {found.decode_share.value:.0%} of what this memory sustains".replace("%", " %")
+        held = _percent(f"decode at {found.decode_share.value:.0%} of what this memory sustains")
         levers = {
             Lever.FEWER_BYTES: "fewer bytes is the lever",
             Lever.ANOTHER_TYPE: f"{found.compute} is slow to read here",
@@ -187,15 +197,22 @@ def _why(found: Bottleneck) -> Iterator[str]:
         }
         yield held + (f": {levers[found.decode_lever]}" if found.decode_lever else "")
     if found.prefill_share is not None:
-        held = f"prefill at {found.prefill_share.value:.0%} of the {found.compute} rate".replace("%", " %")
-        if found.prefill_lever is Lever.ANOTHER_TYPE and found.emulated:
-            yield f"{held}: {found.compute} is emulated here, {found.fastest} is {_times(found.fastest_times)} faster"
-        elif found.prefill_lever is Lever.ANOTHER_TYPE:
-            yield f"{held}: {found.fastest} is {_times(found.fastest_times)} faster here"
-        elif found.prefill_lever is Lever.NOTHING and found.prefill_share.value < 0.5:
-            yield f"{held}: {LIMIT}"
-        else:
-            yield held
+        yield _prefill(found, found.prefill_share)
+
+
+def _prefill(found: Bottleneck, own: Estimate) -> str:
+    """Its share of the fastest type's rate where another is faster, else of its own type's."""
+    if found.prefill_lever is Lever.ANOTHER_TYPE and found.prefill_share_of_fastest is not None:
+        faster = f"{found.fastest} is {_times(found.fastest_times)} faster"
+        held = _percent(f"prefill at {found.prefill_share_of_fastest.value:.0%} of the {found.fastest} rate")
+        return f"{held}: {found.compute} is emulated here, {faster}" if found.emulated else f"{held}: {faster} here"
+    held = _percent(f"prefill at {own.value:.0%} of the {found.compute} rate")
+    return f"{held}: {LIMIT}" if found.prefill_lever is Lever.NOTHING and own.value < BOUND else held
+
+
+def _percent(text: str) -> str:
+    """`4 %`, as everywhere in these sentences."""
+    return text.replace("%", " %")
 
 
 def _times(factor: float | None) -> str:
@@ -232,7 +249,7 @@ def _cost(found: Finding) -> str:
     if found.instrument is Instrument.PERPLEXITY:
         return f"{change(Estimate(found.estimate.value))} perplexity"
     if found.of_score:
-        return f"{1 - found.estimate.value:.0%} of the score".replace("%", " %")
+        return _percent(f"{1 - found.estimate.value:.0%} of the score")
     return f"{points(Estimate(found.estimate.value))} of {found.instrument}"
 
 

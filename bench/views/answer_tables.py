@@ -23,9 +23,9 @@ from bench.views.warnings import MOST, Warnings
 
 COSTS = ("weights", "peak", "decode", "prefill")
 QUALITY = ("ppl_ratio", "kld", "acc")
-COST_NOTES = ("x: divided by the 16-bit row's. ±: half of the 95 % interval. Peak: above the process without a model.",)
+COST_NOTES = ("x: of the 16-bit row. ±: half of the 95 % interval. Peak: above the process without a model.",)
 
-BLUNT = "tasks: by accuracy alone where records hold no log-likelihoods of choices (older ones); measure anew."
+BLUNT = "tasks: by accuracy alone where older records hold no log-likelihoods of choices; measure anew."
 MOSTLY = 0.5
 """From this share on a distance is the device's arithmetic more than the format's."""
 

@@ -63,9 +63,9 @@ def projects(models: Sequence[Model]) -> list[Model]:
     return [m for m in models if m.kind is Kind.NOT_A_MODEL or (m.family in told and (m.base or SEED in m.sources))]
 
 
-def base_models(models: Sequence[Model], rows: Sequence[Row], known: Sequence[Model]) -> str:
+def base_models(models: Sequence[Model], rows: Sequence[Row], known: Sequence[Model] = ()) -> str:
     """By organisation, each model with its size, the bytes of its weights by precision, licence and what is known."""
-    done, others = with_figures(rows), stand_ins(known, rows)
+    done, others = with_figures(rows), stand_ins(known or models, rows)
     parts = []
     for organisation in sorted({model.organisation for model in models}, key=str.lower):
         here = [model for model in models if model.organisation == organisation]
@@ -80,9 +80,9 @@ def base_models(models: Sequence[Model], rows: Sequence[Row], known: Sequence[Mo
     return "\n".join(filter(None, parts))
 
 
-def model_spec(models: Sequence[Model], rows: Sequence[Row], known: Sequence[Model]) -> str:
+def model_spec(models: Sequence[Model], rows: Sequence[Row], known: Sequence[Model] = ()) -> str:
     """The seed's five columns in our own words, and what is known here."""
-    done, others = with_figures(rows), stand_ins(known, rows)
+    done, others = with_figures(rows), stand_ins(known or models, rows)
     lines = [
         "| project | base model | data | fine-tune | hardware and cost, as claimed | here |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -27,6 +27,10 @@ NAMES = 3
 SPEED, MEMORY, QUALITY, WEIGHTS, LESS = (
     "speed is unsure", "memory is unsure", "quality is unsure", "the weights", "less than asked",
 )  # fmt: skip
+END = ". In full: --warnings"
+"""How the last line ends where everything had room."""
+SPARE = len("; 99 more in full: --warnings")
+"""Characters that the end of the last line may take."""
 MEANINGS = (SPEED, MEMORY, QUALITY, WEIGHTS, LESS)
 OF_SUITE = {"throughput": SPEED, "memory": MEMORY, "divergence": QUALITY, "quality": QUALITY, "capacity": LESS}
 """What a kind that is not named below means, by the suite whose record has it."""
@@ -38,7 +42,7 @@ KINDS = {
     "over_limit": MEMORY,
     "low_bit_source": WEIGHTS, "low_bit_grid": WEIGHTS, "random_weights": WEIGHTS, "calibrated": WEIGHTS,
     "not_measured": LESS, "undecided": LESS, "not_applicable": LESS, "task_not_applicable": LESS,
-    "truncated_items": LESS, "cut_by_budget": LESS,
+    "truncated_items": LESS, "cut_by_budget": LESS, "items_cut": LESS,
 }  # fmt: skip
 CONCERNS = {SPEED: ("throughput",), MEMORY: ("memory",), WEIGHTS: ("divergence", "quality")}
 """The suites whose figures a meaning is about, whichever record carries it; others concern their own record's suite."""
@@ -119,8 +123,8 @@ class Warnings:
             found.append(line)
             room, left = room - _height(line), left + dropped
         if found:
-            end = f"; {left} more in full: --warnings" if left else ". In full: --warnings"
-            found[-1] += end if _height(found[-1] + end) == _height(found[-1]) else f"; {left} more" * bool(left)
+            ends = [f"; {left} more in full: --warnings", f"; {left} more"] if left else [END]
+            found[-1] += next((end for end in ends if _height(found[-1] + end) == _height(found[-1])), "")
         return found
 
     def _of_meaning(self, meaning: str, letter: str, room: int) -> tuple[str, int]:
@@ -133,7 +137,7 @@ class Warnings:
         for said, rows in sorted(told.items(), key=lambda item: -len(item[1])):
             longer = f"{line}; " if line else f"({letter}) {meaning}: "
             longer += f"{said} ({self._named(list(rows.values()))})"
-            if line and _height(longer) > room:
+            if line and _height(longer, SPARE) > room:
                 break
             line, left = longer, left - 1
         return line, left
@@ -147,9 +151,9 @@ class Warnings:
         return ", ".join(names[:NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _height(line: str) -> int:
-    """Lines of a terminal that this one takes."""
-    return -(-len(line) // WIDTH)
+def _height(line: str, more: int = 0) -> int:
+    """Lines of a terminal that this one takes, and so many more characters."""
+    return -(-(len(line) + more) // WIDTH)
 
 
 def _of_row(row: Row, columns: Sequence[str]) -> Iterator[Concern]:

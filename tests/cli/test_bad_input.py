@@ -124,7 +124,7 @@ def test_items_longer_than_the_context_are_cut_counted_and_told(bench, tmp_path)
     code, out, _ = score(bench, "--task", "all_of_mine", "--task-folder", folder, "--max-length", 64)
     found, record = outcome(tmp_path)
     assert (code, found.ending, record.cell.settings["tasks"]) == (0, Ending.OK, ["own_choice"])
-    (measured,) = record.measurements
+    measured = record.measurement("acc")
     assert (measured.labels["truncated"], len(measured.values)) == (1, 3)
     (line,) = (line for line in out.splitlines() if "were cut" in line)
     assert "1 of 3 items of own_choice are longer than the context and were cut" in line
@@ -153,8 +153,10 @@ def test_a_reference_at_chance_and_an_empty_pairing_are_said_in_the_table(bench,
         guess = quality_samples({"guess": [1.0] * 26 + [0.0] * 74}, chance=0.25)
         apart = sample("acc", [1.0] * 50, Unit.FRACTION, task="apart", digest=digest, chance=0.25)
         store.write(make_record(make_cell("quality", precision), measurements=(*guess, apart)))
-    code, out, err = bench("compare")
+    code, out, err = bench("compare", "--details")
     assert (code, err) == (0, [])
+    said = "accuracy: the reference itself is at chance; 1 of 2 tasks not compared: different items or prompts"
+    assert said in out
     rows = {line.split()[0]: line for line in reversed(out.splitlines()) if line.split()}  # above the footnotes
     assert "not measurable (at chance)" in rows["guess"]
     assert "different items or prompts: measure both with the same profile" in rows["apart"]

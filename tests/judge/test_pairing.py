@@ -183,8 +183,8 @@ def test_all_tasks_together_are_one_line_and_the_margin_can_be_set() -> None:
     assert {task.result.verdict for task in loose[0].tasks if task.result} == {Verdict.EQUIVALENT}
     last = task_table(strict).rows[-1]
     assert last[3:5] == ["all tasks", "worse"]
-    assert last[5].startswith("72.9% ±")
-    assert last[6:9] == ["38", "0", "400"]
+    assert last[6].startswith("72.9% ±")
+    assert last[8:11] == ["38", "0", "400"]
 
 
 def test_a_larger_model_at_four_bits_stands_beside_a_smaller_one_at_sixteen() -> None:

@@ -12,6 +12,7 @@ from builders import (
 )
 from compared import LOST, RIGHT, memory, only, quality
 
+from bench.judge.answer import answers
 from bench.records.record import Ending
 from bench.views.comparison import details, flats, ratio_table, task_table, task_views
 
@@ -45,8 +46,8 @@ def test_the_task_table_names_verdict_difference_and_flips() -> None:
     """One line for each task, the reason where there is no verdict."""
     rows = task_table([only([quality("fp16", RIGHT), quality("int8", LOST)])]).rows
     assert rows[0][:5] == ["tiny", "int8", "fake-int8", "task", "worse"]
-    assert rows[0][5] == "-40.0 [-49.8, -30.9]"
-    assert rows[0][6:9] == ["40", "0", "100"]
+    assert rows[0][5:8] == ["accuracy", "-40.0 [-49.8, -30.9]", "-"]
+    assert rows[0][8:11] == ["40", "0", "100"]
     refused = task_table([only([quality("fp16", RIGHT), quality("int8", LOST, digest="d2")])])
     assert refused.rows[0][4].startswith("different items or prompts")
     assert len(refused.rows[0]) == len(refused.titles)
@@ -62,10 +63,9 @@ def test_an_undecided_verdict_says_how_many_items_are_missing() -> None:
 
 def test_a_reference_at_chance_is_said_where_the_verdict_stands() -> None:
     """Task by task and over all of them; each comparison has a title of its own that tells engines apart."""
-    answers = {name: [1.0] * 30 + [0.0] * 70 for name in ("a", "b")}
+    given = {name: [1.0] * 30 + [0.0] * 70 for name in ("a", "b")}
     base, this = (
-        make_record(make_cell("quality", p), measurements=quality_samples(answers, chance=0.25))
-        for p in ("fp16", "int8")
+        make_record(make_cell("quality", p), measurements=quality_samples(given, chance=0.25)) for p in ("fp16", "int8")
     )
     (view,) = task_views([only([base, this])], 0.01)
     assert view.title == "tiny int8 (fake-int8) against fake-fp16"
@@ -74,13 +74,13 @@ def test_a_reference_at_chance_is_said_where_the_verdict_stands() -> None:
         ["all tasks", "not measurable (at chance)"],
     ]  # fmt: skip
     assert any("at chance" in note for note in view.notes)
-    assert view.table.rows[0][2] == "+0.0 [-3.7, +3.7]"
+    assert view.table.rows[0][3] == "+0.0 [-3.7, +3.7]"
 
 
 def test_flat_comparisons_are_one_row_and_one_for_each_task() -> None:
     """Ratios in the first, verdicts in the others, None where there is none."""
     found = only([memory("fp16", 800), memory("int8", 400), quality("fp16", RIGHT), quality("int8", LOST, digest="d2")])
-    whole, one = flats([found])
+    whole, one = flats(answers([found]))
     assert (whole["scheme"], whole["reference"], whole["task"]) == ("fake-int8", "fake-fp16", None)
     assert whole["weights_bytes_ratio"] == 0.5
     assert whole["prefill_tokens_per_s_ratio"] is None
@@ -95,4 +95,4 @@ def test_nothing_to_compare_is_no_view() -> None:
     found = [only([quality("fp16", RIGHT), quality(precision, LOST)]) for precision in ("int8", "int4")]
     ratios, first, last = details(found, 0.01)
     assert ratios.title == "against the model's own 16-bit row"
-    assert (first.notes, len(last.notes)) == ((), 6)
+    assert (first.notes, len(last.notes)) == ((), 7)

@@ -9,6 +9,7 @@ from builders import make_machine
 from bench.catalog.entries import read_catalog
 from bench.catalog.model import Kind
 from bench.engines.registry import backend
+from bench.judge.answer import answers
 from bench.judge.claims import judge
 from bench.judge.compare import compare
 from bench.judge.cross_engine import engines_side_by_side
@@ -39,7 +40,7 @@ def flats() -> dict[str, list[Flat]]:
     asked = Selection(models=("smollm2-135m-instruct", api), suites=("memory", "capacity"))
     return {
         SHOW.command: table.flats(rows),
-        COMPARE.command: comparison.flats(compare(rows)[0]),
+        COMPARE.command: comparison.flats(answers(compare(rows)[0])),
         ACROSS.command: cross_engine.flats(engines_side_by_side(rows)[0]),
         PER_BYTE.command: per_byte.flats(score_per_byte(rows)[0]),
         CLAIMS.command: claims.flats(judge(models, records, predicted_for)),

@@ -29,6 +29,7 @@ from bench.views.columns import COLUMNS, PREDICTED, VIEWS
 from bench.views.footnotes import footnotes
 from bench.views.formats import Flat, Table, markdown, to_json
 from bench.views.table import FIGURES, IDENTITY, flat, people, to_csv
+from bench.views.warnings import every
 
 
 def test_every_empty_cell_has_its_reason() -> None:
@@ -111,34 +112,40 @@ def test_footnotes_define_the_columns_and_name_the_warnings_once() -> None:
     """The same warning of several rows is one line with the rows it concerns."""
     caveat = Caveat(kind="low_bit_grid", text="few values")
     rows = newest(
-        make_record(make_cell(suite, precision), warnings=(caveat,))
-        for suite in ("memory", "quality")
+        make_record(
+            make_cell("quality", precision), warnings=(caveat,), measurements=quality_samples({"a": [1.0, 0.0]})
+        )
         for precision in ("fp16", "int4")
     )
     lines = footnotes(rows)
-    assert [line for line in lines if line.startswith("warning")] == [
-        "warning, tiny fp16, tiny int4: low bit grid: few values"
-    ]
+    assert lines[-1] == (
+        "(a) the weights: quantized before, and what that lost stays lost at every precision (all rows)"
+    )
     text = " ".join(lines)
     assert all(word in text for word in ("95 %", "prefill:", "decode:", "KL:", "accuracy:"))
-    assert footnotes([]) == [line for line in lines if not line.startswith("warning")]
+    assert footnotes([]) == lines[:-1]
+    assert every(rows) == ["warning, tiny fp16, tiny int4: low bit grid: few values"]
 
 
 def test_footnotes_are_those_of_the_columns_that_are_shown() -> None:
     """Speed explains its shares and says nothing of divergence; warnings are those of the suites shown."""
     rows = newest(
-        make_record(make_cell(suite), warnings=(Caveat(kind=f"of_{suite}", text="x"),))
-        for suite in ("memory", "throughput", "divergence")
+        make_record(make_cell(suite), warnings=(Caveat(kind=f"of_{suite}", text="x"),), measurements=measurements)
+        for suite, measurements in (
+            ("memory", memory_samples()),
+            ("throughput", speed_samples()),
+            ("divergence", divergence_samples()),
+        )
     )
     speed, energy, all_of_them = (footnotes(rows, VIEWS[name]) for name in ("speed", "energy", "memory"))
     assert [line.split(":")[0] for line in speed] == [
         "± is half of the 95 % interval.", "prefill", "of bandwidth", "of matrix rate",
-        "What the device can do, before and after each run", "warning, tiny fp16",
+        "What the device can do, before and after each run", "(a) speed is unsure",
     ]  # fmt: skip
-    assert speed[-1] == "warning, tiny fp16: of throughput: x"
+    assert speed[-1] == "(a) speed is unsure: x (fake-fp16). In full: --warnings"
     assert [line.split(":")[0] for line in energy][1:3] == ["prefill", "J/token"]
     assert all_of_them[0].startswith("± is half of the 95 % interval. Memory is")
-    assert all_of_them[-1] == "warning, tiny fp16: of memory: x"
+    assert all_of_them[-1] == "(a) memory is unsure: x (fake-fp16). In full: --warnings"
 
 
 def test_markdown_is_a_table_with_its_footnotes() -> None:
