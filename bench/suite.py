@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from bench.engines.contract import Engine, NotFinite, TextEngine
 from bench.instruments import Instruments, Reading
-from bench.records.cell import Cell
+from bench.records.cell import Cell, Value
 from bench.records.record import Caveat, How, Measurement, Prediction, Text, Unit
 from bench.scoring.journal import Journal
 
@@ -28,6 +28,25 @@ class Work:
     """Tokens read in batches or long rows."""
     decode_tokens: int
     """Tokens generated one at a time."""
+
+
+class Pace(Value):
+    """Seconds that one token takes."""
+
+    prefill_s: float = 0.0
+    """Of reading."""
+    decode_s: float = 0.0
+    """Of a decode step."""
+    guess: bool = False
+    """Whether no record of the device stands behind it."""
+
+    def seconds(self, work: Work) -> float:
+        """Of so much work."""
+        return work.prefill_tokens * self.prefill_s + work.decode_tokens * self.decode_s
+
+    def times(self, factor: float) -> Pace:
+        """So many times slower."""
+        return Pace(prefill_s=factor * self.prefill_s, decode_s=factor * self.decode_s, guess=self.guess)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +68,18 @@ class RestartWorker(Exception):
     """A suite asks to be called again in a process that has run nothing; what it knows is in its journal."""
 
 
+class Spent(Protocol):
+    """Whether a cell's share of the budget is spent."""
+
+    def __call__(self, ahead_s: float = 0.0) -> bool:
+        """Whether less than `ahead_s` seconds of the share are left."""
+
+
+def no_end(ahead_s: float = 0.0) -> bool:
+    """Without a budget no share is ever spent."""
+    return False
+
+
 @dataclass(kw_only=True)
 class Answering:
     """One cell being answered: what every suite may use, and where it leaves what is not a measurement."""
@@ -58,10 +89,19 @@ class Answering:
     """Paths on this machine of what the settings name by hash: `text`, `task:NAME`."""
     phase: Callable[[str, int, int], None] = lambda name, done, total: None
     """Tell the person waiting: what, how many done, of how many."""
-    spent: Callable[[], bool] = lambda: False
-    """Whether the budget of the call is spent: then nothing more is begun that the answer can do without."""
+    spent: Spent = no_end
+    """Whether this cell's share of the budget is spent, or would be after `ahead_s` more seconds.
+
+    A suite works in rounds. It always does its stated minimum (`least`), and asks this before every further round, with
+    the seconds that its last round took.
+    """
     caveats: list[Caveat] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
+
+    def cut(self, text: str) -> None:
+        """Say what the budget left out, in a caveat by which a later call knows that this cell was cut."""
+        advice = "a larger --budget measures the rest, and --budget none all of it"
+        self.caveats.append(Caveat(kind="cut_by_budget", text=text, advice=advice))
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -136,6 +176,12 @@ class Method(Protocol):
 
 class Suite(Method, Protocol):
     """A module of `suites/`: the method for a model that is loaded here."""
+
+    def least(self, settings: Mapping[str, Any]) -> Work:
+        """Tokens of the stated minimum, which is measured whatever the budget."""
+
+    def done(self, settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Work:
+        """Tokens that a record's measurements show to have been worked on, counted as `work` counts them."""
 
     def measure(self, run: SuiteRun) -> list[Measurement]:
         """Measure. Raises DoesNotFit, Unsupported."""

@@ -5,7 +5,7 @@ Prints one line of JSON: `prefill` and `decode`, tokens per second of each repea
 of the last repeat where it chose them itself; and what else it has to tell. Nothing here is shared between contenders
 but the loading of the model.
 
-    python benchmarks/contenders.py NAME --prompt N --tokens N --repeats N [--scheme NAME]
+    python -m benchmarks.contenders NAME --prompt N --tokens N --repeats N [--scheme NAME]
 """
 
 from __future__ import annotations
@@ -16,32 +16,20 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
-from bench.engines.contract import Backend, LoadRequest
 from bench.engines.registry import backend
 from bench.instruments.clock import HostClock
-from bench.records.cell import Weights
+from benchmarks import default_model
 from suites import probe
-from suites.throughput import one_repeat
+from suites.repeats import one_repeat
 
 Repeat = tuple[float, float, list[int]]
 """Seconds of the prompt, seconds of the tokens after the first one, and the tokens."""
 
 
-def asked_for(engines: Backend, scheme: str) -> LoadRequest:
-    """The default model in one scheme of an engine."""
-    chosen = engines.scheme(scheme)
-    assert chosen is not None, scheme
-    model = select(read_catalog(), [DEFAULT_MODEL])[0]
-    return LoadRequest(model=model, weights=Weights.PACKAGE, scheme=chosen, device="cpu")
-
-
 def load(name: str, scheme: str) -> Any:
     """The default model in one engine."""
-    engines: Backend = backend(name)
-    asked = asked_for(engines, scheme)
-    engines.prepare(asked)
-    return engines.load(asked)
+    engines = backend(name)
+    return default_model.load(engines, engines.scheme(scheme))
 
 
 def ours(asked: argparse.Namespace) -> tuple[Callable[[], Repeat], Callable[[], dict[str, Any]]]:
@@ -131,7 +119,8 @@ def llama_peer(asked: argparse.Namespace) -> tuple[Callable[[], Repeat], Callabl
 
     if not library.repacking_works():  # AMX kernels die on some virtual machines: then neither of the two repacks
         llama_cpp.llama_cpp.llama_model_default_params = without_repacking
-    file = locate.locate(asked_for(backend("llamacpp"), asked.scheme)).path
+    engines = backend("llamacpp")
+    file = locate.locate(default_model.asked_for(engines, engines.scheme(asked.scheme))).path
     context = asked.prompt + asked.tokens + 8
     llama = llama_cpp.Llama(
         str(file), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False,

@@ -21,13 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.catalog.entries import DEFAULT_MODEL, read_catalog
-from bench.engines.contract import Engine, LoadRequest
+from bench.engines.contract import Engine
 from bench.engines.transformers import BACKEND
 from bench.judge.stats import Estimate, clustered_mean
-from bench.paths import CATALOG
-from bench.records.cell import Weights
 from bench.scoring.reference import kl_divergence
+from benchmarks import default_model
 from suites import probe
 
 WINDOW = 251
@@ -49,14 +47,7 @@ def round_to_nearest(engine: Any) -> None:
 
 def load(scheme: str, folder: str | None) -> Engine:
     """The model at one scheme of the transformers backend."""
-    model = next(m for m in read_catalog(CATALOG) if m.name == DEFAULT_MODEL)
-    found = BACKEND.scheme(scheme)
-    assert found is not None
-    request = LoadRequest(
-        model=model, weights=Weights.LOCAL if folder else Weights.PACKAGE, scheme=found, device="cpu", path=folder
-    )
-    BACKEND.prepare(request)
-    return BACKEND.load(request)
+    return default_model.load(BACKEND, BACKEND.scheme(scheme), folder=folder)
 
 
 def distances(reference: Engine, other: Engine, windows: list[list[int]]) -> list[float]:

@@ -6,7 +6,7 @@ loop is the shortest that llama-cpp-python allows: `llama_decode` the prompt, ta
 `llama_decode` one token, and so on, in a context of its own with the library's defaults; its only timestamps are at the
 start, after the prompt and at the first and the last token. Prints a Markdown report, or writes it to a path too.
 
-    python benchmarks/llamacpp.py [ROUNDS [REPORT.md]]
+    python -m benchmarks.llamacpp [ROUNDS [REPORT.md]]
 """
 
 import gc
@@ -18,15 +18,13 @@ from statistics import median
 import llama_cpp
 import numpy as np
 
-from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
-from bench.engines.contract import LoadRequest
 from bench.engines.registry import backend
 from bench.instruments import machine
 from bench.instruments.clock import HostClock
 from bench.judge.stats import ratio_of_medians
-from bench.records.cell import Weights
+from benchmarks import default_model
 from suites import probe
-from suites.throughput import one_repeat
+from suites.repeats import one_repeat
 
 PROMPT, TOKENS = 512, 128
 SCHEMES = ("gguf-q8_0", "gguf-q4_k_m")
@@ -69,11 +67,7 @@ class Bare:
 def compare(scheme_name: str, rounds: int) -> list[str]:
     """Rows of the report for one scheme."""
     engines = backend("llamacpp")
-    scheme = engines.scheme(scheme_name)
-    entry = select(read_catalog(), [DEFAULT_MODEL])[0]
-    request = LoadRequest(model=entry, weights=Weights.PACKAGE, scheme=scheme, device="cpu")
-    engines.prepare(request)
-    engine = engines.load(request)
+    engine = default_model.load(engines, engines.scheme(scheme_name))
     prompt, ends = probe.prompt(engine.encode, PROMPT), sorted(engine.end_tokens)
     plain = Bare(engine.model, engine.vocabulary, engine.threads)
 
@@ -108,7 +102,7 @@ def main() -> None:
     described = machine.describe("cpu")
     about = (
         f"{described.name}, {described.logical_cpus} CPUs, llama-cpp-python {llama_cpp.__version__}, default model. "
-        f"Written by `python benchmarks/llamacpp.py {rounds}`: prompt {PROMPT}, {TOKENS} tokens, turns taken in one "
+        f"Written by `python -m benchmarks.llamacpp {rounds}`: prompt {PROMPT}, {TOKENS} tokens, turns taken in one "
         "process, medians; the ratio is seconds of the suite over seconds of the bare loop with its 95 % interval."
     )
     lines = [

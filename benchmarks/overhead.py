@@ -5,7 +5,7 @@ Both run in one process on one loaded model (the default one), taking turns, the
 loop calls the model and takes the arg max; its only timestamps are at the first and the last token. Prints the ratio
 of the medians with its bootstrap interval.
 
-    python benchmarks/overhead.py [ROUNDS]
+    python -m benchmarks.overhead [ROUNDS]
 """
 
 import gc
@@ -15,14 +15,12 @@ from statistics import median
 
 import torch
 
-from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
-from bench.engines.contract import LoadRequest
 from bench.engines.registry import backend
 from bench.instruments.clock import HostClock
 from bench.judge.stats import ratio_of_medians
-from bench.records.cell import Weights
+from benchmarks import default_model
 from suites import probe
-from suites.throughput import one_repeat
+from suites.repeats import one_repeat
 
 TOKENS = 128
 PROMPT = 128
@@ -50,11 +48,7 @@ def main() -> None:
     """Measure and print."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 12
     engines = backend("transformers")
-    scheme = engines.default_scheme("fp16", "cpu")
-    model = select(read_catalog(), [DEFAULT_MODEL])[0]
-    request = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=scheme, device="cpu")
-    engines.prepare(request)
-    engine = engines.load(request)
+    engine = default_model.load(engines, engines.default_scheme("fp16", "cpu"))
     tokens = probe.prompt(engine.encode, PROMPT)
     prompt, ends = torch.tensor([tokens]), torch.tensor(sorted(engine.end_tokens))
     timers = {

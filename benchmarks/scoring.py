@@ -9,7 +9,7 @@ after slice of the items is scored by both, the order swapped every slice; a sli
 What is timed is the call that answers requests, tokenizing included, building them not. Every answer is compared:
 each item's choice, log-likelihoods, perplexities. Writes a Markdown report.
 
-    python benchmarks/scoring.py FOLDER [--report FILE] [--task NAME ...] [--items N] [--threads N]
+    python -m benchmarks.scoring FOLDER [--report FILE] [--task NAME ...] [--items N] [--threads N]
 """
 
 import argparse
@@ -34,13 +34,12 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
-from bench.engines.contract import LoadRequest
+from bench.catalog.entries import DEFAULT_MODEL
 from bench.engines.registry import backend
 from bench.instruments.machine import condition, describe
 from bench.judge.stats import median_estimate
-from bench.records.cell import Weights
 from bench.scoring.lm import EngineLM
+from benchmarks import default_model
 
 BATCHES = (1, 4, 8, 16, 32)
 TRIAL_TOKENS = 2500
@@ -250,7 +249,7 @@ def row(name: str, task: Task, found: Found) -> tuple[str, bool]:
 
 HEADER = """# Scoring beside lm-eval
 
-`python benchmarks/scoring.py FOLDER --report FILE`, {date}. {model}, float32, {threads} threads, {machine}; load before
+`python -m benchmarks.scoring FOLDER --report FILE`, {date}. {model}, float32, {threads} threads, {machine}; load before
 {before:.2f}, after {after:.2f}. lm-eval {lm_eval}'s `HFLM(softmax_dtype="float32")` at its best batch size of
 {batches} (rolling: of 1 and 4), against this project's engine, on the same loaded weights and the same requests, slice
 after slice in turns. *Times as fast*: median over the slices of lm-eval's seconds by ours, with the order-statistic
@@ -264,11 +263,7 @@ interval of at least 95 % (with fewer than six slices: the range). Seconds are o
 def load(threads: int | None) -> tuple[EngineLM, HFLM]:
     """The default model, once, as both see it."""
     engines = backend("transformers")
-    scheme = engines.scheme("fp32")
-    model = select(read_catalog(), [DEFAULT_MODEL])[0]
-    asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=scheme, device="cpu", threads=threads)
-    engines.prepare(asked)
-    engine = engines.load(asked)
+    engine = default_model.load(engines, engines.scheme("fp32"), threads=threads)
     theirs = HFLM(
         pretrained=engine.model, tokenizer=engine.tokenizer, max_length=MAX_LENGTH, softmax_dtype="float32",
         batch_size=1, device="cpu",

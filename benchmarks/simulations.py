@@ -43,7 +43,7 @@ from bench.judge.stats import (
 from bench.records.record import How, Measurement, Unit
 from benchmarks import looking
 from benchmarks.looking import Law
-from suites.throughput import NOISY
+from suites.repeats import NOISY
 
 Draw = np.random.Generator
 CHANCE = 0.25

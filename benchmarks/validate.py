@@ -16,7 +16,7 @@ Every contender is a process of its own, started anew each round; rounds go thro
 reversed every other round. A round's median is one sample; a ratio's interval is that of the ratio of medians over the
 rounds. A contender that cannot run here is named with its reason.
 
-    python benchmarks/validate.py [--rounds 5] [--peer-python PATH] [--out REPORT.md]
+    python -m benchmarks.validate [--rounds 5] [--peer-python PATH] [--out REPORT.md]
 """
 
 from __future__ import annotations
@@ -34,13 +34,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
-from bench.engines.contract import LoadRequest
+from bench.catalog.entries import DEFAULT_MODEL
 from bench.engines.registry import backend
 from bench.instruments.machine import describe, installed
 from bench.judge.stats import ratio_of_medians
 from bench.paths import ROOT
-from bench.records.cell import Weights
+from benchmarks import default_model
 
 HERE = Path(__file__).resolve().parent
 LLAMA = "llama_cpp_python"
@@ -67,7 +66,7 @@ def contenders(work: tuple[int, int, int], peer: str | None, llama: bool) -> lis
 
     def own(name: str, *more: str, sizes: tuple[int, int, int] = work) -> tuple[str, ...]:
         options = [f"--{key}={value}" for key, value in zip(("prompt", "tokens", "repeats"), sizes, strict=True)]
-        return (sys.executable, str(HERE / "contenders.py"), name, *options, *more)
+        return (sys.executable, "-m", "benchmarks.contenders", name, *options, *more)
 
     found = [
         Contender(name="ours", command=own("ours"), against="ours"),
@@ -99,8 +98,8 @@ def default_folder() -> Path:
     """The default model as a folder in Hub layout, converted first: wait4 would count a contender's converter too."""
     from bench.engines.weights.locate import locate
 
-    engines, model = backend("transformers"), select(read_catalog(), [DEFAULT_MODEL])[0]
-    asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=engines.schemes[0], device="cpu")
+    engines = backend("transformers")
+    asked = default_model.asked_for(engines, engines.schemes[0])
     engines.prepare(asked)
     folder = locate(asked).folder
     assert folder is not None

@@ -66,6 +66,16 @@ def work(settings: Mapping[str, Any]) -> Work:
     return Work(prefill_tokens=3 * questions * settings["trial_tokens"], decode_tokens=questions * settings["trials"])
 
 
+def least(settings: Mapping[str, Any]) -> Work:
+    """The first trial alone, the smallest there is."""
+    return Work(prefill_tokens=1, decode_tokens=settings["decode_tokens"])
+
+
+def done(settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Work:
+    """The search as a whole: how it went depends on the memory and not on the tokens asked for."""
+    return work(settings)
+
+
 def measure(run: SuiteRun) -> list[Measurement]:
     """The longest context, then the largest batch of each prompt."""
     _renew(run)

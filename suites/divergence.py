@@ -9,9 +9,9 @@ other scheme is compared with them over the same tokens: KL(reference || this) i
 probable token is the same (`same_top1`, per window), and the negative log-likelihood of the text under both
 (`nll_nat`, `reference_nll_nat`, per window), from which the ln perplexity ratio with its paired error comes on reading.
 
-The noise floor is measured where the reference is: its first windows are read again four at a time, and
-KL(one by one || together) is stored for each of them (`floor_nat`, mean over its tokens). A distance of that size is
-what another batch size does.
+Every row measures its own noise floor beside it (`suites/noise_floor.py`): its first windows read again together, and
+token by token. A distance of that size is what another batch does, or generating. A quantized row that can take its
+weights back to float32 also measures how far those alone are from the reference.
 
 One fp32 row of the model is the anchor of all engines (`bench.scoring.anchor`). It leaves its distributions too. Every
 other cell that finds them for the very same tokens stores its distance from them: KL(fp32 || this) for each token
@@ -24,6 +24,10 @@ A checkpoint that its maker published in 8 or 4 bits alone has no 16-bit row, so
 A masked model is compared where tokens are blanked, each token but a window's first once, every eighth at a time; a
 sequence-to-sequence model on the second half of each window, its encoder given the first.
 
+Two windows are measured whatever the budget, and each further one only where the cell's share of it holds what the last
+took. A reference that was cut has fewer windows, and the rows compared with it have as many. What was left out is a
+warning, and the label `windows_asked` stands beside what there is.
+
 The cache holds 16-bit codes of p^(1/4), see `bench.scoring.reference`; what that costs is measured when the reference
 is written, as `store_error_nat`: the KL between the exact distributions and the stored ones. A distance of less than a
 hundred times that gets a warning. Logits that are not finite end the cell.
@@ -32,7 +36,7 @@ hundred times that gets a warning. Logits that are not finite end the cell.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -58,6 +62,8 @@ PROFILES: dict[str, dict[str, JsonValue]] = {
     "standard": {"windows": 18, "window_tokens": 256, **TEXT},
     "full": {"windows": 96, "window_tokens": 256, **TEXT},
 }
+LEAST_WINDOWS = probe.MIN_WINDOWS
+"""Windows that are measured whatever the budget."""
 STORE_SHARE = 0.01
 """A distance of which the store's own error is more than this share is marked."""
 
@@ -67,8 +73,20 @@ class MissingReference(Exception):
 
 
 def work(settings: Mapping[str, Any]) -> Work:
-    """Every window once."""
-    return Work(prefill_tokens=settings["windows"] * settings["window_tokens"], decode_tokens=0)
+    """Every window once, the first ones again together, and a few tokens one by one."""
+    again = min(settings["windows"], noise_floor.BATCH)
+    decoded = 0 if settings.get("objective") == "masked" else noise_floor.DECODED_WINDOWS * (noise_floor.DECODED - 1)
+    return Work(prefill_tokens=(settings["windows"] + again) * settings["window_tokens"], decode_tokens=decoded)
+
+
+def least(settings: Mapping[str, Any]) -> Work:
+    """The first windows, read again as the noise floor asks."""
+    return work({**settings, "windows": min(settings["windows"], LEAST_WINDOWS)})
+
+
+def done(settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Work:
+    """The windows that have a likelihood."""
+    return work({**settings, "windows": sum(len(m.values) for m in measurements if m.name == "nll_nat")})
 
 
 def measure(run: SuiteRun) -> list[Measurement]:
@@ -86,6 +104,28 @@ def measure(run: SuiteRun) -> list[Measurement]:
     }
     tokens = [window for _, window in windows]
     return _write(run, tokens, labels) if run.is_reference else _compare(run, tokens, labels)
+
+
+def _rounds(run: SuiteRun, windows: list[list[int]]) -> Iterator[tuple[int, list[int]]]:
+    """The windows by number, as many as the cell's share of the budget holds."""
+    clock, lasted = run.instruments.clock, 0.0
+    ahead = 1 + noise_floor.RESERVE
+    for index, window in enumerate(windows):
+        if index >= LEAST_WINDOWS and run.spent(ahead * lasted):
+            run.cut(f"divergence: {index} of {len(windows)} windows")
+            return
+        run.phase("window", index, len(windows))
+        start = clock.now()
+        yield index, window
+        lasted = clock.now() - start
+
+
+def _of_first(windows: int, labels: dict[str, Any]) -> dict[str, Any]:
+    """The labels of what was measured in so many windows, where that may be fewer than were asked for."""
+    asked = labels.get("windows_asked", len(labels["registers"]))
+    if windows == asked:
+        return labels
+    return {**labels, "registers": labels["registers"][:windows], "windows_asked": asked}
 
 
 def _targets(windows: list[list[int]], labels: dict[str, Any]) -> list[list[int]]:
@@ -128,7 +168,9 @@ class Distances:
         """Share of the same most probable token, of each window."""
 
     def add(self, index: int, log_probs: NDArray[np.float32]) -> None:
-        """Compare the distributions of window `index`."""
+        """Compare the distributions of window `index`, unless a budget ended before what is stored reached it."""
+        if index >= len(self.reader.windows):
+            return
         self.kld += self.reader.kl_divergence(index, log_probs).tolist()
         self.top1.append(float((log_probs.argmax(axis=-1) == self.reader.top1(index)).mean()))
 
@@ -146,6 +188,7 @@ class Distances:
 
     def measurements(self, prefix: str, method: str, labels: dict[str, Any]) -> list[Measurement]:
         """Both, as stored."""
+        labels = _of_first(len(self.top1), labels)
         return [
             measured(f"{prefix}kld_nat", Unit.NAT, self.kld, digits=4, counter=method, labels=labels),
             measured(f"{prefix}same_top1", Unit.FRACTION, self.top1, counter="arg max", labels=labels),
@@ -157,21 +200,22 @@ def _write(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) -> l
 
     assert run.reference is not None
     targets = _targets(windows, labels)
-    anchor = _anchor(run, targets)
+    anchor, floor = _anchor(run, targets), noise_floor.NoiseFloor(run, labels)
     nll = []
     keep = [run.anchor] if run.anchor else []
     with Writer(run.reference, targets, run.engine.vocabulary, keep=keep) as writer:
-        for index, window in enumerate(windows):
-            run.phase("window", index, len(windows))
+        for index, window in _rounds(run, windows):
             exact = _log_probs(run, index, window)
             writer.add(exact)
+            floor.add(window, exact)
             nll.append(float(negative_log_likelihood(exact, targets[index]).mean()))
             if anchor:
                 anchor.add(index, exact)
+    labels, windows = _of_first(len(nll), labels), windows[: len(nll)]
     return [
         measured("nll_nat", Unit.NAT, nll, counter="float32 log-softmax", labels=labels),
         measured("store_error_nat", Unit.NAT, writer.error, digits=4, counter="KL(exact || stored)", labels=labels),
-        *noise_floor.measure(run, windows, labels),
+        *floor.measure(),
         *_from_anchor(run, anchor, labels),
     ]
 
@@ -188,14 +232,18 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
         raise MissingReference("the 16-bit reference of this model has not been measured on this machine")
     targets = _targets(windows, labels)
     own, anchor = Distances(Reader(run.reference, targets)), _anchor(run, targets)
+    held = len(own.reader.windows)
+    floor = noise_floor.NoiseFloor(run, labels)
+    if held < len(windows):
+        run.cut(f"divergence: {held} of {len(windows)} windows, for the 16-bit row has no more")
     nll, reference_nll = [], []
     back: list[float] = []
     change: list[float] = []
     with _anchor_writer(run, targets) as writer:
-        for index, window in enumerate(windows):
-            run.phase("window", index, len(windows))
+        for index, window in _rounds(run, windows[:held]):
             log_probs = _log_probs(run, index, window)
             own.add(index, log_probs)
+            floor.add(window, log_probs)
             this, theirs = negative_log_likelihood(log_probs, targets[index]), own.reader.nll(index)
             nll.append(float(this.mean()))
             reference_nll.append(float(theirs.mean()))
@@ -205,6 +253,7 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
             if writer:
                 writer.add(log_probs)
                 back += kl_divergence(log_probs, own.reader.log_probs(index)).tolist()
+    labels = _of_first(len(nll), labels)
     own.warn(run, "16-bit row")
     found = own.measurements("", "KL(reference || this), full vocabulary, float32", labels)
     method = "p(this) - p(reference) of the text's next token"
@@ -217,6 +266,7 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
         named = {**labels, "anchor": label(about(run.cell, run.engine.provenance))}
         method = "KL(this || reference), full vocabulary, float32"
         found.append(measured("anchor_reference_kld_nat", Unit.NAT, back, digits=4, counter=method, labels=named))
+    found += [*floor.measure(), *noise_floor.of_weights(run, windows[: len(nll)], own.reader, own.kld, labels)]
     return found + _from_anchor(run, anchor, labels)
 
 

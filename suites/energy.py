@@ -27,6 +27,9 @@ def measure(run: SuiteRun, prompt: list[int], *, generates: bool = True) -> list
     meter = energy.open_meter(run.cell.device.split("-")[0], run.instruments.clock.name)
     if isinstance(meter, str):
         return [measured(name, Unit.JOULE, [], labels={"reason": meter}) for name in NAMES]
+    if run.spent(IDLE_S + 2 * WORK_S):
+        reason = "the budget was spent before it"
+        return [measured(name, Unit.JOULE, [], labels={"reason": reason}) for name in NAMES]
     run.phase("energy", 0, 1)
     tokens = {"idle_j": 0, "prefill_j": 0, "decode_j": 0}
 

@@ -29,7 +29,7 @@ VmHWM; on a GPU the driver's figure for the process, the allocator's own marks b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import JsonValue
@@ -54,6 +54,16 @@ def work(settings: Mapping[str, Any]) -> Work:
     """One prompt and one generation; a masked model generates nothing."""
     decode = 0 if settings.get("objective") == "masked" else settings["decode_tokens"]
     return Work(prefill_tokens=settings["prompt_tokens"], decode_tokens=decode)
+
+
+def least(settings: Mapping[str, Any]) -> Work:
+    """All of it: half of a peak is none."""
+    return work(settings)
+
+
+def done(settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Work:
+    """All of it."""
+    return work(settings)
 
 
 def measure(run: SuiteRun) -> list[Measurement]:

@@ -23,8 +23,13 @@ answer need gets a shorter prompt there, with a warning.
 `points` are further (batch, prompt) pairs, the smallest first, each with `point_repeats` to `point_repeats_max`
 repeats of `point_decode_tokens` tokens; their measurements carry the label `point`. A batch is the prompt and its
 rotations, so that no sequence equals another. A point is left out with its reason where the context is too short,
-where memory grown in proportion from the point before it would not fit, or where it did not fit. When the call's
-budget is spent no repeat is added and no point begun, and what stayed undecided is said.
+where memory grown in proportion from the point before it would not fit, or where it did not fit.
+
+One warm-up round and two repeats are measured whatever the budget. Where a cell's share of it does not hold two repeats
+of the whole length, the answer is halved until it does, down to 16 tokens. Every further round is measured only where
+the share still holds what the last one took. What was left out is a warning; the labels `repeats_asked` and
+`decode_asked` stand beside samples that are fewer or shorter than was asked for, and rows whose answers have different
+lengths are compared over the tokens that both generated.
 
 Bytes that one decode step must read (weights but the looked-up embeddings and a mixture's experts that no sequence
 is sent through, and the cache at half of the generation) and operations that one prompt token costs (two for each
@@ -35,21 +40,25 @@ encoder computes each prompt token with half of its model alone, and a masked mo
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
 from pydantic import JsonValue
 
-from bench.engines.contract import DoesNotFit, Engine
-from bench.instruments import Clock
-from bench.judge.stats import median_estimate
+from bench.engines.contract import DoesNotFit
 from bench.records.record import Caveat, How, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
 from suites import energy, probe
+from suites.repeats import (
+    LEAST_REPEATS,
+    LEAST_TOKENS,
+    WARMUP_TOKENS,
+    Repeat,
+    one_repeat,
+    samples,
+)  # fmt: skip
 from suites.sweep import Point, points
 
 VERSION = 2
@@ -68,35 +77,12 @@ PROFILES: dict[str, dict[str, JsonValue]] = {
         "point_decode_tokens": 32, "point_repeats": 4, "point_repeats_max": 8,
     },
 }  # fmt: skip
-WARMUP_TOKENS = 8
-STEADY = 0.05
-"""Two rounds that differ by less than this share count as steady."""
-NOISY = 0.10
-"""An interval wider than this share of its median is worth more repeats, then a caveat."""
 ROOM = 0.9
 """Share of the device's memory that a point may be expected to need."""
 
 
 class EmptyOutput(Exception):
     """The model answered without text, or with fewer tokens than asked for: its speed means nothing."""
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """Seconds of one repeat, and the tokens it produced, of all sequences in turn."""
-
-    prefill_s: float
-    ttft_s: float
-    gaps_s: tuple[float, ...]
-    tokens: tuple[int, ...]
-    position_bytes: float
-    """Bytes of the cache for one position of every sequence."""
-    finite: bool
-    """Whether the logits of its last tokens were numbers."""
-
-
-Once = Callable[[int, str], Repeat]
-"""One repeat of so many tokens; the text says which one, where its logits are no numbers."""
 
 
 def work(settings: Mapping[str, Any]) -> Work:
@@ -109,6 +95,29 @@ def work(settings: Mapping[str, Any]) -> Work:
     return Work(prefill_tokens=prefill, decode_tokens=0 if settings.get("objective") == "masked" else decode)
 
 
+def least(settings: Mapping[str, Any]) -> Work:
+    """One warm-up round and two repeats of the shortest answer, at the main point."""
+    main = points(settings)[0]
+    repeats, tokens = min(LEAST_REPEATS, main.repeats), min(LEAST_TOKENS, main.decode_tokens)
+    decode = 0 if settings.get("objective") == "masked" else repeats * tokens + WARMUP_TOKENS
+    return Work(prefill_tokens=(repeats + 1) * main.batch * main.prompt_tokens, decode_tokens=decode)
+
+
+def done(settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Work:
+    """The rounds and repeats that have samples."""
+    prefill = decode = 0
+    for measurement in measurements:
+        rounds = len(measurement.values)
+        if measurement.name in {"prefill_s", "warmup_prefill_s"}:
+            labels = measurement.labels
+            prefill += rounds * int(str(labels["batch"])) * int(str(labels["prompt_tokens"]))
+        elif measurement.name == "warmup_itl_s":
+            decode += rounds * WARMUP_TOKENS
+        elif measurement.name in {"itl_s", "ttft_s"}:
+            decode += rounds
+    return Work(prefill_tokens=prefill, decode_tokens=decode)
+
+
 def measure(run: SuiteRun) -> list[Measurement]:
     """Time the main point, then every other that fits."""
     main, *others = points(run.settings)
@@ -119,6 +128,9 @@ def measure(run: SuiteRun) -> list[Measurement]:
         return _forward_passes(run, main, prompt) + energy.measure(run, prompt, generates=False)
     found, growth = list[Measurement](), 0.0  # bytes that the point before needed for each of its tokens
     for point in (main, *others):
+        if not point.main and run.spent():
+            run.cut(f"throughput at {point}: the budget was spent before it")
+            continue
         lacking = None if point.main else _why_not(run, point, growth)
         if lacking is None:
             run.instruments.memory.reset_peak()
@@ -140,8 +152,6 @@ def _why_not(run: SuiteRun, point: Point, growth: float) -> str | None:
     held = point.prompt_tokens + point.decode_tokens
     if held > run.engine.context_length:
         return f"{held} tokens are more than this model's context of {run.engine.context_length}"
-    if run.spent():
-        return "the budget was spent before it"
     memory = run.instruments.memory
     wanted, room = memory.read().total_bytes + growth * point.tokens, memory.capacity_bytes()
     if wanted > ROOM * room:
@@ -158,30 +168,27 @@ def _point(run: SuiteRun, point: Point) -> list[Measurement]:
         run.require_finite(found.finite, f"token {tokens} of the text, in {where}")
         return found
 
-    rounds, repeats = _samples(run, point, once)
+    asked = point
+    rounds, repeats = samples(run, asked, once)
+    point = replace(asked, decode_tokens=len(repeats[0].gaps_s) + 1)
     _check_output(run, point, repeats)
-    labels, gaps = point.labels, [gap for repeat in repeats for gap in repeat.gaps_s]
+    labels, gaps = _labels(asked, len(repeats)), [gap for repeat in repeats for gap in repeat.gaps_s]
     seconds = {
         "prefill_s": [r.prefill_s for r in repeats], "ttft_s": [r.ttft_s for r in repeats],
         "warmup_prefill_s": [r.prefill_s for r in rounds], "warmup_itl_s": [median(r.gaps_s) for r in rounds],
     }  # fmt: skip
     found = [measured(n, Unit.SECOND, values, counter=clock.name, labels=labels) for n, values in seconds.items()]
     per_repeat = {**labels, "per_repeat": point.decode_tokens - 1}
+    if point.decode_tokens < asked.decode_tokens:
+        per_repeat["decode_asked"] = asked.decode_tokens
     found.append(measured("itl_s", Unit.SECOND, gaps, digits=6, counter=clock.name, labels=per_repeat))
     held = round(repeats[0].position_bytes)
-    return [*found, measured("position_bytes", Unit.BYTE, held, counter="cache tensors", labels=labels)]
+    return [*found, measured("position_bytes", Unit.BYTE, held, counter="cache tensors", labels=point.labels)]
 
 
-def _samples(run: SuiteRun, point: Point, once: Once) -> tuple[list[Repeat], list[Repeat]]:
-    """Warm-up rounds until steady, then repeats until the interval is narrow; says what stayed open."""
-    rounds = _warm_up(run, point, once)
-    repeats: list[Repeat] = []
-    while len(repeats) < point.repeats or (len(repeats) < point.repeats_max and _noise(repeats) and not run.spent()):
-        run.phase("repeat" if point.main else str(point), len(repeats), max(point.repeats, len(repeats) + 1))
-        repeats.append(once(point.decode_tokens, f"repeat {len(repeats) + 1}"))
-    for name, width in _noise(repeats).items():
-        run.caveats.append(_noisy(point, name, width, len(repeats), spent=len(repeats) < point.repeats_max))
-    return rounds, repeats
+def _labels(point: Point, repeats: int) -> dict[str, JsonValue]:
+    """A point's own labels, and how many repeats were asked for where there are fewer."""
+    return point.labels | ({"repeats_asked": point.repeats} if repeats < point.repeats else {})
 
 
 def _forward_passes(run: SuiteRun, point: Point, prompt: list[int]) -> list[Measurement]:
@@ -196,36 +203,12 @@ def _forward_passes(run: SuiteRun, point: Point, prompt: list[int]) -> list[Meas
         read.close()
         return Repeat(seconds, seconds, (), (), 0.0, finite=True)
 
-    rounds, repeats = _samples(run, point, once)
+    rounds, repeats = samples(run, replace(point, decode_tokens=0), once)
+    labels = _labels(point, len(repeats))
     return [
-        measured(name, Unit.SECOND, [r.prefill_s for r in found], counter=clock.name, labels=point.labels)
+        measured(name, Unit.SECOND, [r.prefill_s for r in found], counter=clock.name, labels=labels)
         for name, found in (("prefill_s", repeats), ("warmup_prefill_s", rounds))
     ]
-
-
-def one_repeat(engine: Engine, clock: Clock, prompts: Sequence[Sequence[int]], decode_tokens: int) -> Repeat:
-    """Read the prompts and generate exactly `decode_tokens` tokens of each, with a timestamp for each step."""
-    collecting = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        now = clock.now
-        start = now()
-        generation = engine.prefill(prompts, suppress=engine.end_tokens)
-        read = now()
-        tokens = list(generation.step())
-        stamps = [now()]
-        for _ in range(decode_tokens - 1):
-            tokens += generation.step()
-            stamps.append(now())
-        position_bytes = generation.cache_bytes / max(1, generation.cache_tokens)
-        finite = generation.finite  # after the last timestamp
-        generation.close()
-    finally:
-        if collecting:
-            gc.enable()
-    gaps = tuple(later - earlier for earlier, later in pairwise(stamps))
-    return Repeat(read - start, stamps[0] - start, gaps, tuple(tokens), position_bytes, finite)
 
 
 def _prompts(encode: Callable[[str], list[int]], point: Point) -> list[list[int]]:
@@ -233,54 +216,6 @@ def _prompts(encode: Callable[[str], list[int]], point: Point) -> list[list[int]
     first = probe.prompt(encode, point.prompt_tokens)
     shift = max(1, len(first) // point.batch)
     return [first[i * shift :] + first[: i * shift] for i in range(point.batch)]
-
-
-def _warm_up(run: SuiteRun, point: Point, once: Once) -> list[Repeat]:
-    rounds: list[Repeat] = []
-    low, high = point.warmup_min, point.warmup_max
-    while len(rounds) < high:
-        run.phase("warm-up", len(rounds), high)
-        rounds.append(once(WARMUP_TOKENS, "the warm-up"))
-        if len(rounds) >= max(2, low) and _steady(rounds[-2], rounds[-1]):
-            return rounds
-    if high >= 2:
-        where = "" if point.main else f" at {point}"
-        run.caveats.append(
-            Caveat(
-                kind="not_steady",
-                text=f"speed{where} still changed by more than {STEADY:.0%} between the last of {high} warm-up rounds",
-                advice="close other programs and measure again; trust the interval, not the median alone",
-            )
-        )
-    return rounds
-
-
-def _steady(before: Repeat, after: Repeat) -> bool:
-    pairs = [(before.prefill_s, after.prefill_s)]
-    if before.gaps_s:  # a masked model has none
-        pairs.append((median(before.gaps_s), median(after.gaps_s)))
-    return all(abs(a - b) <= STEADY * min(a, b) for a, b in pairs)
-
-
-def _noise(repeats: Sequence[Repeat]) -> dict[str, float]:
-    """Width of the median's interval as a share of it, of each rate that is noisy."""
-    if len(repeats) < 2:
-        return {}
-    rates = {"prefill": [1 / r.prefill_s for r in repeats]}
-    if repeats[0].gaps_s:
-        rates["decode"] = [1 / sum(r.gaps_s) for r in repeats]
-    estimates = {name: median_estimate(samples) for name, samples in rates.items()}
-    widths = {name: 2 * (found.half_width or 0.0) / found.value for name, found in estimates.items()}
-    return {name: width for name, width in widths.items() if width > NOISY}
-
-
-def _noisy(point: Point, name: str, width: float, repeats: int, *, spent: bool) -> Caveat:
-    where = name if point.main else f"{name} at {point}"
-    text = f"{where}: the interval is {width:.0%} of the median after {repeats} repeats"
-    if spent:
-        text = f"{text}, and the budget was spent"
-        return Caveat(kind="undecided", text=text, advice="give a larger --budget, or none")
-    return Caveat(kind="noisy", text=text, advice="close other programs and measure again, or with --profile full")
 
 
 def _check_output(run: SuiteRun, point: Point, repeats: Sequence[Repeat]) -> None:
@@ -306,14 +241,20 @@ def _check_output(run: SuiteRun, point: Point, repeats: Sequence[Repeat]) -> Non
         )
 
 
+def _place(measurement: Measurement) -> tuple[JsonValue, JsonValue]:
+    """Which point its samples belong to."""
+    return measurement.labels["batch"], measurement.labels["prompt_tokens"]
+
+
 def _roof_terms(run: SuiteRun, found: Sequence[Measurement]) -> list[Measurement]:
     """What one decode step reads and one prompt token computes, by the census."""
     census = run.engine.census()
     if not census.total_bytes or "objective" in run.settings:
         return []
     terms = []
+    gaps = {_place(m): int(str(m.labels["per_repeat"])) for m in found if m.name == "itl_s"}
     for cache in (m for m in found if m.name == "position_bytes"):
-        generated = run.settings["point_decode_tokens" if "point" in cache.labels else "decode_tokens"]
+        generated = gaps[_place(cache)] + 1
         prompt = cache.labels["prompt_tokens"]
         assert isinstance(prompt, int)
         held = cache.values[0] * (prompt + generated / 2)

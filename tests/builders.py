@@ -3,18 +3,44 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench.catalog.model import Kind, Model
+from bench.engines import fake
+from bench.engines.contract import Engine, LoadRequest
+from bench.instruments import Instruments, Reading, machine
+from bench.plan.plan import Planned, make_plan
+from bench.plan.selection import Selection
 from bench.records.cell import Cell, Precision, Scheme, Weights
 from bench.records.record import Ending, Measurement, Outcome, Prediction, Provenance, Record, Unit, Versions
 from bench.records.surroundings import Condition, Machine
+from bench.run.memory_limit import own_group
+from bench.suite import Loading, SuiteRun
 from suites import suite
 
 DEVICE = "cpu-test"
 PRECISIONS = {"fp32": Precision.FP32, "fp16": Precision.FP16, "int8": Precision.INT8, "int4": Precision.INT4}
+TINY_FAMILY = """\
+family: test
+organisation: Tests
+models:
+  - name: tiny
+    display: Tiny
+    kind: open weights
+    repo: tests/tiny
+"""
+"""A file of the catalogue with one entry, to which fields can be added."""
+CLOSED_ENTRY = """\
+  - name: closed
+    display: Closed
+    kind: api only
+"""
 _ids = count(1)
 
 
@@ -210,3 +236,60 @@ def quality_samples(
     return tuple(
         sample("acc", values, Unit.FRACTION, task=task, digest=digest, chance=chance) for task, values in tasks.items()
     )
+
+
+def planned(suite_name: str) -> Planned:
+    """A smoke cell of the fake at 16 bits, as the plan makes it."""
+    own = Model(name="m", display="M", family="own", organisation="-", kind=Kind.OPEN, repo="a/m")
+    selection = Selection(
+        models=("m",), schemes=("fake-fp16",), backends=("fake",), suites=(suite_name,), profile="smoke"
+    )
+    return make_plan(selection, [own], machine.describe("cpu")).cells[0]
+
+
+def suite_run(suite_name: str, engine: Engine, cache: Path, tools: Instruments | None = None) -> SuiteRun:
+    """What a suite is given: that engine, just loaded, and the fake's clock and memory unless others are given."""
+    nothing = Reading(total_bytes=0)
+    loading = Loading(seconds=1.0, baseline=nothing, peak=nothing, ready=nothing, loaded=nothing)
+    tools = tools or Instruments(fake._CLOCK, fake.ArithmeticMemory())
+    return SuiteRun(cell=planned(suite_name).cell, engine=engine, instruments=tools, loading=loading, cache=cache)
+
+
+def can_make_group() -> bool:
+    """Whether this process may make a memory cgroup of its own, found out without the code under test."""
+    one, two = own_group(1), own_group(2)
+    if two is not None and "memory" in (two / "cgroup.subtree_control").read_text().split():
+        return os.access(two, os.W_OK)
+    return one is not None and os.access(one, os.W_OK)
+
+
+def called(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[Any, str, str]:
+    """`bench` with these arguments in this process: exit code, stdout and stderr."""
+    from bench.cli import app, guarded
+
+    capsys.readouterr()
+    try:
+        code: Any = guarded(lambda: app([str(argument) for argument in arguments]))
+    except SystemExit as done:
+        code = done.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def engine_of(scheme: str) -> fake.FakeEngine:
+    """The fake at that scheme."""
+    asked = LoadRequest(
+        model=planned("memory").model, weights=Weights.RANDOM, scheme=fake.BACKEND.scheme(scheme), device="cpu"
+    )
+    return fake.FakeEngine(asked)
+
+
+def divergence_run(scheme: str, folder: Path, **changes: Any) -> SuiteRun:
+    """A divergence cell of that scheme whose reference and anchor lie in a folder."""
+    run = suite_run("divergence", engine_of(scheme), folder)
+    run.cell = run.cell.model_copy(update={"scheme": scheme, "precision": fake.BACKEND.scheme(scheme).precision})
+    run.reference, run.anchor = folder / "reference", folder / "anchor-1"
+    run.is_reference, run.is_anchor = scheme == "fake-fp16", scheme == "fake-fp32"
+    for name, value in changes.items():
+        setattr(run, name, value)
+    return run

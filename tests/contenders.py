@@ -40,8 +40,13 @@ class Contender:
     """Nats that the log-probability of a text's token may be off on average, for each precision it has on a CPU."""
     noise: Mapping[Precision, float]
     """Nats by which one engine may differ from itself when the same tokens come in another shape (batch, cache)."""
+    rounding: Mapping[str, float]
+    """For each scheme that does not look at the whole pass, the mean KL in nats by which the rounding of its type may
+    move the tiny model when the same tokens come beside others, before others, or one by one."""
     write: Callable[[Path], Path]
     """Put the model into an empty folder; returns the path to load."""
+    write_loud: Callable[[Path], Path]
+    """The same for the tiny model with outliers, `tiny_llama.loud`."""
     reference: Callable[[Sequence[int], Scheme], NDArray[np.float32]]
     """What `log_probs` must give, computed by another way than the engine's."""
     encode: Callable[[str], list[int]]
@@ -176,7 +181,9 @@ CONTENDERS = (
         backend="fake",
         tolerance={FP32: 1e-5, FP16: 1e-5, INT8: 1e-5, INT4: 1e-5},
         noise=dict.fromkeys((FP32, FP16, INT8, INT4), 1e-5),
+        rounding=dict.fromkeys(("fake-fp32", "fake-fp16", "fake-int8", "fake-int4"), 0.0),
         write=lambda folder: folder / "no-file",
+        write_loud=lambda folder: folder / "no-file",
         reference=_fake_log_probs,
         encode=lambda text: list(text.encode()),
         stored_bytes=lambda path, scheme: {FP32: 34_000_000, FP16: 18_000_000, INT8: 10_000_000, INT4: 6_000_000}[
@@ -192,7 +199,9 @@ CONTENDERS = (
         backend="transformers",
         tolerance={FP32: 1e-4, FP16: 0.07, INT8: 0.2, INT4: 1.2},
         noise={FP32: 1e-3, FP16: 0.4, INT8: 0.4, INT4: 0.4},  # bfloat16 has eight bits
+        rounding={"fp32": 1e-6, "fp16": 1e-4, "bf16": 1e-3, "native16": 1e-3, "bnb-nf4": 1e-3},  # NF4 beside bfloat16
         write=_checkpoint,
+        write_loud=lambda folder: tiny_llama.write_checkpoint(folder / "loud", tiny_llama.loud()),
         reference=_llama_log_probs,
         encode=tiny_llama.encode,
         stored_bytes=_torch_bytes,
@@ -204,7 +213,10 @@ CONTENDERS = (
         backend="llamacpp",
         tolerance={FP32: 0.01, FP16: 0.01, INT8: 0.1, INT4: 1.2},  # the cache of keys and values is float16
         noise={FP32: 0.05, FP16: 0.05, INT8: 0.4, INT4: 0.4},  # activations are quantized beside quantized weights
+        rounding={"gguf-f32": 1e-5, "gguf-f16": 1e-5}  # keys and values are float16
+        | dict.fromkeys(("gguf-q8_0", "gguf-q6_k", "gguf-q4_k_m", "gguf-q4_0", "gguf-q4_1"), 1e-3),
         write=_gguf,
+        write_loud=lambda folder: tiny_llama.write_gguf(folder / "loud.gguf", made=tiny_llama.loud()),
         reference=_llama_log_probs,
         encode=tiny_llama.encode,
         stored_bytes=_gguf_bytes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.units import human_bytes, human_seconds, significant
+from bench.units import human_bytes, human_seconds, parse_seconds, significant
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,16 @@ def test_seconds_are_written_as_people_say_them(seconds: float, text: str) -> No
 def test_a_number_keeps_its_significant_digits(value: float, digits: int, text: str) -> None:
     """Large numbers are written out, immense ones are not."""
     assert significant(value, digits) == text
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("20min", 1200), ("90s", 90), ("1.5 h", 5400), ("30", 30), ("2m", 120)])
+def test_a_budget_reads_as_people_write_it(text: str, seconds: float) -> None:
+    """In seconds."""
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["banana", "", "-5min", "0", "5 weeks"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """Never a guess."""
+    with pytest.raises(ValueError, match=r".*"):
+        parse_seconds(text)

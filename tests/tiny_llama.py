@@ -93,6 +93,24 @@ def weights() -> dict[str, Floats]:
     return made
 
 
+LOUDER = 2
+"""A power of two, so that what is made louder and quieter by it is the same to the last bit."""
+
+
+def loud() -> dict[str, Floats]:
+    """The same function with louder inputs of each layer's first projections, whose weights are quieter instead.
+
+    Two of three tokens then have a value beyond 6, each in a column of its own: outliers, as LLM.int8() calls them.
+    """
+    made = dict(weights())
+    for name, value in weights().items():
+        if "layernorm" in name:
+            made[name] = value * LOUDER
+        elif any(part in name for part in ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")):
+            made[name] = value / LOUDER
+    return made
+
+
 def log_probs(tokens: Sequence[int]) -> Floats:
     """Log-probabilities (nats), shape (len(tokens) - 1, vocabulary): row i predicts tokens[i + 1]."""
     logits = _hidden(weights(), tokens[:-1]) @ weights()["lm_head.weight"].T
@@ -148,12 +166,12 @@ def config() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_checkpoint(folder: Path) -> Path:
-    """The model in Hub layout; needs `safetensors`."""
+def write_checkpoint(folder: Path, made: dict[str, Floats] | None = None) -> Path:
+    """The model in Hub layout, of other weights if they are given; needs `safetensors`."""
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True)
-    save_file(weights(), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(made or weights(), folder / "model.safetensors", metadata={"format": "pt"})
     special = [
         {"id": i, "content": vocabulary()[i], "special": True, "single_word": False, "lstrip": False, "rstrip": False,
          "normalized": False}
@@ -180,8 +198,8 @@ GGUF_NAMES = {
 }  # fmt: skip
 
 
-def write_gguf(path: Path, architecture: str = "llama") -> Path:
-    """The model as one GGUF file, float32; needs `gguf`."""
+def write_gguf(path: Path, architecture: str = "llama", made: dict[str, Floats] | None = None) -> Path:
+    """The model as one GGUF file, float32, of other weights if they are given; needs `gguf`."""
     from gguf import GGUFWriter, LlamaFileType, TokenType
 
     writer = GGUFWriter(path, architecture)
@@ -205,7 +223,7 @@ def write_gguf(path: Path, architecture: str = "llama") -> Path:
     writer.add_bos_token_id(BEGIN)
     writer.add_eos_token_id(END)
     writer.add_add_bos_token(value=False)
-    for name, value in weights().items():
+    for name, value in (made or weights()).items():
         writer.add_tensor(*_gguf(name, value))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -66,6 +66,20 @@ def parameters(config: Config) -> int:
     return sum(weight.parameters for weight in weights(config))
 
 
+ALIKE = 0.01
+"""By so much of their parameters two models of one architecture may differ: tunes add a few rows to the vocabulary."""
+NO_SIZE = {"vocab_size", "max_position_embeddings", "rope_theta", "rms_norm_eps", "layer_norm_eps"}
+"""Keys of a config that change neither the layers' bytes nor their operations."""
+
+
+def same_architecture(one: Config | None, other: Config | None) -> bool:
+    """Whether two models take the same memory and time: every size alike, the vocabulary nearly so."""
+    if one is None or other is None or not is_known(one) or not is_known(other):
+        return False
+    mine, yours = ({k: v for k, v in settings(config).items() if k not in NO_SIZE} for config in (one, other))
+    return mine == yours and abs(parameters(one) / parameters(other) - 1) <= ALIKE
+
+
 def cache_elements(config: Config, tokens: int, batch: int = 1) -> int:
     """Elements of the keys and values that transformers' DynamicCache holds after `tokens` positions.
 

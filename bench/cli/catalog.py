@@ -46,6 +46,7 @@ def catalog(entries: Entries, asked: Needs, output: Output) -> None:
     from bench.catalog.entries import read_catalog, select
     from bench.engines.registry import backend
     from bench.instruments import machine
+    from bench.judge.stand_ins import stand_ins
     from bench.plan.needs import needs
     from bench.records.store import Store
     from bench.views import overview
@@ -57,14 +58,16 @@ def catalog(entries: Entries, asked: Needs, output: Output) -> None:
     engine, described, free = backend(asked.backend), machine.describe(kind), machine.free_bytes(kind)
     needed = {model.name: needs(model, engine, described, free) for model in chosen}
     rows = newest_rows(store)
-    done = overview.measured(rows)
+    done, others = overview.measured(rows), stand_ins(every, rows)
     if output.format.flat:
-        print_flat([overview.flat(model, needed[model.name], done.get(model.name)) for model in chosen], output.format)
+        flats = [overview.flat(m, needed[m.name], done.get(m.name), others.get(m.name)) for m in chosen]
+        print_flat(flats, output.format)
     elif len(chosen) == 1:
-        print_facts(overview.entry(chosen[0], needed[chosen[0].name]), output.format)
+        name = chosen[0].name
+        print_facts(overview.entry(chosen[0], needed[name], others.get(name)), output.format)
         _print_measured(chosen[0], every, rows, store, output.format)
     else:
-        print_table(overview.listing(chosen, needed, done), output.format)
+        print_table(overview.listing(chosen, needed, done, others), output.format)
     exit_for_unreadable(store)
 
 

@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_views
+from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_notes, print_parts, print_views
 from bench.cli.options import Rows, View
 from bench.cli.stored import exit_for_unreadable, matching, newest_rows
 from bench.errors import UserError
 
 if TYPE_CHECKING:
+    from bench.judge.compare import Alone, Comparison
     from bench.judge.rows import Row
 
 MARGIN = 0.01
@@ -39,9 +40,16 @@ class Comparing:
     margin: Annotated[
         float,
         typer.Option(
-            "--margin", help="Share of the score above chance that may be lost.", min=0.0001, max=0.5, metavar="SHARE"
+            "--margin",
+            help="Loss that counts as none, of score or perplexity.",
+            min=0.0001,
+            max=0.5,
+            metavar="SHARE",
         ),
     ] = MARGIN
+    details: Annotated[
+        bool, typer.Option("--details", help="Task by task too, with flips, p values and generated answers.")
+    ] = False
 
 
 def compare(asked: Rows, comparing: Comparing, output: View) -> None:
@@ -60,31 +68,72 @@ def compare(asked: Rows, comparing: Comparing, output: View) -> None:
     elif comparing.per_byte:
         _print_per_byte(matching(rows, asked), output.format, comparing.margin)
     else:
+        from bench.views import comparison
+
         # A row needs its reference beside it, so precision and scheme choose only after the pairing.
         rows = matching(rows, replace(asked, precision=[], scheme=[]))
-        print_comparisons(rows, output.format, only=matching(rows, asked), margin=comparing.margin)
+        found, alone = _compared(rows, comparing.margin)
+        found = [item for item in found if any(item.row is row for row in matching(rows, asked))]
+        print_comparisons(found, output.format, comparing, every=output.warnings)
+        if not output.format.flat:
+            print_lines(comparison.lines(alone))
+        if not found and not alone and not output.format.flat:
+            print_lines([NO_RECORDS])
     exit_for_unreadable(store)
 
 
-def print_comparisons(
-    rows: Sequence[Row], form: Format, *, only: Sequence[Row] | None = None, margin: float = MARGIN
-) -> None:
-    """Rows against their references; with `only`, those rows alone."""
+def _compared(rows: Sequence[Row], margin: float) -> tuple[list[Comparison], list[Alone]]:
     import suites
     from bench.judge.compare import compare as paired
     from bench.judge.rows import with_any
+
+    return paired(with_any(rows, suites.DEFAULT), margin)
+
+
+def print_answer(rows: Sequence[Row]) -> list[Row]:
+    """What `bench run` ends with: the answer and its two tables; returns the rows that it cannot compare."""
     from bench.views import comparison
 
-    found, alone = paired(with_any(rows, suites.DEFAULT), margin)
-    if only is not None:
-        found = [item for item in found if any(item.row is row for row in only)]
-    if form.flat:
-        print_flat(comparison.flats(found), form)
-        return
-    print_views(comparison.views(found, margin), form)
+    found, alone = _compared(rows, MARGIN)
+    print_comparisons(found, Format.TABLE, Comparing())
     print_lines(comparison.lines(alone))
-    if only is not None and not found and not alone:
-        print_lines([NO_RECORDS])
+    told = [row for item in found for row in (item.row, item.reference)]
+    return [row for row in rows if not any(row is other for other in told)]
+
+
+def print_comparisons(found: Sequence[Comparison], form: Format, comparing: Comparing, *, every: bool = False) -> None:
+    """The answer in words, two tables, and with `--details` everything else; `every` warning in full."""
+    from bench.judge.answer import answers
+    from bench.views import answer, answer_tables, comparison, warnings
+
+    judged = answers(found, comparing.margin)
+    if form.flat:
+        print_flat(comparison.flats(judged), form)
+        return
+    print_parts(answer.parts(judged, _command()), form)
+    print_views(answer_tables.views(judged, comparing.margin), form)
+    if comparing.details:
+        print_views(comparison.details(found, comparing.margin), form)
+    if every:
+        print_notes(warnings.every([item.row for item in found]), form)
+
+
+def _command() -> Callable[[Row], str | None]:
+    """What runs a row of a catalogue entry, in the words of its engine."""
+    from bench.catalog.entries import read_catalog
+    from bench.engines.registry import backend, backend_names
+    from bench.paths import CATALOG
+
+    models = {model.name: model for model in read_catalog(CATALOG)}
+
+    def command(row: Row) -> str | None:
+        model = models.get(row.model)
+        loaded = next((record.provenance for record in row.records.values() if record.provenance), None)
+        if model is None or loaded is None or row.backend not in backend_names():
+            return None
+        return backend(row.backend).command(model, loaded, row.scheme)
+
+    return command
 
 
 def _print_per_byte(rows: Sequence[Row], form: Format, margin: float) -> None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from textwrap import wrap
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from bench.views.answer import Part
     from bench.views.formats import Flat, Table, View
 
 out = Console(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
@@ -26,6 +28,9 @@ WORDS = frozenset({
     "measured or reason", "claim", "question", "bounded by", "stated", "evidence",
 })  # fmt: skip
 """Titles of columns that hold words: they are aligned left, numbers right."""
+
+UNBROKEN = frozenset({"precision", "perplexity", "verdict"})
+"""Titles of columns whose cells stay on one line where a terminal is narrow: others give way."""
 
 
 class Format(StrEnum):
@@ -62,7 +67,8 @@ def print_table(table: Table, form: Format) -> None:
 
     rich_table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for title in table.titles:
-        rich_table.add_column(title, justify="left" if title in WORDS else "right", overflow="fold")
+        justify: Literal["left", "right"] = "left" if title in WORDS else "right"
+        rich_table.add_column(title, justify=justify, overflow="fold", no_wrap=title in UNBROKEN)
     for row in table.rows:
         rich_table.add_row(*(escape(cell or "") for cell in row))
     width = None if sys.stdout.isatty() else PIPE_WIDTH
@@ -80,6 +86,36 @@ def print_views(views: Sequence[View], form: Format) -> None:
         print_notes(view.notes, form)
 
 
+VERDICTS = {"equivalent": "green", "better": "green", "worse": "red", "undecided": "yellow"}
+"""Colours of the words that a reader looks for."""
+NARROWEST = 60
+"""Columns below which no line is broken any further."""
+
+
+def print_parts(parts: Sequence[Part], form: Format) -> None:
+    """The answer in words, verdicts coloured, and the command that runs what was chosen as it is to be typed."""
+    from rich.text import Text
+
+    from bench.views.answer import markdown, text
+
+    width = max(NARROWEST, out.width if sys.stdout.isatty() else 100)
+    for part in parts:
+        print_title(part.title, form)
+        if form is Format.MD:
+            out.print(markdown(part), markup=False)
+            continue
+        for line in text(part, width):
+            begins, colon, _ = line.partition(":")
+            said = Text(line)
+            if colon and not line.startswith(" "):
+                said.stylize("bold", 0, len(begins))
+            for word, colour in VERDICTS.items():
+                said.highlight_words([word], colour)
+            out.print(said, soft_wrap=True)
+        if part.command:
+            out.print(part.command, markup=False, style="cyan", soft_wrap=True)
+
+
 def print_title(title: str, form: Format) -> None:
     """A heading above a table."""
     out.print(f"\n[bold]{escape(title)}[/]" if form is Format.TABLE else f"## {title}\n")
@@ -87,9 +123,12 @@ def print_title(title: str, form: Format) -> None:
 
 def print_notes(lines: Iterable[str], form: Format) -> None:
     """What stands beneath a table."""
-    table = form is Format.TABLE
     for line in lines:
-        out.print(line if table else f"- {line}", markup=False, style="dim" if table else None)
+        if form is not Format.TABLE:
+            out.print(f"- {line}", markup=False)
+            continue
+        for part in wrap(line, out.width, subsequent_indent="    ") if sys.stdout.isatty() else [line]:
+            out.print(part, markup=False, style="dim")
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -188,6 +188,7 @@ class View:
     """Output."""
 
     format: FormatOption = Format.TABLE
+    warnings: Annotated[bool, typer.Option("--warnings", help="Every warning in full, not what they mean.")] = False
     results: ResultsFolder = RESULTS
 
 

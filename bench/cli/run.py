@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.compare import print_comparisons
+from bench.cli.compare import print_answer
 from bench.cli.console import Format, err, out, warn
 from bench.cli.options import Cells, Folders, How, Limits, Quiet, Timeout
 from bench.cli.publish import write_figures
@@ -49,7 +49,13 @@ class RunLimits(Limits):
 
     timeout: Timeout = None
     budget: Annotated[
-        str, typer.Option("--budget", help="Begin nothing after 20min or 2h.", show_default=False, metavar="TIME")
+        str,
+        typer.Option(
+            "--budget",
+            help="Seconds of measuring, loading apart: 90s, 20min, none. Default: 8min a model, profile standard.",
+            show_default=False,
+            metavar="TIME",
+        ),
     ] = ""
     max_cost: Annotated[
         float | None, typer.Option("--max-cost", min=0, metavar="USD", help="What paid APIs may cost in this call.")
@@ -76,14 +82,16 @@ def run(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> N
     from bench.views.plan import left_out, total
 
     asked = selection(cells, how, limits, fetch=True)
-    made, described, store = planned(asked, output)
+    given = _budget(limits.budget) if limits.budget else None
+    usual = options.DEFAULT_BUDGET_S if how.profile == "standard" and not limits.budget else None
+    made, described, store = planned(asked, output, budget_s=given or usual)
     require_backends(asked.backends)
     require_schemes(made)
     restraint = options.RunOptions(
         timeout_s=limits.timeout,
         threads=_threads(how.threads),
         request_seconds=request_seconds if how.threads == "auto" else None,
-        budget_s=_budget(limits.budget),
+        budget_s=given if limits.budget else options.default_budget_s(how.profile, (p.cell for p in made.cells)),
         max_cost_usd=limits.max_cost,
     )
     made, run_id, resumed = continued(made, asked, store, fresh=cells.fresh)
@@ -110,8 +118,9 @@ def _print_measured(records: Sequence[Record], store: Store, described: Machine)
     rows = [row for row in newest_rows(store) if row.device == described.device and (row.model, row.backend) in shown]
     suites = {record.cell.suite for record in records}
     if suites != {"capacity"}:
-        print_rows(rows, "default", Format.TABLE)
-        print_comparisons(rows, Format.TABLE)
+        left = print_answer(rows)
+        if left:
+            print_rows(left, "default", Format.TABLE)
     if "capacity" in suites:
         print_rows(rows, "capacity", Format.TABLE)
     out.print(f"records: {store.root}")
@@ -137,9 +146,9 @@ def _threads(text: str) -> int | None:
 
 def _budget(text: str) -> float | None:
     """Seconds, None for no end."""
-    from bench.units import parse_seconds
+    from bench.run.options import budget_s
 
     try:
-        return parse_seconds(text) if text else None
+        return budget_s(text)
     except ValueError:
-        raise UserError(f"no budget {text!r}", "20min, 90s or 2h") from None
+        raise UserError(f"no budget {text!r}", "20min, 90s, 2h or none") from None

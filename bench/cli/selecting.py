@@ -128,16 +128,23 @@ def _overrides(how: How, *, fetch: bool) -> tuple[tuple[str, ...], Overrides]:
     return tuple(names), asked
 
 
-def planned(asked: Selection, folders: Folders) -> tuple[Plan, Machine, Store]:
-    """The plan for a selection on this machine, with the machine and the records it was made from."""
+def planned(asked: Selection, folders: Folders, *, budget_s: float | None = None) -> tuple[Plan, Machine, Store]:
+    """The plan for a selection on this machine, with the machine and the records it was made from.
+
+    `budget_s` says which cut cells `--missing` asks again. A device without records has its roof measured (3 s, once).
+    """
     from bench.catalog.entries import read_catalog
+    from bench.engines.registry import backend
     from bench.instruments import machine
+    from bench.plan.device_roof import device_roof
     from bench.plan.plan import make_plan
     from bench.records.store import Store
 
     store, described = Store(folders.results), machine.describe(asked.device)
     free = machine.free_bytes(asked.device)
-    made = make_plan(asked, read_catalog(folders.folder), described, store.records(), free)
+    records = list(store.records())
+    roof = device_roof(described, [backend(name) for name in asked.backends], records)
+    made = make_plan(asked, read_catalog(folders.folder), described, records, free, roof=roof, budget_s=budget_s)
     warn_of_unreadable(store)
     return made, described, store
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -68,7 +68,8 @@ class LoadRequest:
     threads: int | None = None
     """Threads to compute with, None for the engine's own choice."""
     plain_scoring: bool = False
-    """Score each row separately, even where the engine could compute a shared beginning once."""
+    """Share nothing between rows, even where the engine could compute once what they begin with. Rows may still stand
+    in one batch; where the scheme says `whole_pass` they never do."""
     max_cost_usd: float | None = None
     """The most that all paid answers together may cost, None for no limit."""
     base: Model | None = None
@@ -171,21 +172,17 @@ class Engine(Protocol):
         """
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
-        """Score rows in float32, batched as the engine likes; `done` hears how many rows are finished."""
+        """Score rows in float32, batched as the engine likes; `done` hears how many rows are finished.
+
+        One sequence a pass, whole, where the scheme says `whole_pass`: then a row's scores are those of its tokens
+        alone. Rows that read the very same tokens may share their pass.
+        """
 
     def census(self) -> Census:
         """Count the parameters."""
 
     def close(self) -> None:
         """Free the model."""
-
-
-@runtime_checkable
-class ScoresTogether(Protocol):
-    """An engine that can also score several sequences in one forward pass."""
-
-    def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
-        """As `log_probs` of each of several equally long sequences, all read in one batch."""
 
 
 @runtime_checkable
@@ -277,6 +274,9 @@ class Backend:
     """
     refuses: Callable[[Model, Weights], str | None] = lambda model, weights: None
     """Why this backend can never load that model from there, None if it may; asked before anything is loaded."""
+    command: Callable[[Model, Provenance, str], str | None] = lambda model, provenance, scheme: None
+    """A shell command that runs this model in that scheme without this project, from the weights that were loaded; None
+    where there is none in a line or two."""
     adapt: Callable[[Scheme, Machine], Scheme] = lambda scheme, machine: scheme
     """The scheme as a given machine stores it, where its kernels repack weights."""
     versions: tuple[str, ...] = ()

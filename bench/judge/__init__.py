@@ -2,6 +2,8 @@
 """Samples become figures, intervals and verdicts. Everything here is pure: it returns values and formats nothing."""
 
 __all__ = [
+    "answer",
+    "bottleneck",
     "capacity",
     "claims",
     "compare",
@@ -10,10 +12,12 @@ __all__ = [
     "figures",
     "generated",
     "joined",
+    "noise_floor",
     "points",
     "reasons",
     "rows",
     "score_per_byte",
     "sequential",
+    "stand_ins",
     "stats",
 ]

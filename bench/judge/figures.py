@@ -137,8 +137,12 @@ def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
         return {}
     nll = found["nll_nat"].values
     result = {"ppl": mean_estimate(nll).exponential()}
-    if "floor_nat" in found:
-        result["kld_floor"] = Estimate(max(0.0, mean(found["floor_nat"].values)))
+    for name, measurement in (("kld_floor", "floor_nat"), ("kld_floor_decode", "floor_decode_nat")):
+        if measurement in found:
+            result[name] = Estimate(max(0.0, mean(found[measurement].values)))
+    if "weights_kld_nat" in found:
+        weights = found["weights_kld_nat"]
+        result["kld_weights"] = clustered_mean(weights.values, int(number(weights, "window_tokens")))
     if "kld_nat" in found:
         kld = found["kld_nat"]
         differences = [a - b for a, b in zip(nll, found["reference_nll_nat"].values, strict=True)]

@@ -22,10 +22,10 @@ def prefill_rates(prefill: Measurement) -> list[float]:
     return [tokens / seconds for seconds in prefill.values]
 
 
-def decode_rates(gaps: Measurement) -> list[float]:
-    """Tokens per second of each repeat: (tokens - 1) x batch over the sum of its gaps."""
+def decode_rates(gaps: Measurement, first: int | None = None) -> list[float]:
+    """Tokens per second of each repeat: (tokens - 1) x batch over the sum of its gaps, of the `first` if so told."""
     size = int(number(gaps, "per_repeat"))
-    runs = [gaps.values[i : i + size] for i in range(0, len(gaps.values), size)]
+    runs = [gaps.values[i : i + size][:first] for i in range(0, len(gaps.values), size)]
     return [len(run) * number(gaps, "batch") / sum(run) for run in runs]
 
 
@@ -87,13 +87,21 @@ def speed(found: dict[str, Measurement], moved: Moves = STILL) -> dict[str, Esti
 
 
 def speed_ratios(these: Record, base: Record) -> dict[str, Estimate]:
-    """Rates of one record over those of another, measured at another moment of the same machine."""
+    """Rates of one record over those of another, measured at another moment of the same machine.
+
+    Where a budget made one answer shorter, decoding is compared over the tokens that both generated: later tokens read
+    a longer cache and are slower.
+    """
     ratios: dict[str, Estimate] = {}
-    found = (("prefill_tokens_per_s", "prefill_s", prefill_rates), ("decode_tokens_per_s", "itl_s", decode_rates))
-    for (name, source, rates), *moved in zip(found, moves(these), moves(base), strict=True):
-        this, other = these.measurement(source), base.measurement(source)
-        if this is not None and other is not None:  # a masked model has no gaps between tokens
-            ratios[name] = ratio_of_medians(rates(this), rates(other)).widened(math.hypot(*moved))
+    computing, copying = (math.hypot(*moved) for moved in zip(moves(these), moves(base), strict=True))
+    this, other = these.measurement("prefill_s"), base.measurement("prefill_s")
+    if this is not None and other is not None:
+        ratios["prefill_tokens_per_s"] = ratio_of_medians(prefill_rates(this), prefill_rates(other)).widened(computing)
+    this, other = these.measurement("itl_s"), base.measurement("itl_s")
+    if this is not None and other is not None:  # a masked model has no gaps between tokens
+        both = min(int(number(gaps, "per_repeat")) for gaps in (this, other))
+        rates = decode_rates(this, both), decode_rates(other, both)
+        ratios["decode_tokens_per_s"] = ratio_of_medians(*rates).widened(copying)
     return ratios
 
 

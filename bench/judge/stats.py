@@ -183,6 +183,8 @@ class Verdict(StrEnum):
     EQUIVALENT = "equivalent"
     UNDECIDED = "undecided"
     NOT_MEASURABLE = "not measurable"
+    BELOW_FLOOR = "below its noise floor"
+    """The difference is no larger than what another batch, or generating, makes of the same weights."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from bench.paths import reference_folder
 from bench.plan import predict
 from bench.plan.baseline import with_baseline
 from bench.plan.capacity import with_capacity
+from bench.plan.seconds import Estimator
 from bench.plan.selection import (
     Selection,
     chosen_models,
@@ -36,8 +37,9 @@ from bench.records.cell import (
     Weights,
     reference_name,
 )
-from bench.records.record import Ending, Prediction, Record
-from bench.records.surroundings import Machine
+from bench.records.record import Prediction, Record
+from bench.records.surroundings import Machine, Roof
+from bench.suite import Pace
 from bench.units import human_bytes
 from suites import suite, text_suite
 
@@ -64,6 +66,8 @@ class Planned:
     """Paths on this machine of what the settings name."""
     reference: Cell | None = None
     """The divergence cell this one is compared with; None for other suites."""
+    pace: Pace | None = None
+    """Seconds a token of it is expected to take, None where that is not known before."""
     why: str = ""
     """Empty, or `reference`: added because others are compared with it."""
 
@@ -93,30 +97,30 @@ class Plan:
 
 
 def make_plan(
-    selection: Selection, models: Sequence[Model], machine: Machine, records: Iterable[Record] = (), free_bytes: int = 0
-) -> Plan:
+    selection: Selection, models: Sequence[Model], machine: Machine, records: Iterable[Record] = (),
+    free_bytes: int = 0, *, roof: Roof | None = None, budget_s: float | None = None,
+) -> Plan:  # fmt: skip
     """The plan for a selection on a machine, given the records that exist.
 
-    `free_bytes` is the memory a worker could have; 0 means that is not looked at. Raises UserError when the
-    selection names something unknown.
+    `free_bytes` is the memory a worker could have; 0 means that is not looked at. `roof` is what the device can do at
+    most, None for what the records say of it. With `missing`, a cell that an earlier budget cut is asked again where
+    `budget_s` is more than that budget was, or None. Raises UserError when the selection names something unknown.
     """
     asked, left_out = _ask(selection, models, machine)
     asked = [_with_capacity(planned, machine, free_bytes) for planned in asked]
     existing = list(records)
-    done = {r.cell.key for r in existing if _answers(r, machine.device)} if selection.missing else set()
+    done = {r.cell.key for r in existing if _answers(r, machine.device, budget_s)} if selection.missing else set()
     cells = [planned for planned in asked if planned.cell.key not in done]
     settled = len(asked) - len(cells)
     cells = _with_references(cells, selection, machine)
     fitting, too_large = _by_size(cells, free_bytes, selection.force)
+    estimator = Estimator(machine, existing, [*models, *(planned.model for planned in fitting)], roof)
+    fitting = [_timed(planned, estimator) for planned in fitting]
     return Plan(
         cells=tuple(fitting),
         left_out=(*left_out, *too_large),
         settled=settled,
-        seconds=predict.all_seconds(
-            ((p.cell, p.predicted) for p in fitting),
-            {r.cell.key: r.seconds for r in existing if r.outcome.ending is Ending.OK},
-            machine.kind,
-        ),
+        seconds=predict.all_seconds(((p.cell, p.predicted) for p in fitting), machine.kind),
     )
 
 
@@ -200,6 +204,18 @@ def _with_capacity(planned: Planned, machine: Machine, free_bytes: int) -> Plann
     return replace(planned, predicted=found)
 
 
+def _timed(planned: Planned, estimator: Estimator) -> Planned:
+    """A cell with the seconds that its device's roof and records let expect."""
+    cell = planned.cell
+    if backend(cell.backend).remote:
+        return planned
+    work = suite(cell.suite).work(cell.settings)
+    pace = estimator.pace(cell, planned.model, planned.scheme, planned.predicted.weights_bytes, work)
+    seconds = estimator.own_seconds(cell, pace, work) or (pace.seconds(work) if pace else planned.predicted.seconds)
+    seconds = None if seconds is None else round(seconds, 1)
+    return replace(planned, pace=pace, predicted=planned.predicted.model_copy(update={"seconds": seconds}))
+
+
 def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
     """The divergence cell that this one is compared with: the same question at the reference precision."""
     scheme = backend(cell.backend).default_scheme(REFERENCE, machine_kind)
@@ -237,9 +253,11 @@ def has_reference(cell: Cell) -> bool:
     return any(".part" not in path.name and path.is_dir() for path in reference_folder().glob(pattern))
 
 
-def _answers(record: Record, device: str) -> bool:
-    """Whether a record settles its cell for the engine versions installed now."""
+def _answers(record: Record, device: str, budget_s: float | None) -> bool:
+    """Whether a record settles its cell for the engine versions installed now, in a call with such a budget."""
     if record.cell.device != device or not record.outcome.ending.settled:
+        return False
+    if record.cut and (budget_s is None or record.budget_s is None or budget_s > record.budget_s):
         return False
     engine = backend(record.cell.backend) if record.cell.backend in backend_names() else None
     now = installed(engine.requires) if engine else {}

@@ -21,7 +21,7 @@ from bench.suite import Work
 
 @dataclass(frozen=True)
 class Rates:
-    """Rough speed of a kind of device: for expected times and time limits only, never for a table."""
+    """Rough speed of a kind of device, of one machine of it: the last resort where no roof is known."""
 
     load_bytes_per_s: float
     load_s: float
@@ -190,12 +190,12 @@ def load_seconds(prediction: Prediction, device: str) -> float:
     return rates.load_s + (prediction.weights_bytes or 0) / rates.load_bytes_per_s
 
 
-def all_seconds(asked: Iterable[tuple[Cell, Prediction]], own: Mapping[str, float], device: str) -> float:
-    """Seconds of all cells and their loads: by key this device's own newest time, else the rough prediction."""
+def all_seconds(asked: Iterable[tuple[Cell, Prediction]], device: str) -> float:
+    """Seconds of all cells and their loads."""
     total = 0.0
     loads: set[tuple[str | int | None, ...]] = set()
     for cell, predicted in asked:
-        total += own.get(cell.key, predicted.seconds or 0.0)
+        total += predicted.seconds or 0.0
         if cell.load_key not in loads:
             loads.add(cell.load_key)
             total += load_seconds(predicted, device)

@@ -76,6 +76,11 @@ class Scheme(Value):
     bias_bytes: int | None = None
     """Bytes of one element of a quantized layer's bias, None if as other parameters."""
     kernel: Kernel = Kernel()
+    whole_pass: bool = False
+    """Whether its arithmetic looks at everything in a forward pass: what is read beside a sequence, or after it, moves
+    the sequence's scores by more than the rounding that any other batch brings. LLM.int8() looks for outlier columns
+    over all rows of a pass. Such a scheme is scored one sequence a pass: nothing packed, nothing padded, no beginning
+    shared. `tests/engines/test_backends.py` proves it of every scheme, whichever it says."""
     method: str
     """One sentence for the footnote of a table."""
 

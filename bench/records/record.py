@@ -105,6 +105,8 @@ class Caveat(Value):
     advice: str = ""
 
 
+CUT = frozenset({"cut_by_budget", "items_cut"})
+"""Kinds of caveats that say that the budget left something of a cell out."""
 NO_WIDER_WEIGHTS = "no 16-bit weights of this checkpoint to compare with"
 """Why a checkpoint that was only published in 8 or 4 bits has no distance and no verdict."""
 
@@ -204,12 +206,19 @@ class Record(Value):
     """None if loading never got that far."""
     threads: int | None = None
     """Threads the engine computed with."""
+    budget_s: float | None = None
+    """Seconds of measuring that the call allowed all its cells together (`--budget`), None without an end."""
     machine: Machine
     before: Condition
     after: Condition
     versions: Versions
     variability: Variability | None = Field(default=None, exclude=True)
     """Never stored: what the runs beside it tell of its machine, joined on reading. None where there is one look."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether the budget left something of this cell out."""
+        return any(caveat.kind in CUT for caveat in self.warnings)
 
     def measurement(self, name: str, **labels: JsonValue) -> Measurement | None:
         """The measurement of that name whose labels include these, None if there is none."""

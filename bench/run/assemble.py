@@ -29,6 +29,8 @@ class Assembler:
     before: Condition
     memory_limit: Callable[[], MemoryLimit | None] = lambda: None
     """The limit these records' process ran under, as its counters stand now."""
+    budget_s: float | None = None
+    """Seconds of measuring that the call allowed, None without an end."""
     since: Snapshot | None = None
     """All processes at the start of the current cell, None if no snapshot was taken."""
 
@@ -61,6 +63,7 @@ class Assembler:
             memory_limit=self.memory_limit(),
             provenance=engine.provenance if engine else None,
             threads=engine.threads if engine else None,
+            budget_s=self.budget_s,
             machine=self.machine,
             before=self.before,
             after=after,

@@ -3,13 +3,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import suites
 from bench.plan.plan import Planned
-from bench.records.cell import Cell
+from bench.records.cell import Cell, Weights
 from bench.records.record import Record
+from bench.units import parse_seconds
+
+DEFAULT_BUDGET_S = 480.0
+"""Seconds of measuring for each model and engine of a call that does not say: an answer within ten minutes, loading
+included."""
+
+
+def default_budget_s(profile: str, cells: Iterable[Cell]) -> float | None:
+    """The budget of a call without `--budget`, None without an end.
+
+    Only the standard profile has one, for the suites that are measured where none is named: `smoke` is short anyway,
+    `full` is asked for to have everything, capacity is a search, and what servers take is waiting.
+    """
+    asked = list(cells)
+    if profile != "standard" or any(c.suite not in suites.DEFAULT or c.weights is Weights.REMOTE for c in asked):
+        return None
+    return DEFAULT_BUDGET_S * len({(cell.model, cell.backend) for cell in asked})
+
+
+def budget_s(text: str) -> float | None:
+    """What `--budget` says: seconds, None for `none` and `0`. Raises ValueError."""
+    return None if text.strip().lower() in {"none", "0"} else parse_seconds(text)
 
 
 class Observer(Protocol):
@@ -45,7 +68,7 @@ class RunOptions:
     """Given, every load's thread count is swept first where this machine does not know it yet: the count is best whose
     record this finds fastest."""
     budget_s: float | None = None
-    """Seconds the whole call may take before nothing more is begun, None for no end."""
+    """Seconds of measuring, loading apart, that all cells of the call share (`bench.run.budget`); None for no end."""
     max_cost_usd: float | None = None
     """What the answers of paid APIs may cost in this call, None for no limit."""
 

@@ -12,6 +12,8 @@ from bench.catalog.model import Model
 from bench.records.cell import Cell, Scheme, Value, Weights
 from bench.records.record import MemoryLimit, Prediction
 from bench.records.surroundings import Condition, Machine
+from bench.run.budget import Budget
+from bench.suite import Pace
 
 
 class Event(TypedDict):
@@ -19,6 +21,7 @@ class Event(TypedDict):
 
     event: str
     """`loading`, `loaded`, `cell`, `phase`, `record`, `spent`, `restart` or `refused`."""
+    seconds: NotRequired[float]
     name: NotRequired[str]
     done: NotRequired[int]
     total: NotRequired[int]
@@ -38,6 +41,8 @@ class Asked(Value):
     """The divergence cell this one is compared with (itself, if it is the reference); None for other suites."""
     deaths: int = 0
     """How often a worker of this call was killed for memory while it answered this cell."""
+    pace: Pace | None = None
+    """Seconds a token of it is expected to take, None where that is not known before."""
     earlier_s: float = 0.0
     """Seconds that earlier workers of this call spent on this cell."""
 
@@ -68,5 +73,7 @@ class Request(Value):
     memory_limit: MemoryLimit | None = None
     """The limit it runs under; on a GPU the worker itself sets it."""
     budget_s: float | None = None
-    """Seconds left of the run's time budget when the worker starts, None if there is no budget."""
+    """Seconds of measuring that the call allowed all its cells together, None without an end."""
+    budget: Budget | None = None
+    """What is left of them as the worker starts, for its cells and those after it; None without an end."""
     cells: tuple[Asked, ...]

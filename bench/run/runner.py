@@ -28,7 +28,9 @@ from bench.records.record import Ending, Outcome, Record
 from bench.records.store import Store, read_record
 from bench.records.surroundings import Condition, Machine
 from bench.run.assemble import Assembler, now
+from bench.run.budget import Budget, expected_s
 from bench.run.memory_limit import Confinement, confined
+from bench.run.needs import opened
 from bench.run.options import Observer, RunOptions
 from bench.run.processes import GRACE_S, stop_group
 from bench.run.request import Asked, Event, Request
@@ -57,7 +59,8 @@ class Runner:
         """By cell key, seconds that workers spent on it and left it to another."""
         self.undecided: list[Planned] = []
         """Cells that the budget left unanswered."""
-        self.deadline = None if options.budget_s is None else time.monotonic() + options.budget_s
+        self.budget: Budget | None = None
+        """What is left of the call's seconds of measuring, None without an end."""
 
     def run(self, plan: Plan) -> list[Record]:
         """Answer every cell of the plan; returns the records, one for each.
@@ -68,11 +71,14 @@ class Runner:
             if left.planned is not None:
                 outcome = Outcome(ending=Ending.DOES_NOT_FIT, reason=left.reason)
                 self._write([left.planned], outcome, now(), 0.0)
+        self.budget = opened(self.options.budget_s, plan.cells)
         for _, group in groupby(plan.cells, key=lambda planned: planned.cell.load_key):
             remaining = list(group)
             while remaining:
-                if self._left() == 0:
-                    self.undecided += remaining
+                shares = {} if self.budget is None else self.budget.shares()
+                if self.budget is not None and not any(planned.cell.key in shares for planned in remaining):
+                    for planned in remaining:
+                        self._skip(planned)
                     break
                 answered = self._launch(remaining)
                 remaining = [planned for planned in remaining if planned.cell.key not in answered]
@@ -80,9 +86,11 @@ class Runner:
             self.observer.undecided(self.undecided)
         return self.records
 
-    def _left(self) -> float | None:
-        """Seconds left of the time budget, None if there is no budget."""
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+    def _skip(self, planned: Planned) -> None:
+        """Leave a cell that the budget does not hold."""
+        assert self.budget is not None
+        self.budget = self.budget.without(planned.cell.key)
+        self.undecided.append(planned)
 
     def _launch(self, cells: Sequence[Planned]) -> set[str]:
         """One worker over `cells`; returns the keys that have a record now, at least one unless it is to go on."""
@@ -116,7 +124,8 @@ class Runner:
                 os.close(read)
             self.spent_usd += worker.spent_usd
             answered = {record.cell.key for record in self.records[known:]}
-            unanswered = [planned for planned in worker.cells if planned.cell.key not in answered]
+            settled = answered | worker.skipped
+            unanswered = [planned for planned in worker.cells if planned.cell.key not in settled]
             if worker.refused is not None:
                 raise worker.refused
             if worker.current in unanswered and (worker.restart or code):
@@ -130,16 +139,18 @@ class Runner:
                 self._write(
                     [c for c in culprits if c], outcome, worker.started, time.monotonic() - worker.began, confinement
                 )
-            elif unanswered and not worker.spent and not worker.restart:
+            elif unanswered and not worker.restart:
                 outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
                 self._write(unanswered, outcome, worker.started, time.monotonic() - worker.began, confinement)
-        return {record.cell.key for record in self.records[known:]}
+        return {record.cell.key for record in self.records[known:]} | worker.skipped
 
     def _spend(self, worker: WorkerProcess, since: float) -> None:
         """Remember how long a worker spent on a cell that another worker will finish."""
         assert worker.current is not None
         key = worker.current.cell.key
         self.earlier_s[key] = self.earlier_s.get(key, 0.0) + time.monotonic() - since
+        if self.budget is not None:
+            self.budget = self.budget.spend(time.monotonic() - worker.began)
 
     def _learns(self, worker: WorkerProcess, outcome: Outcome) -> bool:
         """Whether a new worker continues the cell that was killed for memory, because its suite can."""
@@ -170,12 +181,14 @@ class Runner:
             machine=self.machine,
             before=self.before,
             memory_limit=worker.confinement.stated() if worker.confinement else None,
-            budget_s=self._left(),
+            budget_s=self.options.budget_s,
+            budget=self.budget,
             cells=tuple(
                 Asked(
                     cell=planned.cell,
                     predicted=planned.predicted,
                     reference=planned.reference,
+                    pace=planned.pace,
                     deaths=self.deaths[planned.cell.key],
                     earlier_s=self.earlier_s.get(planned.cell.key, 0.0),
                 )
@@ -253,14 +266,22 @@ class Runner:
             self.observer.cell(worker.current)
         elif kind == "record":
             record = read_record(Path(event["path"]))
+            self._learn(record, event["seconds"], worker)
             self.records.append(record)
             self.observer.record(record)
         elif kind == "spent":
-            worker.spent = True
+            worker.skipped.add(event["key"])
+            self._skip(next(p for p in worker.cells if p.cell.key == event["key"]))
         elif kind == "restart":
             worker.restart = True
         elif kind == "refused":
             worker.refused = UserError(event["message"], event["remedy"])
+
+    def _learn(self, record: Record, seconds: float, worker: WorkerProcess) -> None:
+        """What a record leaves of the budget, and what it tells of the cells after it."""
+        if self.budget is not None:
+            planned = next(p for p in worker.cells if p.cell.key == record.cell.key)
+            self.budget = self.budget.after(record.cell.key, seconds, expected_s(record, planned.pace))
 
     def _write(
         self, cells: Sequence[Planned], outcome: Outcome, started: datetime, seconds: float,
@@ -269,12 +290,14 @@ class Runner:
         for planned in cells:
             assembler = Assembler(
                 run=self.run_id, machine=self.machine, backend=backend(planned.cell.backend), before=self.before,
-                memory_limit=confinement.stated if confinement else lambda: None,
+                memory_limit=confinement.stated if confinement else lambda: None, budget_s=self.options.budget_s,
             )  # fmt: skip
             record = assembler.record(
                 planned.cell, outcome, started=started, seconds=seconds, predicted=planned.predicted
             )
             self.store.write(record)
+            if self.budget is not None:  # a load costs nothing, and a death was counted with its cell (`_spend`)
+                self.budget = self.budget.after(planned.cell.key, 0.0)
             if outcome.ending.settled:  # the worker died with it, and nobody will go on from what it had scored
                 forget(planned.cell.key)
             self.records.append(record)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from bench import instruments as inst
 from bench.engines.contract import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, Stopped, TextEngine, Unsupported
 from bench.engines.registry import backend
 from bench.errors import UserError
+from bench.instruments import Clock
 from bench.instruments.machine import installed, versions
 from bench.instruments.neighbours import snapshot
 from bench.paths import reference_folder
@@ -32,6 +34,7 @@ from bench.records.cell import Cell, digest, reference_name
 from bench.records.record import Ending, Measurement, MemoryLimit, Outcome, Record
 from bench.records.store import Store
 from bench.run.assemble import Assembler, now, out_of_memory
+from bench.run.budget import expected_s
 from bench.run.memory_limit import charged_bytes, overrun
 from bench.run.reference_items import reference_items
 from bench.run.request import Asked, Request
@@ -49,14 +52,14 @@ class Worker:
         self.request = request
         self.backend: Backend = backend(request.backend)
         self.store = Store(request.results)
-        self.deadline = None if request.budget_s is None else time.monotonic() + request.budget_s
+        self.budget = request.budget
         self.used = False
         """Whether a cell has been answered in this process."""
         self.gpu_bytes: int | None = None
         """The most that the driver counted for this process, None unless it runs under a limit on a GPU."""
         self.assembler = Assembler(
             run=request.run, machine=request.machine, backend=self.backend, before=request.before,
-            memory_limit=self.limit,
+            memory_limit=self.limit, budget_s=request.budget_s,
         )  # fmt: skip
 
     def tell(self, event: str, **facts: JsonValue) -> None:
@@ -74,10 +77,6 @@ class Worker:
         """Note the GPU's highest figure since the counter was last reset."""
         if self.request.memory_limit and self.request.machine.kind == "cuda":
             self.gpu_bytes = max(self.gpu_bytes or 0, memory.peak().total_bytes)
-
-    def spent(self) -> bool:
-        """Whether the call's budget is spent."""
-        return self.deadline is not None and time.monotonic() >= self.deadline
 
     def run(self) -> None:
         """Load, then answer every cell."""
@@ -97,11 +96,14 @@ class Worker:
             return
         self.tell("loaded", seconds=loading.seconds)
         for asked in self.request.cells:
-            if self.spent():
-                self.tell("spent")
-                break
+            share = math.inf if self.budget is None else self.budget.shares().get(asked.cell.key)
+            if share is None:
+                assert self.budget is not None
+                self.budget = self.budget.without(asked.cell.key)
+                self.tell("spent", key=asked.cell.key)
+                continue
             try:
-                self._answer(asked, engine, tools, loading)
+                self._answer(asked, engine, tools, loading, share)
             except RestartWorker:
                 self.tell("restart")
                 break
@@ -147,13 +149,15 @@ class Worker:
             raise UnprovenPrecision(wrong)
         return engine, tools, Loading(seconds=seconds, baseline=baseline, peak=peak, ready=ready, loaded=loaded)
 
-    def _answer(self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading) -> None:
-        """Run one suite and write its record, however it ends."""
+    def _answer(
+        self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading, share_s: float
+    ) -> None:
+        """Run one suite for about `share_s` seconds and write its record, however it ends."""
         cell = asked.cell
         self.tell("cell", key=cell.key)
-        run = self._suite_run(asked, engine, tools, loading)
+        started, watch = now(), Watch(tools.clock, share_s)
+        run = self._suite_run(asked, engine, tools, loading, watch)
         self.assembler.since = snapshot()
-        started, clock = now(), time.monotonic()
         measurements: Sequence[Measurement] = ()
         try:
             if isinstance(run, TextRun):
@@ -167,20 +171,22 @@ class Worker:
             raise
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
             outcome = self._ending(error, cell.suite)
+        seconds = watch.elapsed_s()
         self._watch_limit(tools.memory)
-        self._write(
-            self.assembler.record(
-                cell,
-                outcome,
-                started=started,
-                seconds=asked.earlier_s + time.monotonic() - clock,
-                predicted=asked.predicted,
-                measurements=measurements,
-                texts=run.texts,
-                warnings=[*engine.caveats, *run.caveats, *overrun(self.limit())],
-                engine=engine,
-            )
+        record = self.assembler.record(
+            cell,
+            outcome,
+            started=started,
+            seconds=asked.earlier_s + seconds,
+            predicted=asked.predicted,
+            measurements=measurements,
+            texts=run.texts,
+            warnings=[*engine.caveats, *run.caveats, *overrun(self.limit())],
+            engine=engine,
         )
+        if self.budget is not None:
+            self.budget = self.budget.after(cell.key, seconds, expected_s(record, asked.pace))
+        self._write(record, seconds)
         if isinstance(run, SuiteRun) and outcome.ending.settled:
             run.journal.remove()
 
@@ -192,7 +198,7 @@ class Worker:
         return Journal(journal_folder() / f"{cell.key}-{digest([weights, computes, engine.threads])}")
 
     def _suite_run(
-        self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading
+        self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading, watch: Watch
     ) -> SuiteRun | TextRun:
         """What the suite gets to measure with."""
         if isinstance(engine, TextEngine):
@@ -200,7 +206,7 @@ class Worker:
             def tell(name: str, done: int, total: int) -> None:
                 self.tell("phase", name=name, done=done, total=total, spent_usd=engine.spent_usd)
 
-            return TextRun(cell=asked.cell, engine=engine, phase=tell, spent=self.spent, files=self.request.files)
+            return TextRun(cell=asked.cell, engine=engine, phase=tell, spent=watch.spent, files=self.request.files)
         reference = asked.reference
         return SuiteRun(
             cell=asked.cell, files=self.request.files, engine=engine, instruments=tools, loading=loading,
@@ -208,7 +214,7 @@ class Worker:
             reference=self._reference_path(reference, engine) if reference else None,
             is_reference=reference is not None and reference.key == asked.cell.unlimited.key,
             anchor=anchor_path(self.request.model, asked.cell) if reference else None,
-            is_anchor=is_anchor(self.backend, asked.cell), spent=self.spent, journal=self._journal(asked.cell, engine),
+            is_anchor=is_anchor(self.backend, asked.cell), spent=watch.spent, journal=self._journal(asked.cell, engine),
             reference_items=reference_items(
                 self.request.results, self.backend, asked.cell, self.request.machine.kind, engine.provenance
             ),
@@ -228,9 +234,28 @@ class Worker:
         weights = digest(engine.provenance.model_dump(mode="json"))
         return reference_folder() / reference_name(reference.key, installed(self.backend.requires), weights)
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: Record, measuring_s: float = 0.0) -> None:
+        """Keep a record and tell of it; `measuring_s` counts for the budget, for which loading costs nothing."""
         path = self.store.write(record)
-        self.tell("record", key=record.cell.key, path=str(path))
+        self.tell("record", key=record.cell.key, path=str(path), seconds=measuring_s)
+
+
+class Watch:
+    """The time of one cell, on the clock of its engine: the virtual one of a fake tells the seconds it stands for."""
+
+    def __init__(self, clock: Clock, share_s: float) -> None:
+        self.clock, self.share_s, self.began = clock, share_s, clock.now()
+
+    def elapsed_s(self) -> float:
+        """Seconds since the cell began."""
+        try:
+            return self.clock.now() - self.began
+        except Exception:  # noqa: BLE001 - a device that failed cannot be waited for; its clock is the host's
+            return time.perf_counter() - self.began
+
+    def spent(self, ahead_s: float = 0.0) -> bool:
+        """Whether less than so many seconds of the cell's share are left."""
+        return self.clock.now() - self.began + ahead_s > self.share_s
 
 
 class UnprovenPrecision(Exception):

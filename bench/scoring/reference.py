@@ -108,7 +108,8 @@ class Writer:
             self.codes.flush()
             top1, nll = np.concatenate(self.top1), np.concatenate(self.nll)
             np.savez(self.part / "exact.npz", top1=top1, nll=nll, error=np.array(self.error))
-            (self.part / "tokens.json").write_text(json.dumps([list(w) for w in self.windows]))
+            written = self.windows[: len(self.nll)]  # a budget may end before the last; the rest of the codes is empty
+            (self.part / "tokens.json").write_text(json.dumps([list(w) for w in written]))
             (self.part / "about.json").write_text(json.dumps(dict(self.about)))
             remove(self.path)
             self.part.rename(self.path)
@@ -118,13 +119,15 @@ class Writer:
 
 
 class Reader:
-    """Reads one reference file.
+    """Reads one reference file: as many of the windows asked for as it holds, from the first on.
 
     Raises ValueError when it was written for other tokens.
     """
 
     def __init__(self, path: Path, windows: Sequence[Sequence[int]]) -> None:
-        if json.loads((path / "tokens.json").read_text()) != [list(w) for w in windows]:
+        written = json.loads((path / "tokens.json").read_text())
+        windows = windows[: len(written)]
+        if not windows or written[: len(windows)] != [list(w) for w in windows]:
             raise ValueError(f"reference {path.name} was written for other tokens")
         self.path, self.windows = path, windows
         self.codes: NDArray[np.uint16] = np.load(path / "codes.npy", mmap_mode="r")

@@ -2,6 +2,8 @@
 """Values become tables, files, pages and annotations. Nothing here measures or judges."""
 
 __all__ = [
+    "answer",
+    "answer_tables",
     "claims",
     "columns",
     "comparison",
@@ -14,4 +16,5 @@ __all__ = [
     "roofs",
     "score_per_byte",
     "table",
+    "warnings",
 ]

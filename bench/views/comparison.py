@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.judge.compare import Alone, Comparison
+from bench.judge.answer import Answer, Choice, by_model, choose, model_of
+from bench.judge.compare import Alone, Comparison, TaskComparison
+from bench.judge.decisions import Instrument
 from bench.judge.reasons import NOT_APPLICABLE
-from bench.judge.stats import PairedDifference, Verdict
+from bench.judge.stats import Estimate, PairedDifference, Verdict
 from bench.units import signed
 from bench.views.cells import named, written
 from bench.views.fields import Unit
@@ -24,11 +26,13 @@ RATIOS = {
 }
 """The figures of which ratios are shown, and their suites."""
 DISTANCES = ("kld_mean", "same_top1", "ln_ppl_ratio")
-TASK_TITLES = ("task", "verdict", "points", "lost", "gained", "items", "Holm p")
+TASK_TITLES = ("task", "verdict", "by", "points", "p(right)", "lost", "gained", "items", "Holm p")
+BY = {Instrument.CHOICE: "choices", Instrument.GENERATED: "generated", Instrument.PERPLEXITY: "perplexity"}
+"""Instruments in a cell; accuracy is itself."""
 
 
-def views(comparisons: Sequence[Comparison], margin: float) -> list[View]:
-    """The ratios, a table of tasks for each comparison, and the generated answers; nothing without a comparison."""
+def details(comparisons: Sequence[Comparison], margin: float) -> list[View]:
+    """What the answer and its two tables leave out: ratios with intervals, task by task, the generated answers."""
     if not comparisons:
         return []
     ratios = View(
@@ -113,20 +117,37 @@ def task_views(comparisons: Sequence[Comparison], margin: float) -> list[View]:
 
 def _task_rows(item: Comparison) -> Iterator[list[str]]:
     for task in item.tasks:
-        yield [task.task, *(_task_cells(task.result) if task.result else [task.reason, "", "", "", "", ""])]
+        cells = _task_cells(task.result, task) if task.result else [task.reason, *[""] * (len(TASK_TITLES) - 2)]
+        yield [task.task, *cells]
     if item.recovery is not None and len(item.tasks) > 1:
         yield ["all tasks", *_recovery_cells(item)]
 
 
-def _task_cells(found: PairedDifference) -> list[str]:
+def _task_cells(found: PairedDifference, task: TaskComparison) -> list[str]:
+    """The verdict of the sharpest instrument, the score people know, and the probability of the right choice."""
+    decision = task.decision
+    by_choices = decision is not None and decision.instrument is Instrument.CHOICE
+    verdict, p_value = found.verdict, found.holm_p
     more = f" (+{found.more_items:,} items)" if found.more_items else ""
-    difference = found.difference.scaled(100)
-    points = signed(difference.value)
-    if difference.low is not None and difference.high is not None:
-        points += f" [{signed(difference.low)}, {signed(difference.high)}]"
-    p_value = "-" if found.holm_p is None else f"{found.holm_p:.2g}"
-    verdict = said(found.verdict) + more
-    return [verdict, points, str(found.lost), str(found.gained), str(found.items), p_value]
+    probability = "-"
+    if decision is not None and by_choices:
+        verdict, p_value, more = decision.verdict, decision.holm_p, ""
+        probability = _points(decision.difference)
+    instrument = BY.get(decision.instrument, str(decision.instrument)) if decision else str(Instrument.ACCURACY)
+    significance = "-" if p_value is None else f"{p_value:.2g}"
+    return [
+        said(verdict) + more, instrument, _points(found.difference), probability, str(found.lost), str(found.gained),
+        str(found.items), significance,
+    ]  # fmt: skip
+
+
+def _points(difference: Estimate) -> str:
+    """`-1.7 [-8.9, +4.5]`: in hundredths."""
+    found = difference.scaled(100)
+    points = signed(found.value)
+    if found.low is not None and found.high is not None:
+        points += f" [{signed(found.low)}, {signed(found.high)}]"
+    return points
 
 
 def said(verdict: Verdict) -> str:
@@ -144,14 +165,15 @@ def _recovery_cells(item: Comparison) -> list[str]:
     ]
     measurable = item.recovery.verdict is not Verdict.NOT_MEASURABLE
     share = written(item.recovery.share, Unit.SHARE) if measurable else "-"
-    return [said(item.recovery.verdict), share, *map(str, counts), "-"]
+    return [said(item.recovery.verdict), str(Instrument.ACCURACY), share, "-", *map(str, counts), "-"]
 
 
 def footnotes(margin: float) -> list[str]:
     """What the columns of the task table mean."""
     within = f"equivalent: the interval lies within {margin:.1%} of what the reference scores above chance; "
     return [
-        "points: this minus the reference, in percent of the items, with its 95 % interval.",
+        "by: the sharpest instrument that both records hold; choices: the probability of the right choice.",
+        "points: this minus the reference, in percent of the items; p(right): of that probability; 95 % intervals.",
         within + "worse, better: it lies on one side of zero, and Holm's p is at most 0.05.",
         "undecided (+n items): about n more would decide; without a number not even a thousand times as many would.",
         "at chance: the reference itself scores within two standard errors of chance and has nothing to lose.",
@@ -160,10 +182,15 @@ def footnotes(margin: float) -> list[str]:
     ]
 
 
-def flats(comparisons: Sequence[Comparison]) -> list[Flat]:
+def flats(found: Sequence[Answer]) -> list[Flat]:
     """One row for each row against its reference and for each of its tasks, then the generated answers."""
-    rows = [COMPARE.flat(row) for item in comparisons for row in (_whole(item), *_tasks(item))]
-    return [*rows, *generated_flats(comparisons)]
+    taken = {model: choose(answers) for model, answers in by_model(found).items()}
+    rows = [
+        COMPARE.flat(row)
+        for answer in found
+        for row in (_whole(answer, taken[model_of(answer)]), *_tasks(answer.comparison))
+    ]
+    return [*rows, *generated_flats([answer.comparison for answer in found])]
 
 
 def _head(item: Comparison) -> Flat:
@@ -175,12 +202,22 @@ def _head(item: Comparison) -> Flat:
     }  # fmt: skip
 
 
-def _whole(item: Comparison) -> Flat:
-    found = item.row.figures()
+def _whole(answer: Answer, choice: Choice | None) -> Flat:
+    item, found = answer.comparison, answer.row.figures()
+    text = next((one for one in answer.findings if one.instrument is Instrument.PERPLEXITY), None)
     row: dict[str, FlatValue] = {**_head(item), "task": None}
     row |= {f"{name}_ratio": item.ratios[name].value if name in item.ratios else None for name in RATIOS}
     row |= {name: found[name].value if name in found else None for name in DISTANCES}
     left = item.recovery if item.recovery and item.recovery.verdict is not Verdict.NOT_MEASURABLE else None
+    row |= {
+        "answer": str(answer.verdict) if answer.verdict else None,
+        "decided_by": str(answer.decided_by.instrument) if answer.decided_by else None,
+        "take": f"{choice.take.backend} {choice.take.scheme}" if choice else None,
+        "perplexity_change": text.estimate.value if text else None,
+        "perplexity_change_low": text.estimate.low if text else None,
+        "perplexity_change_high": text.estimate.high if text else None,
+        "perplexity_verdict": str(text.verdict) if text else None,
+    }
     return row | {
         "verdict": str(item.recovery.verdict) if item.recovery else None,
         "recovery": left.share.value if left else None,
@@ -191,7 +228,7 @@ def _whole(item: Comparison) -> Flat:
 
 def _tasks(item: Comparison) -> Iterator[Flat]:
     for task in item.tasks:
-        result = task.result
+        result, decision = task.result, task.decision
         yield {
             **_head(item),
             "task": task.task,
@@ -207,4 +244,12 @@ def _tasks(item: Comparison) -> Iterator[Flat]:
             "holm_p": result.holm_p if result else None,
             "margin": result.margin if result else None,
             "more_items": result.more_items if result else None,
+            "answer": str(decision.verdict) if decision else None,
+            "decided_by": str(decision.instrument) if decision else None,
+            "change": decision.difference.value if decision else None,
+            "change_low": decision.difference.low if decision else None,
+            "change_high": decision.difference.high if decision else None,
+            "change_margin": decision.margin if decision else None,
+            "change_p": decision.holm_p if decision else None,
+            "blunter": task.blunter or None,
         }

@@ -97,7 +97,7 @@ RATES = (
 )
 THROUGHPUT = (
     *RATES,
-    Field("decode_bandwidth_share", Unit.SHARE, "bytes a step must read x steps per second, of the copy bandwidth"),
+    Field("decode_bandwidth_share", Unit.SHARE, "bytes a step must read x steps per second, of what memory sustains"),
     Field("prefill_matrix_share", Unit.SHARE, "operations of the linear layers per second, of the matrix rate"),
     Field("prefill_j_per_token", Unit.JOULES, "joules of reading the prompt, idling included"),
     Field("decode_j_per_token", Unit.JOULES, "joules of generating, idling included"),
@@ -112,7 +112,9 @@ DIVERGENCE = (
     Field("same_top1", Unit.SHARE, "tokens whose most probable next token is the reference's"),
     Field("kld_fp32_mean", Unit.NATS, "KL(fp32 || this) per token, mean; one fp32 row serves all engines"),
     Field("same_top1_fp32", Unit.SHARE, "tokens whose most probable next token is the fp32 row's"),
-    Field("kld_floor", Unit.NATS, "the 16-bit row against itself in batches of 4: the noise of the distance"),
+    Field("kld_floor", Unit.NATS, "the row against itself in batches of 4: the noise of the distance"),
+    Field("kld_floor_decode", Unit.NATS, "the row against itself, token by token against one pass"),
+    Field("kld_weights", Unit.NATS, "KL of the row's own weights in float32: what is not this device's arithmetic"),
     Field("true_token_mean", Unit.SHARE, "change of the true token's probability, mean"),
     Field("true_token_rms", Unit.SHARE, "change of the true token's probability, root mean square"),
     Field("ln_ppl_ratio", Unit.NATS, "ln of this perplexity over the reference's, paired by window"),

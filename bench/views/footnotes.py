@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-import suites
 from bench.judge.rows import Row
 from bench.records.cell import REFERENCE
 from bench.units import significant
 from bench.views.cells import named
 from bench.views.columns import COLUMNS, VIEWS
+from bench.views.warnings import Warnings
 
 INTERVAL = "± is half of the 95 % interval."
 DEFINITIONS = (
@@ -53,7 +53,7 @@ DEFINITIONS = (
 
 
 def footnotes(rows: Sequence[Row], columns: Sequence[str] = VIEWS["default"]) -> list[str]:
-    """Definitions of these columns, one sentence each, and the warnings of what they show."""
+    """Definitions of these columns, one sentence each, what speeds and distances hold, and what warnings mean."""
     shown = {COLUMNS[name].suite if name in COLUMNS else "memory" for name in columns}
     about = {*columns, *shown}
     texts = [text for wanted, text in DEFINITIONS if wanted & about]
@@ -63,7 +63,7 @@ def footnotes(rows: Sequence[Row], columns: Sequence[str] = VIEWS["default"]) ->
         texts.insert(0, INTERVAL)
     apart = variability(rows) if "throughput" in shown else []
     floors = _floors(rows) if "divergence" in shown else []
-    return [*texts, *apart, *floors, *warned(rows, [name for name in suites.ORDER if name in shown])]
+    return [*texts, *apart, *floors, *Warnings(rows=rows, columns=columns).lines()]
 
 
 def variability(rows: Sequence[Row]) -> list[str]:
@@ -79,32 +79,17 @@ def variability(rows: Sequence[Row]) -> list[str]:
     return list(seen)
 
 
-def warned(rows: Sequence[Row], names: Sequence[str] = suites.ORDER, told: Collection[str] = ()) -> list[str]:
-    """The warnings of these suites' records, equal ones once; kinds in `told` are said elsewhere."""
-    seen: dict[str, list[str]] = {}
-    for row in rows:
-        for suite in names:
-            for caveat in row.records[suite].warnings if suite in row.records else ():
-                if caveat.kind in told:
-                    continue
-                where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", [])
-                label = f"{named(row)} {row.precision}"
-                if label not in where:
-                    where.append(label)
-    return [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
-
-
 def _floors(rows: Sequence[Row]) -> list[str]:
-    """What no distance can be told from: the 16-bit row against itself in other batches, and how far fp32 is."""
+    """What no distance can be told from: each row against itself read otherwise, and how far fp32 is."""
     lines = []
     for row in rows:
-        found = row.figures() if row.precision == REFERENCE else {}
-        if "kld_floor" in found:
-            line = (
-                f"noise floor, {named(row)} ({row.backend} {row.scheme}): KL {significant(found['kld_floor'].value, 2)}"
-            )
-            line += " against itself in batches of 4"
-            if "kld_fp32_mean" in found:
-                line += f", {significant(found['kld_fp32_mean'].value, 2)} from fp32"
-            lines.append(line)
+        found = row.figures()
+        ways = (("kld_floor", "against itself in batches of 4"), ("kld_floor_decode", "token by token"))
+        parts = [f"{significant(found[name].value, 2)} {way}" for name, way in ways if name in found]
+        if parts and row.precision == REFERENCE and "kld_fp32_mean" in found:
+            parts.append(f"{significant(found['kld_fp32_mean'].value, 2)} from fp32")
+        if "kld_weights" in found:
+            parts.append(f"{significant(found['kld_weights'].value, 2)} of its weights alone")
+        if parts:
+            lines.append(f"noise floor, {named(row)} ({row.backend} {row.scheme}): KL {', '.join(parts)}")
     return lines

@@ -16,8 +16,11 @@ from bench.records.record import Record
 from bench.units import human_bytes
 from bench.views.cells import identity, mixed, of_random, written
 from bench.views.fields import Unit
-from bench.views.footnotes import warned
 from bench.views.formats import Table, View
+from bench.views.warnings import every
+
+MOST_WARNINGS = 5
+"""Lines of warnings beneath a listing; all of them with `--warnings`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ def views(rows: Sequence[Row], listing: Listing) -> list[View]:
     found = []
     for device in sorted({row.device for row in shown}):
         here = [row for row in shown if row.device == device]
-        notes = (*listing.notes, *warned(here, [listing.suite], told=["not_measured"]))
+        notes = (*listing.notes, *every(here, [listing.suite], told=["not_measured"])[:MOST_WARNINGS])
         found.append(View(title=device, table=listing.table(here), notes=notes))
     return found
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import suites
@@ -15,6 +15,7 @@ from bench.errors import UserError
 from bench.judge.claims import Judged, Verdict, judge
 from bench.judge.compare import compare
 from bench.judge.rows import Row, newest, with_any
+from bench.judge.stand_ins import StandIn, stand_ins
 from bench.plan import predict
 from bench.plan.claims import COMPUTED_ON, COMPUTED_WITH, predicted_for
 from bench.records.cell import Precision
@@ -25,7 +26,7 @@ from bench.views.comparison import ratio_table, task_table
 from bench.views.footnotes import footnotes
 from bench.views.formats import markdown
 from bench.views.overview import measured as with_figures
-from bench.views.overview import size
+from bench.views.overview import size, standing_in
 from bench.views.table import people
 
 SEED = "seed table"
@@ -45,8 +46,8 @@ def blocks(models: Sequence[Model], records: Iterable[Record]) -> dict[str, str]
     tuned = projects(models)
     plain = [model for model in models if model not in tuned]
     return {
-        "bases": base_models(plain, rows),
-        "projects": model_spec(tuned, rows),
+        "bases": base_models(plain, rows, models),
+        "projects": model_spec(tuned, rows, models),
         "measured": measured(rows),
         "claims": claims(judge(models, known, predicted_for)),
     }
@@ -62,9 +63,9 @@ def projects(models: Sequence[Model]) -> list[Model]:
     return [m for m in models if m.kind is Kind.NOT_A_MODEL or (m.family in told and (m.base or SEED in m.sources))]
 
 
-def base_models(models: Sequence[Model], rows: Sequence[Row]) -> str:
+def base_models(models: Sequence[Model], rows: Sequence[Row], known: Sequence[Model]) -> str:
     """By organisation, each model with its size, the bytes of its weights by precision, licence and what is known."""
-    done = with_figures(rows)
+    done, others = with_figures(rows), stand_ins(known, rows)
     parts = []
     for organisation in sorted({model.organisation for model in models}, key=str.lower):
         here = [model for model in models if model.organisation == organisation]
@@ -73,20 +74,20 @@ def base_models(models: Sequence[Model], rows: Sequence[Row]) -> str:
             "| model | parameters | weights at fp16 / int8 / int4, computed | licence | here |",
             "| --- | ---: | ---: | --- | --- |",
         ]
-        lines += [_line(_named(m), size(m), weights(m), m.licence, _here(m, done)) for m in here]
+        lines += [_line(_named(m), size(m), weights(m), m.licence, _here(m, done, others)) for m in here]
         parts.append("\n".join(lines) + "\n")
         parts.append(_notes(here, claims=True))
     return "\n".join(filter(None, parts))
 
 
-def model_spec(models: Sequence[Model], rows: Sequence[Row]) -> str:
+def model_spec(models: Sequence[Model], rows: Sequence[Row], known: Sequence[Model]) -> str:
     """The seed's five columns in our own words, and what is known here."""
-    done = with_figures(rows)
+    done, others = with_figures(rows), stand_ins(known, rows)
     lines = [
         "| project | base model | data | fine-tune | hardware and cost, as claimed | here |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    lines += [_line(_named(m), m.base, m.data, m.finetune, m.claim, _here(m, done)) for m in models]
+    lines += [_line(_named(m), m.base, m.data, m.finetune, m.claim, _here(m, done, others)) for m in models]
     return "\n".join(lines) + "\n\n" + _notes(models)
 
 
@@ -134,11 +135,16 @@ def _named(model: Model) -> str:
     return f"{model.display} (`{model.name}`)"
 
 
-def _here(model: Model, done: dict[str, str]) -> str:
-    """What was measured here, else why it never can be, else that it was not."""
+def _here(model: Model, done: Mapping[str, str], others: Mapping[str, StandIn]) -> str:
+    """What was measured here, else why it never can be, else what was of its architecture, else that nothing was."""
     if model.name in done:
         return f"[measured](#measured): {done[model.name]}"
-    return unmeasurable(model) or "not measured yet"
+    if why := unmeasurable(model):
+        return why
+    if model.name in others:
+        other = others[model.name]
+        return f"as [{other.model.display}](#measured), the same architecture: {standing_in(other)}"
+    return "not measured yet"
 
 
 def _notes(models: Sequence[Model], *, claims: bool = False) -> str:

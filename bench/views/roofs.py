@@ -16,9 +16,9 @@ NOTES = (
     "copy: bytes read and written; read: weights that a product of one row reads, in the type that reads most.",
     "fp32 to int8: 10^12 operations / s of the fastest matrix product, of the layouts and shapes that engines use.",
     "Best samples of a short process before and after the run's cells; took: what that cost.",
-    "method 1: medians, of square products in one layout; a row may exceed them and then has no share.",
     f"change: of what changed most; above {DRIFT:.0%} the rows that depend on it carry the warning `drifted`.",
 )
+OLDER = "by an older method: medians, of square products in one layout; a row may exceed them and then has no share"
 
 
 def views(runs: Sequence[Run]) -> list[View]:
@@ -39,14 +39,14 @@ def roofs(runs: Iterable[Run]) -> Table:
                 said = f"not comparable {table.note('another library, other threads or another method at its end')}"
             date, _, time = run.ended.removesuffix("Z").partition("T")
             threads = f"{before.threads} thread{'s' if before.threads > 1 else ''}" if before.threads else ""
-            table.rows.append([date, "start", _library(before), *_rates(table, before), ""])
+            table.rows.append([date, "start", _library(table, before), *_rates(table, before), ""])
             table.rows.append([time, "end", threads, *_rates(table, after), said])
     return table
 
 
-def _library(roof: Roof) -> str:
+def _library(table: Table, roof: Roof) -> str:
     name = roof.engine.split("+")[0]
-    return name if roof.method == ROOF_METHOD else f"{name}, method {roof.method}"
+    return name if roof.method == ROOF_METHOD else f"{name} {table.note(OLDER)}"
 
 
 def _rates(table: Table, roof: Roof) -> list[str]:

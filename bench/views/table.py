@@ -19,6 +19,7 @@ from bench.views.columns import COLUMNS, PREDICTED, VIEWS, Column
 from bench.views.footnotes import footnotes
 from bench.views.formats import Flat, FlatValue, Table, View
 from bench.views.outputs import SHOW
+from bench.views.warnings import Warnings
 
 IDENTITY = tuple(field.name for field in fields.IDENTITY)
 FIGURES = tuple(field.name for field in fields.FIGURES)
@@ -80,17 +81,23 @@ def people(rows: Sequence[Row], columns: Sequence[str], *, name_device: bool = F
     several = mixed(rows)
     titles = ["model", "precision", "scheme"] + ["engine"] * several + ["device"] * name_device
     table = Table(titles + [PREDICTED[c][1] if c in PREDICTED else COLUMNS[c].title for c in columns])
+    warnings = Warnings(rows=rows, columns=columns)
     for row in rows:
         found = row.figures()
         cells = identity(row, several=several) + [row.device] * name_device
-        cells += [
-            _predicted(row, found, c) if c in PREDICTED else _cell(table, row, found, COLUMNS[c]) for c in columns
-        ]
+        cells[1] += warnings.mark_row(row)
+        for name in columns:
+            if name in PREDICTED:
+                cells.append(_predicted(row, found, name))
+            else:
+                mark = warnings.mark(row, name) if COLUMNS[name].figure in found else ""
+                cells.append(cell(table, row, found, COLUMNS[name]) + mark)
         table.rows.append(cells)
     return table
 
 
-def _cell(table: Table, row: Row, found: Mapping[str, Estimate], column: Column) -> str:
+def cell(table: Table, row: Row, found: Mapping[str, Estimate], column: Column) -> str:
+    """A figure as people read it, or why there is none, with a mark where that takes a sentence."""
     if missing := row.missing(column.suite):
         return f"{missing.short} {table.note(str(missing))}" if missing.why else missing.short
     if column.figure in found:

@@ -77,12 +77,13 @@ def test_a_peer_s_python_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatc
     assert commands == [str(Path.cwd() / ".nox/peer/bin/python")] * 2
 
 
+@pytest.mark.usefixtures("default_folder")
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs the kernel's own account of a process")
 def test_the_report_is_regenerated_in_small(tmp_path: Path) -> None:
     """Real processes on the default model: the same tokens by all three loops, and the kernel's peak within 2 %."""
     sizes = [f"--{name}={value}" for name, value in zip(("prompt", "tokens", "repeats"), WORK, strict=True)]
     out = tmp_path / "peers.md"  # a process of its own: the kernel's mark of a child begins at its parent's size
-    command = [sys.executable, str(ROOT / "benchmarks" / "validate.py"), "--rounds=1", *sizes, "--out", str(out)]
+    command = [sys.executable, "-m", "benchmarks.validate", "--rounds=1", *sizes, "--out", str(out)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
     page = out.read_text(encoding="utf-8")
     assert "not run:" not in page

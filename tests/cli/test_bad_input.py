@@ -9,9 +9,8 @@ import pytest
 
 pytest.importorskip("lm_eval")
 
-from builders import make_cell, make_record, quality_samples, sample
+from builders import called, make_cell, make_record, quality_samples, sample
 
-from bench.cli import app, guarded
 from bench.records.record import Ending, Unit
 from bench.records.store import Store
 
@@ -45,13 +44,8 @@ def bench(tmp_path, capsys):
     """A command in this process: exit code, stdout, the lines of stderr; records lie in `tmp_path`/results."""
 
     def call(*arguments):
-        capsys.readouterr()
-        try:
-            code = guarded(lambda: app([*map(str, arguments), "--results", str(tmp_path / "results")]))
-        except SystemExit as done:
-            code = done.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err.splitlines()
+        code, out, err = called(capsys, *arguments, "--results", tmp_path / "results")
+        return code, out, err.splitlines()
 
     return call
 

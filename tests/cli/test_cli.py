@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 from builders import (
+    CLOSED_ENTRY,
+    TINY_FAMILY,
+    called,
     divergence_samples,
     failed,
     make_cell,
@@ -25,7 +28,6 @@ from builders import (
 )
 
 from bench.catalog import entries
-from bench.cli import app, guarded
 from bench.engines import fake
 from bench.engines.registry import backend_names
 from bench.instruments import machine
@@ -36,19 +38,7 @@ from bench.views.publish import marker
 from bench.views.table import FIGURES, IDENTITY
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILY = """\
-family: test
-organisation: Tests
-models:
-  - name: tiny
-    display: Tiny
-    kind: open weights
-    repo: tests/tiny
-    parameters: 2000000
-  - name: closed
-    display: Closed
-    kind: api only
-"""
+FAMILY = f"{TINY_FAMILY}    parameters: 2000000\n{CLOSED_ENTRY}"
 README = "\n".join(
     [
         "# Catalogue",
@@ -68,17 +58,7 @@ def surroundings(tmp_path, monkeypatch):
 @pytest.fixture
 def bench(capsys):
     """Run a command in this process; returns exit code, stdout and stderr."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        try:
-            code = guarded(lambda: app([str(argument) for argument in arguments]))
-        except SystemExit as done:
-            code = done.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return lambda *arguments: called(capsys, *arguments)
 
 
 def piped(*arguments, **environment):

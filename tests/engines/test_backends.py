@@ -8,15 +8,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from contenders import CONTENDERS, Contender
+from numpy.typing import NDArray
 
+from bench.engines.abilities import DequantizesItself, ScoresStepwise, ScoresTogether
 from bench.engines.contract import Engine, LoadRequest, Row, Unsupported
-from bench.engines.registry import backend
+from bench.engines.registry import backend, backend_names
 from bench.errors import UserError
 from bench.records.cell import Precision
 from bench.records.record import Ending, Outcome
@@ -294,6 +297,93 @@ def test_the_engine_says_what_it_loaded(engine: Engine, path: Path) -> None:
     assert str(path.parent) not in engine.provenance.model_dump_json()
     assert engine.threads == 1
     assert not engine.provenance.random
+
+
+MOVED = 1.5e-3
+"""Nats by which a scheme that looks at the whole pass is moved at least: above every type's rounding."""
+SCHEMES = [(c.backend, s.name) for c in CONTENDERS if c.backend in backend_names() for s in backend(c.backend).schemes]
+
+
+def divergence(this: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    return float((np.exp(this) * (this - other)).sum(-1).mean())
+
+
+def moves(engine: Engine, tokens: list[int]) -> dict[str, float]:
+    """Mean KL in nats of 24 tokens read alone, whole, against the same in other company."""
+    assert isinstance(engine, ScoresTogether) and isinstance(engine, ScoresStepwise)
+    first, rest = tokens[:24], tokens[24:]
+    alone = engine.log_probs(first)
+    beside, *_ = engine.log_probs_together([first, tokens[20:44], tokens[::-1][:24], tokens[5:29]])
+    again = {"neighbours": beside, "later tokens": engine.log_probs([*first, *rest])[: len(alone)]}
+    return {
+        what: divergence(alone, found)
+        for what, found in (again | {"decoding": engine.log_probs_stepwise(first)}).items()
+    }
+
+
+@pytest.mark.parametrize(("name", "scheme"), SCHEMES, ids=[scheme for _, scheme in SCHEMES])
+def test_a_scheme_says_whether_its_arithmetic_looks_at_the_whole_pass(
+    contender: Contender, scheme: str, tmp_path: Path
+) -> None:
+    """Neighbours, later tokens and reading one by one move those that say so, by more than any rounding, and no other.
+
+    What is scored of those that say so is what each row gives alone, bit for bit: no pack, no padding, no shared
+    beginning. Of the others it is that within the noise of their precision.
+    """
+    asked = backend(contender.backend).scheme(scheme)
+    if asked is None or backend(contender.backend).missing(scheme):
+        pytest.skip(f"{scheme} needs {', '.join(backend(contender.backend).missing(scheme))}")
+    path = contender.write_loud(tmp_path)
+    engine = load(replace(contender.request(path, Precision.FP32), scheme=asked), contender.backend)
+    tokens = engine.encode(TEXT)
+    for what, moved in moves(engine, tokens).items():
+        if asked.whole_pass:
+            assert moved > MOVED, what
+        else:
+            assert abs(moved) <= contender.rounding[scheme], what
+    rows = [*rows_of(tokens[:24]), Row((tokens[30],), tuple(tokens[31:40])), Row(tuple(tokens[:30]), (tokens[44],))]
+    near = 0.0 if asked.whole_pass else contender.noise[asked.precision]
+    for row, score in zip(rows, engine.score(rows), strict=True):
+        own = engine.log_probs([*row.context, *row.continuation])[len(row.context) - 1 :]
+        wanted = own[np.arange(len(row.continuation)), list(row.continuation)]
+        assert np.abs(np.array(score.log_probs) - wanted).max() <= near
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [("transformers", "bnb-int8"), ("transformers", "bnb-nf4"), ("llamacpp", "gguf-q8_0"), ("llamacpp", "gguf-q4_0")],
+)
+def test_weights_taken_back_to_float32_are_the_formats_own(contender: Contender, scheme: str, tmp_path: Path) -> None:
+    """Moved by nothing more than float32's rounding, and no further from the model than the quantized row itself."""
+    asked = backend(contender.backend).scheme(scheme)
+    assert asked is not None
+    path = contender.write_loud(tmp_path)
+    engine = load(replace(contender.request(path, Precision.FP32), scheme=asked), contender.backend)
+    assert isinstance(engine, DequantizesItself)
+    tokens = engine.encode(TEXT)
+    exact = contender.reference(tokens, asked)
+    before = engine.log_probs(tokens)
+    with engine.dequantized() as own:
+        assert own is not None
+        assert max(map(abs, moves(own, tokens).values())) < 1e-5
+        found = own.log_probs(tokens)
+    assert 1e-5 < divergence(exact, found) < 1.05 * divergence(exact, before)
+    assert np.array_equal(engine.log_probs(tokens), before)
+    engine.close()
+
+
+@each_case
+def test_nothing_is_taken_back_that_is_not_quantized_or_does_not_fit(
+    engine: Engine, contender: Contender, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row at 16 or 32 bits has no third figure, nor one whose float32 weights would fill the memory."""
+    if not isinstance(engine, DequantizesItself):
+        return
+    if contender.scheme(precision).quantizes:
+        monkeypatch.setattr("bench.instruments.memory.ProcessMemory.capacity_bytes", lambda self: 1_000_000)
+    with engine.dequantized() as own:
+        assert own is None
 
 
 def failure(request: LoadRequest, name: str) -> tuple[Exception, Outcome]:

@@ -251,12 +251,12 @@ def test_tasks_that_mean_nothing_for_an_objective_are_left_out_with_the_reason(
     folders, monkeypatch, kind, output_type, reason
 ):
     """A task of another kind is left out; alone, it is the reason why the cell is unsupported."""
-    import bench.scoring.tasks
+    from bench.scoring import tasks
 
-    offline = bench.scoring.tasks.offline_tasks()
+    offline = tasks.offline_tasks()
     other = {**offline["bench_facts_en"], "task": "other", "output_type": output_type}
     other = {key: value for key, value in other.items() if key not in {"doc_to_choice", "metric_list"}}
-    monkeypatch.setattr(bench.scoring.tasks, "offline_tasks", lambda: {**offline, "other": other})
+    monkeypatch.setattr(tasks, "offline_tasks", lambda: {**offline, "other": other})
     engine = BACKEND.load(asked(kind, "fp32", folders(kind)))
     frame = Frame(OBJECTIVES[kind])
     with pytest.raises(Unsupported, match=reason):

@@ -350,6 +350,7 @@ def test_gptq_quantizes_loads_and_scores(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @needs_gptq
+@pytest.mark.usefixtures("default_folder")
 @pytest.mark.skipif("BENCH_TEST_CACHE" not in os.environ, reason="quantizes for minutes: set BENCH_TEST_CACHE")
 @pytest.mark.parametrize("scheme", ["gptq-int4", "gptq-int8"])
 def test_the_default_model_has_the_predicted_bytes(scheme: str) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Repositories of the Hub through the real runner and the Hub's own client: loaded at their commit, or one clear line.
 
-The Hub is a small server on loopback, the workers real processes.
+This is how `bench.engines.weights.files` finds them. The Hub is a small server on loopback, the workers real processes.
 """
 
 import re
@@ -18,8 +18,6 @@ import tiny
 
 from bench.cli import app, guarded
 from bench.records.store import Store
-from bench.records.surroundings import Roof
-from bench.run import measure
 
 ENTRY = """\
   - name: {name}
@@ -32,11 +30,10 @@ NAMES = ("plain", "pinned", "gone", "gated", "disabled", "token", "unpinnable")
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch, capsys):
+def bench(tmp_path, monkeypatch, capsys, without_roofs):
     """`bench run` on the entries named, one record each; returns exit code and what stderr said."""
     folder = tmp_path / "catalog"
     folder.mkdir()
-    monkeypatch.setattr(measure, "measure_roof", lambda *_: Roof(engine="none"))
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))

@@ -13,7 +13,8 @@ import pytest
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed here: nox -s bench-llamacpp has it")
 pytest.importorskip("gguf")
 
-from builders import make_cell, make_machine, make_model
+from builders import make_cell, make_machine
+from tiny_gguf import config, load, request
 
 from bench.catalog import gguf_file
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select
@@ -27,33 +28,7 @@ from bench.records.cell import Weights
 from bench.run.worker import ending
 
 FAMILIES = ("bloom", "gemma3_text", "gpt2", "gpt_neox", "llama", "olmo2", "qwen2", "qwen3")
-SIZES = {
-    "vocab_size": 320, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 1024,
-}  # fmt: skip
 TEXT = "The lazy dog jumps over 42 quick foxes."
-
-
-def config(kind):
-    """A tiny architecture of that family; BLOOM and the GPTs have no grouped heads."""
-    grouped = kind not in {"bloom", "gpt2", "gpt_neox"}
-    return {"model_type": kind} | {key: value for key, value in SIZES.items() if grouped or "key_value" not in key}
-
-
-def request(path, scheme="gguf-f32", **changes):
-    """A request for a local file on one thread."""
-    facts = {
-        "model": make_model(), "weights": Weights.LOCAL, "scheme": BACKEND.scheme(scheme), "device": "cpu",
-        "path": str(path), "threads": 1,
-    }  # fmt: skip
-    return LoadRequest(**(facts | changes))
-
-
-def load(path, scheme="gguf-f32", **changes):
-    """Prepared and loaded as a worker does it."""
-    asked = request(path, scheme, **changes)
-    BACKEND.prepare(asked)
-    return BACKEND.load(asked)
 
 
 @pytest.fixture(scope="session")

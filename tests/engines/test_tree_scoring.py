@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 
 import tiny  # noqa: E402
 
-from bench.catalog.model import Model  # noqa: E402
+from bench.catalog.model import Model, Objective  # noqa: E402
 from bench.engines.contract import LoadRequest, Row, Unsupported  # noqa: E402
 from bench.engines.transformers import (  # noqa: E402
     BACKEND,
@@ -297,3 +297,59 @@ def test_an_encoder_decoder_model_reads_each_context_once(tokens):
     assert heard == sorted(heard) and heard[-1] == len(rows)
     different = len({row.context for row in rows})
     assert times == different if tokens > 16 else different < times <= len(rows)
+
+
+# Schemes that look at the whole pass.
+
+
+@pytest.mark.parametrize("kind", ["llama", "bloom", "t5", "bert"])
+def test_llm_int8_reads_one_sequence_a_pass_whatever_the_objective(folders, kind, monkeypatch):
+    """Decoder, encoder-decoder and masked: no pass holds two sequences or filling, and company changes no bit."""
+    objective = {"t5": Objective.SEQ2SEQ, "bert": Objective.MASKED}.get(kind, Objective.CAUSAL)
+    model = Model(
+        name="tiny", display="tiny", family="own", organisation="-", kind="open weights", repo="local/tiny",
+        objective=objective,
+    )  # fmt: skip
+    made = engine(folders(kind), "bnb-int8", model=model)
+    for module in made.model.modules():
+        if hasattr(module, "state"):
+            module.state.threshold = 0.5  # random weights are quiet: this makes outliers of many columns
+    rows = rows_of("prefixed")[:12]
+    given = []
+    made.model.register_forward_pre_hook(lambda module, args, asked: given.append((args, asked)), with_kwargs=True)
+    together = made.score(rows)
+    read = [value for args, asked in given for value in (*args, *asked.values()) if isinstance(value, torch.Tensor)]
+    assert read and all(len(value) == 1 for value in read if value.dim() == 2)
+    masks = [asked["attention_mask"] for _, asked in given if asked.get("attention_mask") is not None]
+    assert all(bool(mask.all()) for mask in masks)
+    assert together == [made.score([row])[0] for row in rows]
+    given.clear()
+    made.log_probs(list(rows[0].context + rows[0].continuation))
+    assert all(len(asked["input_ids"]) == 1 for _, asked in given if "input_ids" in asked)
+
+
+def test_one_whole_sequence_a_pass_even_where_its_logits_come_in_parts(folders, monkeypatch):
+    """A large vocabulary: the sequence is read again for each part of its logits, never cut in two."""
+    made = engine(folders("llama"), "bnb-int8")
+    rows = [*rows_of("tries"), *rows_of("prefixed")]
+    whole = made.score(rows)
+    lengths = []
+    made.model.register_forward_pre_hook(lambda module, args, asked: lengths.append(args[0].shape[1]), with_kwargs=True)
+    monkeypatch.setattr(tree_scoring, "LOGITS", 7 * tiny.VOCABULARY)
+    parts = made.score(rows)
+    assert set(lengths) == {len(sequence(row)) for row in rows}
+    for before, after in zip(whole, parts, strict=True):
+        assert after.log_probs == pytest.approx(before.log_probs, abs=0.02)  # the 16-bit head's rounding
+
+
+def test_rows_of_the_same_tokens_share_their_pass(folders):
+    """Choices of one token behind one question, and the same text cut elsewhere."""
+    made = engine(folders("llama"), "bnb-int8")
+    context = words(random.Random(0), 20)
+    rows = [Row(context, (token,)) for token in (5, 6, 7)] + [Row(context[:9], (*context[9:], 8))]
+    passes = []
+    made.model.register_forward_pre_hook(lambda module, args: passes.append(args))
+    heard = []
+    scores = made.score(rows, heard.append)
+    assert len(passes) == 1 and heard == [4]
+    assert scores[3].log_probs[:-1] == made.score([Row(context[:9], context[9:])])[0].log_probs

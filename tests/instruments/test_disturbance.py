@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The fakes have the names of the libraries they stand for, and those need no explaining.
 # ruff: noqa: D102, N802
-"""What disturbs is seen, named without secrets, and said with advice; one harness at a time measures on a device."""
+"""What disturbs is seen, named without secrets, and said with advice."""
 
 from __future__ import annotations
 
@@ -16,13 +16,10 @@ import psutil
 import pytest
 from builders import make_condition, make_machine
 
-from bench.errors import UserError
 from bench.instruments import container, machine, neighbours
 from bench.instruments.disturbance import busy, caveats
 from bench.instruments.neighbours import Snapshot
 from bench.records.surroundings import Condition, GpuCondition
-from bench.run import locks
-from bench.units import parse_seconds
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel")
 
@@ -68,6 +65,7 @@ def test_the_cpus_work_is_what_their_processes_used() -> None:
 
 
 @linux
+@pytest.mark.alone
 def test_a_real_neighbour_is_seen_by_its_name_alone() -> None:
     """A process that spins beside this one is found with its share; its arguments are nowhere."""
     first = neighbours.snapshot()
@@ -238,80 +236,6 @@ def test_old_conditions_still_read() -> None:
     """Those of records from before anyone looked."""
     old = Condition.model_validate({"load_1min": 1.0, "available_bytes": 5, "cpu_mhz": None})
     assert (old.others_cpu, old.others, old.gpu, old.roof) == (None, {}, None, None)
-
-
-# One harness at a time.
-
-HOLDER = """
-import sys
-from bench.run.locks import measuring
-with measuring("dev", wait=True, tell=print):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Another process that measures on `dev`."""
-    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
-    paths = {**os.environ, "PYTHONPATH": str(machine.ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=paths
-    ) as child:
-        assert child.stdout and child.stdout.readline() == "held\n"
-        yield child
-        child.kill()
-
-
-@linux
-def test_a_second_harness_refuses_with_the_holder_s_number(holder: subprocess.Popen[str]) -> None:
-    """One line when told not to wait; another device is free."""
-    with (
-        pytest.raises(UserError, match=rf"another bench \(process {holder.pid}\) measures on dev"),
-        locks.measuring("dev", wait=False, tell=print),
-    ):
-        pass
-    with locks.measuring("other", wait=False, tell=print):
-        pass
-
-
-@linux
-def test_a_second_harness_waits_and_says_so(holder: subprocess.Popen[str]) -> None:
-    """Once, and goes on when the first ends."""
-    said: list[str] = []
-
-    def tell(text: str) -> None:
-        said.append(text)
-        assert holder.stdin
-        holder.stdin.close()  # now the holder ends
-
-    with locks.measuring("dev", wait=True, tell=tell):
-        assert locks.lock_path("dev").read_text() == f"{os.getpid()}\n"
-    assert said == [f"another bench (process {holder.pid}) measures on dev: waiting for it"]
-
-
-@linux
-def test_a_lock_left_behind_by_a_crash_means_nothing(holder: subprocess.Popen[str]) -> None:
-    """The kernel let go of it with its holder, whatever the file says."""
-    holder.kill()
-    holder.wait()
-    assert locks.lock_path("dev").read_text() == f"{holder.pid}\n"
-    with locks.measuring("dev", wait=False, tell=print):
-        pass
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("20min", 1200), ("90s", 90), ("1.5 h", 5400), ("30", 30), ("2m", 120)])
-def test_a_budget_reads_as_people_write_it(text: str, seconds: float) -> None:
-    """In seconds."""
-    assert parse_seconds(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["banana", "", "-5min", "0", "5 weeks"])
-def test_what_is_no_time_is_refused(text: str) -> None:
-    """Never a guess."""
-    with pytest.raises(ValueError, match=r".*"):
-        parse_seconds(text)
 
 
 def test_the_load_that_the_run_before_left_is_no_neighbour() -> None:

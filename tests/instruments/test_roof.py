@@ -32,7 +32,7 @@ from bench.records.record import Run, Unit
 from bench.records.store import Store
 from bench.records.surroundings import ROOF_METHOD, Condition, Roof
 from bench.run import measure
-from bench.views.roofs import TYPES, roofs
+from bench.views.roofs import OLDER, TYPES, roofs
 from bench.views.table import people
 
 
@@ -373,7 +373,7 @@ def test_the_roofs_of_every_run_are_listed_with_what_changed_and_what_they_cost(
     ]  # fmt: skip
     table = roofs(listed)
     assert table.titles[3:] == ["copy GB/s", "read GB/s", "fp32", "bf16", "fp16", "int8", "took", "change"]
-    start = ["start", "torch 2.13.0, method 1", "25", "n/a [1]", "0.36", "n/a [2]", "n/a [2]", "3.5", "2.6 s", ""]
+    start = ["start", "torch 2.13.0 [1]", "25", "n/a [2]", "0.36", "n/a [3]", "n/a [3]", "3.5", "2.6 s", ""]
     assert table.rows[0] == ["2026-01-01", *start]
     assert table.rows[1][:3] + table.rows[1][8:] == [
         "03:31:01",
@@ -385,7 +385,7 @@ def test_the_roofs_of_every_run_are_listed_with_what_changed_and_what_they_cost(
     ]
     assert table.rows[2] == ["2026-01-02", *start]
     assert table.rows[3][-1] == "fp32 +5%"
-    assert (len(table.rows), table.notes) == (4, ["not measured", "no kernel"])
+    assert (len(table.rows), table.notes) == (4, [OLDER, "not measured", "no kernel"])
     today = before.model_copy(update={"method": 2, "read_bytes_per_s": {"fp32": (27e9, 21e9), "bf16": (1e9,)}})
     other = Run(run="r", device="c", ended="x", before=make_condition(roof=before), after=make_condition(roof=today))
     (start, end) = roofs([other]).rows

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from builders import make_cell, make_condition, make_machine, make_model, make_scheme
+from builders import can_make_group, make_cell, make_condition, make_machine, make_model, make_scheme
 
 from bench.engines import fake
 from bench.engines.contract import DoesNotFit
@@ -77,18 +77,10 @@ def run(confinement: Confinement, count: int) -> subprocess.CompletedProcess[str
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
-def grouped() -> bool:
-    """Whether this process may make a memory cgroup of its own, found out without the code under test."""
-    one, two = own_group(1), own_group(2)
-    if two is not None and "memory" in (two / "cgroup.subtree_control").read_text().split():
-        return os.access(two, os.W_OK)
-    return one is not None and os.access(one, os.W_OK)
-
-
 @linux
 def test_a_group_lets_through_what_fits_and_kills_what_does_not() -> None:
     """The kernel's own counters say which it was, and the group is gone afterwards."""
-    if not grouped():
+    if not can_make_group():
         pytest.skip("no cgroup may be made here")
     with confined(LIMIT, "cpu") as confinement:
         assert confinement is not None
@@ -121,7 +113,7 @@ def test_the_child_becomes_the_very_process_that_was_started() -> None:
 @linux
 def test_a_process_inside_reads_what_was_charged_to_it() -> None:
     """A worker writes its own records, so it asks its own group."""
-    if not grouped():
+    if not can_make_group():
         pytest.skip("no cgroup may be made here")
     program = (
         "from bench.run.memory_limit import charged_bytes; from bench.records.record import MemoryLimit\n"

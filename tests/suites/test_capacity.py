@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import make_cell, make_machine, make_model
-from test_memory_limit import grouped
+from builders import can_make_group, make_cell, make_machine, make_model
 
 from bench.engines import fake
 from bench.engines.contract import DoesNotFit, LoadRequest, Unsupported
@@ -315,7 +314,7 @@ def bench_run(tmp_path: Path, *options: str) -> dict[str, Record]:
 
 def test_the_real_runner_brings_the_known_bytes_back(tmp_path: Path) -> None:
     """A worker under a real limit (where this machine makes groups), the fake's bytes in arithmetic."""
-    if not grouped():
+    if not can_make_group():
         pytest.skip("no cgroup may be made here: a crude limit stops the worker itself")
     limit = 141_800_000
     records = bench_run(tmp_path, "--precision", "fp32,fp16", "--memory-limit", str(limit))
@@ -334,7 +333,7 @@ def test_the_real_runner_brings_the_known_bytes_back(tmp_path: Path) -> None:
 
 def test_a_trial_that_is_killed_is_a_no_and_the_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every fourth prompt of a process meets the real limit: two processes die, the third finds the answer."""
-    if not grouped():
+    if not can_make_group():
         pytest.skip("no cgroup may be made here: a crude limit kills nobody")
     monkeypatch.setenv("BENCH_FAKE_FAULT", "hoard@prefill#4")
     (record,) = bench_run(tmp_path, "--precision", "fp16", "--memory-limit", "200MB").values()
@@ -369,7 +368,7 @@ def test_the_runner_gives_every_trial_a_process_of_its_own(tmp_path: Path, monke
 
 def test_a_search_that_always_dies_does_not_fit_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first prompt is too much each time: the least trial is a no, which is the answer."""
-    if not grouped():
+    if not can_make_group():
         pytest.skip("no cgroup may be made here: a crude limit kills nobody")
     monkeypatch.setenv("BENCH_FAKE_FAULT", "hoard@prefill#1")
     (record,) = bench_run(tmp_path, "--precision", "fp16", "--memory-limit", "200MB").values()
@@ -381,7 +380,7 @@ def test_a_search_that_always_dies_does_not_fit_in_the_end(tmp_path: Path, monke
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel")
 def test_a_search_under_a_hard_limit_comes_back_alive_and_close(tmp_path: Path) -> None:
     """An engine that really takes 40,000 bytes a token, in a group of 200 MB: the answer is what its memory allows."""
-    if not grouped():
+    if not can_make_group():
         pytest.skip("no cgroup may be made here")
     limit = 200_000_000
     with confined(limit, "cpu") as confinement:

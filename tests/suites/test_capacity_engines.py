@@ -106,7 +106,7 @@ def llama_engine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backend, Eng
     """A tiny random GGUF in llama.cpp."""
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed here: nox -s bench-llamacpp has it")
     pytest.importorskip("gguf")
-    from test_llamacpp import config, load
+    from tiny_gguf import config, load
 
     from bench.engines.llamacpp import BACKEND, random_weights
 

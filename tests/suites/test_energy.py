@@ -5,8 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from builders import make_cell, make_record, speed_samples
-from test_suites import engine, suite_run  # noqa: F401 - a fixture
+from builders import make_cell, make_record, speed_samples, suite_run
 
 from bench.engines import fake
 from bench.instruments import Instruments
@@ -68,7 +67,7 @@ def first(monkeypatch, uuid):
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
 
 
-def run_of(engine, tmp_path, monkeypatch, meter):  # noqa: F811
+def run_of(engine, tmp_path, monkeypatch, meter):
     """The throughput suite's surroundings with that meter, idling on the virtual clock."""
     monkeypatch.setattr(energy.energy, "open_meter", lambda device, clock: meter)
 
@@ -81,7 +80,7 @@ def run_of(engine, tmp_path, monkeypatch, meter):  # noqa: F811
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_known_joules_come_back_per_token(engine, tmp_path, monkeypatch, device):  # noqa: F811
+def test_known_joules_come_back_per_token(engine, tmp_path, monkeypatch, device):
     """At a steady power, joules a token are watts over tokens a second; idle watts stand apart."""
     meter = instrument.Meter(Monitor([0] if device == "cuda" else [], None if device == "cpu" else []), device)
     run = run_of(engine, tmp_path, monkeypatch, meter)
@@ -93,7 +92,7 @@ def test_known_joules_come_back_per_token(engine, tmp_path, monkeypatch, device)
     assert {m.counter for m in found} == {"zeus NVML" if device == "cuda" else "zeus RAPL"}
 
 
-def test_windows_begin_and_end_when_the_device_has_finished(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_windows_begin_and_end_when_the_device_has_finished(engine, tmp_path, monkeypatch):
     """What is read before a window begins and ends is the clock, which waits for the device's queue."""
     meter, log = instrument.Meter(Monitor([0], []), "cuda"), []
     run = run_of(engine, tmp_path, monkeypatch, meter)
@@ -115,7 +114,7 @@ def test_windows_begin_and_end_when_the_device_has_finished(engine, tmp_path, mo
 
 
 @pytest.mark.parametrize("broken", ["begin_window", "end_window"])
-def test_a_counter_that_cannot_be_read_costs_no_cell(engine, tmp_path, monkeypatch, broken):  # noqa: F811
+def test_a_counter_that_cannot_be_read_costs_no_cell(engine, tmp_path, monkeypatch, broken):
     """A virtual GPU may name an architecture that counts and then refuse: a reason in place of the number."""
     meter = instrument.Meter(Monitor([0], []), "cuda")
 
@@ -132,7 +131,7 @@ def test_a_counter_that_cannot_be_read_costs_no_cell(engine, tmp_path, monkeypat
     assert bool(done) == (broken == "end_window")  # without a first reading no second is spent on work
 
 
-def test_decoding_ends_where_the_context_does(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_decoding_ends_where_the_context_does(engine, tmp_path, monkeypatch):
     """And the short window has a reason, no number."""
     monkeypatch.setattr(type(engine), "context_length", 137)
     meter = instrument.Meter(Monitor([0], []), "cuda")
@@ -216,7 +215,7 @@ def lacking(name):
     return load
 
 
-def test_the_column_says_that_there_is_no_counter(engine, tmp_path):  # noqa: F811
+def test_the_column_says_that_there_is_no_counter(engine, tmp_path):
     """With the reason in a footnote."""
     found = energy.measure(suite_run("throughput", engine, tmp_path), [1, 2])
     assert [m.values for m in found] == [(), (), ()]

@@ -8,8 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from builders import make_cell, make_record, memory_samples, sample
-from test_suites import engine, suite_run  # noqa: F401 - a fixture
+from builders import make_cell, make_record, memory_samples, sample, suite_run
 
 from bench.engines import fake
 from bench.instruments import Instruments, Reading, sampler
@@ -26,7 +25,7 @@ TERMS = ("weights_bytes", "kv_bytes", "workspace_bytes", "runtime_bytes", "unexp
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def ledger(engine, tmp_path, monkeypatch=None):  # noqa: F811
+def ledger(engine, tmp_path, monkeypatch=None):
     """Figures of the memory suite on the fake, its weights loaded on a clean counter."""
     run = suite_run("memory", engine, tmp_path, fake.instruments("cpu"))
     now = fake._MEMORY.read()
@@ -35,7 +34,7 @@ def ledger(engine, tmp_path, monkeypatch=None):  # noqa: F811
     return figures(make_record(make_cell("memory"), measurements=tuple(memory.measure(run)))), run
 
 
-def test_a_clean_engine_leaves_nothing(engine, tmp_path):  # noqa: F811
+def test_a_clean_engine_leaves_nothing(engine, tmp_path):
     """Weights, cache and workspace are the whole peak."""
     found, _ = ledger(engine, tmp_path)
     assert {name: found[name].value for name in TERMS} == {
@@ -45,7 +44,7 @@ def test_a_clean_engine_leaves_nothing(engine, tmp_path):  # noqa: F811
     assert sum(found[name].value for name in TERMS) == found["peak_bytes"].value
 
 
-def test_a_known_leak_comes_back_as_runtime(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_a_known_leak_comes_back_as_runtime(engine, tmp_path, monkeypatch):
     """Five megabytes that closing does not give back are five megabytes that the work left behind."""
     plain = fake.FakeGeneration.close
 
@@ -59,7 +58,7 @@ def test_a_known_leak_comes_back_as_runtime(engine, tmp_path, monkeypatch):  # n
     assert found["runtime_bytes"].value == 5_000_000
 
 
-def test_a_known_spike_comes_back_in_the_peak(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_a_known_spike_comes_back_in_the_peak(engine, tmp_path, monkeypatch):
     """Seven megabytes for 50 ms in the middle of a step are seven megabytes more workspace and peak."""
     clean, _ = ledger(engine, tmp_path)
     plain = fake.FakeGeneration.step
@@ -78,7 +77,7 @@ def test_a_known_spike_comes_back_in_the_peak(engine, tmp_path, monkeypatch):  #
     assert found["runtime_bytes"].value == 0
 
 
-def test_counters_that_contradict_each_other_are_a_caveat(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_counters_that_contradict_each_other_are_a_caveat(engine, tmp_path, monkeypatch):
     """A sampler that saw more than the high-water mark proves that one of them is wrong."""
     import contextlib
 
@@ -89,7 +88,7 @@ def test_counters_that_contradict_each_other_are_a_caveat(engine, tmp_path, monk
     assert (found["peak_anonymous_bytes"].value, found["peak_file_bytes"].value) == (10**10, 9 * 10**10)
 
 
-def test_each_figure_names_its_own_counter(engine, tmp_path):  # noqa: F811
+def test_each_figure_names_its_own_counter(engine, tmp_path):
     """What is read now, the peak and the allocator's shares of it come from different ones."""
 
     class Told(fake.ArithmeticMemory):
@@ -108,7 +107,7 @@ def test_each_figure_names_its_own_counter(engine, tmp_path):  # noqa: F811
     assert all(counter for name, counter in counters.items() if name.endswith("_bytes"))
 
 
-def test_a_driver_that_cannot_tell_processes_apart_is_a_caveat(engine, tmp_path):  # noqa: F811
+def test_a_driver_that_cannot_tell_processes_apart_is_a_caveat(engine, tmp_path):
     """Another tenant's memory would be in the figure: its reader must know."""
     told = fake.ArithmeticMemory()
     told.name = "NVML device minus baseline"
@@ -149,6 +148,7 @@ print(json.dumps([before.total_bytes, before.anonymous_bytes, peak.total_bytes, 
 
 
 @linux
+@pytest.mark.alone
 def test_a_real_spike_of_50_ms_is_seen_by_both_counters():
     """64 MiB for 50 ms in a process of its own: the mark, the sampler and its anonymous share all say so."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -16,25 +16,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import make_record
+from builders import divergence_run, engine_of, make_record, planned, suite_run
 
 import suites
-from bench.catalog.model import Model
 from bench.engines import fake
-from bench.engines.contract import DoesNotFit, LoadRequest, NotFinite
+from bench.engines.contract import NotFinite
 from bench.errors import UserError
-from bench.instruments import Instruments, Reading, machine
+from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
 from bench.judge.figures import accuracies, anchor_of, figures, reference_figures
-from bench.plan.plan import make_plan
-from bench.plan.selection import Selection
 from bench.records.cell import Precision, Weights
 from bench.records.record import Ending, Unit
 from bench.records.store import Store
 from bench.run.worker import ending
 from bench.scoring.anchor import anchor_path, is_anchor
-from bench.suite import Loading, SuiteRun, measured
-from suites import divergence, memory, probe, quality, suite, throughput
+from bench.suite import measured
+from suites import divergence, memory, probe, quality, repeats, suite, throughput
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPERATURE = {"fake-fp32": 1.0, "fake-fp16": 1.0, "fake-int8": 1.05, "fake-int4": 1.25}
@@ -297,31 +294,6 @@ def test_a_record_names_the_method_that_made_it(records, name):
 # Suites on their own: what a healthy run does not show.
 
 
-def planned(name):
-    """A smoke cell of the fake at 16 bits."""
-    own = Model(name="m", display="M", family="own", organisation="-", kind="open weights", repo="a/m")
-    selection = Selection(models=("m",), schemes=("fake-fp16",), backends=("fake",), suites=(name,), profile="smoke")
-    return make_plan(selection, [own], machine.describe("cpu")).cells[0]
-
-
-def suite_run(name, engine, tmp_path, tools=None):
-    """A suite's surroundings with a given engine."""
-    reading = Reading(total_bytes=0)
-    loading = Loading(seconds=1.0, baseline=reading, peak=reading, ready=reading, loaded=reading)
-    tools = tools or Instruments(fake._CLOCK, fake.ArithmeticMemory())
-    cell = planned(name).cell
-    return SuiteRun(cell=cell, engine=engine, instruments=tools, loading=loading, cache=tmp_path)
-
-
-@pytest.fixture
-def engine():
-    """The fake at 16 bits."""
-    scheme = fake.BACKEND.scheme("fake-fp16")
-    return fake.FakeEngine(
-        LoadRequest(model=planned("memory").model, weights=Weights.RANDOM, scheme=scheme, device="cpu")
-    )
-
-
 def test_output_without_text_fails_the_cell(engine, tmp_path, monkeypatch):
     """A model that generates tokens but no text has no speed worth a figure."""
     monkeypatch.setattr(engine, "decode", lambda tokens: " \n")
@@ -411,7 +383,7 @@ def test_the_garbage_collector_is_given_back(engine):
     import gc
 
     assert gc.isenabled()
-    throughput.one_repeat(engine, fake._CLOCK, [[1, 2, 3]], 4)
+    repeats.one_repeat(engine, fake._CLOCK, [[1, 2, 3]], 4)
     assert gc.isenabled()
 
 
@@ -468,26 +440,9 @@ def test_divergence_without_its_reference_says_so(engine, tmp_path):
         divergence.measure(run)
 
 
-def engine_of(scheme):
-    """The fake at that scheme."""
-    asked = LoadRequest(
-        model=planned("memory").model, weights=Weights.RANDOM, scheme=fake.BACKEND.scheme(scheme), device="cpu"
-    )
-    return fake.FakeEngine(asked)
-
-
-def divergence_run(scheme, folder, **changes):
-    """A divergence cell of that scheme whose reference and anchor lie in a folder."""
-    run = suite_run("divergence", engine_of(scheme), folder)
-    run.cell = run.cell.model_copy(update={"scheme": scheme, "precision": fake.BACKEND.scheme(scheme).precision})
-    run.reference, run.anchor = folder / "reference", folder / "anchor-1"
-    run.is_reference, run.is_anchor = scheme == "fake-fp16", scheme == "fake-fp32"
-    for name, value in changes.items():
-        setattr(run, name, value)
-    return run
-
-
-COMPARED = {"kld_nat", "same_top1", "true_token_change", "nll_nat", "reference_nll_nat"}
+FLOORS = {"floor_nat", "floor_nll_change_nat", "floor_decode_nat", "floor_decode_nll_change_nat"}
+"""What every row stores of itself."""
+COMPARED = {"kld_nat", "same_top1", "true_token_change", "nll_nat", "reference_nll_nat", *FLOORS}
 """What a row that found its reference stores."""
 
 
@@ -501,7 +456,7 @@ def test_the_16_bit_row_is_measured_from_fp32_itself_when_that_is_there(tmp_path
     first = names(divergence.measure(divergence_run("fake-fp16", tmp_path)))
     divergence.measure(divergence_run("fake-fp32", tmp_path))
     second = names(divergence.measure(divergence_run("fake-fp16", tmp_path)))
-    assert first == {"nll_nat", "store_error_nat", "floor_nat"}
+    assert first == {"nll_nat", "store_error_nat", *FLOORS}
     assert second - first == {"anchor_kld_nat", "anchor_same_top1"}
 
 
@@ -581,42 +536,6 @@ def test_logits_that_are_not_finite_fail_the_cell(tmp_path, scheme, reference, v
     assert (tmp_path / "reference").exists() != reference
     assert ending(NotFinite("item 3")).reason == "item 3"
     assert ending(NotFinite("item 3")).ending is Ending.FAILED
-
-
-def test_the_noise_floor_is_what_another_batch_changes(tmp_path):
-    """KL(one by one || together) of the first windows, in batches of four; none for a single-row engine."""
-    run = divergence_run("fake-fp16", tmp_path)
-    other = engine_of("fake-int8")
-    run.engine.log_probs_together = other.log_probs_together
-    found = {m.name: m for m in divergence.measure(run)}["floor_nat"]
-    p, q = log_probs("fake-fp16"), log_probs("fake-int8")
-    assert found.values == pytest.approx([float((np.exp(p) * (p - q)).sum())] * 4, rel=1e-3)
-    assert found.labels["batch"] == 4
-
-    class Single:
-        def __init__(self, inner):
-            self.inner = inner
-
-        def __getattr__(self, name):
-            if name == "log_probs_together":
-                raise AttributeError(name)
-            return getattr(self.inner, name)
-
-    run = divergence_run("fake-fp16", tmp_path, engine=Single(engine_of("fake-fp16")))
-    assert "floor_nat" not in names(divergence.measure(run))
-
-
-def test_a_noise_floor_that_does_not_fit_costs_no_record(tmp_path):
-    """Four windows at a time can be too much where one fits: a warning, and all else as ever."""
-
-    def together(rows):
-        raise DoesNotFit("score")
-        yield
-
-    run = divergence_run("fake-fp16", tmp_path)
-    run.engine.log_probs_together = together
-    assert names(divergence.measure(run)) == {"nll_nat", "store_error_nat"}
-    assert [caveat.kind for caveat in run.caveats] == ["no_noise_floor"]
 
 
 def test_a_distance_within_the_stores_own_error_is_marked(tmp_path, monkeypatch):
@@ -726,3 +645,67 @@ def test_the_probe_text_is_long_enough_for_the_full_profile():
     settings = divergence.PROFILES["full"]
     found = probe.windows(lambda text: list(text.encode()[::4]), settings["windows"], settings["window_tokens"])
     assert len(found) == settings["windows"]
+
+
+class Windows:
+    """A share that holds so many further looks at the budget."""
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    def __call__(self, ahead_s=0.0):
+        """Whether all looks were taken."""
+        self.looks -= 1
+        return self.looks < 0
+
+
+def test_rows_are_compared_over_the_windows_that_both_have(tmp_path):
+    """The reference was cut after four of six windows, int8 has them all, int4 was cut after three."""
+    reference = divergence_run("fake-fp16", tmp_path, spent=Windows(2))
+    found = {m.name: m for m in divergence.measure(reference)}
+    assert len(found["nll_nat"].values) == 4
+    assert (len(found["nll_nat"].labels["registers"]), found["nll_nat"].labels["windows_asked"]) == (4, 6)
+    assert [c.text for c in reference.caveats] == ["divergence: 4 of 6 windows", "noise floor: 0 of 4 windows"]
+    assert divergence.done(reference.settings, list(found.values())).prefill_tokens == 4 * 64
+    for scheme, share, windows in (("fake-int8", Windows(100), 4), ("fake-int4", Windows(1), 3)):
+        run = divergence_run(scheme, tmp_path, spent=share)
+        run.anchor = None
+        found = {m.name: m for m in divergence.measure(run)}
+        assert [len(found[n].values) for n in ("nll_nat", "reference_nll_nat", "same_top1")] == [windows] * 3
+        assert len(found["kld_nat"].values) == windows * 63
+        assert found["kld_nat"].labels["windows_asked"] == 6
+        p, q = (np.exp(log_probs(name)) for name in ("fake-fp16", scheme))
+        assert np.mean(found["kld_nat"].values) == pytest.approx(float((p * np.log(p / q)).sum()), rel=1e-3)
+        assert run.caveats[0].text == "divergence: 4 of 6 windows, for the 16-bit row has no more"
+
+
+def test_an_anchor_of_fewer_windows_is_compared_as_far_as_it_goes(tmp_path):
+    """fp32 was cut after three windows; the row compared with it has all six from its own reference."""
+    divergence.measure(divergence_run("fake-fp16", tmp_path))
+    divergence.measure(divergence_run("fake-fp32", tmp_path, spent=Windows(1)))
+    found = {m.name: m for m in divergence.measure(divergence_run("fake-int8", tmp_path))}
+    assert (len(found["nll_nat"].values), len(found["anchor_same_top1"].values)) == (6, 3)
+    labels = found["anchor_kld_nat"].labels
+    assert (len(labels["registers"]), labels["windows_asked"]) == (3, 6)
+    assert "windows_asked" not in found["kld_nat"].labels
+
+
+@pytest.mark.parametrize("name", ["memory", "throughput", "divergence", "quality"])
+@pytest.mark.parametrize("profile", ["smoke", "standard", "full"])
+def test_the_stated_minimum_is_part_of_the_work(name, profile):
+    """And it is less wherever there are rounds."""
+    found = suite(name)
+    settings = found.PROFILES[profile]
+    least, work = found.least(settings), found.work(settings)
+    assert 0 < least.prefill_tokens <= work.prefill_tokens
+    assert least.decode_tokens <= work.decode_tokens
+
+
+def test_a_record_shows_the_work_that_was_done(records):
+    """Of a run that nothing cut it is what was planned, but for warm-up rounds that were not needed."""
+    for (_, name), record in records.items():
+        found = suite(name)
+        done, work = found.done(record.cell.settings, record.measurements), found.work(record.cell.settings)
+        assert done.prefill_tokens <= work.prefill_tokens * 1.01
+        assert done.prefill_tokens >= work.prefill_tokens * 0.6
+        assert record.seconds > 0

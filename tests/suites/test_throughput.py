@@ -5,18 +5,17 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from test_suites import engine, planned, suite_run  # noqa: F401 - a fixture
+from builders import make_cell, make_record, suite_run
 
 from bench.engines import fake
 from bench.engines.contract import DoesNotFit
 from bench.instruments import Instruments
-from bench.judge.figures import figures, request_seconds
+from bench.judge.figures import figures
 from bench.judge.stats import median_estimate
-from bench.records.record import Ending, Outcome
 from suites import memory, throughput
 
 
-def run_of(engine, tmp_path, clock=None, **settings):  # noqa: F811
+def run_of(engine, tmp_path, clock=None, **settings):
     """The suite's surroundings with those settings and that clock."""
     run = suite_run("throughput", engine, tmp_path, Instruments(clock or fake._CLOCK, fake.ArithmeticMemory()))
     run.cell = run.cell.model_copy(update={"settings": {**run.cell.settings, **settings}})
@@ -31,7 +30,7 @@ def kinds(run):
     return [caveat.kind for caveat in run.caveats]
 
 
-def test_every_point_brings_the_known_rates_back(engine, tmp_path):  # noqa: F811
+def test_every_point_brings_the_known_rates_back(engine, tmp_path):
     """Batch 4 reads four prompts in four times the time, and one step serves four sequences."""
     run = run_of(engine, tmp_path, points=[[4, 128], [1, 512]], **POINTS)
     found = throughput.measure(run)
@@ -46,10 +45,8 @@ def test_every_point_brings_the_known_rates_back(engine, tmp_path):  # noqa: F81
     assert kinds(run) == []
 
 
-def test_rates_of_a_point_are_aggregate_and_named_by_it(engine, tmp_path):  # noqa: F811
+def test_rates_of_a_point_are_aggregate_and_named_by_it(engine, tmp_path):
     """Four sequences at 40 steps a second make 160 tokens a second, 40 each; the main rates stay the main ones."""
-    from builders import make_cell, make_record
-
     from bench.views.table import flat
 
     run = run_of(engine, tmp_path, points=[[4, 128]], **POINTS)
@@ -60,7 +57,7 @@ def test_rates_of_a_point_are_aggregate_and_named_by_it(engine, tmp_path):  # no
     assert row["decode_tokens_per_s"] == pytest.approx(40)
 
 
-def test_bytes_read_grow_with_the_batch_s_cache(engine, tmp_path):  # noqa: F811
+def test_bytes_read_grow_with_the_batch_s_cache(engine, tmp_path):
     """The weights once, the cache of every sequence: 17.5 MB and 4 x 132 positions of 1000 bytes."""
     found = throughput.measure(run_of(engine, tmp_path, points=[[4, 128]], **POINTS))
     read = {m.labels["batch"]: m.values[0] for m in found if m.name == "read_bytes_per_step"}
@@ -69,7 +66,7 @@ def test_bytes_read_grow_with_the_batch_s_cache(engine, tmp_path):  # noqa: F811
     assert (operations.values, operations.labels) == ((16_000_000,), {"compute": "bf16"})
 
 
-def test_a_step_reads_the_experts_that_its_sequences_are_sent_through(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_a_step_reads_the_experts_that_its_sequences_are_sent_through(engine, tmp_path, monkeypatch):
     """Two of eight experts for one sequence; a quarter is left resting by one, (3/4)^4 by four, drawn evenly."""
     census = replace(engine.census(), expert_bytes=8_000_000, expert_weights=4_000_000, expert_share=0.25)
     monkeypatch.setattr(engine, "census", lambda: census)
@@ -89,7 +86,7 @@ def test_a_masked_model_is_expected_to_generate_nothing():
         assert found.work(settings).decode_tokens > 0
 
 
-def test_sequences_of_a_batch_differ(engine):  # noqa: F811
+def test_sequences_of_a_batch_differ(engine):
     """Rotations of one prompt: the same tokens, so the same work, and no two alike."""
     point = throughput.points({**throughput.PROFILES["full"], "batch": 4})[0]
     prompts = throughput._prompts(engine.encode, point)
@@ -98,7 +95,7 @@ def test_sequences_of_a_batch_differ(engine):  # noqa: F811
     assert {tuple(sorted(prompt)) for prompt in prompts} == {tuple(sorted(prompts[0]))}
 
 
-def test_a_point_beyond_the_context_is_left_out_with_its_reason(engine, tmp_path):  # noqa: F811
+def test_a_point_beyond_the_context_is_left_out_with_its_reason(engine, tmp_path):
     """The others are measured."""
     run = run_of(engine, tmp_path, points=[[1, 4090], [1, 64]], **POINTS)
     found = throughput.measure(run)
@@ -108,7 +105,7 @@ def test_a_point_beyond_the_context_is_left_out_with_its_reason(engine, tmp_path
     ]
 
 
-def test_a_point_expected_not_to_fit_is_not_tried(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_a_point_expected_not_to_fit_is_not_tried(engine, tmp_path, monkeypatch):
     """Memory grown in proportion from the point before: 2 GB for 144 tokens make 16 times more."""
     run = run_of(engine, tmp_path, points=[[16, 136]], **POINTS)
     memory = run.instruments.memory
@@ -120,7 +117,7 @@ def test_a_point_expected_not_to_fit_is_not_tried(engine, tmp_path, monkeypatch)
     ]
 
 
-def test_a_point_that_did_not_fit_costs_that_point_alone(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_a_point_that_did_not_fit_costs_that_point_alone(engine, tmp_path, monkeypatch):
     """The main point's answer stands."""
     plain = fake.FakeEngine.prefill
 
@@ -135,13 +132,13 @@ def test_a_point_that_did_not_fit_costs_that_point_alone(engine, tmp_path, monke
     assert [c.text for c in run.caveats] == ["throughput at batch 2, prompt 64: it did not fit in prefill"]
 
 
-def test_a_steady_engine_is_not_repeated_for_nothing(engine, tmp_path):  # noqa: F811
+def test_a_steady_engine_is_not_repeated_for_nothing(engine, tmp_path):
     """The least repeats are enough where every one takes the same time."""
     found = throughput.measure(run_of(engine, tmp_path, repeats=3, repeats_max=9))
     assert len(next(m for m in found if m.name == "prefill_s").values) == 3
 
 
-def test_a_noisy_engine_is_repeated_up_to_the_cap_and_marked(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_a_noisy_engine_is_repeated_up_to_the_cap_and_marked(engine, tmp_path, monkeypatch):
     """Intervals wider than 10 % of the median ask for more, then for a caveat with both figures."""
     clock = fake.NoisyClock(0.5, seed=1)
     monkeypatch.setattr(fake, "_CLOCK", clock)
@@ -155,7 +152,7 @@ def test_a_noisy_engine_is_repeated_up_to_the_cap_and_marked(engine, tmp_path, m
     assert run.caveats[0].text == f"prefill: the interval is {width:.0%} of the median after 7 repeats"
 
 
-def test_a_masked_model_s_forward_passes_are_judged_as_repeats_are(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_a_masked_model_s_forward_passes_are_judged_as_repeats_are(engine, tmp_path, monkeypatch):
     """Warmed up until steady, repeated while noisy, marked where still noisy; a steady one costs the least."""
     run = run_of(engine, tmp_path, objective="masked", repeats=2, repeats_max=7, warmup_max=5)
     counts = {m.name: len(m.values) for m in throughput.measure(run) if m.name.endswith("prefill_s")}
@@ -166,17 +163,17 @@ def test_a_masked_model_s_forward_passes_are_judged_as_repeats_are(engine, tmp_p
     counts = {m.name: len(m.values) for m in throughput.measure(run) if m.name.endswith("prefill_s")}
     assert (counts, kinds(run)) == ({"prefill_s": 7, "warmup_prefill_s": 3}, ["not_steady", "noisy"])
     assert run.caveats[1].text.endswith("of the median after 7 repeats")
-    run.spent, run.caveats = lambda: True, []
+    run.spent, run.caveats = lambda ahead_s=0.0: True, []
     throughput.measure(run)
     assert kinds(run)[-1] == "undecided"
 
 
-def test_a_spent_budget_ends_repeats_and_points_and_says_so(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_a_spent_budget_ends_repeats_and_points_and_says_so(engine, tmp_path, monkeypatch):
     """The least repeats of the main point are the price of any answer."""
     clock = fake.NoisyClock(0.5, seed=1)
     monkeypatch.setattr(fake, "_CLOCK", clock)
     run = run_of(engine, tmp_path, clock, repeats=2, repeats_max=7, warmup_max=1, points=[[1, 64]], **POINTS)
-    run.spent = lambda: True
+    run.spent = lambda ahead_s=0.0: True
     found = throughput.measure(run)
     assert len(next(m for m in found if m.name == "prefill_s").values) == 2
     assert kinds(run)[0] == "undecided"
@@ -184,7 +181,7 @@ def test_a_spent_budget_ends_repeats_and_points_and_says_so(engine, tmp_path, mo
     assert run.caveats[-1].text == "throughput at batch 1, prompt 64: the budget was spent before it"
 
 
-def test_a_known_delay_for_each_token_comes_back(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_a_known_delay_for_each_token_comes_back(engine, tmp_path, monkeypatch):
     """Ten milliseconds more a step are ten milliseconds more in every gap, and none in prefill."""
     plain = fake.FakeGeneration.step
 
@@ -198,10 +195,8 @@ def test_a_known_delay_for_each_token_comes_back(engine, tmp_path, monkeypatch):
     assert found["prefill_s"] == pytest.approx([0.064] * 2)
 
 
-def test_two_runs_agree_within_their_intervals(engine, tmp_path, monkeypatch):  # noqa: F811
+def test_two_runs_agree_within_their_intervals(engine, tmp_path, monkeypatch):
     """Twenty pairs of standard runs under 8 % of injected noise: both rates' intervals meet in at least nineteen."""
-    from builders import make_cell, make_record
-
     agree = 0
     for pair in range(20):
         rates = []
@@ -237,70 +232,43 @@ def test_points_come_smallest_first_after_the_main_one():
     assert {(p.batch, p.prompt_tokens) for p in found} == {(b, t) for b in (1, 4, 16) for t in (128, 512, 2048)}
 
 
-# Threads.
+# A share of the budget.
 
 
-def answered(planned_cell, prefill, decode):
-    """A record of the sweep's question with those rates."""
-    from builders import make_record, speed_samples
+class Share:
+    """A cell's share of the fake's seconds."""
 
-    if prefill is None:
-        return make_record(planned_cell.cell, outcome=Outcome(ending=Ending.FAILED, reason="broke"))
-    gap = 1 / decode
-    return make_record(planned_cell.cell, measurements=speed_samples(prefill_s=(100 / prefill,) * 2, itl_s=(gap,) * 4))
+    def __init__(self, seconds):
+        self.end = fake._CLOCK.now() + seconds
 
-
-def test_threads_are_swept_once_and_the_best_is_kept(tmp_path, monkeypatch):
-    """Each candidate answers one smoke cell; the count that serves a request fastest is remembered."""
-    from bench.instruments import machine
-    from bench.run import threads
-
-    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(threads.psutil, "cpu_count", lambda logical: 4)
-    described = machine.describe("cpu").model_copy(update={"logical_cpus": 8})
-    rates = {1: (100.0, 10.0), 2: (200.0, 19.0), 4: (400.0, 30.0), 8: (800.0, 20.0)}
-    asked = []
-
-    def measure(question, count, folder):
-        asked.append((question.cell.suite, question.cell.profile, count))
-        return [answered(question, *rates[count])]
-
-    item = planned("memory")
-    assert threads.chosen(item, described, measure, request_seconds) == 4
-    assert asked == [("throughput", "smoke", count) for count in (1, 2, 4, 8)]
-    assert threads.chosen(item, described, measure, request_seconds) == 4
-    assert len(asked) == 4
-    other = replace(item, cell=item.cell.model_copy(update={"scheme": "fake-int4"}))
-    threads.chosen(other, described, measure, request_seconds)
-    assert len(asked) == 8
+    def __call__(self, ahead_s=0.0):
+        """Whether less is left."""
+        return fake._CLOCK.now() + ahead_s > self.end
 
 
-def test_the_fewest_threads_win_a_tie_and_failures_are_left_out():
-    """Within 2 % more threads are a cost without a gain."""
-    from bench.run import threads
-
-    assert threads.best({1: 2.0, 2: 1.01, 4: 1.0}) == 2
-    assert threads.best({}) is None
-    assert request_seconds(answered(planned("throughput"), None, None)) is None
-    assert request_seconds(answered(planned("throughput"), 512.0, 64.0)) == pytest.approx(1 + 2)
-    assert threads.candidates(1, None) == [1]
+STANDARD = {"prompt_tokens": 512, "decode_tokens": 128, "repeats": 5, "repeats_max": 10, "warmup_max": 6}
 
 
-def test_a_masked_model_is_swept_by_its_forward_passes():
-    """It generates nothing, and its sweep asks with its own objective."""
-    from bench.run import threads
-
-    item = planned("memory")
-    item = replace(item, cell=item.cell.model_copy(update={"settings": {**item.cell.settings, "objective": "masked"}}))
-    question = threads._question(item)
-    assert question.cell.settings["objective"] == "masked"
-    record = answered(question, 512.0, 64.0)
-    reading = tuple(m for m in record.measurements if m.name == "prefill_s")
-    assert request_seconds(record.model_copy(update={"measurements": reading})) == pytest.approx(1)
-
-
-def test_candidates_are_few_and_begin_with_one():
-    """Powers of two between one thread and all CPUs."""
-    from bench.run import threads
-
-    assert threads.candidates(16, 8) == [1, 2, 4, 8, 16]
+@pytest.mark.parametrize(
+    ("seconds", "counts", "said"),
+    [
+        (100.0, (2, 5, 127), []),
+        (14.0, (2, 3, 127), ["throughput: 3 of 5 repeats"]),
+        (7.5, (1, 2, 127), ["throughput: 2 of 5 repeats"]),
+        (4.7, (1, 2, 63), ["throughput: 2 of 5 repeats, 64 of 128 generated tokens"]),
+        (0.0, (1, 2, 15), ["throughput: 2 of 5 repeats, 16 of 128 generated tokens"]),
+    ],
+)
+def test_a_share_is_spent_on_whole_repeats_then_on_shorter_answers(engine, tmp_path, seconds, counts, said):
+    """A repeat is 0.256 s of prompt and 127 gaps of 25 ms; a warm-up round 0.431 s."""
+    run = run_of(engine, tmp_path, warmup_min=2, **STANDARD)
+    run.spent = Share(seconds)
+    found = {m.name: m for m in throughput.measure(run)}
+    gaps = found["itl_s"]
+    assert (len(found["warmup_prefill_s"].values), len(found["prefill_s"].values), gaps.labels["per_repeat"]) == counts
+    assert [c.text for c in run.caveats if c.kind == "cut_by_budget"] == said
+    assert found["prefill_s"].labels.get("repeats_asked") == (5 if said else None)
+    assert gaps.labels.get("decode_asked") == (128 if counts[2] < 127 else None)
+    done = throughput.done(run.settings, list(found.values()))
+    assert done.prefill_tokens == 512 * (counts[0] + counts[1])
+    assert done.decode_tokens == 8 * counts[0] + counts[1] * (counts[2] + 1)

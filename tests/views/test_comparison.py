@@ -13,7 +13,7 @@ from builders import (
 from compared import LOST, RIGHT, memory, only, quality
 
 from bench.records.record import Ending
-from bench.views.comparison import flats, ratio_table, task_table, task_views, views
+from bench.views.comparison import details, flats, ratio_table, task_table, task_views
 
 
 def test_a_failed_suite_gives_no_ratio_and_its_reason() -> None:
@@ -91,8 +91,8 @@ def test_flat_comparisons_are_one_row_and_one_for_each_task() -> None:
 
 def test_nothing_to_compare_is_no_view() -> None:
     """Ratios come first; what columns mean stands beneath the last table of tasks alone."""
-    assert views([], 0.01) == []
+    assert details([], 0.01) == []
     found = [only([quality("fp16", RIGHT), quality(precision, LOST)]) for precision in ("int8", "int4")]
-    ratios, first, last = views(found, 0.01)
+    ratios, first, last = details(found, 0.01)
     assert ratios.title == "against the model's own 16-bit row"
     assert (first.notes, len(last.notes)) == ((), 6)

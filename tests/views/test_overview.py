@@ -8,14 +8,22 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from builders import failed, make_cell, make_machine, make_model, make_record, memory_samples
+from builders import (
+    CLOSED_ENTRY,
+    TINY_FAMILY,
+    called,
+    failed,
+    make_cell,
+    make_machine,
+    make_model,
+    make_record,
+    memory_samples,
+)
 
 from bench.catalog.entries import read_catalog
 from bench.catalog.model import Kind
-from bench.cli import app, guarded
 from bench.engines import fake, transformers
 from bench.judge.rows import newest
 from bench.plan.baseline import BASELINE_BYTES
@@ -26,18 +34,11 @@ from bench.records.store import Store
 from bench.run import memory_limit
 from bench.views import overview
 
-FAMILY = """\
-family: test
-organisation: Tests
-models:
-  - name: tiny
-    display: Tiny
-    kind: open weights
-    repo: tests/tiny
-    data: a few words
+FAMILY = f"""\
+{TINY_FAMILY}    data: a few words
     licence: ours
-    architecture: {model_type: llama, vocab_size: 100, hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 2,
-      intermediate_size: 128}
+    architecture: {{model_type: llama, vocab_size: 100, hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 2,
+      intermediate_size: 128}}
     parameters: 49_344
     sources: [computed]
     notes: [a trap]
@@ -55,10 +56,7 @@ models:
         quantity: peak memory
         precision: fp16
         at_most: 1_000_000_000_000_000
-  - name: closed
-    display: Closed
-    kind: api only
-"""
+{CLOSED_ENTRY}"""
 
 
 @pytest.fixture
@@ -74,17 +72,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def bench(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run a command in this process; returns exit code, stdout and stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code: Any = guarded(lambda: app(list(arguments)))
-        except SystemExit as done:
-            code = done.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return lambda *arguments: called(capsys, *arguments)
 
 
 def test_a_need_is_predicted_and_held_against_what_is_free() -> None:

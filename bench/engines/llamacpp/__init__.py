@@ -11,6 +11,7 @@ from bench.engines.contract import Backend, Engine, Footprint, LoadRequest, Unsu
 from bench.engines.llamacpp import gguf_layout
 from bench.instruments import Instruments
 from bench.records.cell import Precision, Scheme, Weights
+from bench.records.record import Provenance
 
 FALLBACK = "rows that are no multiple of 256 fall back to blocks of 32"
 SCHEMES = (
@@ -82,6 +83,13 @@ def load(request: LoadRequest) -> Engine:
     return LlamaEngine(request)
 
 
+def command(model: Model, provenance: Provenance, scheme: str) -> str | None:
+    """llama.cpp's own program, where the file that was measured still lies."""
+    from bench.engines.llamacpp import locate
+
+    return locate.command(model, provenance, scheme)
+
+
 def prepare(request: LoadRequest) -> None:
     """Find, make or write the file, open the library, and see whether its kernels run here."""
     from bench.engines.llamacpp import library, locate
@@ -131,4 +139,5 @@ BACKEND = Backend(
     footprint=footprint,
     refuses=refuses,
     builds_random=True,
+    command=command,
 )

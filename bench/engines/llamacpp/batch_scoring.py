@@ -36,12 +36,13 @@ class Host(Protocol):
 class Scoring:
     """A context for scoring, taken for a while."""
 
-    def __init__(self, engine: Host, positions: int) -> None:
+    def __init__(self, engine: Host, positions: int, sequences: int = 1) -> None:
+        """`positions` of the longest sequence, `sequences` of that length side by side."""
         check_context(positions, engine.context_length)
         self.engine = engine
         self.outputs = max(1, min(BATCH, OUTPUT_BYTES // (4 * engine.vocabulary)))
         self.shape = Shape(
-            positions=max(positions, BATCH),  # a pack is one batch of tokens at most, or one row
+            positions=max(positions * sequences, BATCH),  # a pack is one batch of tokens at most, or one row
             sequences=SEQUENCES,
             outputs=self.outputs,
             shared=True,

@@ -14,25 +14,31 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.catalog.model import Objective
+from bench.engines.abilities import worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
-from bench.engines.llamacpp import census, gguf_layout, library
+from bench.engines.llamacpp import census, gguf_layout, library, other_ways
 from bench.engines.llamacpp.batch_scoring import Scoring, log_sum, packs
 from bench.engines.llamacpp.context import Context, Entry, Shape
 from bench.engines.llamacpp.gguf_layout import BATCH, CONTEXT_STEP
-from bench.engines.llamacpp.locate import header_of, locate
+from bench.engines.llamacpp.locate import header_of, locate, widened
 from bench.instruments.memory import ProcessMemory
+from bench.records.cell import Precision, Scheme, Weights
 from bench.records.census import Census
 from bench.records.record import Caveat
 
 READ, MAPPED = 0, 1
 """llama_load_mode (llama.h): into memory of its own, or mapped from the file."""
+F32 = Scheme(name="gguf-f32", precision=Precision.FP32, bits=32, other_bytes=4, method="float32")
+"""What quantized weights are taken back to."""
 
 
 class LlamaGeneration:
@@ -109,7 +115,7 @@ class LlamaEngine:
         self.path = located.path
         self.header = header_of(self.path)
         self.provenance = located.provenance
-        self.plain_scoring = request.plain_scoring
+        self.request, self.plain_scoring = request, request.plain_scoring
         size = self.path.stat().st_size
         capacity = ProcessMemory().capacity_bytes()
         if request.device == "cpu" and size > capacity:
@@ -213,6 +219,31 @@ class LlamaEngine:
                 made[at : at + len(logits)] = logits - log_sum(logits)[:, None]
                 at += len(logits)
         return made
+
+    def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+        """As `log_probs` of each of several equally long sequences, side by side in every batch."""
+        check_context(len(rows[0]) - 1, self.context_length)
+        yield from other_ways.together(self, rows)
+
+    def log_probs_stepwise(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """As `log_probs`, one token a batch."""
+        check_context(len(tokens) - 1, self.context_length)
+        return other_ways.stepwise(self, tokens)
+
+    @contextmanager
+    def dequantized(self) -> Iterator[LlamaEngine | None]:
+        """The same file written as F32 and loaded beside it, on a CPU and where both fit."""
+        weights = sum(tensor.elements for tensor in self.header.tensors)
+        wide = self.request.device != "cpu" or not self.request.scheme.quantizes
+        if wide or not worth_dequantizing(weights, ProcessMemory().capacity_bytes()):
+            yield None
+            return
+        path = widened(self.path, self.header, self.request.threads)
+        twin = LlamaEngine(replace(self.request, scheme=F32, weights=Weights.LOCAL, path=str(path)))
+        try:
+            yield twin
+        finally:
+            twin.close()
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
         """Score rows together, a context that several rows share computed once."""

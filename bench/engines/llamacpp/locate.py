@@ -19,6 +19,7 @@ from bench.engines.llamacpp import gguf_cache, gguf_layout, random_weights
 from bench.engines.weights.files import asking_the_hub, fingerprint
 from bench.engines.weights.locate import package_file
 from bench.errors import UserError
+from bench.instruments.distributions import is_installed
 from bench.records.cell import Weights, digest
 from bench.records.record import Caveat, Provenance
 
@@ -79,11 +80,36 @@ def locate(request: LoadRequest) -> Located:
     if stored == name:
         return Located(source.path, header, provenance, _caveats(stored, name))
     elements = sum(tensor.elements for tensor in header.tensors)
-    version = importlib.metadata.version("llama_cpp_python")
-    made = f"{source.path.stem}-{mark.replace(':', '-')}-{version}-{name}.gguf".lower()
+    made = made_name(source.path.name, mark, name)
     needed = int(elements * bits / 8) + source.path.stat().st_size - header.bytes
     path = gguf_cache.made(made, needed, lambda part: quantize(source.path, part, number, request.threads))
     return Located(path, header, provenance, _caveats(stored, name))
+
+
+def made_name(source: str, mark: str, kind: str) -> str:
+    """The name in the cache of what is made from that file, by its fingerprint, as a file type."""
+    version = importlib.metadata.version("llama_cpp_python")
+    return f"{source.removesuffix('.gguf')}-{mark.replace(':', '-')}-{version}-{kind}.gguf".lower()
+
+
+def command(model: Model, provenance: Provenance, scheme: str) -> str | None:
+    """llama.cpp's own program on the file that was measured: of the cache, or a repository of the Hub."""
+    kind = TYPES[scheme][0]
+    if model.gguf_repo and provenance.source.startswith(f"{model.gguf_repo}/"):
+        return f"llama-cli -hf {model.gguf_repo}:{kind} -p Hello"
+    if not is_installed("llama_cpp_python"):
+        return None
+    made = [gguf_cache.folder() / made_name(file, mark, kind) for file, mark in provenance.files.items()]
+    return next((f"llama-cli -m {path} -p Hello" for path in made if path.is_file()), None)
+
+
+def widened(path: Path, header: Gguf, threads: int | None) -> Path:
+    """The file with every tensor as float32, made once: what its quantized blocks stand for, to the last bit."""
+    mark, version = fingerprint(path), importlib.metadata.version("llama_cpp_python")
+    _, number, _ = TYPES["gguf-f32"]
+    needed = 4 * sum(tensor.elements for tensor in header.tensors) + path.stat().st_size - header.bytes
+    name = f"{path.stem}-{mark.replace(':', '-')}-{version}-widened.gguf".lower()
+    return gguf_cache.made(name, needed, lambda part: quantize(path, part, number, threads))
 
 
 def header_of(path: Path) -> Gguf:

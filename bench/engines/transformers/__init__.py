@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.catalog.model import Objective
+from bench.catalog.model import Model, Objective
 from bench.engines.contract import Backend, Engine, LoadRequest
 from bench.engines.weights.gptq import LIBRARIES, REMEDY, STORED
 from bench.instruments import Instruments
 from bench.records.cell import Precision, Scheme
 from bench.records.kernel import Kernel
+from bench.records.record import Provenance
 from bench.records.surroundings import Machine
 
 NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
@@ -55,6 +56,7 @@ SCHEMES = (
         bits=8,
         row_bytes=4,
         kernel=Kernel(moments=(((X, 2), (X, 1), (Y, 4), (APART, 2)),)),
+        whole_pass=True,  # outlier columns are those of any row: int8_vectorwise_quant, backends/default/ops.py
         method="bitsandbytes LLM.int8(), outlier threshold 6.0; embeddings and head stay 16-bit",
     ),
     Scheme(
@@ -78,6 +80,20 @@ SCHEMES = (
         method="AWQ as its maker stored it, usually groups of 128 with a 16-bit scale",
     ),
 )
+
+
+RUN_WITH = {
+    "fp32": ("", "dtype='float32'"),
+    "bf16": ("", "dtype='bfloat16'"),
+    "fp16": ("", "dtype='float16'"),
+    "native16": ("", "dtype='auto'"),
+    "bnb-int8": ("BitsAndBytesConfig as Q, ", "model_kwargs={'quantization_config': Q(load_in_8bit=True)}"),
+    "bnb-nf4": (
+        "BitsAndBytesConfig as Q, ",
+        "\nmodel_kwargs={'quantization_config': Q(load_in_4bit=True, bnb_4bit_quant_type='nf4')}",
+    ),
+}
+"""What `command` imports beside the pipeline, and what it hands to it."""
 
 
 def adapt(scheme: Scheme, machine: Machine) -> Scheme:
@@ -147,6 +163,15 @@ def prepare(request: LoadRequest) -> None:
     loading.warm_imports(locate(request), request)
 
 
+def command(model: Model, provenance: Provenance, scheme: str) -> str | None:
+    """Text generation from the repository: GPTQ is quantized by the harness and lies nowhere, nor do merged weights."""
+    if not model.repo or model.objective is not Objective.CAUSAL or model.adapters or scheme not in RUN_WITH:
+        return None
+    needed, keywords = RUN_WITH[scheme]
+    call = f"p('text-generation', '{model.repo}', {keywords})('Hello')"
+    return f'python -c "from transformers import {needed}pipeline as p\nprint({call})"'
+
+
 def instruments(device: str) -> Instruments:
     """Clock and memory counter of a device kind."""
     from bench.engines.transformers.engine import open_instruments
@@ -179,4 +204,5 @@ BACKEND = Backend(
     instruments=instruments,
     anchor=True,
     builds_random=True,
+    command=command,
 )

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from transformers import Cache, PreTrainedModel
 
 from bench.engines.contract import Row, Score, check_context
+from bench.engines.transformers.apart import score_apart
 from bench.engines.transformers.engine import (
-    SCORE_TOKENS,
     TorchEngine,
     batches,
     distributions,
@@ -110,19 +110,35 @@ class CausalEngine(TorchEngine):
                 result: NDArray[np.float32] = distributions(of_row, self.vocabulary)
             yield result
 
+    def log_probs_stepwise(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """As `log_probs`, one token a pass behind the cache; a class that keeps none reads the whole text each time."""
+        check_context(len(tokens) - 1, self.context_length)
+        cache: Cache | None = None
+        found: list[NDArray[np.float32]] = []
+        with torch.inference_mode(), fits("score"):
+            for end in range(1, len(tokens)):
+                read = tokens[:end] if cache is None else tokens[end - 1 : end]
+                out = self.model(self.tensor([read]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+                cache = getattr(out, "past_key_values", None)
+                found.append(distributions(out.logits[0, -1:], self.vocabulary))
+        return np.concatenate(found)
+
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
         """Score rows in packs with shared beginnings, or in plain batches if the model allows no packs.
 
+        A scheme that looks at the whole pass reads each sequence by itself instead.
         Raises Unsupported for more tokens than the context.
         """
         lengths = [len(row.context) + len(row.continuation) for row in rows]
         check_context(max(lengths, default=1) - 1, self.context_length)
         scorer = TreeScorer(self.model, self.device)
         with torch.inference_mode(), fits("score"):
+            if self.scheme.whole_pass:
+                return score_apart(self.model, rows, scorer.positions, done)
             if not self.plain_scoring and takes_trees(self.model):
                 return scorer.score(rows, done)
             scores: dict[int, Score] = {}
-            for batch in batches(lengths, min(SCORE_TOKENS[self.device], scorer.positions)):
+            for batch in batches(lengths, min(self.batch_tokens, scorer.positions)):
                 if len(rows[batch[0]].continuation) > scorer.positions:  # its logits at once would fill the memory
                     scores[batch[0]] = scorer.alone(rows[batch[0]])
                 else:

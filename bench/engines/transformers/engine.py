@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.engines.abilities import worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported
 from bench.engines.transformers import census
 from bench.engines.transformers.loading import Loaded
@@ -75,9 +78,11 @@ class TorchEngine:
     """A loaded transformers model; its subclasses say how an objective reads, generates and scores."""
 
     def __init__(self, request: LoadRequest, loaded: Loaded) -> None:
-        self.device = request.device
+        self.device, self.scheme = request.device, request.scheme
         self.model, self.tokenizer, self.provenance = loaded.model, loaded.tokenizer, loaded.provenance
         self.plain_scoring = request.plain_scoring
+        self.batch_tokens = 1 if self.scheme.whole_pass else SCORE_TOKENS[self.device]
+        """Tokens of one scoring batch, padding included; with room for one, every sequence is a batch of its own."""
         config = self.model.config.get_text_config()
         self.vocabulary = int(config.vocab_size)
         self.context_length = int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
@@ -139,6 +144,26 @@ class TorchEngine:
         """Count the parameters."""
         return census.count(self.model)
 
+    @contextmanager
+    def dequantized(self) -> Iterator[Self | None]:
+        """Itself with a model of float32 weights, where bitsandbytes quantized them on a CPU and both fit."""
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        if (
+            not self.scheme.name.startswith("bnb-")
+            or self.device != "cpu"
+            or not worth_dequantizing(count, ProcessMemory().capacity_bytes())
+        ):
+            yield None
+        else:
+            from bench.engines.transformers.dequantized import widened
+
+            twin = copy.copy(self)
+            with fits("score"):
+                twin.model = widened(self.model)
+            yield twin
+            del twin.model
+            gc.collect()
+
     def close(self) -> None:
         """Free the model and give cached device memory back."""
         del self.model
@@ -162,9 +187,9 @@ def next_tokens(logits: torch.Tensor, suppress: torch.Tensor) -> torch.Tensor:
     return logits.argmax(-1, keepdim=True)
 
 
-def row_batches(rows: Sequence[Row], device: str) -> list[list[int]]:
+def row_batches(rows: Sequence[Row], tokens: int) -> list[list[int]]:
     """Indices of rows in scoring batches of similar length."""
-    return batches([len(row.context) + len(row.continuation) for row in rows], SCORE_TOKENS[device])
+    return batches([len(row.context) + len(row.continuation) for row in rows], tokens)
 
 
 def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:

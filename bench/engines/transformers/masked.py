@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.engines.contract import LoadRequest, Row, Score, Unsupported
-from bench.engines.transformers.engine import SCORE_TOKENS, TorchEngine, batches, distributions, fits, log_likelihood
+from bench.engines.transformers.engine import TorchEngine, batches, distributions, fits, log_likelihood
 from bench.engines.transformers.loading import Loaded
 
 STRIDE = 8
@@ -81,7 +81,10 @@ class MaskedEngine(TorchEngine):
         return ForwardPass(self._logits([self._framed(prompt) for prompt in prompts], "generate"))
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Distributions of tokens[1:], each where it and every eighth token from it are blanked."""
+        """Distributions of tokens[1:], each where it and every eighth token from it are blanked.
+
+        The eight texts are one batch, but for a scheme that looks at the whole pass: there each is a pass of its own.
+        """
         framed = self._framed([self.start, *tokens])
         first = 2  # the start token and tokens[0] are seen
         length = len(tokens) - 1
@@ -90,11 +93,13 @@ class MaskedEngine(TorchEngine):
             blanked = range(first + offset, first + length, STRIDE)
             rows.append([self.blank if place in blanked else token for place, token in enumerate(framed)])
             places.append(list(blanked))
-        logits = self._logits(rows, "score")
+        together = 1 if self.scheme.whole_pass else STRIDE
         result = np.empty((length, self.vocabulary), np.float32)
-        for of_row, blanked_places in zip(logits, places, strict=True):
-            chosen = torch.tensor(blanked_places, device=of_row.device)
-            result[np.asarray(blanked_places) - first] = distributions(of_row[chosen], self.vocabulary)
+        for start in range(0, len(rows), together):
+            logits = self._logits(rows[start : start + together], "score")
+            for of_row, blanked_places in zip(logits, places[start : start + together], strict=True):
+                chosen = torch.tensor(blanked_places, device=of_row.device)
+                result[np.asarray(blanked_places) - first] = distributions(of_row[chosen], self.vocabulary)
         return result
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
@@ -106,7 +111,7 @@ class MaskedEngine(TorchEngine):
             for place, wanted in enumerate(row.continuation, first):
                 blanked.append((index, [*framed[:place], self.blank, *framed[place + 1 :]], place, wanted))
         found: dict[int, dict[int, tuple[float, bool]]] = {index: {} for index in range(len(rows))}
-        for batch in batches([len(tokens) for _, tokens, _, _ in blanked], SCORE_TOKENS[self.device]):
+        for batch in batches([len(tokens) for _, tokens, _, _ in blanked], self.batch_tokens):
             logits = self._logits([blanked[i][1] for i in batch], "score")
             for of_row, i in zip(logits, batch, strict=True):
                 index, _, place, wanted = blanked[i]

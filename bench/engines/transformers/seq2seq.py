@@ -14,7 +14,6 @@ from bench.engines.contract import Row, Score
 from bench.engines.transformers.causal import cached_bytes
 from bench.engines.transformers.encoder_scoring import score_by_context
 from bench.engines.transformers.engine import (
-    SCORE_TOKENS,
     TorchEngine,
     distributions,
     fits,
@@ -99,16 +98,33 @@ class Seq2SeqEngine(TorchEngine):
             result: NDArray[np.float32] = distributions(logits, self.vocabulary)
         return result
 
+    def log_probs_stepwise(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """As `log_probs`, the decoder reading one token a pass behind its cache; the encoder reads as ever."""
+        half = len(tokens) // 2
+        source, target = tokens[: len(tokens) - half], tokens[len(tokens) - half :]
+        found: list[NDArray[np.float32]] = []
+        with torch.inference_mode(), fits("score"):
+            encoded, past = self.model.get_encoder()(self.tensor([source])), None
+            for token in (self.start_token, *target[:-1]):
+                read = self.tensor([[token]])
+                out = self.model(encoder_outputs=encoded, decoder_input_ids=read, past_key_values=past, use_cache=True)
+                past = out.past_key_values
+                found.append(distributions(out.logits[0], self.vocabulary))
+        return np.concatenate(found)
+
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
-        """Log-probabilities of each continuation as the decoder's target, its context given once to the encoder."""
-        if not self.plain_scoring:
+        """Log-probabilities of each continuation as the decoder's target, its context given once to the encoder.
+
+        A scheme that looks at the whole pass reads each row by itself: one context, one target, no padding.
+        """
+        if not self.plain_scoring and not self.scheme.whole_pass:
             with torch.inference_mode(), fits("score"):
                 return score_by_context(
                     self.model, rows, start=self.start_token, fill=self.prefix_token,
-                    tokens=SCORE_TOKENS[self.device], done=done,
+                    tokens=self.batch_tokens, done=done,
                 )  # fmt: skip
         scores: dict[int, Score] = {}
-        for batch in row_batches(rows, self.device):
+        for batch in row_batches(rows, self.batch_tokens):
             scores |= zip(batch, self._score_batch([rows[i] for i in batch]), strict=True)
             done(len(scores))
         return [scores[index] for index in range(len(rows))]

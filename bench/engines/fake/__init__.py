@@ -2,7 +2,8 @@
 """A backend whose every figure is known: the whole harness runs on it anywhere, and must give these figures back.
 
 Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
-z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. Time is virtual
+z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. The scheme
+`fake-int8-pass` looks at the whole pass: its T grows by half a percent for each token read in it. Time is virtual
 and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for
 tests of the runner: kind is crash, kill, hang, hoard, leak, garbage, error, memory, unsupported, nan (no logit is a
 number from there on) or wide (16 bits a weight, whatever was asked for); point is load, census, prefill, log_probs or
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import signal
 import sys
 import time
@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.engines.contract import Backend, DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
-from bench.instruments import Instruments, Reading
+from bench.engines.fake.instruments import ArithmeticMemory, NoisyClock
+from bench.instruments import Instruments
 from bench.instruments.clock import VirtualClock
 from bench.records.cell import Precision, Scheme
 from bench.records.census import Census
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 VOCABULARY = 257
 END = 256
 """The token after all bytes."""
-BASELINE_BYTES = 100_000_000
 LINEAR_WEIGHTS = 8_000_000
 OTHER_BYTES = 2_000_000
 EMBEDDING_BYTES = 500_000
@@ -64,78 +64,29 @@ SCHEMES = (
     Scheme(name="fake-fp32", precision=Precision.FP32, bits=32, other_bytes=4, method="known figures"),
     Scheme(name="fake-fp16", precision=Precision.FP16, bits=16, method="known figures"),
     Scheme(name="fake-int8", precision=Precision.INT8, bits=8, method="known figures"),
+    Scheme(
+        name="fake-int8-pass", precision=Precision.INT8, bits=8, whole_pass=True, method="known figures of each pass"
+    ),
     Scheme(name="fake-int4", precision=Precision.INT4, bits=4, method="known figures"),
 )
 TRUTH = {
     "fake-fp32": Truth(temperature=1.0, load_s=4.0, prefill_tokens_per_s=1000.0, decode_tokens_per_s=20.0),
     "fake-fp16": Truth(temperature=1.0, load_s=2.0, prefill_tokens_per_s=2000.0, decode_tokens_per_s=40.0),
     "fake-int8": Truth(temperature=1.05, load_s=1.0, prefill_tokens_per_s=1600.0, decode_tokens_per_s=50.0),
+    "fake-int8-pass": Truth(temperature=1.05, load_s=1.0, prefill_tokens_per_s=1600.0, decode_tokens_per_s=50.0),
     "fake-int4": Truth(temperature=1.25, load_s=0.5, prefill_tokens_per_s=1250.0, decode_tokens_per_s=80.0),
 }
 ROOF = Roof(
     method=ROOF_METHOD, engine="known", copy_bytes_per_s=(1e9,), read_bytes_per_s={"fp32": (9e8,), "bf16": (3e8,)},
     matrix_per_s={"fp32": (1e11,), "bf16": (5e10,), "int8": (2e11,)}, lacking={"fp16": "not known"},
 )  # fmt: skip
-COMPUTE = {"fake-fp32": "fp32", "fake-fp16": "bf16", "fake-int8": "int8", "fake-int4": "bf16"}
-_DEFAULTS = {scheme.precision: scheme.name for scheme in SCHEMES}
+COMPUTE = {"fake-fp32": "fp32", "fake-fp16": "bf16", "fake-int8": "int8", "fake-int8-pass": "int8", "fake-int4": "bf16"}
+_DEFAULTS = {scheme.precision: scheme.name for scheme in SCHEMES if not scheme.whole_pass}
 
 
 def weights_bytes(scheme: Scheme) -> int:
     """Bytes the census must find."""
     return round(LINEAR_WEIGHTS * (scheme.bits or 0) / 8) + OTHER_BYTES
-
-
-class ArithmeticMemory:
-    """Memory as the engine says it is, with a resettable high-water mark."""
-
-    name = "arithmetic"
-
-    def __init__(self) -> None:
-        self.bytes = self.highest = BASELINE_BYTES
-
-    @property
-    def remembers(self) -> bool:
-        """Only where a fault makes it."""
-        return os.environ.get("BENCH_FAKE_FAULT", "").startswith("leak")
-
-    def use(self, change: int) -> None:
-        """Take (or give back) bytes."""
-        self.bytes += change
-        self.highest = max(self.highest, self.bytes)
-
-    def read(self) -> Reading:
-        """Bytes now."""
-        return Reading(total_bytes=self.bytes)
-
-    def trim(self) -> None:
-        """Nothing is held that is not used."""
-
-    def reset_peak(self) -> None:
-        """Start the mark again."""
-        self.highest = self.bytes
-
-    def peak(self) -> Reading:
-        """Highest since the reset."""
-        return Reading(total_bytes=self.highest)
-
-    def limit(self, total_bytes: int) -> None:
-        """Arithmetic needs none."""
-
-    def capacity_bytes(self) -> int:
-        """Far more than it ever uses."""
-        return 10**12
-
-
-class NoisyClock(VirtualClock):
-    """Every duration longer or shorter, drawn evenly, by up to a known share."""
-
-    def __init__(self, share: float, seed: int) -> None:
-        super().__init__()
-        self.random, self.share = random.Random(seed), share
-
-    def advance(self, seconds: float) -> None:
-        """Let about that much time pass."""
-        super().advance(seconds * (1 + self.share * self.random.uniform(-1, 1)))
 
 
 def _clock(asked: str) -> VirtualClock:
@@ -229,26 +180,47 @@ class FakeEngine:
         return FakeGeneration(self, len(prompts), tokens, suppress)
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """The same distribution at every position."""
-        import numpy as np
-
+        """The same distribution at every position, after the known time."""
         self._misbehave("log_probs")
         check_context(len(tokens) - 1, self.context_length)
-        return np.tile(self.unigram, (len(tokens) - 1, 1))
+        _CLOCK.advance(len(tokens) / self.truth.prefill_tokens_per_s)
+        return self._rows(len(tokens) - 1, len(tokens) - 1)
 
     def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
-        """As `log_probs`: this distribution knows no batch."""
+        """As `log_probs`, all read in one pass."""
+        self._misbehave("log_probs")
         for row in rows:
-            yield self.log_probs(row)
+            yield self._rows(len(row) - 1, sum(len(other) - 1 for other in rows))
+
+    def log_probs_stepwise(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """As `log_probs`, one token a pass."""
+        return self._rows(len(tokens) - 1, 1)
+
+    def _rows(self, count: int, read: int) -> NDArray[np.float32]:
+        """The distribution of a pass that reads so many tokens, `count` times over."""
+        import numpy as np
+
+        return np.tile(self._of_pass(read), (count, 1))
+
+    def _of_pass(self, read: int) -> NDArray[np.float32]:
+        import numpy as np
+
+        if not self.scheme.whole_pass:
+            return self.unigram
+        logits = self.unigram / (1 + read / 200)
+        found: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        return found
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
-        """Sums of the known distribution."""
+        """Sums of the known distribution, each row after the known time."""
         self._misbehave("score")
         best = int(self.unigram.argmax())
         scores = []
         for index, row in enumerate(rows):
             check_context(len(row.context) + len(row.continuation) - 1, self.context_length)
-            log_probs = tuple(float(self.unigram[token]) for token in row.continuation)
+            _CLOCK.advance((len(row.context) + len(row.continuation)) / self.truth.prefill_tokens_per_s)
+            own = self._of_pass(len(row.context) + len(row.continuation) - 1)
+            log_probs = tuple(float(own[token]) for token in row.continuation)
             scores.append(Score(log_probs, all(token == best for token in row.continuation)))
             done(index + 1)
         return scores

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What some engines can do beyond the contract, each asked for by `isinstance`: other ways to the same distributions.
+
+They measure an engine against itself (`suites/noise_floor.py`): the same tokens beside others, one by one, and with the
+same weights in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from bench.engines.contract import Engine
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@runtime_checkable
+class ScoresTogether(Protocol):
+    """An engine that can also score several sequences in one forward pass."""
+
+    def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+        """As `log_probs` of each of several equally long sequences, all read in one batch."""
+
+
+@runtime_checkable
+class ScoresStepwise(Protocol):
+    """An engine that can also score a sequence as generating reads it."""
+
+    def log_probs_stepwise(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """As `log_probs`, each token read in a pass of its own behind the cache of those before it."""
+
+
+@runtime_checkable
+class DequantizesItself(Protocol):
+    """An engine that can compute with its own quantized weights taken back to float32."""
+
+    def dequantized(self) -> AbstractContextManager[Engine | None]:
+        """A second engine with the very weights of this one in float32, computed in float32, freed on leaving.
+
+        None where nothing was quantized, or where that engine would take more than `DEQUANTIZED_SHARE` of the memory
+        that is left or more than `DEQUANTIZED_BYTES`: it is made for a few windows and must stay cheap.
+        """
+
+
+DEQUANTIZED_SHARE = 0.5
+"""Of the memory that is left."""
+DEQUANTIZED_BYTES = 4 << 30
+"""About a billion weights: writing, reading and computing with more takes longer than the cell that asks."""
+
+
+def worth_dequantizing(weights: int, left_bytes: int) -> bool:
+    """Whether so many weights may be held a second time, in float32."""
+    return 4 * weights <= min(DEQUANTIZED_BYTES, DEQUANTIZED_SHARE * left_bytes)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The roof that a plan's seconds are predicted from: known from records, kept in the cache, or measured now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench.engines.contract import Backend
+from bench.instruments.roof import measure_roof
+from bench.paths import cache_folder
+from bench.records.record import Record
+from bench.records.surroundings import ROOF_METHOD, Machine, Roof
+
+
+def device_roof(machine: Machine, engines: Sequence[Backend], records: Iterable[Record]) -> Roof | None:
+    """What this device can do at most, by the library that these engines compute with; None if they are all remote.
+
+    On a device without records this takes about 3 s once.
+    """
+    here = [engine for engine in engines if not engine.remote]
+    if not here:
+        return None
+    known = next((engine.roof for engine in here if engine.roof), None)
+    if known:
+        return known()
+    library = "torch" if any("torch" in engine.requires and not engine.missing() for engine in here) else "numpy"
+    newest = sorted((r for r in records if r.cell.device == machine.device), key=lambda r: r.started, reverse=True)
+    for record in newest:
+        roof = record.before.roof
+        if roof and roof.method == ROOF_METHOD and roof.memory() and roof.engine.split()[0] == library:
+            return roof
+    return _kept(cache_folder() / "roofs" / f"{machine.device}-{library}-{ROOF_METHOD}.json", library, machine.kind)
+
+
+def _kept(path: Path, library: str, kind: str) -> Roof:
+    """The roof in a file of the cache, measured and written there if there is none."""
+    try:
+        return Roof.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        roof = measure_roof(library, kind)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(roof.model_dump_json(), encoding="utf-8")
+        return roof
