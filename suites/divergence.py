@@ -85,8 +85,11 @@ def least(settings: Mapping[str, Any]) -> Work:
 
 
 def done(settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Work:
-    """The windows that have a likelihood."""
-    return work({**settings, "windows": sum(len(m.values) for m in measurements if m.name == "nll_nat")})
+    """The windows that have a likelihood, and those that were read again."""
+    count = {m.name: len(m.values) for m in measurements}
+    windows = count.get("nll_nat", 0) + count.get("floor_nat", 0)
+    decoded = count.get("floor_decode_nat", 0) * (noise_floor.DECODED - 1)
+    return Work(prefill_tokens=windows * settings["window_tokens"], decode_tokens=decoded)
 
 
 def measure(run: SuiteRun) -> list[Measurement]:

@@ -8,9 +8,11 @@ serves both. Workers share a folder, in which what is expensive is made once for
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib.util
 import os
+import re
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -75,15 +77,30 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests together that share a fixture of their file: each worker would make it anew. Before xdist looks."""
-    for item in items:
-        fixtures = getattr(item, "_fixtureinfo", None)
-        found = [definition for each in (fixtures.name2fixturedefs if fixtures else {}).values() for definition in each]
-        own = [one for one in found if one.scope in {"module", "session"} and one.baseid == item.nodeid.split("::")[0]]
-        if own:
-            item.add_marker(pytest.mark.xdist_group(own[0].baseid))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give a worker all tests of a file that has fixtures for the whole of it: each worker would make them anew.
+
+    Other tests go one by one to the worker that is free. `--dist loadgroup` would say it with marks, but xdist 3.8.0
+    writes the group into a name that pytest 9.2.0 no longer reads, and no test is grouped. Other ways to hand out
+    tests are left as they are asked for.
+    """
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if shares_fixtures(config.rootpath / file) else nodeid
+
+    return Scheduling(config, log)
+
+
+@functools.cache
+def shares_fixtures(file: Path) -> bool:
+    """Whether a file of tests has fixtures that live longer than a test."""
+    return re.search(r'fixture\(scope="(module|session)"', file.read_text(encoding="utf-8")) is not None
 
 
 @pytest.fixture(scope="module", autouse=True)

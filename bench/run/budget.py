@@ -19,6 +19,9 @@ USEFULNESS = ("memory", "divergence", "throughput", "quality", "capacity")
 """Whose minimum is measured first where a budget does not hold all of them."""
 
 
+WEIGHTS = {"divergence": 3.0}
+"""How much more a suite's further rounds are worth: windows decide the perplexity of every precision, and further
+repeats and items make an interval a little narrower."""
 STEADY_S = 1.0
 """Seconds of its prediction that a scheme has kept to before anything is measured: what is fixed in a short cell, as
 counting the weights is, says little of a long one."""
@@ -72,16 +75,15 @@ class Budget(Value):
     def shares(self) -> dict[str, float]:
         """By key, the seconds that each cell may take, none for a cell that stays undecided.
 
-        A cell has its minimum, and of what is left beyond all minima as much as it needs in proportion. If the minima
-        alone are too much, the most useful cells have theirs, and the others are left out.
+        A cell has its minimum, and of what is left beyond all minima a part of what it needs more: the same part in
+        every cell, but in suites with a weight so many times as much, up to the whole. If the minima alone are too
+        much, the most useful cells have theirs, and the others are left out.
         """
-        needs = {need.key: self._now(need) for need in self._chosen()}
-        spare = self.left_s - sum(least for _, least in needs.values())
-        beyond = sum(seconds - least for seconds, least in needs.values())
-        return {
-            key: least + spare * ((seconds - least) / beyond if beyond else 1.0)
-            for key, (seconds, least) in needs.items()
-        }
+        chosen = self._chosen()
+        least = {need.key: self._now(need)[1] for need in chosen}
+        more = {need.key: self._now(need)[0] - least[need.key] for need in chosen}
+        part = _parts(self.left_s - sum(least.values()), more, {n.key: WEIGHTS.get(n.suite, 1.0) for n in chosen})
+        return {key: least[key] + part[key] for key in least}
 
     def _now(self, need: Need) -> tuple[float, float]:
         """Seconds of all and of the minimum, by what this call has shown of the scheme.
@@ -106,6 +108,22 @@ class Budget(Value):
             else:
                 dropped.add(need.key)
         return chosen
+
+
+def _parts(spare: float, more: dict[str, float], weights: dict[str, float]) -> dict[str, float]:
+    """How a rest is spread over what is needed more, nobody given more than that until all have it."""
+    if spare >= sum(more.values()):
+        whole = sum(more.values())
+        return {key: spare * (need / whole if whole else 1.0) for key, need in more.items()}
+    found, open_keys = dict.fromkeys(more, 0.0), set(more)
+    while open_keys:
+        level = spare / (sum(weights[key] * more[key] for key in open_keys) or 1.0)
+        full = {key for key in open_keys if level * weights[key] >= 1}
+        for key in full or open_keys:
+            found[key] = more[key] if full else level * weights[key] * more[key]
+        spare -= sum(found[key] for key in full)
+        open_keys = open_keys - full if full else set()
+    return found
 
 
 def _slower(took: float, expected: float) -> float:

@@ -12,9 +12,10 @@ from benchmarks.simulations import CASES, Case
 TRIALS = 300
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if not case.long], ids=lambda case: f"{case.name}, {case.setting}"
-)
+SHORT = [case for case in CASES if not case.long]
+
+
+@pytest.mark.parametrize("case", SHORT, ids=lambda case: f"{case.name}, {case.setting}")
 def test_a_printed_interval_holds_the_truth_as_often_as_it_promises(case: Case) -> None:
     """Within three standard errors of so few trials; what clusters forgotten would give lies far below."""
     rate = case.rate(TRIALS)

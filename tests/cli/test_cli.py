@@ -108,7 +108,10 @@ RUN = ("run", "--backend", "fake", "--profile", "smoke", "--device", "cpu")
     ("options", "line"),
     [
         (["--precision", "int3"], "bench: no precision 'int3'; one of: fp32, fp16, int8, int4, served"),
-        (["--scheme", "q4"], "bench: no scheme 'q4'; one of: fake-fp16, fake-fp32, fake-int4, fake-int8"),
+        (
+            ["--scheme", "q4"],
+            "bench: no scheme 'q4'; one of: fake-fp16, fake-fp32, fake-int4, fake-int8, fake-int8-pass",
+        ),
         (["--suite", "speed"], "bench: no suite 'speed'; one of: memory, throughput, divergence, quality, capacity"),
         (["--profile", "huge"], "bench: no profile 'huge'; one of: smoke, standard, full"),
         (["--weights", "disk"], "bench: no weights 'disk'; hub, package, random or local=PATH"),

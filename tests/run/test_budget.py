@@ -39,11 +39,19 @@ TWO = needs(
 
 
 def test_each_cell_has_its_minimum_and_its_part_of_the_rest() -> None:
-    """15 s of minima leave 17.5 of 32.5; what cells need beyond is 35: each has half of that."""
-    shares = Budget(left_s=32.5, needs=TWO).shares()
-    assert shares == {
-        "a memory": 2, "b memory": 2, "a divergence": 2 + 5, "b divergence": 4 + 5, "a throughput": 5 + 7.5,
-    }  # fmt: skip
+    """15 s of minima leave 15 of 30; windows need 20 more and repeats 15: a fifth of these, three fifths of those."""
+    shares = Budget(left_s=30, needs=TWO).shares()
+    assert shares == pytest.approx({
+        "a memory": 2, "b memory": 2, "a divergence": 2 + 6, "b divergence": 4 + 6, "a throughput": 5 + 3,
+    })  # fmt: skip
+
+
+def test_what_windows_do_not_need_is_left_to_the_others() -> None:
+    """25 s beyond the minima: three times a quarter would be more than windows need, so repeats have the other 5."""
+    shares = Budget(left_s=40, needs=TWO).shares()
+    assert shares == pytest.approx({
+        "a memory": 2, "b memory": 2, "a divergence": 12, "b divergence": 14, "a throughput": 5 + 5,
+    })  # fmt: skip
 
 
 def test_with_plenty_of_time_nobody_has_less_than_is_predicted() -> None:

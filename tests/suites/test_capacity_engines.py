@@ -140,6 +140,6 @@ def test_answers_become_figures() -> None:
     from builders import make_record, sample
 
     record = make_record(
-        make_cell("capacity"), measurements=(sample("max_batch", 3, prompt_tokens=64, budget_bytes=5),)
+        make_cell("capacity"), measurements=(sample("max_batch", 3, prompt_tokens=64, budget_bytes=5, bound="memory"),)
     )
     assert {name: value.value for name, value in figures(record).items()} == {"max_batch:64": 3, "budget_bytes": 5}

@@ -87,7 +87,7 @@ RUN_WITH = {
     "bf16": ("", "dtype='bfloat16'"),
     "fp16": ("", "dtype='float16'"),
     "native16": ("", "dtype='auto'"),
-    "bnb-int8": ("BitsAndBytesConfig as Q, ", "model_kwargs={'quantization_config': Q(load_in_8bit=True)}"),
+    "bnb-int8": ("BitsAndBytesConfig as Q, ", "\nmodel_kwargs={'quantization_config': Q(load_in_8bit=True)}"),
     "bnb-nf4": (
         "BitsAndBytesConfig as Q, ",
         "\nmodel_kwargs={'quantization_config': Q(load_in_4bit=True, bnb_4bit_quant_type='nf4')}",
