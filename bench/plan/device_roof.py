@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.engines.contract import Backend
+from bench.instruments.disturbance import OTHERS
+from bench.instruments.machine import condition
 from bench.instruments.roof import measure_roof
 from bench.paths import cache_folder
 from bench.records.record import Record
@@ -25,8 +27,8 @@ def device_roof(machine: Machine, engines: Sequence[Backend], records: Iterable[
     if known:
         return known()
     library = "torch" if any("torch" in engine.requires and not engine.missing() for engine in here) else "numpy"
-    newest = sorted((r for r in records if r.cell.device == machine.device), key=lambda r: r.started, reverse=True)
-    for record in newest:
+    quiet = (r for r in records if r.cell.device == machine.device and (r.before.others_cpu or 0.0) <= OTHERS)
+    for record in sorted(quiet, key=lambda record: record.started, reverse=True):
         roof = record.before.roof
         if roof and roof.method == ROOF_METHOD and roof.memory() and roof.engine.split()[0] == library:
             return roof
@@ -34,11 +36,17 @@ def device_roof(machine: Machine, engines: Sequence[Backend], records: Iterable[
 
 
 def _kept(path: Path, library: str, kind: str) -> Roof:
-    """The roof in a file of the cache, measured and written there if there is none."""
+    """The roof in a file of the cache, measured and written there if there is none.
+
+    A look while other programs compute is not kept: on a crowded machine products were a thousand times too slow.
+    """
     try:
         return Roof.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        busy = (condition(kind).others_cpu or 0.0) > OTHERS
         roof = measure_roof(library, kind)
+        if busy:
+            return roof
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(roof.model_dump_json(), encoding="utf-8")
         return roof

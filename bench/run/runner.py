@@ -40,6 +40,8 @@ from bench.scoring.journal import forget
 LEAST_LIMIT_S = 900.0
 LIMIT_FACTOR = 30
 """A cell may take this many times its predicted seconds, and at least LEAST_LIMIT_S, before it is stopped."""
+LONGEST_WAIT_S = 3600.0
+"""One wait for news. A limit may be longer than what the system's call can count, 24 days."""
 LOG_TAIL = 4000
 
 
@@ -229,7 +231,7 @@ class Runner:
             selector.register(ended_read, selectors.EVENT_READ)
             while True:
                 left = self._limit(worker) - (time.monotonic() - worker.began)
-                ready = {key.fd for key, _ in selector.select(max(0.0, left))}
+                ready = {key.fd for key, _ in selector.select(min(max(0.0, left), LONGEST_WAIT_S))}
                 if events in ready:
                     chunk = os.read(events, 65536)
                     if not chunk:
