@@ -30,6 +30,14 @@ BATCH = 32
 """Items of a batch beyond: each look is at the end of one."""
 
 
+ENDS = {
+    "settled": ("items_settled", "answered until the verdict was settled", "--profile full answers every item"),
+    "budget": ("items_cut", "answered before the budget was spent", "a larger --budget answers more"),
+    "reference": ("items_cut", "answered as far as the reference was", "a larger --budget answers more"),
+}
+"""Why a task was left before its last item: a warning's kind, what it says, and its advice."""
+
+
 @dataclass(kw_only=True)
 class Progress:
     """How far one task got."""
@@ -120,20 +128,17 @@ class Stopping:
 
     def caveats(self) -> list[Caveat]:
         """What was left out and why, one line for each reason."""
-        settled, cut = [], []
-        for task, progress in self.tasks.items():
-            count = f"{task} {self.evaluation.done[task]:,} of {progress.asked:,}"
-            if progress.ended == "settled" and progress.decision is not None:
-                settled.append(f"{count} ({progress.decision.verdict} by {progress.decision.instrument})")
-            elif progress.ended:
-                cut.append(f"{count} ({'time' if progress.ended == 'budget' else 'no more of the reference'})")
         found = []
-        if settled:
-            text = f"items answered until the verdict was settled: {', '.join(settled)}"
-            found.append(Caveat(kind="items_settled", text=text, advice="--profile full answers every item"))
-        if cut:
-            text = f"items answered before the budget was spent: {', '.join(cut)}"
-            found.append(Caveat(kind="items_cut", text=text, advice="a larger --budget answers more"))
+        for ended, (kind, reason, advice) in ENDS.items():
+            counts: dict[str, list[str]] = {}
+            for task, progress in self.tasks.items():
+                if progress.ended == ended:
+                    said = f" ({progress.decision.verdict})" if ended == "settled" and progress.decision else ""
+                    count = f"{self.evaluation.done[task]:,} of {progress.asked:,}"
+                    counts.setdefault(count, []).append(task + said)
+            if counts:
+                parts = [f"{count} items of {', '.join(tasks)}" for count, tasks in counts.items()]
+                found.append(Caveat(kind=kind, text=f"{reason}: {'; '.join(parts)}", advice=advice))
         return found
 
 

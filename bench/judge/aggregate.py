@@ -37,8 +37,9 @@ def together(results: Sequence[PairedDifference]) -> list[PairedDifference]:
         result = replace(results[index], holm_p=p_value)
         if result.verdict in {Verdict.WORSE, Verdict.BETTER} and p_value > 1 - CONFIDENCE:
             more = more_items(
-                result.lost, result.gained, result.items, result.margin, design=result.design, family=len(family)
-            )
+                result.lost, result.gained, result.items, result.margin, design=result.design, family=len(family),
+                z=result.z,
+            )  # fmt: skip
             result = replace(result, verdict=Verdict.UNDECIDED, more_items=more)
         found[index] = result
     return found

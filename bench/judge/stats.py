@@ -210,17 +210,14 @@ class PairedDifference:
     """How many of these items are worth one independent item: above 1 where items come in clusters."""
     holm_p: float | None = None
     """The McNemar test's p after Holm over the tasks compared, None if it stands alone."""
+    z: float = Z
+    """The normal quantile of its interval: wider where the task was looked at several times."""
 
 
 def paired_difference(
-    these: Sequence[float],
-    reference: Sequence[float],
-    chance: float,
-    *,
-    margin: float = MARGIN,
-    clusters: Sequence[int] | None = None,
-    z: float = Z,
-) -> PairedDifference:
+    these: Sequence[float], reference: Sequence[float], chance: float, *, margin: float = MARGIN,
+    clusters: Sequence[int] | None = None, z: float = Z,
+) -> PairedDifference:  # fmt: skip
     """Compare two models item by item.
 
     Equivalent means that the 95 % interval of the difference lies within ± the margin, that share of what the
@@ -249,7 +246,8 @@ def paired_difference(
         items=n,
         p_value=mcnemar(lost, gained),
         verdict=verdict,
-        more_items=more_items(lost, gained, n, width, design=design) if verdict is Verdict.UNDECIDED else None,
+        more_items=more_items(lost, gained, n, width, design=design, z=z) if verdict is Verdict.UNDECIDED else None,
+        z=z,
         margin=width,
         design=design,
     )
@@ -268,7 +266,9 @@ def verdict_of(estimate: Estimate, margin: float) -> Verdict:
     return Verdict.UNDECIDED
 
 
-def more_items(lost: int, gained: int, n: int, margin: float, *, design: float = 1.0, family: int = 1) -> int | None:
+def more_items(
+    lost: int, gained: int, n: int, margin: float, *, design: float = 1.0, family: int = 1, z: float = Z
+) -> int | None:
     """About how many more items at the same rates would decide; None if a thousand times as many would not.
 
     In a family of several tasks a difference is decided when its McNemar p, times their number, is at most 5 %.
@@ -276,7 +276,7 @@ def more_items(lost: int, gained: int, n: int, margin: float, *, design: float =
 
     def decided(times: float) -> bool:
         share = times / design
-        verdict = verdict_of(tango_interval(lost * share, gained * share, n * share), margin)
+        verdict = verdict_of(tango_interval(lost * share, gained * share, n * share, z), margin)
         if verdict in {Verdict.WORSE, Verdict.BETTER}:
             return family == 1 or mcnemar(round(lost * times), round(gained * times)) * family <= 1 - CONFIDENCE
         return verdict is Verdict.EQUIVALENT

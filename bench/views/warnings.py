@@ -42,7 +42,7 @@ KINDS = {
     "over_limit": MEMORY,
     "low_bit_source": WEIGHTS, "low_bit_grid": WEIGHTS, "random_weights": WEIGHTS, "calibrated": WEIGHTS,
     "not_measured": LESS, "undecided": LESS, "not_applicable": LESS, "task_not_applicable": LESS,
-    "truncated_items": LESS, "cut_by_budget": LESS, "items_cut": LESS,
+    "truncated_items": LESS, "cut_by_budget": LESS, "items_cut": LESS, "items_settled": LESS,
 }  # fmt: skip
 CONCERNS = {SPEED: ("throughput",), MEMORY: ("memory",), WEIGHTS: ("divergence", "quality")}
 """The suites whose figures a meaning is about, whichever record carries it; others concern their own record's suite."""

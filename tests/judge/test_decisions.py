@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from builders import sample
 
-from bench.judge.decisions import Instrument, decide, match, together, without_choices
+from bench.judge.decisions import Instrument, accuracy_difference, decide, match, together, without_choices
 from bench.judge.sequential import ladder, level
 from bench.judge.stats import Verdict
 from bench.records.record import Measurement, Unit
@@ -143,3 +143,13 @@ def test_old_records_are_compared_by_accuracy_alone_and_say_so():
     assert without_choices(new, new, "t") == ""
     bare = [scored("acc", [1.0], output_type="multiple_choice")]
     assert "by its own score alone" in without_choices(bare, bare, "t")
+
+
+def test_how_many_more_items_would_decide_is_said_at_the_level_of_the_looks():
+    """Fourteen lost and four gained of 200 are a difference at one look, and not yet over seven."""
+    reference = [1.0] * 150 + [0.0] * 50
+    these = [0.0] * 14 + [1.0] * 136 + [1.0] * 4 + [0.0] * 46
+    once = accuracy_difference(these, reference, 0.25)
+    often = accuracy_difference(these, reference, 0.25, looks=ladder(200))
+    assert (once.verdict, once.more_items) == (Verdict.WORSE, None)
+    assert often.verdict is Verdict.UNDECIDED and 20 < often.more_items < 200

@@ -94,7 +94,7 @@ def test_a_settled_task_is_left_and_its_time_goes_to_the_others():
     assert labels["looks"][labels["rounds"] - 1] == done
     (caveat,) = found.caveats()
     assert caveat.kind == "items_settled"
-    assert f"lost {done} of 300 (worse by choice probability)" in caveat.text
+    assert caveat.text == f"answered until the verdict was settled: {done} of 300 items of lost (worse)"
 
 
 def test_a_profile_that_wants_every_item_gets_it():
@@ -112,7 +112,8 @@ def test_a_spent_budget_ends_the_cell_between_batches_after_eight_items_of_each_
     assert answers.done == {"a": done, "b": 8}
     assert found.tasks["b"].labels(8) == {"items_asked": 300, "ended": "budget"}
     (caveat,) = found.caveats()
-    assert caveat.kind == "items_cut" and f"a {done} of 300 (time), b 8 of 300 (time)" in caveat.text
+    counted = "8 of 300 items of a, b" if done == 8 else "16 of 300 items of a; 8 of 300 items of b"
+    assert (caveat.kind, caveat.text) == ("items_cut", f"answered before the budget was spent: {counted}")
 
 
 def test_no_more_is_asked_than_a_reference_that_was_cut_can_be_compared_on():
