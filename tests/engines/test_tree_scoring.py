@@ -353,3 +353,17 @@ def test_rows_of_the_same_tokens_share_their_pass(folders):
     scores = made.score(rows, heard.append)
     assert len(passes) == 1 and heard == [4]
     assert scores[3].log_probs[:-1] == made.score([Row(context[:9], context[9:])])[0].log_probs
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3_text", "openai-gpt", "t5", "flan-t5"])
+def test_token_by_token_is_one_pass_at_float32(folders, kind):
+    """Behind a cache, behind a sliding one, without one, and by a decoder: what generating reads, within 1e-4."""
+    model = Model(
+        name="tiny", display="tiny", family="own", organisation="-", kind="open weights", repo="local/tiny",
+        objective=Objective.SEQ2SEQ if "t5" in kind else Objective.CAUSAL,
+    )  # fmt: skip
+    made = engine(folders(kind), "fp32", model=model)
+    tokens = list(words(random.Random(0), 40))
+    once, steps = made.log_probs(tokens), made.log_probs_stepwise(tokens)
+    assert steps.shape == once.shape
+    assert np.abs(steps - once).max() < 1e-4

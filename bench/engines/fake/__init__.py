@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A backend whose every figure is known: the whole harness runs on it anywhere, and must give these figures back.
 
-Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with
-z(b) = -((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. The scheme
-`fake-int8-pass` looks at the whole pass: its T is higher by a tenth of the remainder by seven of the sum of all tokens
-that the pass reads. Time is virtual and memory is arithmetic. `BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it
-misbehave, with #n the n-th time only, for tests of the runner: kind is crash, kill, hang, hoard, leak, garbage, error,
-memory, unsupported, nan (no logit is a number from there on) or wide (16 bits a weight, whatever was asked for);
-point is load, census, prefill, log_probs or
-score; hoard takes real memory, so that a real limit kills, leak keeps a megabyte each time.
-`BENCH_FAKE_STORED=scheme` makes its weights ones that their maker quantized: any other scheme is unsupported then.
-`BENCH_FAKE_NOISE=share:seed` makes every duration longer or shorter by up to that share, drawn evenly.
+Tokens are bytes; each next token is drawn from one fixed distribution whatever came before, softmax(z / T) with z(b) =
+-((37 b) mod 251) / 40, so log-likelihoods, perplexities and KL divergences have closed forms. The scheme
+`fake-int8-pass` looks at the whole pass: its T is 1 + r / 10 times as high, where r is what is left of the sum of all
+tokens that the pass reads when it is divided by 13. Time is virtual and memory is arithmetic.
+`BENCH_FAKE_FAULT=kind@point[:scheme][#n]` makes it misbehave, with #n the n-th time only, for tests of the runner: kind
+is crash, kill, hang, hoard, leak, garbage, error, memory, unsupported, nan (no logit is a number from there on) or wide
+(16 bits a weight, whatever was asked for); point is load, census, prefill, log_probs or score; hoard takes real memory,
+so that a real limit kills, leak keeps a megabyte each time. `BENCH_FAKE_STORED=scheme` makes its weights ones that
+their maker quantized: any other scheme is unsupported then. `BENCH_FAKE_NOISE=share:seed` makes every duration longer
+or shorter by up to that share, drawn evenly.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class FakeEngine:
 
         if not self.scheme.whole_pass:
             return self.unigram
-        logits = self.unigram / (1 + sum(read) % 7 / 10)
+        logits = self.unigram / (1 + sum(read) % 13 / 10)
         found: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
         return found
 
