@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,8 +80,10 @@ def _file(path: Path) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
 
     if path.suffix == ".safetensors":
         file = safe_open(path, framework="pt")
-        names: list[str] = list(file.keys())  # type: ignore[no-untyped-call]  # safetensors has no types here
-        yield from ((name, partial(file.get_tensor, name)) for name in names)
+        names: Callable[[], Iterable[str]] = (
+            file.keys
+        )  # the library has no types, or is not here where they are checked
+        yield from ((name, partial(file.get_tensor, name)) for name in names())
     else:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         yield from ((key, partial(tensors.__getitem__, key)) for key in tensors)
