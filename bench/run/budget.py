@@ -8,6 +8,8 @@ costs nothing here, for a user can only wait for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import Field
 
 import suites
@@ -71,6 +73,10 @@ class Budget(Value):
         """When a cell stays undecided."""
         needs = tuple(need for need in self.needs if need.key != key)
         return self.model_copy(update={"needs": needs, "dropped": (*self.dropped, key)})
+
+    def again(self, cells: Iterable[Need]) -> Budget:
+        """The same seconds for cells that were cut while others took less than was expected."""
+        return self.model_copy(update={"needs": tuple(cells), "dropped": ()})
 
     def shares(self) -> dict[str, float]:
         """By key, the seconds that each cell may take, none for a cell that stays undecided.

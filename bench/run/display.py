@@ -115,6 +115,14 @@ class LiveDisplay:
             head = self.label.removesuffix(": start")
             self.progress.update(self.now, description=f"{head}, {name}{count}", total=total or None, completed=done)
 
+    def again(self, cells: Sequence[Planned]) -> None:
+        """Say why there are more cells than were planned."""
+        self._tell_held()
+        self.total += len(cells)
+        self.progress.update(self.all, total=self.total)
+        if not self.quiet:
+            self.console.print(f"time is left: {len(cells)} cells that were cut are measured longer", highlight=False)
+
     def undecided(self, cells: Sequence[Planned]) -> None:
         """Print this even with --quiet: a spent budget must not look like an answer."""
         named = ", ".join(str(planned.cell) for planned in cells)

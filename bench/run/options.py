@@ -50,6 +50,9 @@ class Observer(Protocol):
     def record(self, record: Record) -> None:
         """A record is on disk."""
 
+    def again(self, cells: Sequence[Planned]) -> None:
+        """There is time left for these, which were cut."""
+
     def undecided(self, cells: Sequence[Planned]) -> None:
         """The budget is spent, and these are not answered."""
 

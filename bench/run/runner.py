@@ -30,7 +30,7 @@ from bench.records.surroundings import Condition, Machine
 from bench.run.assemble import Assembler, now
 from bench.run.budget import Budget, expected_s
 from bench.run.memory_limit import Confinement, confined
-from bench.run.needs import opened
+from bench.run.needs import need, opened
 from bench.run.options import Observer, RunOptions
 from bench.run.processes import GRACE_S, stop_group
 from bench.run.request import Asked, Event, Request
@@ -43,6 +43,10 @@ LIMIT_FACTOR = 30
 LONGEST_WAIT_S = 3600.0
 """One wait for news. A limit may be longer than what the system's call can count, 24 days."""
 LOG_TAIL = 4000
+WORTH_IT = 0.2
+"""With this share of the budget left, what it cut is measured once more."""
+LONGER = 1.5
+"""So many times as long as before, at least: less would not tell more."""
 
 
 class Runner:
@@ -74,7 +78,35 @@ class Runner:
                 outcome = Outcome(ending=Ending.DOES_NOT_FIT, reason=left.reason)
                 self._write([left.planned], outcome, now(), 0.0)
         self.budget = opened(self.options.budget_s, plan.cells)
-        for _, group in groupby(plan.cells, key=lambda planned: planned.cell.load_key):
+        self._measure(plan.cells)
+        if again := self._cut_too_early(plan.cells):
+            self.observer.again(again)
+            self._measure(again)
+        if self.undecided:
+            self.observer.undecided(self.undecided)
+        return self.records
+
+    def _cut_too_early(self, cells: Sequence[Planned]) -> list[Planned]:
+        """Cells that were cut although a good part of the budget is left at the end: others took less than expected.
+
+        What is expected of a device that nobody has measured on can be wrong by a factor. A cell that would have half
+        as long again is measured once more; the same items and windows come first, so what is known stays known.
+        """
+        if self.budget is None or self.options.budget_s is None:
+            return []
+        took = {record.cell.key: record.seconds for record in self.records if record.cut}
+        cut = [planned for planned in cells if planned.cell.key in took or planned in self.undecided]
+        if not cut or self.budget.left_s < WORTH_IT * self.options.budget_s:
+            return []
+        shares = self.budget.again(need(planned) for planned in cut).shares()
+        longer = [p for p in cut if shares.get(p.cell.key, 0.0) > LONGER * took.get(p.cell.key, 0.0)]
+        self.budget = self.budget.again(need(planned) for planned in longer)
+        self.undecided = [planned for planned in self.undecided if planned not in longer]
+        return longer
+
+    def _measure(self, cells: Sequence[Planned]) -> None:
+        """Answer these cells, load by load, as far as the budget goes."""
+        for _, group in groupby(cells, key=lambda planned: planned.cell.load_key):
             remaining = list(group)
             while remaining:
                 shares = {} if self.budget is None else self.budget.shares()
@@ -84,9 +116,6 @@ class Runner:
                     break
                 answered = self._launch(remaining)
                 remaining = [planned for planned in remaining if planned.cell.key not in answered]
-        if self.undecided:
-            self.observer.undecided(self.undecided)
-        return self.records
 
     def _skip(self, planned: Planned) -> None:
         """Leave a cell that the budget does not hold."""

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -558,6 +559,10 @@ class Recorder:
     def phase(self, name, done, total):
         """Progress: not remembered."""
 
+    def again(self, cells):
+        """There is time left."""
+        self.seen.append(f"again {' '.join(planned.cell.suite for planned in cells)}")
+
     def undecided(self, cells):
         """The budget is spent."""
         self.seen.append(f"undecided {' '.join(planned.cell.suite for planned in cells)}")
@@ -567,9 +572,9 @@ class Recorder:
         self.seen.append(f"record {record.cell.suite} {record.outcome.ending}")
 
 
-def planned(*, suites=("memory",), precisions=(Precision.FP16,)):
-    """A smoke plan of the default model on the fake."""
-    selection = Selection(precisions=precisions, backends=("fake",), suites=suites, profile="smoke")
+def planned(*, suites=("memory",), precisions=(Precision.FP16,), profile="smoke"):
+    """A plan of the default model on the fake."""
+    selection = Selection(precisions=precisions, backends=("fake",), suites=suites, profile=profile)
     return make_plan(selection, read_catalog(), machine.describe("cpu"))
 
 
@@ -646,6 +651,28 @@ def test_a_spent_budget_begins_nothing_more_and_says_what_stayed_undecided(tmp_p
     assert run_plan(tmp_path, planned(), observer=observer, options=RunOptions(budget_s=0.0)) == []
     assert observer.seen == ["undecided memory"]
     assert list(Store(tmp_path).records()) == []
+
+
+def test_what_was_cut_is_measured_longer_where_time_is_left(tmp_path):
+    """int8 is expected to take forty times what it takes, so little is left for fp16: whole after all at the end."""
+    observer = Recorder()
+    plan = planned(suites=("throughput",), precisions=(Precision.FP16, Precision.INT8), profile="standard")
+    whole = {record.cell.scheme: record.seconds for record in run_plan(tmp_path / "whole", plan)}
+    expected = {"fake-fp16": 2 * whole["fake-fp16"], "fake-int8": 40 * whole["fake-int8"]}
+    slow = [
+        replace(
+            one,
+            pace=one.pace.times(expected[one.cell.scheme] / one.predicted.seconds),
+            predicted=one.predicted.model_copy(update={"seconds": expected[one.cell.scheme]}),
+        )
+        for one in plan.cells
+    ]
+    budget = RunOptions(budget_s=3 * sum(whole.values()))
+    records = run_plan(tmp_path / "cut", replace(plan, cells=tuple(slow)), observer=observer, options=budget)
+    told = [(record.cell.scheme, record.cut) for record in records]
+    assert told == [("fake-fp16", True), ("fake-int8", False), ("fake-fp16", False)]
+    assert observer.seen.count("again throughput") == 1
+    assert sum(record.seconds for record in records) <= budget.budget_s
 
 
 def test_a_worker_whose_budget_is_spent_leaves_its_cells_without_failing_them(tmp_path):
