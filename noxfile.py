@@ -127,6 +127,13 @@ def compare(session: nox.Session) -> None:
 
 
 @nox.session
+def recommend(session: nox.Session) -> None:
+    """Which model at which precision under your limits: `-- --memory 12GB --min-decode 20 --max-loss 1%`."""
+    install(session)
+    session.run("bench", "recommend", *session.posargs)
+
+
+@nox.session
 def publish(session: nox.Session) -> None:
     """Write the figures into catalog/README.md."""
     install(session)

@@ -113,7 +113,7 @@ def print_comparisons(found: Sequence[Comparison], form: Format, comparing: Comp
     if form.flat:
         print_flat(comparison.flats(judged), form)
         return
-    print_parts(answer.parts(judged, _command()), form)
+    print_parts(answer.parts(judged, run_command()), form)
     print_views(answer_tables.views(judged, comparing.margin), form)
     if comparing.details:
         print_views(comparison.details(found, comparing.margin), form)
@@ -121,8 +121,8 @@ def print_comparisons(found: Sequence[Comparison], form: Format, comparing: Comp
         print_notes(warnings.every([item.row for item in found]), form)
 
 
-def _command() -> Callable[[Row], str | None]:
-    """What runs a row of a catalogue entry, in the words of its engine."""
+def run_command(*, serve: bool = False) -> Callable[[Row], str | None]:
+    """What runs a row of a catalogue entry, in the words of its engine; `serve`: what serves it, where it can."""
     from bench.catalog.entries import read_catalog
     from bench.engines.registry import backend, backend_names
     from bench.paths import CATALOG
@@ -134,7 +134,9 @@ def _command() -> Callable[[Row], str | None]:
         loaded = next((record.provenance for record in row.records.values() if record.provenance), None)
         if model is None or loaded is None or row.backend not in backend_names():
             return None
-        found = backend(row.backend).command(model, loaded, row.scheme)
+        engine = backend(row.backend)
+        found = engine.serve(model, loaded, row.scheme) if serve else None
+        found = found or engine.command(model, loaded, row.scheme)
         return found.replace("python -c", f"{_python()} -c", 1) if found else None
 
     return command

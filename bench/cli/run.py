@@ -76,6 +76,17 @@ def run(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> N
 
     Example: bench run --model gpt2 --precision fp16,int4 --budget 20min
     """
+    records, store, described = measure(cells, how, limits, output)
+    if not records:
+        raise typer.Exit(0)
+    _print_measured(records, store, described)
+    if output.publish_after:
+        write_figures(output, check=False)
+    raise typer.Exit(1 if print_failed(records) else 0)
+
+
+def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> tuple[list[Record], Store, Machine]:
+    """Measure what is not settled; the records of this call, with the store and the machine. Ends where none is due."""
     from bench.judge.figures import request_seconds
     from bench.run import options
     from bench.run.measure import continued, run_plan
@@ -100,16 +111,13 @@ def run(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> N
     warn(left_out(made))
     if not made.cells and not any(left.planned for left in made.left_out):
         out.print(total(made))
-        raise typer.Exit(0)
+        return [], store, described
     require_keys(made, limits.max_cost)
     records = run_plan(
         made, asked, store, described, run_id, restraint, err,
         quiet=output.quiet, wait=not limits.no_wait,
     )  # fmt: skip
-    _print_measured(records, store, described)
-    if output.publish_after:
-        write_figures(output, check=False)
-    raise typer.Exit(1 if print_failed(records) else 0)
+    return records, store, described
 
 
 def _print_measured(records: Sequence[Record], store: Store, described: Machine) -> None:

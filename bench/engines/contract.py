@@ -277,6 +277,8 @@ class Backend:
     command: Callable[[Model, Provenance, str], str | None] = lambda model, provenance, scheme: None
     """A shell command that runs this model in that scheme without this project, from the weights that were loaded; None
     where there is none in a line or two."""
+    serve: Callable[[Model, Provenance, str], str | None] = lambda model, provenance, scheme: None
+    """The same as a server for clients on this machine; None where the engine has none of its own."""
     adapt: Callable[[Scheme, Machine], Scheme] = lambda scheme, machine: scheme
     """The scheme as a given machine stores it, where its kernels repack weights."""
     versions: tuple[str, ...] = ()

@@ -73,7 +73,7 @@ def score_per_byte(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Ra
 
 def _ranked(rows: Sequence[Row], margin: float) -> list[RankedRow]:
     tasks = [task for task in tasks_of(rows[0]) if all(task in tasks_of(row) for row in rows)]
-    plain = [RankedRow(row=row, weights_bytes=_bytes(row), score=_score(row, tasks)) for row in rows]
+    plain = [RankedRow(row=row, weights_bytes=_bytes(row), score=score(row, tasks)) for row in rows]
     found: list[RankedRow] = []
     for item in sorted(plain, key=lambda ranked: (ranked.weights_bytes, -ranked.score)):
         best = max(found, key=lambda ranked: ranked.score, default=None)
@@ -90,7 +90,8 @@ def _bytes(row: Row) -> float:
     return figures(answered(row, "memory")[0])["weights_bytes"].value
 
 
-def _score(row: Row, tasks: Sequence[str]) -> float:
+def score(row: Row, tasks: Sequence[str]) -> float:
+    """Mean over the tasks of (accuracy - chance) / (1 - chance), each from the newest record that answered it."""
     shares = []
     for task in tasks:
         found = next(accuracies(record)[task] for record in answered(row, "quality") if task in accuracies(record))

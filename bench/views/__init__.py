@@ -13,6 +13,7 @@ __all__ = [
     "overview",
     "plan",
     "publish",
+    "recommend",
     "roofs",
     "score_per_byte",
     "table",

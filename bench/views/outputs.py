@@ -236,4 +236,33 @@ PLAN = Output(
         Field("predicted_batch_PROMPT", Unit.COUNT, "largest batch of such prompts that fits the budget", "capacity"),
     ),
 )
-OUTPUTS = (SHOW, COMPARE, ACROSS, PER_BYTE, CLAIMS, CATALOG, PLAN)
+RECOMMEND = Output(
+    command="bench recommend",
+    row="one row under the limits, those that are taken first, by tier",
+    fields=(
+        *ROW,
+        Field("taken", Unit.FLAG, "whether it is the row to take of its model"),
+        Field("satisfies", Unit.FLAG, "whether it is proved to satisfy every limit"),
+        Field("predicted", Unit.FLAG, "whether its memory was predicted and nothing of it was measured here"),
+        Field("tier", Unit.COUNT, "1 is the best; rows of one tier cannot be told apart by the items both answered"),
+        Field(
+            "score", Unit.SHARE, "accuracy above chance, mean over the tasks that all taken rows answered", "quality"
+        ),
+        Field("on_front", Unit.FLAG, "whether no other is proved at least as good in memory, decode and quality"),
+        Field("memory_bytes", Unit.BYTES, "the whole process at its peak, its libraries included", "memory"),
+        Field("memory_tokens", Unit.TOKENS, "positions held then", "memory"),
+        Field("computed_bytes", Unit.BYTES, "of these bytes, cache of positions that was computed, not measured"),
+        Field("proved_under_limit", Unit.FLAG, "whether it ran under a hard limit of no more than what was asked"),
+        *_pick("decode_tokens_per_s"),
+        Field("verdict", Unit.TEXT, "its quality against the model's own 16-bit row, at the loss that was asked"),
+        Field("decided_by", Unit.TEXT, "`perplexity ratio`, `choice probability`, `accuracy` or `generated answers`"),
+        Field("misses", Unit.TEXT, "what it misses, and by how much"),
+        Field("refused", Unit.TEXT, "why it is not recommended whatever the limits"),
+        Field(
+            "cost_per_million", Unit.OWN, "of generated tokens, one sequence at a time, in the currency of the price"
+        ),
+        Field("break_even_tokens_per_day", Unit.COUNT, "above so many the box is cheaper than the API that was named"),
+    ),
+    intervals=("decode_tokens_per_s",),
+)
+OUTPUTS = (SHOW, COMPARE, RECOMMEND, ACROSS, PER_BYTE, CLAIMS, CATALOG, PLAN)

@@ -12,7 +12,10 @@ from bench.engines.registry import backend
 from bench.judge.answer import answers
 from bench.judge.claims import judge
 from bench.judge.compare import compare
+from bench.judge.costs import Prices
 from bench.judge.cross_engine import engines_side_by_side
+from bench.judge.recommend import Limits
+from bench.judge.recommendation import recommended
 from bench.judge.rows import newest
 from bench.judge.score_per_byte import score_per_byte
 from bench.paths import RESULTS, ROOT
@@ -21,13 +24,13 @@ from bench.plan.needs import needs
 from bench.plan.plan import make_plan
 from bench.plan.selection import Selection
 from bench.records.store import Store
-from bench.views import claims, comparison, cross_engine, overview, plan, table
+from bench.views import claims, comparison, cross_engine, overview, plan, recommend, table
 from bench.views import score_per_byte as per_byte
 from bench.views.columns import COLUMNS
 from bench.views.columns_page import page
 from bench.views.fields import BY_FIGURE, FIGURES, Unit
 from bench.views.formats import Flat
-from bench.views.outputs import ACROSS, CATALOG, CLAIMS, COMPARE, OUTPUTS, PER_BYTE, PLAN, SHOW, Output
+from bench.views.outputs import ACROSS, CATALOG, CLAIMS, COMPARE, OUTPUTS, PER_BYTE, PLAN, RECOMMEND, SHOW, Output
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,7 @@ def flats() -> dict[str, list[Flat]]:
     return {
         SHOW.command: table.flats(rows),
         COMPARE.command: comparison.flats(answers(compare(rows)[0])),
+        RECOMMEND.command: [f for one in recommended(rows, Limits(), Prices()) for f in recommend.flats(one)],
         ACROSS.command: cross_engine.flats(engines_side_by_side(rows)[0]),
         PER_BYTE.command: per_byte.flats(score_per_byte(rows)[0]),
         CLAIMS.command: claims.flats(judge(models, records, predicted_for)),

@@ -90,6 +90,13 @@ def command(model: Model, provenance: Provenance, scheme: str) -> str | None:
     return locate.command(model, provenance, scheme)
 
 
+def serve(model: Model, provenance: Provenance, scheme: str) -> str | None:
+    """llama.cpp's own server, where the file that was measured still lies."""
+    from bench.engines.llamacpp import locate
+
+    return locate.serve(model, provenance, scheme)
+
+
 def prepare(request: LoadRequest) -> None:
     """Find, make or write the file, open the library, and see whether its kernels run here."""
     from bench.engines.llamacpp import library, locate
@@ -140,4 +147,5 @@ BACKEND = Backend(
     refuses=refuses,
     builds_random=True,
     command=command,
+    serve=serve,
 )

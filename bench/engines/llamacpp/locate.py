@@ -94,13 +94,25 @@ def made_name(source: str, mark: str, kind: str) -> str:
 
 def command(model: Model, provenance: Provenance, scheme: str) -> str | None:
     """llama.cpp's own program on the file that was measured: of the cache, or a repository of the Hub."""
+    found = _source(model, provenance, scheme)
+    return f"llama-cli {found} -p Hello" if found else None
+
+
+def serve(model: Model, provenance: Provenance, scheme: str) -> str | None:
+    """llama.cpp's own server on the same file, for clients on this machine."""
+    found = _source(model, provenance, scheme)
+    return f"llama-server {found} --host 127.0.0.1 --port 8080" if found else None
+
+
+def _source(model: Model, provenance: Provenance, scheme: str) -> str | None:
+    """What names the file to llama.cpp's programs, None where it lies nowhere."""
     kind = TYPES[scheme][0]
     if model.gguf_repo and provenance.source.startswith(f"{model.gguf_repo}/"):
-        return f"llama-cli -hf {model.gguf_repo}:{kind} -p Hello"
+        return f"-hf {model.gguf_repo}:{kind}"
     if not is_installed("llama_cpp_python"):
         return None
     made = [gguf_cache.folder() / made_name(file, mark, kind) for file, mark in provenance.files.items()]
-    return next((f"llama-cli -m {path} -p Hello" for path in made if path.is_file()), None)
+    return next((f"-m {path}" for path in made if path.is_file()), None)
 
 
 def widened(path: Path, header: Gguf, threads: int | None) -> Path:
