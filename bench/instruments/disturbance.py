@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from bench.records.record import Caveat
-from bench.records.surroundings import Condition, Machine, Roof
+from bench.records.surroundings import READ, Condition, Machine, Roof
 
 DRIFT = 0.10
 """A roof that changed by more than this share between a run's start and its end marks the rows that it holds."""
@@ -25,7 +25,7 @@ def drift(before: Condition, after: Condition, used: Collection[str]) -> Caveat 
     name = max(found, key=lambda name: abs(found[name]), default="")
     if not name or abs(found[name]) <= DRIFT:
         return None
-    quantity = "memory bandwidth" if name == MEMORY else f"{name} matrix rate"
+    quantity = _said(name)
     return Caveat(
         kind="drifted",
         text=f"between its start and its end this run's {quantity} changed by {found[name]:+.0%}",
@@ -33,9 +33,15 @@ def drift(before: Condition, after: Condition, used: Collection[str]) -> Caveat 
     )
 
 
+def _said(name: str) -> str:
+    if name.startswith(READ):
+        return f"rate of reading {name.removeprefix(READ)} weights"
+    return "memory bandwidth" if name == MEMORY else f"{name} matrix rate"
+
+
 def change(before: Roof, after: Roof, quantity: str) -> float | None:
-    """By which share MEMORY or a type's matrix rate changed; None if a look lacks it or they are not comparable."""
-    then, now = before.quantities().get(quantity), after.quantities().get(quantity)
+    """By which share a rate of `Roof.movable` changed; None if a look lacks it or they are not comparable."""
+    then, now = before.movable().get(quantity), after.movable().get(quantity)
     return now / then - 1 if then and now and before.comparable(after) else None
 
 

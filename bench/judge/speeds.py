@@ -13,7 +13,7 @@ import math
 from bench.instruments.disturbance import MEMORY
 from bench.judge.stats import Estimate, median_estimate, quantile, ratio_of_medians
 from bench.records.record import Measurement, Record
-from bench.records.surroundings import ROOF_METHOD, Roof
+from bench.records.surroundings import READ, ROOF_METHOD, Roof
 
 
 def prefill_rates(prefill: Measurement) -> list[float]:
@@ -52,7 +52,13 @@ def moves(record: Record) -> Moves:
         return STILL
     shares = record.variability.shares
     computing = shares.get(compute_type(record) or "fp32", shares.get("fp32", 0.0))
-    return computing, shares.get(MEMORY, shares.get("copy", 0.0))
+    return computing, shares.get(_read(record), shares.get(MEMORY, shares.get("copy", 0.0)))
+
+
+def _read(record: Record) -> str:
+    """What decoding depends on: how fast weights of its type are read where that was looked at, else memory."""
+    reading, roof = f"{READ}{compute_type(record)}", record.before.roof
+    return reading if roof and reading in roof.movable() else MEMORY
 
 
 def compute_type(record: Record) -> str | None:
@@ -67,7 +73,7 @@ def quantities_used(record: Record) -> tuple[str, ...]:
     Nothing where it holds no speeds: a device that slowed down changes no bytes and no answers.
     """
     kind = compute_type(record) if record.measurement("prefill_s") else None
-    return (*((kind,) if kind else ()), *((MEMORY,) if record.measurement("itl_s") else ()))
+    return (*((kind,) if kind else ()), *((_read(record),) if record.measurement("itl_s") else ()))
 
 
 def speed(found: dict[str, Measurement], moved: Moves = STILL) -> dict[str, Estimate]:

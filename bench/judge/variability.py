@@ -59,7 +59,7 @@ def variability(own: Roof, roofs: Sequence[Roof]) -> Variability | None:
 
 def _rates(roof: Roof) -> dict[str, float]:
     """What a row of that roof may use: looks of method 1 copied alone."""
-    return roof.rates() if roof.method == 1 else roof.quantities()
+    return roof.rates() if roof.method == 1 else roof.movable()
 
 
 def _alike(these: Mapping[str, float], those: Mapping[str, float]) -> bool:

@@ -40,6 +40,10 @@ the layout decides; the median of the samples counts. 2: the best of the layouts
 weights too; the best sample counts, as in STREAM, for what another program slowed down says nothing of a roof."""
 
 
+READ = "read "
+"""Begins the name of the rate at which a type's weights are read, in `Roof.movable`."""
+
+
 class Roof(Value):
     """What the device can do at most, as measured at one moment (`bench.instruments.roofline` says how)."""
 
@@ -84,6 +88,14 @@ class Roof(Value):
         memory = self.memory()
         found = {name: rate for name, rate in self.rates().items() if name != "copy"}
         return found if memory is None else {"memory": memory, **found}
+
+    def movable(self) -> dict[str, float]:
+        """The same and, as `read TYPE`, the rate at which weights of each type are read: what moves between looks.
+
+        Decoding depends on the type that it reads. What is the most that memory sustains may be copying, which doubled
+        on one virtual machine from one look to the next while reading weights moved by 3 %.
+        """
+        return {**self.quantities(), **{f"{READ}{kind}": rate for kind, rate in self.reads().items()}}
 
     def comparable(self, other: Roof) -> bool:
         """Whether a difference between the two is the device's: same library, threads and method."""

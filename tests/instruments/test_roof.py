@@ -460,7 +460,8 @@ def test_the_command_lists_roofs(
 def test_a_run_measures_its_roof_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the real command: the fake's known shares come back, and a slower end marks the records."""
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    slower = fake.ROOF.model_copy(update={"copy_bytes_per_s": (8e8,), "read_bytes_per_s": {}})
+    halved = {kind: tuple(rate / 2 for rate in rates) for kind, rates in fake.ROOF.read_bytes_per_s.items()}
+    slower = fake.ROOF.model_copy(update={"copy_bytes_per_s": (8e8,), "read_bytes_per_s": halved})
     answers = iter([fake.ROOF, slower])
     happened: list[str] = []
     look = machine.condition

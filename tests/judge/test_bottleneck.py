@@ -115,18 +115,20 @@ def test_a_share_may_touch_1_within_its_interval() -> None:
 @pytest.mark.parametrize(
     ("compute", "left_out", "used"),
     [
-        ("bf16", "", ("bf16", "memory")),
+        ("bf16", "", ("bf16", "read bf16")),
         (None, "", ("memory",)),
         ("fp32", "itl_s", ("fp32",)),
-        ("fp32", "prefill_s", ("memory",)),
+        ("fp32", "prefill_s", ("read fp32",)),
     ],
 )
-def test_a_row_uses_the_type_it_computes_in_and_memory(compute: Any, left_out: str, used: tuple[str, ...]) -> None:
-    """A masked model generates nothing; kernels of an unknown type tell memory alone."""
+def test_a_row_uses_the_type_it_computes_in_and_reads(compute: Any, left_out: str, used: tuple[str, ...]) -> None:
+    """A masked model generates nothing; an unknown type tells memory alone, as do looks that read no weights."""
     record = row(AVX2, compute)
     kept = tuple(m for m in record.measurements if m.name != left_out)
     assert quantities_used(record.model_copy(update={"measurements": kept})) == used
     assert quantities_used(make_record()) == ()
+    bare = AVX2.model_copy(update={"read_bytes_per_s": {}})
+    assert quantities_used(row(bare, "bf16")) == ("bf16", "memory")
 
 
 def test_no_committed_row_exceeds_its_roof() -> None:

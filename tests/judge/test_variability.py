@@ -83,7 +83,8 @@ def test_a_look_at_half_the_speed_saw_another_machine() -> None:
     assert bare is not None and bare.shares == {"copy": 0.0}
     today = [roof(100, method=2, read_bytes_per_s={"bf16": (read,)}) for read in (200, 220)]
     read = variability(today[0], today)
-    assert read == Variability(looks=2, shares={"memory": round(1.96 * (20 / 1.128) / 210, 4), "fp32": 0.0})
+    moved = round(1.96 * (20 / 1.128) / 210, 4)
+    assert read == Variability(looks=2, shares={"memory": moved, "fp32": 0.0, "read bf16": moved})
 
 
 def test_an_independent_error_is_added_in_squares_on_either_side() -> None:
@@ -116,6 +117,12 @@ def test_what_computes_moves_with_products_and_what_reads_with_copies() -> None:
     assert speed_ratios(still, still)["decode_tokens_per_s"] == ratio_of_medians([10, 10], [10, 10])
     today = record.model_copy(update={"variability": Variability(looks=2, shares={"memory": 0.4, "bf16": 0.3})})
     assert figures(today)["decode_tokens_per_s"] == found["decode_tokens_per_s"]
+    roof_read = Roof(engine="x", method=2, read_bytes_per_s={"bf16": (2.0,)})
+    shares = {"memory": 0.9, "bf16": 0.3, "read bf16": 0.4}
+    of_type = today.model_copy(
+        update={"variability": Variability(looks=2, shares=shares), "before": make_condition(roof=roof_read)}
+    )
+    assert figures(of_type)["decode_tokens_per_s"] == found["decode_tokens_per_s"]  # not what copying did
     unknown = record.model_copy(update={"measurements": speed[:-1]})
     assert figures(unknown)["prefill_tokens_per_s"].half_width == pytest.approx(0.1 * 200)  # float32's
 
