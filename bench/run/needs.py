@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from bench.engines.registry import backend
 from bench.plan.plan import Planned, has_reference
@@ -12,10 +12,32 @@ from bench.run.budget import Budget, Need
 from bench.suite import Pace
 from suites import suite
 
+WORTH_IT = 0.2
+"""With this share of the budget left, what it cut is measured once more."""
+LONGER = 1.5
+"""So many times as long as before, at least: less would not tell more."""
+
 
 def opened(budget_s: float | None, cells: Iterable[Planned]) -> Budget | None:
     """The budget of a whole call, None without an end."""
     return None if budget_s is None else Budget(left_s=budget_s, needs=tuple(map(need, cells)))
+
+
+def further(
+    budget: Budget, whole_s: float, cells: Iterable[Planned], took: Mapping[str, float]
+) -> tuple[list[Planned], Budget]:
+    """What was cut although a good part of the budget is left, and the budget for measuring that once more.
+
+    What is expected of a device that nobody has measured on can be wrong by a factor, and then the first cells get too
+    little. `took` has the seconds of every cell that was cut or left out, by key. Those that would have half as long
+    again are measured anew; the same items and windows come first, so what is known stays known.
+    """
+    cut = [planned for planned in cells if planned.cell.key in took]
+    if not cut or budget.left_s < WORTH_IT * whole_s:
+        return [], budget
+    shares = budget.again(map(need, cut)).shares()
+    longer = [p for p in cut if shares.get(p.cell.key, 0.0) > LONGER * took[p.cell.key]]
+    return longer, budget.again(map(need, longer))
 
 
 def need(planned: Planned) -> Need:

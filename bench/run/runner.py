@@ -30,7 +30,7 @@ from bench.records.surroundings import Condition, Machine
 from bench.run.assemble import Assembler, now
 from bench.run.budget import Budget, expected_s
 from bench.run.memory_limit import Confinement, confined
-from bench.run.needs import need, opened
+from bench.run.needs import further, opened
 from bench.run.options import Observer, RunOptions
 from bench.run.processes import GRACE_S, stop_group
 from bench.run.request import Asked, Event, Request
@@ -43,10 +43,6 @@ LIMIT_FACTOR = 30
 LONGEST_WAIT_S = 3600.0
 """One wait for news. A limit may be longer than what the system's call can count, 24 days."""
 LOG_TAIL = 4000
-WORTH_IT = 0.2
-"""With this share of the budget left, what it cut is measured once more."""
-LONGER = 1.5
-"""So many times as long as before, at least: less would not tell more."""
 
 
 class Runner:
@@ -87,20 +83,12 @@ class Runner:
         return self.records
 
     def _cut_too_early(self, cells: Sequence[Planned]) -> list[Planned]:
-        """Cells that were cut although a good part of the budget is left at the end: others took less than expected.
-
-        What is expected of a device that nobody has measured on can be wrong by a factor. A cell that would have half
-        as long again is measured once more; the same items and windows come first, so what is known stays known.
-        """
+        """Cells to be measured longer, out of what the others left of the budget."""
         if self.budget is None or self.options.budget_s is None:
             return []
         took = {record.cell.key: record.seconds for record in self.records if record.cut}
-        cut = [planned for planned in cells if planned.cell.key in took or planned in self.undecided]
-        if not cut or self.budget.left_s < WORTH_IT * self.options.budget_s:
-            return []
-        shares = self.budget.again(need(planned) for planned in cut).shares()
-        longer = [p for p in cut if shares.get(p.cell.key, 0.0) > LONGER * took.get(p.cell.key, 0.0)]
-        self.budget = self.budget.again(need(planned) for planned in longer)
+        took |= dict.fromkeys((planned.cell.key for planned in self.undecided), 0.0)
+        longer, self.budget = further(self.budget, self.options.budget_s, cells, took)
         self.undecided = [planned for planned in self.undecided if planned not in longer]
         return longer
 
