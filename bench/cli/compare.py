@@ -39,6 +39,12 @@ class Comparing:
     across: Annotated[
         str, typer.Option("--across", help="backend: the engines of a model side by side.", metavar="WHAT")
     ] = ""
+    against: Annotated[
+        str,
+        typer.Option(
+            "--against", help="Another result set: a folder, or a revision of this one.", metavar="REV|FOLDER"
+        ),
+    ] = ""
     per_byte: Annotated[bool, typer.Option("--per-byte", help="Models by size: score for each byte.")] = False
     margin: Annotated[
         float,
@@ -66,7 +72,9 @@ def compare(asked: Rows, comparing: Comparing, output: View) -> None:
         raise UserError(f"nothing to compare across {comparing.across!r}", f"one of: {', '.join(Across)}")
     store = Store(output.results)
     rows = newest_rows(store)
-    if comparing.across:
+    if comparing.against:
+        _print_against(matching(rows, asked), asked, comparing, output)
+    elif comparing.across:
         _print_across(matching(rows, asked), output.format)
     elif comparing.per_byte:
         _print_per_byte(matching(rows, asked), output.format, comparing.margin)
@@ -148,6 +156,22 @@ def _python() -> str:
     if usual and Path(usual).parent == own.parent:
         return "python"
     return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else str(own)
+
+
+def _print_against(rows: Sequence[Row], asked: Rows, comparing: Comparing, output: View) -> None:
+    """What became of every row since, or elsewhere."""
+    from bench.cli.other_results import other_results
+    from bench.judge.against import against
+    from bench.views import against as view
+
+    with other_results(comparing.against, output.results) as other:
+        found, lone = against(rows, matching(newest_rows(other), asked), comparing.margin)
+    if output.format.flat:
+        print_flat(view.flats(found), output.format)
+        return
+    print_lines([view.summary(found)] if found else ["nothing to compare: no row has new records of the same question"])
+    print_views(view.views(found), output.format)
+    print_lines(view.lines(found, lone))
 
 
 def _print_per_byte(rows: Sequence[Row], form: Format, margin: float) -> None:

@@ -2,6 +2,7 @@
 """Samples become figures, intervals and verdicts. Everything here is pure: it returns values and formats nothing."""
 
 __all__ = [
+    "against",
     "answer",
     "bottleneck",
     "capacity",

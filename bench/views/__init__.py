@@ -2,6 +2,7 @@
 """Values become tables, files, pages and annotations. Nothing here measures or judges."""
 
 __all__ = [
+    "against",
     "answer",
     "answer_tables",
     "claims",

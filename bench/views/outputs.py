@@ -265,4 +265,19 @@ RECOMMEND = Output(
     ),
     intervals=("decode_tokens_per_s",),
 )
-OUTPUTS = (SHOW, COMPARE, RECOMMEND, ACROSS, PER_BYTE, CLAIMS, CATALOG, PLAN)
+AGAINST = Output(
+    command="bench compare --against",
+    row="one figure of a row that both result sets have",
+    fields=(
+        *ROW,
+        Field("device_before", Unit.TEXT, "device in the other result set"),
+        Field("figure", Unit.TEXT, "which figure; `acc:TASK` of a task"),
+        Field("before", Unit.OWN, "in the other result set"),
+        Field("now", Unit.OWN, "in this one"),
+        Field("change", Unit.SHARE, "by which share it grew; of a task the difference of probabilities or shares"),
+        Field("course", Unit.TEXT, "`regressed`, `improved`, `same` or `undecided`"),
+        Field("versions_apart", Unit.TEXT, "what else changed between the two: packages, driver, kernel, this project"),
+    ),
+    intervals=("change",),
+)
+OUTPUTS = (SHOW, COMPARE, RECOMMEND, AGAINST, ACROSS, PER_BYTE, CLAIMS, CATALOG, PLAN)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another result set than the one at hand: a folder, or what a revision of this one's repository held."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.records.store import Store
+
+
+@contextmanager
+def other_results(name: str, results: Path) -> Iterator[Store]:
+    """The records of a folder, or of the results folder as a git revision had it. Raises UserError for neither."""
+    from bench.records.store import Store
+
+    if Path(name).is_dir():
+        yield Store(Path(name))
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        _extract(name, results, Path(folder))
+        yield Store(Path(folder))
+
+
+def _extract(revision: str, results: Path, folder: Path) -> None:
+    """Write the files of that revision below the folder, without the path of the results folder itself."""
+    if revision.startswith("-"):
+        raise UserError(f"no folder and no revision {revision!r}", "give a results folder, or a commit or tag")
+    where = str(results)
+    try:
+        command = ["git", "-C", where, "archive", "--format=tar", f"{revision}:./"]
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError:
+        raise UserError(f"no folder {revision}", "git is not installed: give a results folder") from None
+    if done.returncode:
+        raise UserError(f"no folder and no revision {revision!r} of {where}", "a results folder, or a commit or tag")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(folder, filter="data")
