@@ -37,7 +37,7 @@ def _extract(revision: str, results: Path, folder: Path) -> None:
         raise UserError(f"no folder and no revision {revision!r}", "give a results folder, or a commit or tag")
     where = str(results)
     try:
-        command = ["git", "-C", where, "archive", "--format=tar", f"{revision}:./"]
+        command = ["git", "-C", where, "archive", "--format=tar", revision]
         done = subprocess.run(command, capture_output=True, check=False)
     except OSError:
         raise UserError(f"no folder {revision}", "git is not installed: give a results folder") from None

@@ -22,10 +22,12 @@ WORDS = {
 ORDER = (Course.REGRESSED, Course.IMPROVED, Course.UNDECIDED, Course.SAME)
 SHOWN = ORDER[:3]
 """What a table lists; what stayed the same is counted."""
-NOTES = (
+NOTE = (
     "a speed is the same where its whole interval lies within 5 %, memory within 2 %, quality within the margin. "
-    "Intervals hold the movement of the machine between runs.",
+    "Intervals hold the movement of the machine between runs."
 )
+FEW = 5
+"""Rows that stand alone and are named one by one."""
 
 
 def summary(found: Sequence[Courses]) -> str:
@@ -43,7 +45,7 @@ def views(found: Sequence[Courses]) -> list[View]:
         before, now = _value(one, one.before), _value(one, one.now)
         cells = [labelled(row.row), label(row.row), row.row.backend, _word(one), before, now, _change(one)]
         table.rows.append([*cells, str(one.course)])
-    return [View(table=table, notes=NOTES)] if table.rows else []
+    return [View(table=table, notes=(NOTE,))] if table.rows else []
 
 
 def lines(found: Sequence[Courses], lone: Sequence[Lone]) -> Iterator[str]:
@@ -54,8 +56,13 @@ def lines(found: Sequence[Courses], lone: Sequence[Lone]) -> Iterator[str]:
             apart.setdefault(f"{name} {before} -> {now}", []).append(f"{named(row.row)} {row.row.scheme}")
     for what, rows in apart.items():
         yield f"changed: {what} ({'all rows' if len(rows) == len(found) else ', '.join(rows)})"
+    alone: dict[str, list[str]] = {}
     for one in lone:
-        yield f"{named(one.row)} {one.row.precision} ({one.row.backend}, {one.row.device}): {one.reason}"
+        alone.setdefault(one.reason, []).append(
+            f"{named(one.row)} {one.row.precision} ({one.row.backend}, {one.row.device})"
+        )
+    for reason, rows in alone.items():
+        yield f"{reason}: " + (", ".join(rows) if len(rows) <= FEW else f"{len(rows)} rows, {rows[0]} to {rows[-1]}")
 
 
 def _word(one: Change) -> str:

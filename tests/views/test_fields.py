@@ -9,6 +9,7 @@ from builders import make_machine
 from bench.catalog.entries import read_catalog
 from bench.catalog.model import Kind
 from bench.engines.registry import backend
+from bench.judge.against import Change, Course, Courses
 from bench.judge.answer import answers
 from bench.judge.claims import judge
 from bench.judge.compare import compare
@@ -18,19 +19,34 @@ from bench.judge.recommend import Limits
 from bench.judge.recommendation import recommended
 from bench.judge.rows import newest
 from bench.judge.score_per_byte import score_per_byte
+from bench.judge.stats import Estimate
 from bench.paths import RESULTS, ROOT
 from bench.plan.claims import predicted_for
 from bench.plan.needs import needs
 from bench.plan.plan import make_plan
 from bench.plan.selection import Selection
 from bench.records.store import Store
-from bench.views import claims, comparison, cross_engine, overview, plan, recommend, table
+from bench.views import against, claims, comparison, cross_engine, overview, plan, recommend, table
 from bench.views import score_per_byte as per_byte
 from bench.views.columns import COLUMNS
 from bench.views.columns_page import page
 from bench.views.fields import BY_FIGURE, FIGURES, Unit
 from bench.views.formats import Flat
-from bench.views.outputs import ACROSS, CATALOG, CLAIMS, COMPARE, OUTPUTS, PER_BYTE, PLAN, RECOMMEND, SHOW, Output
+from bench.views.outputs import (
+    ACROSS,
+    AGAINST,
+    CATALOG,
+    CLAIMS,
+    COMPARE,
+    OUTPUTS,
+    PER_BYTE,
+    PLAN,
+    RECOMMEND,
+    SHOW,
+    Output,
+)
+
+GREW = Change(figure="peak_bytes", before=1.0, now=2.0, change=Estimate(1.0, 0.9, 1.1), course=Course.REGRESSED)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +61,7 @@ def flats() -> dict[str, list[Flat]]:
         SHOW.command: table.flats(rows),
         COMPARE.command: comparison.flats(answers(compare(rows)[0])),
         RECOMMEND.command: [f for one in recommended(rows, Limits(), Prices()) for f in recommend.flats(one)],
+        AGAINST.command: against.flats([Courses(row=rows[0], before=rows[0], changes=(GREW,), versions={})]),
         ACROSS.command: cross_engine.flats(engines_side_by_side(rows)[0]),
         PER_BYTE.command: per_byte.flats(score_per_byte(rows)[0]),
         CLAIMS.command: claims.flats(judge(models, records, predicted_for)),
