@@ -1,30 +1,101 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory, speed and quality of catalogue models at fp16, 8-bit and 4-bit, measured on this machine."""
+"""Memory, speed and quality of catalogue models at fp16, 8-bit and 4-bit, measured on this machine.
+
+From Python: `load_results`, `compare` and `recommend` give pandas DataFrames, one row as in `--format csv`. Their
+columns, units and meanings are those of `docs/columns.md`; nothing is converted: bytes, seconds, tokens/s, shares of 1.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.paths import RESULTS
+
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.judge.rows import Row
     from bench.records.record import Record
 
 
-def read(results: Path) -> list[Record]:
+def read(results: Path | str = RESULTS) -> list[Record]:
     """Every record under a results folder, with what only the ends of its device's runs can tell."""
     from bench.judge.joined import joined
     from bench.records.store import Store
 
-    store = Store(results)
+    store = Store(Path(results))
     return list(joined(store.records(), store.runs()))
 
 
-def frame(results: Path) -> pd.DataFrame:
-    """The same as a pandas DataFrame, one row for each record: the columns of `docs/columns.md`."""
+def load_results(results: Path | str = RESULTS) -> pd.DataFrame:
+    """All records of a results folder, one row for each.
+
+    Columns: those of `bench show` in `docs/columns.md`; `model`, `precision`, `suite` and `device` say what was
+    measured, `outcome` how it ended; figures of other suites are missing in a row. A rate or share has the ends of its
+    95 % interval beside it (`_low`, `_high`). A folder without records gives an empty frame.
+    """
     import pandas as pd
 
     from bench.views.table import flat
 
     return pd.DataFrame([flat(record) for record in read(results)])
+
+
+def compare(results: Path | str = RESULTS, against: Path | str | None = None, *, margin: float = 0.01) -> pd.DataFrame:
+    """Each precision against its model's own 16-bit row, or with `against` two result sets against each other.
+
+    Columns: those of `bench compare` (`peak_bytes_ratio`, `perplexity_change`, `answer`, `decided_by` …) or of
+    `bench compare --against` (`figure`, `before`, `now`, `change`, `course` …) in `docs/columns.md`. `margin` is the
+    loss that still counts as equivalent, a share. Raises ValueError for a margin that is no share above 0.
+    """
+    import pandas as pd
+
+    from bench.judge.against import against as since
+    from bench.judge.answer import answers
+    from bench.judge.compare import compare as paired
+    from bench.views import against as courses
+    from bench.views import comparison
+
+    if not 0 < margin < 1:
+        raise ValueError(f"margin {margin}: a share between 0 and 1")
+    if against is not None:
+        return pd.DataFrame(courses.flats(since(_rows(results), _rows(against), margin)[0]))
+    return pd.DataFrame(comparison.flats(answers(paired(_rows(results), margin)[0], margin)))
+
+
+def recommend(
+    results: Path | str = RESULTS, *, memory: str | float | None = None, min_decode: float | None = None,
+    max_loss: float | None = None, context: int | None = None, device: str = "*",
+) -> pd.DataFrame:  # fmt: skip
+    """Every row under these limits, those to take first: `taken`, `tier` and `misses` say which and why.
+
+    `memory` is `"12GB"`, `"12GiB"` or bytes that the whole process may hold; `min_decode` tokens/s at batch 1;
+    `max_loss` the share of quality that may be lost against the model's own 16-bit row; `context` positions that must
+    fit; `device` a slug or glob. Columns: those of `bench recommend` in `docs/columns.md`. Raises UserError for an
+    amount of memory that is none.
+    """
+    from fnmatch import fnmatch
+
+    import pandas as pd
+
+    from bench.catalog.contexts import longest_context
+    from bench.judge.costs import Prices
+    from bench.judge.recommend import Limits
+    from bench.judge.recommendation import recommended
+    from bench.run.memory_limit import parse_bytes
+    from bench.views.recommend import flats
+
+    wanted = Limits(
+        memory_bytes=parse_bytes(memory) if isinstance(memory, str) else memory,
+        min_decode=min_decode, max_loss=max_loss, context_tokens=context,
+    )  # fmt: skip
+    rows = [row for row in _rows(results) if fnmatch(row.device, device)]
+    found = recommended(rows, wanted, Prices(), longest_context())
+    return pd.DataFrame([flat for one in found for flat in flats(one)])
+
+
+def _rows(results: Path | str) -> list[Row]:
+    from bench.judge.rows import newest
+
+    return newest(read(results))

@@ -185,7 +185,7 @@ def test_the_frame_has_one_row_for_each_record(store: Store) -> None:
     """Flat columns, null where a record has no such figure."""
     store.write(make_record(measurements=memory_samples(weights=500)))
     store.write(failed(make_cell("throughput"), reason="it broke"))
-    frame = bench.frame(store.root)
+    frame = bench.load_results(store.root)
     assert list(frame["suite"]) == ["memory", "throughput"]
     assert list(frame["weights_bytes"].dropna()) == [500.0]
     assert list(frame["reason"].dropna()) == ["it broke"]
