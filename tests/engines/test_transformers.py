@@ -344,3 +344,15 @@ def test_the_next_token_is_the_likeliest_that_is_not_suppressed():
     assert torch_engine.next_tokens(logits, nothing).tolist() == [[1], [0]]
     assert torch_engine.next_tokens(logits, some).tolist() == [[2], [2]]
     assert logits.tolist() == [[-3.0, -1.0, -2.0], [5.0, 1.0, 4.0]]
+
+
+@pytest.mark.parametrize(("fused", "compute"), [(True, "bf16"), (False, "fp32")])
+def test_four_bits_compute_in_what_their_kernel_takes(fused: bool, compute: str) -> None:
+    """With AVX-512 BF16 bitsandbytes' own kernel takes bfloat16 though float32 was asked for."""
+    from torch import nn
+
+    from bench.engines.transformers.census import _compute
+
+    layer = nn.Linear(4, 4)
+    layer.support_avx512bf16_for_cpu, layer.compute_dtype = fused, torch.float32
+    assert _compute(nn.Sequential(layer), None) == compute

@@ -94,15 +94,19 @@ def _looked_up(model: PreTrainedModel, head: nn.Module | None) -> int:
 
 
 def _compute(model: PreTrainedModel, head: nn.Module | None) -> str | None:
-    """The type most linear layers multiply in: what bitsandbytes was told, or the weight's own."""
+    """The type most linear layers multiply in: what bitsandbytes was told or does, or the weight's own."""
     kinds: Counter[str] = Counter()
     for module in model.modules():
         if not _is_linear(module) or module is head:
             continue
         if packed_layers.is_packed(module):
             continue  # its kernel's choice, which it does not tell
-        told = getattr(module, "compute_dtype", None)
-        kinds["int8" if type(module).__name__ == "Linear8bitLt" else _dtype_name(told or module.weight.dtype)] += 1
+        if type(module).__name__ == "Linear8bitLt":
+            kinds["int8"] += 1
+        elif getattr(module, "support_avx512bf16_for_cpu", False) and module.weight.device.type == "cpu":
+            kinds["bfloat16"] += 1  # bitsandbytes' own kernel takes bfloat16, whatever it was told
+        else:
+            kinds[_dtype_name(getattr(module, "compute_dtype", None) or module.weight.dtype)] += 1
     name = kinds.most_common(1)[0][0] if kinds else ""
     return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "int8": "int8"}.get(name)
 
