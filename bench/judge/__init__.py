@@ -15,6 +15,7 @@ __all__ = [
     "generated",
     "joined",
     "noise_floor",
+    "plausible",
     "points",
     "reasons",
     "recommend",

@@ -86,8 +86,12 @@ class Store:
         self.unreadable = []
         return self._records()
 
+    def paths(self) -> list[Path]:
+        """Every file that should hold a record, in the order in which they are read."""
+        return sorted(self.root.glob("*/*/*/*/*.json"))
+
     def _records(self) -> Iterator[Record]:
-        for path in sorted(self.root.glob("*/*/*/*/*.json")):
+        for path in self.paths():
             try:
                 yield read_record(path)
             except UserError as error:
