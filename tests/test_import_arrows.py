@@ -59,7 +59,7 @@ ROOMS = {
     "plan": ("suites", "suite", "engines", "instruments", "catalog", "records"),
     "run": ("plan", "suites", "suite", "scoring", "engines", "instruments", "catalog", "records"),
     "views": ("judge", "plan", "suites", "engines", "instruments", "catalog", "records"),
-    "bench": ("views", "judge", "records"),
+    "bench": ("catalog", "judge", "records", "run", "views"),
     "cli": (
         "bench",
         "views",

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,7 +61,9 @@ def check(asked: Checked) -> None:
 
 def _doubted(folder: Path, catalog: Path) -> tuple[int, dict[Path, list[str]]]:
     """How many records there are, and those that cannot be believed with every reason."""
+    from bench.catalog.entries import read_catalog
     from bench.judge.plausible import doubts, repeated
+    from bench.plan.expected import expected_weights
     from bench.records.store import Store, read_record
 
     store = Store(folder)
@@ -73,7 +74,7 @@ def _doubted(folder: Path, catalog: Path) -> tuple[int, dict[Path, list[str]]]:
             records[path] = read_record(path)
         except UserError as error:
             found[path] = [str(error).removeprefix(f"{path}:").strip()]
-    now, expected, twice = datetime.now(UTC), _expected(catalog), repeated(records.values())
+    now, expected, twice = datetime.now(UTC), expected_weights(read_catalog(catalog)), repeated(records.values())
     for path, record in records.items():
         reasons = doubts(record, expected, now)
         if path.parent != store.path(record).parent:
@@ -83,31 +84,6 @@ def _doubted(folder: Path, catalog: Path) -> tuple[int, dict[Path, list[str]]]:
         if reasons:
             found[path] = reasons
     return len(records) + len(found.keys() - records.keys()), found
-
-
-def _expected(catalog: Path) -> Callable[[Record], int | None]:
-    """The bytes of weights that an entry of the catalogue has in a scheme, None where that is not known."""
-    from bench.catalog.entries import read_catalog
-    from bench.engines.registry import backend, backend_names
-    from bench.plan import predict
-    from bench.suite import Work
-
-    models = {model.name: model for model in read_catalog(catalog)}
-
-    def expected(record: Record) -> int | None:
-        cell, model = record.cell, models.get(record.cell.model)
-        if model is None or cell.backend not in backend_names():
-            return None
-        engine = backend(cell.backend)
-        scheme = engine.scheme(cell.scheme)
-        if scheme is None:
-            return None
-        stored = engine.adapt(scheme, record.machine)
-        work = Work(prefill_tokens=0, decode_tokens=0)
-        found = predict.predict(model, stored, record.machine.kind, cell.settings, work, engine.footprint)
-        return found.weights_bytes
-
-    return expected
 
 
 def _move(path: Path, folder: Path, quarantine: Path, reasons: list[str]) -> None:
