@@ -1,4 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What there is to ask about: entries read from `catalog/`, their architectures, local and served models."""
 
-__all__ = ["architecture", "config", "contexts", "entries", "gguf_file", "local_model", "model", "prompts", "remote"]
+__all__ = [
+    "architecture",
+    "config",
+    "contents",
+    "contexts",
+    "entries",
+    "gguf_file",
+    "local_model",
+    "model",
+    "prompts",
+    "remote",
+]

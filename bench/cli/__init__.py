@@ -13,14 +13,14 @@ from collections.abc import Callable
 import typer
 
 from bench import __doc__ as summary
-from bench.cli import cache, catalog, check, claims, compare, doctor, plan, publish, recommend, run, show
+from bench.cli import cache, catalog, check, claims, compare, doctor, inspect, plan, publish, recommend, run, show
 from bench.cli.console import err
 from bench.cli.grouping import GroupedHelp, with_options
 from bench.errors import UserError
 
 COMMANDS = (
-    catalog.catalog, plan.plan, run.run, show.show, compare.compare, recommend.recommend, claims.claims,
-    publish.publish, check.check, cache.cache, doctor.doctor,
+    catalog.catalog, inspect.inspect, plan.plan, run.run, show.show, compare.compare, recommend.recommend,
+    claims.claims, publish.publish, check.check, cache.cache, doctor.doctor,
 )  # fmt: skip
 """In the order in which `bench --help` lists them."""
 

@@ -1,4 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A selection becomes cells with predictions; what cannot run has a reason."""
 
-__all__ = ["claims", "device_roof", "expected", "needs", "overrides", "plan", "predict", "seconds", "selection"]
+__all__ = [
+    "claims",
+    "device_roof",
+    "expected",
+    "needs",
+    "overrides",
+    "plan",
+    "predict",
+    "seconds",
+    "selection",
+    "takers",
+]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from bench.instruments.disturbance import OTHERS
 from bench.instruments.machine import condition
 from bench.instruments.roof import measure_roof
 from bench.paths import cache_folder
-from bench.records.record import Record
+from bench.records.record import Record, Run
 from bench.records.surroundings import ROOF_METHOD, Machine, Roof
 
 
@@ -33,6 +34,22 @@ def device_roof(machine: Machine, engines: Sequence[Backend], records: Iterable[
         if roof and roof.method == ROOF_METHOD and roof.memory() and roof.engine.split()[0] == library:
             return roof
     return _kept(cache_folder() / "roofs" / f"{machine.device}-{library}-{ROOF_METHOD}.json", library, machine.kind)
+
+
+def known_memory(machine: Machine, results: Path) -> float | None:
+    """Bytes per second that this device's memory sustains, by its newest run or a look that a plan kept; measures none.
+
+    Reads one file, however many records there are.
+    """
+    for path in sorted((results / machine.device / "runs").glob("*.json"), reverse=True)[:1]:
+        with contextlib.suppress(OSError, ValueError):
+            roof = Run.model_validate_json(path.read_text(encoding="utf-8")).before.roof
+            if roof and roof.memory():
+                return roof.memory()
+    for path in sorted((cache_folder() / "roofs").glob(f"{machine.device}-*-{ROOF_METHOD}.json")):
+        with contextlib.suppress(OSError, ValueError):
+            return Roof.model_validate_json(path.read_text(encoding="utf-8")).memory()
+    return None
 
 
 def _kept(path: Path, library: str, kind: str) -> Roof:

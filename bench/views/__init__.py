@@ -10,6 +10,7 @@ __all__ = [
     "comparison",
     "cross_engine",
     "formats",
+    "inspection",
     "listings",
     "overview",
     "plan",

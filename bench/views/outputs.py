@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bench.views.fields import (
+    BACKEND,
     BY_FIGURE,
     FIGURES,
     IDENTITY,
@@ -280,4 +281,23 @@ AGAINST = Output(
     ),
     intervals=("change",),
 )
-OUTPUTS = (SHOW, COMPARE, RECOMMEND, AGAINST, ACROSS, PER_BYTE, CLAIMS, CATALOG, PLAN)
+INSPECT = Output(
+    command="bench inspect",
+    row="one engine and precision of a model that was looked at and not loaded",
+    fields=(
+        MODEL, BACKEND, SCHEME, PRECISION,
+        Field("parameters", Unit.COUNT, "weights of the model, shared tensors once"),
+        Field("label", Unit.TEXT, "what its files say of how they store it"),
+        Field("file_bytes", Unit.BYTES, "all tensors of its files"),
+        Field("bits_per_weight", Unit.BITS, "the same for each weight"),
+        Field("types", Unit.TEXT, "types of its tensors with their shares of the bytes"),
+        Field("embedding_type", Unit.TEXT, "type of the table that tokens are looked up in"),
+        Field("head_type", Unit.TEXT, "type of an output head of its own"),
+        Field("read_bytes_per_token", Unit.BYTES, "what generating one token reads of the file's weights"),
+        Field("decode_ceiling_tokens_per_s", Unit.RATE, "what no engine exceeds on this device, without a cache"),
+        Field("left_out", Unit.TEXT, "why this engine cannot take it"),
+        PREDICTED_WEIGHTS,
+        Field("predicted_needed_PROMPT_bytes", Unit.BYTES, "the whole process with so many positions, predicted"),
+    ),
+)  # fmt: skip
+OUTPUTS = (SHOW, COMPARE, RECOMMEND, AGAINST, ACROSS, PER_BYTE, CLAIMS, CATALOG, PLAN, INSPECT)

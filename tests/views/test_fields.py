@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from builders import make_machine
 
+from bench.catalog.contents import Contents, Stored
 from bench.catalog.entries import read_catalog
 from bench.catalog.model import Kind
 from bench.engines.registry import backend
@@ -25,8 +26,9 @@ from bench.plan.claims import predicted_for
 from bench.plan.needs import needs
 from bench.plan.plan import make_plan
 from bench.plan.selection import Selection
+from bench.plan.takers import Taker
 from bench.records.store import Store
-from bench.views import against, claims, comparison, cross_engine, overview, plan, recommend, table
+from bench.views import against, claims, comparison, cross_engine, inspection, overview, plan, recommend, table
 from bench.views import score_per_byte as per_byte
 from bench.views.columns import COLUMNS
 from bench.views.columns_page import page
@@ -49,6 +51,13 @@ from bench.views.outputs import (
 GREW = Change(figure="peak_bytes", before=1.0, now=2.0, change=Estimate(1.0, 0.9, 1.1), course=Course.REGRESSED)
 
 
+HELD = Contents(tensors=(Stored("wte.weight", "F32", 10, 40), Stored("lm_head.weight", "F16", 5, 10)), label="float32")
+LOOKED = inspection.Inspected(
+    model=read_catalog()[0], contents=HELD, where="here", parameters=15, cache={512: 100}, memory_bytes_per_s=1e9,
+    takers=(Taker(engine="transformers", precision="fp32", scheme="fp32", weights_bytes=50, needs={512: 1000}),),
+)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def flats() -> dict[str, list[Flat]]:
     """What every command writes of this project's own records and catalogue, by command."""
@@ -66,6 +75,7 @@ def flats() -> dict[str, list[Flat]]:
         PER_BYTE.command: per_byte.flats(score_per_byte(rows)[0]),
         CLAIMS.command: claims.flats(judge(models, records, predicted_for)),
         CATALOG.command: [overview.flat(m, needs(m, engine, machine, 10**10), None) for m in models[:3]],
+        INSPECT.command: inspection.flats(LOOKED),
         PLAN.command: plan.flats(make_plan(asked, models, machine, (), 10**10)),
     }
 

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which engines and schemes can take a model on a device, what each would need by context, and why others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bench.catalog import architecture
+from bench.catalog.config import UnknownArchitecture
+from bench.catalog.model import Model
+from bench.engines.contract import Backend
+from bench.engines.registry import backend, backend_names
+from bench.plan import predict
+from bench.plan.baseline import with_baseline
+from bench.plan.selection import Selection, context, never
+from bench.records.cell import COMPARED, Scheme, Weights
+from bench.records.surroundings import Machine
+from bench.suite import Work
+
+CONTEXTS = (512, 2048, 8192, 32768, 131072)
+"""Positions that needs are predicted for, as far as the model was made for them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taker:
+    """One engine at one precision."""
+
+    engine: str
+    precision: str
+    scheme: str = ""
+    reason: str = ""
+    """Why it cannot, empty if it can; where libraries are missing, the command that installs them."""
+    weights_bytes: int | None = None
+    needs: Mapping[int, int] = field(default_factory=dict)
+    """Bytes of the whole process at its peak, by positions; empty where the architecture is not known."""
+
+
+def takers(model: Model, weights: Weights | None, path: str | None, machine: Machine) -> list[Taker]:
+    """Every engine that loads models here, at every precision. Loads nothing and asks no network."""
+    asked = Selection(weights=weights, path=path, device=machine.kind)
+    found = []
+    for engine in map(backend, backend_names()):
+        if engine.remote or not engine.needs_repository:
+            continue
+        reason = never(asked, model, engine)
+        if reason:
+            found.append(Taker(engine=engine.name, precision="all", reason=reason.removeprefix(f"{engine.name}: ")))
+            continue
+        for precision in COMPARED:
+            scheme = engine.default_scheme(precision, machine.kind)
+            if scheme is not None:
+                found.append(_taker(model, engine, scheme, machine))
+    return found
+
+
+def _taker(model: Model, engine: Backend, scheme: Scheme, machine: Machine) -> Taker:
+    missing = engine.missing() or engine.missing(scheme.name)
+    reason = f"not installed: {engine.install}" if missing else ""
+    stored, work = engine.adapt(scheme, machine), Work(prefill_tokens=0, decode_tokens=0)
+    needs, weights = {}, None
+    for tokens in _contexts(model):
+        predicted = predict.predict(model, stored, machine.kind, context(tokens), work, engine.footprint)
+        predicted = with_baseline(predicted, machine.kind, engine.name, scheme)
+        weights = predicted.weights_bytes
+        if predicted.needed_bytes is not None:
+            needs[tokens] = predicted.needed_bytes
+    return Taker(
+        engine=engine.name, precision=str(scheme.precision), scheme=scheme.name, reason=reason, weights_bytes=weights,
+        needs=needs,
+    )  # fmt: skip
+
+
+def _contexts(model: Model) -> list[int]:
+    try:
+        longest = architecture.context_length(model.architecture) if model.architecture else None
+    except UnknownArchitecture:
+        longest = None
+    within = [tokens for tokens in CONTEXTS if longest is None or tokens <= longest]
+    return within or [longest or CONTEXTS[0]]
+
+
+def parameters_of(model: Model) -> int | None:
+    """Weights of the model, shared tensors once: by its entry, else by its architecture; None if neither tells."""
+    if model.parameters:
+        return model.parameters
+    try:
+        return architecture.parameters(model.architecture) if model.architecture else None
+    except UnknownArchitecture:
+        return None
+
+
+def cache_bytes(model: Model, tokens: int, element_bytes: int = 2) -> int | None:
+    """Bytes of the keys and values of so many positions; None where the architecture is not known."""
+    try:
+        return architecture.cache_elements(model.architecture, tokens) * element_bytes if model.architecture else None
+    except UnknownArchitecture:
+        return None
