@@ -40,6 +40,7 @@ from bench.views.outputs import (
     CATALOG,
     CLAIMS,
     COMPARE,
+    INSPECT,
     OUTPUTS,
     PER_BYTE,
     PLAN,
