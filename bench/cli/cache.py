@@ -48,7 +48,8 @@ def cache(options: Clearing) -> None:
         stale = f"; {item.stale} stale: --clear {STALE}" if item.stale else ""
         table.rows.append([item.kind, str(item.entries), human_bytes(item.bytes), item.what + stale])
     print_table(table, Format.TABLE)
-    out.print(f"{cache_folder()}; references are kept below {human_bytes(CACHE_LIMIT_BYTES)}, the oldest go first")
+    kept = f"references are kept below {human_bytes(CACHE_LIMIT_BYTES)}, the oldest go first"
+    out.print(f"{cache_folder()}; {kept}", markup=False)
 
 
 def _settled(results: Path) -> dict[str, float]:

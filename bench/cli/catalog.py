@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.console import Format, out, print_facts, print_flat, print_table
+from bench.cli.console import Format, print_facts, print_flat, print_table, print_title
 from bench.cli.options import Backend, Device, Models, Output, split
 from bench.cli.show import print_rows
 from bench.cli.stored import exit_for_unreadable, newest_rows
@@ -80,7 +80,7 @@ def _print_measured(model: Model, every: Sequence[Model], rows: list[Row], store
 
     judged = judge([model], joined(store.records(), store.runs()), predicted_for, every)
     if judged:
-        out.print("\nclaims")
+        print_title("claims", form)
         print_table(people(judged), form)
     own = [row for row in rows if row.model == model.name]
     if own:

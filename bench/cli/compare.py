@@ -87,7 +87,7 @@ def compare(asked: Rows, comparing: Comparing, output: View) -> None:
         found = [item for item in found if any(item.row is row for row in matching(rows, asked))]
         print_comparisons(found, output.format, comparing, every=output.warnings)
         if not output.format.flat:
-            print_lines(comparison.lines(alone))
+            print_lines(comparison.lines(alone), output.format)
         if not found and not alone and not output.format.flat:
             print_lines([NO_RECORDS])
     exit_for_unreadable(store)
@@ -184,7 +184,7 @@ def _print_per_byte(rows: Sequence[Row], form: Format, margin: float) -> None:
         print_flat(score_per_byte.flats(rankings), form)
         return
     print_views(score_per_byte.views(rankings), form)
-    print_lines(score_per_byte.lines(unranked))
+    print_lines(score_per_byte.lines(unranked), form)
     if not rankings and not unranked:
         print_lines([NO_RECORDS])
 
@@ -201,6 +201,6 @@ def _print_across(rows: Sequence[Row], form: Format) -> None:
         print_flat(cross_engine.flats(groups), form)
         return
     print_views(cross_engine.views(groups), form)
-    print_lines(cross_engine.lines(alone))
+    print_lines(cross_engine.lines(alone), form)
     if not rows:
         print_lines([NO_RECORDS])

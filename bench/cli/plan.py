@@ -21,4 +21,4 @@ def plan(cells: Cells, how: How, limits: Limits, output: Output) -> None:
         return
     if made.cells:
         print_table(view.table(made), output.format)
-    print_lines(view.lines(made))
+    print_lines(view.lines(made), output.format)

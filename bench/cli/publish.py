@@ -18,6 +18,7 @@ class Published(Folders):
     """Output."""
 
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the file is stale.")] = False
+    drop: Annotated[bool, typer.Option("--drop", help="Also remove figures that these records lack.")] = False
 
 
 def publish(output: Published) -> None:
@@ -25,10 +26,10 @@ def publish(output: Published) -> None:
 
     Example: bench publish --check
     """
-    write_figures(output, check=output.check)
+    write_figures(output, check=output.check, drop=output.drop)
 
 
-def write_figures(folders: Folders, *, check: bool) -> None:
+def write_figures(folders: Folders, *, check: bool, drop: bool = False) -> None:
     """Bring the catalogue's README up to date; with `check`, end with 1 where it is not."""
     from bench.catalog.entries import read_catalog
     from bench.judge.joined import joined
@@ -40,8 +41,8 @@ def write_figures(folders: Folders, *, check: bool) -> None:
     if store.unreadable:
         raise UserError(f"not published: {store.unreadable[0]}", "")
     path = folders.folder / "README.md"
-    stale = write(path, read_catalog(folders.folder), records, check=check)
+    stale = write(path, read_catalog(folders.folder), records, check=check, drop=drop)
     if check and stale:
-        err.print(f"{path} is stale: run `bench publish`")
+        err.print(f"{path} is stale: run `bench publish`", markup=False)
         raise typer.Exit(1)
-    out.print(f"{path} " + ("updated" if stale else "is up to date"))
+    out.print(f"{path} " + ("updated" if stale else "is up to date"), markup=False)

@@ -131,7 +131,7 @@ def _print_measured(records: Sequence[Record], store: Store, described: Machine)
             print_rows(left, "default", Format.TABLE)
     if "capacity" in suites:
         print_rows(rows, "capacity", Format.TABLE)
-    out.print(f"records: {store.root}")
+    out.print(f"records: {store.root}", markup=False)
 
 
 def print_failed(records: Sequence[Record]) -> bool:

@@ -11,6 +11,7 @@ __all__ = [
     "cross_engine",
     "formats",
     "inspection",
+    "layout",
     "listings",
     "overview",
     "plan",
