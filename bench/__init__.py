@@ -20,12 +20,21 @@ if TYPE_CHECKING:
 
 
 def read(results: Path | str = RESULTS) -> list[Record]:
-    """Every record under a results folder, with what only the ends of its device's runs can tell."""
+    """Every record under a results folder, with what only the ends of its device's runs can tell.
+
+    A file that no figures can be made of is left out with a Python warning.
+    """
+    import warnings
+
     from bench.judge.joined import joined
     from bench.records.store import Store
+    from bench.views.soundness import fault
 
-    store = Store(Path(results))
-    return list(joined(store.records(), store.runs()))
+    store = Store(Path(results), fault)
+    found = list(joined(store.records(), store.runs()))
+    for line in [*store.unreadable, *store.ahead]:
+        warnings.warn(line, stacklevel=2)
+    return found
 
 
 def load_results(results: Path | str = RESULTS) -> pd.DataFrame:

@@ -54,13 +54,12 @@ def cache(options: Clearing) -> None:
 
 def _settled(results: Path) -> dict[str, float]:
     """When each cell was settled last, seconds since 1970."""
-    from datetime import datetime
-
+    from bench.records.record import moment
     from bench.records.store import Store
 
     found: dict[str, float] = {}
     for record in Store(results).records():
-        if record.outcome.ending.settled:
-            ended = datetime.fromisoformat(record.started).timestamp() + record.seconds
+        if record.outcome.ending.settled and not record.ahead:
+            ended = moment(record.started).timestamp() + record.seconds
             found[record.cell.key] = max(ended, found.get(record.cell.key, 0.0))
     return found

@@ -15,7 +15,7 @@ import typer
 
 from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_notes, print_parts, print_views
 from bench.cli.options import Rows, View
-from bench.cli.stored import exit_for_unreadable, matching, newest_rows
+from bench.cli.stored import exit_for_unreadable, matching, newest_rows, opened
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,11 +66,9 @@ def compare(asked: Rows, comparing: Comparing, output: View) -> None:
 
     Example: bench compare --model 'smollm2-*' --across backend
     """
-    from bench.records.store import Store
-
     if comparing.across and comparing.across not in list(Across):
         raise UserError(f"nothing to compare across {comparing.across!r}", f"one of: {', '.join(Across)}")
-    store = Store(output.results)
+    store = opened(output.results)
     rows = newest_rows(store)
     if comparing.against:
         _print_against(matching(rows, asked), asked, comparing, output)

@@ -10,6 +10,7 @@ import typer
 
 from bench.cli.console import err, out
 from bench.cli.options import Folders
+from bench.cli.stored import joined_records, opened
 from bench.errors import UserError
 
 
@@ -32,12 +33,10 @@ def publish(output: Published) -> None:
 def write_figures(folders: Folders, *, check: bool, drop: bool = False) -> None:
     """Bring the catalogue's README up to date; with `check`, end with 1 where it is not."""
     from bench.catalog.entries import read_catalog
-    from bench.judge.joined import joined
-    from bench.records.store import Store
     from bench.views.publish import publish as write
 
-    store = Store(folders.results)
-    records = list(joined(store.records(), store.runs()))
+    store = opened(folders.results)
+    records = joined_records(store)
     if store.unreadable:
         raise UserError(f"not published: {store.unreadable[0]}", "")
     path = folders.folder / "README.md"

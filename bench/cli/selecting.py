@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.options import Cells, DeviceKind, Folders, How, Limits, split
-from bench.cli.stored import warn_of_unreadable
+from bench.cli.stored import opened, warn_of_unreadable
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -138,9 +138,8 @@ def planned(asked: Selection, folders: Folders, *, budget_s: float | None = None
     from bench.instruments import machine
     from bench.plan.device_roof import device_roof
     from bench.plan.plan import make_plan
-    from bench.records.store import Store
 
-    store, described = Store(folders.results), machine.describe(asked.device)
+    store, described = opened(folders.results), machine.describe(asked.device)
     free = machine.free_bytes(asked.device)
     records = list(store.records())
     roof = device_roof(described, [backend(name) for name in asked.backends], records)

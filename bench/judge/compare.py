@@ -76,7 +76,7 @@ def compare(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Compariso
             lacking = NO_WIDER_WEIGHTS if _published_so(row) else f"no {REFERENCE} row to compare with"
             alone.append(Alone(row=row, reason=lacking))
         elif reference is not row:
-            found.append(_against(row, reference, margin))
+            found.append(against(row, reference, margin))
     return found, alone
 
 
@@ -92,7 +92,7 @@ def _reference_scheme(row: Row) -> str | None:
     return scheme.name if scheme else None
 
 
-def _against(row: Row, reference: Row, margin: float) -> Comparison:
+def against(row: Row, reference: Row, margin: float = MARGIN) -> Comparison:
     """One row against its reference: records and items are paired once, for all that is said of them."""
     memory, speed = (pair(row, reference, suite) for suite in ("memory", "throughput"))
     items = {task: pair_task(row, reference, task) for task in tasks_of(row)}

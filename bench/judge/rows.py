@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from bench.judge.figures import figures, reference_figures
 from bench.judge.reasons import NOT_APPLICABLE, NOT_MEASURED, Missing
@@ -57,6 +58,11 @@ class Row:
 
     def figures(self) -> dict[str, Estimate]:
         """Figures of all suites together."""
+        return dict(self._figures)
+
+    @cached_property
+    def _figures(self) -> dict[str, Estimate]:
+        """Made once: a table, its warnings and its footnotes all ask for them."""
         own = {name: value for record in self.records.values() for name, value in figures(record).items()}
         return {**self.held_by_fp32_row("divergence"), **own}
 
@@ -121,9 +127,9 @@ def _row(cell: Cell, history: dict[str, list[Record]], fp32: dict[LoadedAs, Reco
     )
 
 
-def _rank(record: Record) -> tuple[int, bool, int, str]:
+def _rank(record: Record) -> tuple[int, bool, int, bool, str]:
     profile = PROFILES.index(record.cell.profile) if record.cell.profile in PROFILES else -1
-    return (record.cell.suite_version, record.outcome.ending is Ending.OK, profile, record.started)
+    return (record.cell.suite_version, record.outcome.ending is Ending.OK, profile, *record.when)
 
 
 def _reading_order(row: Row) -> tuple[str, str, int, str, str, int, str]:

@@ -19,6 +19,7 @@ __all__ = [
     "recommend",
     "roofs",
     "score_per_byte",
+    "soundness",
     "table",
     "warnings",
 ]

@@ -11,6 +11,9 @@ from bench.records.cell import Weights
 from bench.units import human_bytes, human_seconds, significant
 from bench.views.fields import Unit
 
+MERGED = " + "
+"""What stands between the base and what was added to it in the source of merged weights."""
+
 
 def written(estimate: Estimate, unit: Unit) -> str:
     """A value and half its interval, as people write them."""
@@ -35,8 +38,15 @@ def named(row: Row) -> str:
 
 
 def labelled(row: Row) -> str:
-    """The name, with a word about random weights."""
-    return named(row) + of_random(row)
+    """The name, with what it was added to and a word about random weights."""
+    return named(row) + on_base(row) + of_random(row)
+
+
+def on_base(row: Row) -> str:
+    """` on llama-7b` where it is an adapter or a difference: with another base it is another model."""
+    sources = (record.provenance.source for record in row.records.values() if record.provenance)
+    base = next((source.split(MERGED)[0] for source in sources if MERGED in source), "")
+    return f" on {base.rpartition('/')[2]}" if base else ""
 
 
 def of_random(row: Row) -> str:
