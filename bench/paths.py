@@ -29,9 +29,11 @@ QUOTED = re.compile(r"""(?P<quote>['"])(?:file://)?(?:[A-Za-z]:[\\/]|/|\\\\)(?P<
 """An absolute path between quotes, as Python names files in its errors: blanks in it are its own."""
 PART = r"[^\s'\",;:()<>|]"
 BARE = re.compile(
-    rf"(?:(?<=file://)|(?<![\w/.~<>\\-]))(?:[A-Za-z]:[\\/]|\\\\|/(?!/))(?P<quote>)(?P<path>{PART}+[\\/]{PART}*)"
+    rf"(?:(?<=file://)|(?<![\w/.~<>\\-]))(?:[A-Za-z]:[\\/]|\\\\|/(?!/))(?P<quote>)(?P<path>{PART}+[\\/]{PART}*"
+    rf"(?: [^\s'\",;:()<>|\\/]+[\\/]{PART}*)*)"
 )
-"""One that stands bare; not the path of an address, nor `tokens/s`."""
+"""One that stands bare; not the path of an address, nor `tokens/s`. A word with a slash behind it goes on with it, for
+a folder's name may hold a blank."""
 SYSTEM = ("/dev/", "/proc/", "/sys/")
 """Paths that are alike on every machine."""
 HOME = re.compile(r"(?:home|Users)[\\/][^\\/]*[\\/]?")

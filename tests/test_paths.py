@@ -15,6 +15,7 @@ from bench.paths import ROOT, cache_folder, without_paths
     [
         ("no folder /home/me/models/tiny", "no folder tiny"),
         ("[Errno 2] No such file: '/home/John Smith/a b/config.json'", "[Errno 2] No such file: 'config.json'"),
+        ("in /srv/John Smith/my models/x.bin: bad", "in x.bin: bad"),
         ("cannot load from /srv/data/x: not a file", "cannot load from x: not a file"),
         (r"C:\Users\me\models\x.bin is missing", "x.bin is missing"),
         (r"\\server\share\me\x.bin is missing", "x.bin is missing"),

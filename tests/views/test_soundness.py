@@ -76,7 +76,6 @@ ODD: dict[str, Record] = {
         ("no text", "divergence", changed(divergence_samples(), "nll_nat", values=()), {"precision": "int8"}),
         ("no windows", "divergence", without(divergence_samples(), "kld_nat", "window_tokens"), {"precision": "int8"}),
         ("half a reference", "divergence", divergence_samples(reference=(1.5,)), {"precision": "int8"}),
-        ("a perplexity beyond numbers", "divergence", divergence_samples(nll=(1e6, 1e6)), {"precision": "int8"}),
         ("half an anchor", "divergence", (*divergence_samples(), anchor_samples()[0]), {"precision": "int8"}),
         ("no answers", "quality", quality_samples({"t": ()}), {}),
         ("subjects in words", "quality", asked(clusters=["a", "b", "c"]), {}),

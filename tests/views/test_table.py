@@ -124,7 +124,7 @@ def test_footnotes_define_the_columns_and_name_the_warnings_once() -> None:
     text = " ".join(lines)
     assert all(word in text for word in ("95 %", "prefill:", "decode:", "KL:", "accuracy:"))
     assert footnotes([]) == lines[:-1]
-    assert every(rows) == ["warning, tiny fp16, tiny int4: low bit grid: few values"]
+    assert every(rows) == ["warning, tiny fp16 (quality), tiny int4 (quality): low bit grid: few values"]
 
 
 def test_footnotes_are_those_of_the_columns_that_are_shown() -> None:
