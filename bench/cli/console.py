@@ -37,7 +37,7 @@ err = Terminal(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 NO_RECORDS = "no records match; `bench run` makes some"
 PIPE_WIDTH = 250
 """Columns of a table that no terminal limits."""
-WHOLE = "as one table: a terminal of more columns, or --format csv of `bench show` and `bench compare`"
+WHOLE = "as one table: in a wider terminal, or with --format csv (after a run, of `bench show` and `bench compare`)"
 """What stands beneath rows that are shown as blocks."""
 
 

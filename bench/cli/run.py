@@ -107,7 +107,7 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
     )
     made, run_id, resumed = continued(made, asked, store, fresh=cells.fresh)
     if resumed and not output.quiet:
-        err.print(f"continuing run {run_id}: {resumed} cells are settled already")
+        err.print(f"continuing run {run_id}: {resumed} cells are settled already", markup=False)
     warn(left_out(made))
     if not made.cells and not any(left.planned for left in made.left_out):
         out.print(total(made))

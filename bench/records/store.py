@@ -126,8 +126,8 @@ class Store:
         for path in sorted(self.root.glob(f"*/{RUNS}/*.json")):
             try:
                 yield Run.model_validate_json(path.read_text(encoding="utf-8"))
-            except (ValueError, OSError) as error:
-                self.unreadable.append(f"{path}: not a run: {str(error).splitlines()[0]}")
+            except Exception as error:  # noqa: BLE001 - as for records
+                self.unreadable.append(f"{path}: not a run: {(str(error).splitlines() or [type(error).__name__])[0]}")
 
 
 def read_record(path: Path) -> Record:

@@ -56,7 +56,7 @@ class Roof(Value):
     """Library and version that copied and multiplied; `known` where the device is virtual."""
     threads: int | None = None
     """CPU threads it used, None on a GPU."""
-    seconds: float = 0.0
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """What measuring it cost."""
     copy_bytes_per_s: tuple[Rate, ...] = ()
     """Samples of copy bandwidth, bytes read plus bytes written; empty if it could not be measured."""
