@@ -16,7 +16,7 @@ from bench.cli.compare import run_command
 from bench.cli.console import Format, out, print_flat, print_lines, print_title, print_views
 from bench.cli.options import Output, Rows, split
 from bench.cli.run import RunCells, RunHow, RunLimits, RunOutput, measure
-from bench.cli.stored import exit_for_unreadable, matching, newest_rows
+from bench.cli.stored import exit_for_unreadable, matching, newest_rows, opened
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ def recommend(asked: Asked, money: Money, among: Among, output: Output) -> None:
     """
     from bench.judge.costs import Prices
     from bench.judge.recommendation import recommended
-    from bench.records.store import Store
 
     wanted = _limits(asked)
     prices = Prices(
@@ -100,7 +99,7 @@ def recommend(asked: Asked, money: Money, among: Among, output: Output) -> None:
         raise UserError(
             "an API's price is compared with nothing", "say what the box costs: --price 0.60/h, or --tariff"
         )
-    store = Store(output.results)
+    store = opened(output.results)
     if among.measure:
         _measure(wanted, among, output, store)
     rows = _rows(store, among)
@@ -205,10 +204,10 @@ def _print(found: Sequence[Recommended], guesses: Sequence[Guess], wanted: Wante
     for one in found:
         if len(found) > 1:
             print_title(one.device, form)
-        print_lines(view.sentences(one, command, width))
+        print_lines(view.sentences(one, command, width), form)
         print_views(view.views(one), form)
     if guesses:
-        print_lines(view.guessed(guesses, width))
+        print_lines(view.guessed(guesses, width), form)
     unknown = [name for name in split(among.model) if not any(_has(one, name) for one in found)]
     for name in unknown:
         print_lines([f"no record of {name}: bench run --model {name} --budget 8min decides"])

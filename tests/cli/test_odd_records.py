@@ -32,7 +32,7 @@ COMMANDS = (
     ("show", "--columns", "all", "--warnings"), ("show", "--format", "csv"), ("show", "--columns", "points"),
     ("compare", "--details"), ("compare", "--per-byte"), ("compare", "--across", "backend"), ("claims",),
     ("catalog", "tiny"), ("plan", "--backend", "fake", "--model", "tiny", "--device", "cpu", "--missing"),
-    ("cache",),
+    ("recommend",), ("cache",),
 )  # fmt: skip
 
 
