@@ -204,10 +204,10 @@ def _print(found: Sequence[Recommended], guesses: Sequence[Guess], wanted: Wante
     for one in found:
         if len(found) > 1:
             print_title(one.device, form)
-        print_lines(view.sentences(one, command, width), form)
+        print_lines(view.sentences(one, command, width))
         print_views(view.views(one), form)
     if guesses:
-        print_lines(view.guessed(guesses, width), form)
+        print_lines(view.guessed(guesses, width))
     unknown = [name for name in split(among.model) if not any(_has(one, name) for one in found)]
     for name in unknown:
         print_lines([f"no record of {name}: bench run --model {name} --budget 8min decides"])
