@@ -57,8 +57,8 @@ class View:
 
 def markdown(table: Table) -> str:
     """A GitHub table, numbers right-aligned, with its footnotes. Whatever its cells say stays text."""
-    rule = [escape.Markup("---" if is_words(title) else "---:") for title in table.titles]
-    lines = [markdown_row(cells) for cells in [table.titles, rule, *table.rows]]
+    rule: list[str] = [escape.Markup("---" if is_words(title) else "---:") for title in table.titles]
+    lines = [markdown_row(cells) for cells in (table.titles, rule, *table.rows)]
     notes = [f"[{i}] {escape.markdown(note)}  " for i, note in enumerate(table.notes, 1)]
     return "\n".join([*lines, *([""] if notes else []), *notes]).rstrip() + "\n"
 
