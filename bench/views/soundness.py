@@ -16,7 +16,6 @@ from bench.judge.cross_engine import Group
 from bench.judge.joined import joined
 from bench.judge.rows import Row, newest
 from bench.judge.score_per_byte import score_per_byte
-from bench.judge.speeds import quantities_used
 from bench.plan.seconds import Estimator
 from bench.records.cell import Cell
 from bench.records.record import Record, Run
@@ -81,8 +80,7 @@ def _judged(record: Record, model: Model) -> None:
 
 
 def _planned(record: Record, model: Model) -> None:
-    """What a plan learns of how long cells take, and what a drift would concern."""
-    quantities_used(record)
+    """What a plan learns of how long cells take."""
     here = record.machine.model_copy(update={"kind": "cpu", "device": record.cell.device})
     Estimator(here, [record], [model])
 
