@@ -40,7 +40,7 @@ def widths(table: Table, room: int) -> list[int] | None:
     whole = [max(map(cell_len, column)) for column in columns]
     least = [max(_least(column[0], text) for text in column) for column in columns]
     kept = [width if title in UNBROKEN else few for title, width, few in zip(table.titles, whole, least, strict=True)]
-    room -= BETWEEN * (len(columns) - 1)
+    room -= BETWEEN * len(columns)  # and one before the first and behind the last
     narrowest = next((found for found in (kept, least) if sum(found) <= room), None)
     return None if narrowest is None else _fitted(whole, narrowest, room)
 
@@ -62,33 +62,29 @@ def _fitted(whole: Sequence[int], least: Sequence[int], room: int) -> list[int]:
 
 
 def blocks(table: Table, room: int) -> Iterator[tuple[str, list[str]]]:
-    """For each row what it is about, and all else as lines of titles and values."""
+    """For each row what it is about, and all else as lines of titles and values.
+
+    Short values stand side by side, in the same places in every block; a longer one has lines of its own.
+    """
     first = 1
     while first < len(table.titles) and table.titles[first] in HEAD:
         first += 1
+    room -= len(INDENT)
+    titled = max(map(cell_len, table.titles[first:]), default=0)
+    most = min(WIDE, room - titled - BETWEEN)
+    valued = max((cell_len(text) for row in table.rows for text in row[first:] if cell_len(text) <= most), default=0)
+    beside = max(1, (room + BETWEEN) // (titled + valued + 2 * BETWEEN))
     for row in table.rows:
         pairs = [(title, text) for title, text in zip(table.titles[first:], row[first:], strict=True) if text]
-        yield (" " * BETWEEN).join(row[:first]), list(_lines(pairs, room - len(INDENT)))
-
-
-def _lines(pairs: Sequence[tuple[str, str]], room: int) -> Iterator[str]:
-    """Short pairs side by side in columns, each long one by itself."""
-    titled = max((cell_len(title) for title, _ in pairs), default=0)
-    short = [(title, text) for title, text in pairs if cell_len(text) <= min(WIDE, room - titled - BETWEEN)]
-    if short:
-        valued = max(cell_len(text) for _, text in short)
-        each = titled + valued + 2 * BETWEEN
-        beside = max(1, (room + BETWEEN) // each)
-        for start in range(0, len(short), beside):
-            cells = [_padded(title, titled) + _padded(text, valued) for title, text in short[start : start + beside]]
-            yield INDENT + "".join(cells).rstrip()
-    for title, text in pairs:
-        if (title, text) not in short:
-            indent = INDENT + " " * (titled + BETWEEN)
-            yield from textwrap.wrap(
-                text, room + len(INDENT), initial_indent=INDENT + _padded(title, titled), subsequent_indent=indent,
-                break_on_hyphens=False,
-            )  # fmt: skip
+        short = [_padded(title, titled) + _padded(text, valued) for title, text in pairs if cell_len(text) <= most]
+        lines = ["".join(short[start : start + beside]).rstrip() for start in range(0, len(short), beside)]
+        for title, text in pairs:
+            if cell_len(text) > most:
+                lines += textwrap.wrap(
+                    text, room, initial_indent=_padded(title, titled), subsequent_indent=" " * (titled + BETWEEN),
+                    break_on_hyphens=False,
+                )  # fmt: skip
+        yield (" " * BETWEEN).join(row[:first]), [INDENT + line for line in lines]
 
 
 def _padded(text: str, width: int) -> str:

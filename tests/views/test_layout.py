@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
+from bench.cli import console
 from bench.views.formats import Table
 from bench.views.layout import BETWEEN, blocks, shown, widths
 
@@ -15,8 +18,8 @@ TABLE = Table(
         ["gpt2", "fp16", "reference", "1.02 GiB", "does not fit: out of memory while the prompt was read"],
     ],
 )
-WIDE = 21 + 9 + 16 + 14 + 53 + 4 * BETWEEN
-LEAST = 21 + 9 + 16 + 14 + 8 + 4 * BETWEEN
+WIDE = 21 + 9 + 16 + 14 + 53 + 5 * BETWEEN
+LEAST = 21 + 9 + 16 + 14 + 8 + 5 * BETWEEN
 
 
 def test_columns_have_their_own_widths_where_there_is_room() -> None:
@@ -29,7 +32,7 @@ def test_a_narrower_table_breaks_sentences_between_words_and_no_figure(room: int
     """It fits to the letter; a figure and its interval stay together."""
     found = widths(TABLE, room)
     assert found is not None
-    assert sum(found) + BETWEEN * 4 == room
+    assert sum(found) + BETWEEN * 5 == room
     assert found[:4] == [21, 9, 16, 14] and found[4] >= len("measured")
 
 
@@ -44,7 +47,7 @@ def test_a_block_begins_with_what_it_is_and_lines_up_the_rest() -> None:
     assert (one, other) == ("smollm2-135m-instruct  int4", "gpt2  fp16")
     assert lines == ["  KL, nats     0.000732 ±0.0001  peak memory  312 MiB  0.45x", "  reason       measured"]
     assert more == [
-        "  KL, nats     reference  peak memory  1.02 GiB",
+        "  KL, nats     reference         peak memory  1.02 GiB",
         "  reason       does not fit: out of memory while the prompt was read",
     ]
     for room in range(40, 120):
@@ -63,3 +66,16 @@ def test_what_is_shown_has_lines_and_controls_no_more() -> None:
     """Before widths are counted."""
     made = shown(Table(["a\nb"], [["\x1b[2J"]], ["c\td"]))
     assert (made.titles, made.rows, made.notes) == (["a b"], [["\\x1b[2J"]], ["c d"])
+
+
+@pytest.mark.parametrize("room", [LEAST, LEAST + 20, WIDE])
+def test_what_is_drawn_is_as_wide_as_was_counted(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is longer than the terminal, and no figure stands on two lines."""
+    drawn = io.StringIO()
+    found = widths(TABLE, room)
+    assert found is not None
+    monkeypatch.setattr("sys.stdout", drawn)
+    console._print_rows(TABLE, found, room)
+    lines = drawn.getvalue().splitlines()
+    assert max(map(len, lines)) <= room
+    assert any("0.000732 ±0.0001" in line and "312 MiB  0.45x" in line for line in lines)
