@@ -65,11 +65,17 @@ def print_flat(rows: Sequence[Flat], form: Format) -> None:
 
 def print_table(table: Table, form: Format) -> None:
     """A table with its footnotes, for a terminal or as Markdown."""
+    if not _as_table(table, form):
+        out.print(f"\n{WHOLE}", markup=False, style="dim")
+
+
+def _as_table(table: Table, form: Format) -> bool:
+    """Print it; returns whether its columns had room, and rows are not blocks."""
     if form is Format.MD:
         from bench.views.formats import markdown
 
         out.print(markdown(table), markup=False, soft_wrap=True)
-        return
+        return True
     from bench.views.layout import blocks, shown, widths
 
     plain = shown(table)
@@ -79,11 +85,11 @@ def print_table(table: Table, form: Format) -> None:
         for head, lines in blocks(plain, room):
             out.print(head, markup=False, style="bold", soft_wrap=True)
             print_lines(lines)
-        out.print(f"\n{WHOLE}", markup=False, style="dim")
     else:
         _print_rows(plain, columns, room)
     for index, note in enumerate(plain.notes, 1):
         out.print(f"[{index}] {note}", markup=False)
+    return columns is not None
 
 
 def _print_rows(table: Table, widths: Sequence[int], room: int) -> None:
@@ -102,11 +108,14 @@ def _print_rows(table: Table, widths: Sequence[int], room: int) -> None:
 
 def print_views(views: Sequence[View], form: Format) -> None:
     """Tables, with what stands above and beneath each."""
+    whole = True
     for view in views:
         if view.title:
             print_title(view.title, form)
-        print_table(view.table, form)
+        whole &= _as_table(view.table, form)
         print_notes(view.notes, form)
+    if not whole:
+        out.print(f"\n{WHOLE}", markup=False, style="dim")
 
 
 VERDICTS = {"equivalent": "green", "better": "green", "worse": "red", "undecided": "yellow"}
