@@ -169,7 +169,7 @@ def _print_against(rows: Sequence[Row], asked: Rows, comparing: Comparing, outpu
         return
     print_lines([view.summary(found)] if found else ["nothing to compare: no row has new records of the same question"])
     print_views(view.views(found), output.format)
-    print_lines(view.lines(found, lone))
+    print_lines(view.lines(found, lone), output.format)
 
 
 def _print_per_byte(rows: Sequence[Row], form: Format, margin: float) -> None:
