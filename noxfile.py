@@ -135,8 +135,8 @@ def recommend(session: nox.Session) -> None:
 
 @nox.session
 def publish(session: nox.Session) -> None:
-    """Write the figures into catalog/README.md."""
-    install(session)
+    """Write the figures: catalog/README.md, and tables, plots and the site under results/."""
+    session.install("-e", ".[publish]")
     session.run("bench", "publish", *session.posargs)
 
 

@@ -2,7 +2,8 @@
 """Foreign text at the edge: what a catalogue, a record or a server says, made harmless for whoever reads it.
 
 One function for each thing that text is written to: `visible` for a terminal and a pipe, `markdown` for a page, `cell`
-for CSV, `json` for JSON. Another format gets its function here and its line in `tests/test_escape.py`.
+for CSV, `json` for JSON, `latex` for a paper. Another format gets its function here and its line in
+`tests/test_escape.py`. The site escapes by its template library.
 """
 
 from __future__ import annotations
@@ -26,6 +27,14 @@ QUOTED = re.compile(r"\||[<>]")
 """What it, or a table, takes for more than text even between backticks."""
 ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 """As entities and not behind a backslash: a marker of a generated block must not stand there letter by letter."""
+
+
+LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "→": r"$\rightarrow$", "≤": r"$\leq$",
+    "≥": r"$\geq$", "·": r"$\cdot$", "…": r"\dots{}", **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+}  # fmt: skip
+"""What LaTeX takes for more than text."""
 
 
 class Markup(str):
@@ -67,6 +76,12 @@ def markdown(text: str) -> Markup:
 def cell(text: str) -> str:
     """Text for a cell of CSV: no control, and an apostrophe before what a spreadsheet would compute."""
     return ("'" if FORMULA.match(text) else "") + visible(text)
+
+
+def latex(text: str) -> str:
+    """Text for a LaTeX document: nothing of it is a command."""
+    shown = visible(text)
+    return "".join(LATEX.get(letter, letter) for letter in shown)
 
 
 def json(text: str) -> str:

@@ -20,16 +20,52 @@ if TYPE_CHECKING:
 class Published(Folders):
     """Output."""
 
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the file is stale.")] = False
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file is stale.")] = False
     drop: Annotated[bool, typer.Option("--drop", help="Also remove figures that these records lack.")] = False
 
 
 def publish(output: Published) -> None:
-    """Write the figures into the catalogue's README, between its markers.
+    """Write the figures into the catalogue's README, and tables, plots and a site into the results folder.
 
     Example: bench publish --check
     """
-    exit_for_unreadable(write_figures(output, check=output.check, drop=output.drop))
+    store = write_figures(output, check=output.check, drop=output.drop)
+    _write_results(output, store)
+    exit_for_unreadable(store)
+
+
+def _write_results(output: Published, store: Store) -> None:
+    """What is published beside the records; with `--check`, end with 1 where it is not up to date."""
+    import suites
+    from bench.catalog.entries import read_catalog
+    from bench.engines.contract import is_installed
+    from bench.judge.claims import judge
+    from bench.judge.rows import newest, with_any
+    from bench.plan.claims import predicted_for
+    from bench.views import publication
+    from bench.views.site import publish as site
+
+    records = joined_records(store)
+    rows, models = with_any(newest(records), suites.DEFAULT), read_catalog(output.folder)
+    found = publication.made(rows)
+    pages: dict[str, bytes] = {}
+    if is_installed("jinja2"):
+        pages = dict(site.files(rows, judge(models, records, predicted_for), list(store.runs())))
+    stale = publication.stale(output.results, found)
+    if pages and site.stale(output.results / "site", pages):
+        stale.append("site/")
+    left = [*found.left_out, *([] if pages else ["the site needs jinja2"])]
+    if left:
+        err.print(f"left out: {'; '.join(left)}: {publication.INSTALL}", markup=False)
+    if output.check:
+        if stale:
+            err.print(f"{output.results}: stale: {', '.join(stale)}: run `bench publish`", markup=False)
+            raise typer.Exit(1)
+    elif stale:
+        publication.write(output.results, found)
+        if pages:
+            site.write(output.results / "site", pages)
+    out.print(f"{output.results} " + (f"updated: {', '.join(stale)}" if stale else "is up to date"), markup=False)
 
 
 def write_figures(folders: Folders, *, check: bool, drop: bool = False) -> Store:

@@ -71,7 +71,12 @@ def _float(value: JsonValue) -> float:
 
 
 def specification(
-    marked: Sequence[JsonValue] = (), line: Sequence[JsonValue] = (), *, title: str = "", width: JsonValue = "container"
+    marked: Sequence[JsonValue] = (),
+    line: Sequence[JsonValue] = (),
+    *,
+    title: str = "",
+    width: JsonValue = "container",
+    background: str | None = None,
 ) -> dict[str, JsonValue]:
     """The plot; without values the page fills the data sets `points` and `front`."""
     scale: dict[str, JsonValue] = {"domain": list(VERDICTS), "range": list(COLOURS)}
@@ -84,7 +89,7 @@ def specification(
     colour: JsonValue = {"field": "verdict", "type": "nominal", "scale": scale, "title": "quality"}
     found: dict[str, JsonValue] = {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "width": width, "height": 340, "background": None, "autosize": {"type": "fit", "contains": "padding"},
+        "width": width, "height": 340, "background": background, "autosize": {"type": "fit", "contains": "padding"},
         "datasets": {"points": list(marked), "front": list(line)},
         "layer": [
             {"data": {"name": "front"}, "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [4, 3],

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.errors import UserError
@@ -22,15 +22,17 @@ VENDORED = ("dataTables.min.css", "dataTables.min.js", "vega.min.js", "vega-lite
 ASSETS = ("site.css", "site.js")
 
 
-def publish(folder: Path, rows: Sequence[Row], judged: Sequence[Judged], runs: Sequence[Run]) -> bool:
-    """Write the site of these rows; returns whether anything changed. Raises UserError where the folder refuses.
+def stale(folder: Path, pages: Mapping[str, bytes]) -> bool:
+    """Whether the folder holds anything else than these files."""
+    there = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return there.keys() != pages.keys() or any(path.read_bytes() != pages[name] for name, path in there.items())
 
-    The new site stands beside the old one until it is complete, then takes its place. What an interrupted call left is
-    removed.
+
+def write(folder: Path, pages: Mapping[str, bytes]) -> None:
+    """Put the site in place of the old one. Raises UserError where the folder refuses.
+
+    The new one stands beside it until it is complete. What an interrupted call left is removed.
     """
-    pages = dict(files(rows, judged, runs))
-    if not _stale(folder, pages):
-        return False
     part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
     try:
         for left in (part, old):
@@ -45,15 +47,8 @@ def publish(folder: Path, rows: Sequence[Row], judged: Sequence[Judged], runs: S
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
-        raise UserError(
-            f"cannot write the site to {folder}: {error.strerror}", "give a folder that can be written"
-        ) from None
-    return True
-
-
-def _stale(folder: Path, pages: dict[str, bytes]) -> bool:
-    there = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
-    return there.keys() != pages.keys() or any(path.read_bytes() != pages[name] for name, path in there.items())
+        refused = f"cannot write the site to {folder}: {error.strerror}"
+        raise UserError(refused, "give a folder that can be written") from None
 
 
 def files(rows: Sequence[Row], judged: Sequence[Judged], runs: Sequence[Run]) -> Iterator[tuple[str, bytes]]:
@@ -105,7 +100,7 @@ def _page(
 ) -> bytes:  # fmt: skip
     return _rendered(
         "page.html", title=title, root=root, devices=list(devices), sections=sections, texts=texts,
-        words=formats.TEXT,
+        words=formats.is_words,
     )  # fmt: skip
 
 
