@@ -20,6 +20,7 @@ NEED_LLAMA = (
     "tests/engines/test_llamacpp.py", "tests/engines/test_gguf.py", "tests/engines/test_backends.py",
     "tests/engines/test_api.py", "tests/suites/test_capacity_engines.py",
 )  # fmt: skip
+NEED_PUBLISH = ("tests/views/test_site.py", "tests/views/test_site_browser.py", "tests/views/test_publication.py")
 PEER = ("optimum-benchmark==0.6.0", "transformers==4.57.1", "torch==2.13.0")
 
 
@@ -95,6 +96,15 @@ def tests_llamacpp(session: nox.Session) -> None:
     install(session, "llamacpp", group="tests")
     session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "server"))
     session.run("pytest", *WORKERS, *(session.posargs or NEED_LLAMA))
+
+
+@nox.session(name="tests-site")
+def tests_site(session: nox.Session) -> None:
+    """Run the tests of what is published: the site in a real Chromium, tables and plots through their own libraries."""
+    session.install("-e", ".[publish]")
+    for group in ("tests", "browser"):
+        session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), group))
+    session.run("pytest", *(session.posargs or NEED_PUBLISH))
 
 
 @nox.session

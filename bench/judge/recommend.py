@@ -118,7 +118,7 @@ def candidates(
     lone = {id(item.row): item.reason for item in alone}
     made = []
     for row in rows:
-        reference = id(row) in references or (row.precision == REFERENCE and id(row) in lone)
+        reference = id(row) in references or (row.precision == REFERENCE and id(row) not in judged)
         made.append(_candidate(row, judged.get(id(row)), limits, longest(row.model), lone.get(id(row), ""), reference))
     return made
 

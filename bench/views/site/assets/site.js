@@ -202,6 +202,7 @@
     chart.addEventListener("click", (event, item) => {
       if (item && item.datum && item.datum.id) choose(item.datum.id);
     });
+    by("plot").view = chart; // where a point lies, for whoever asks
     chart.run();
   }
 
