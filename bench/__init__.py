@@ -46,9 +46,12 @@ def load_results(results: Path | str = RESULTS) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from bench.judge.checkpoints import checkpoints
     from bench.views.table import flat
 
-    return pd.DataFrame([flat(record) for record in read(results)])
+    records = read(results)
+    told = zip(records, checkpoints(records), strict=True)
+    return pd.DataFrame([flat(record, checkpoint=checkpoint) for record, checkpoint in told])
 
 
 def compare(results: Path | str = RESULTS, against: Path | str | None = None, *, margin: float = 0.01) -> pd.DataFrame:

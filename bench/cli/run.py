@@ -121,9 +121,11 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
 
 
 def _print_measured(records: Sequence[Record], store: Store, described: Machine) -> None:
-    """The rows that this run has added to, and where the records lie."""
-    shown = {(record.cell.model, record.cell.backend) for record in records}
-    rows = [row for row in newest_rows(store) if row.device == described.device and (row.model, row.backend) in shown]
+    """The rows that this run has added to with those of the same weights, and where the records lie."""
+    written = {record.id for record in records}
+    here = [row for row in newest_rows(store) if row.device == described.device]
+    shown = {(row.model, row.backend, row.checkpoint.mark) for row in here if written & row.record_ids}
+    rows = [row for row in here if (row.model, row.backend, row.checkpoint.mark) in shown]
     suites = {record.cell.suite for record in records}
     if suites != {"capacity"}:
         left = print_answer(rows)

@@ -73,11 +73,17 @@ def compare(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Compariso
             continue
         reference = references.get(row.loaded_as)
         if reference is None or _published_so(row):
-            lacking = NO_WIDER_WEIGHTS if _published_so(row) else f"no {REFERENCE} row to compare with"
+            lacking = NO_WIDER_WEIGHTS if _published_so(row) else _no_reference(row)
             alone.append(Alone(row=row, reason=lacking))
         elif reference is not row:
             found.append(against(row, reference, margin))
     return found, alone
+
+
+def _no_reference(row: Row) -> str:
+    if row.checkpoint.alone:
+        return f"no {REFERENCE} row to compare with"
+    return f"no {REFERENCE} row of these very weights to compare with; others of this name are another model"
 
 
 def _published_so(row: Row) -> bool:

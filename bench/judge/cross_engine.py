@@ -68,6 +68,12 @@ def _cautions(rows: Sequence[Row]) -> Iterator[str]:
         if len(profiles) > 1:
             names = ", ".join(sorted({profile for profile, _, _ in profiles}))
             yield f"{figures} were measured with different settings (profiles {names}): measure all with one profile"
+    several = sorted({row.backend for row in rows if row.told_apart})
+    if several:
+        yield (
+            f"{' and '.join(several)} measured several weights of this name: which of them belong to another engine's "
+            "file nobody can tell; give each a folder or file name of its own"
+        )
     threads: dict[str, set[int]] = defaultdict(set)
     for row in rows:
         for record in row.records.values():

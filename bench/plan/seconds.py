@@ -105,7 +105,7 @@ class Estimator:
         return Look(cell.model, cell.backend, cell.scheme, cell.suite, weights, factor) if factor else None
 
     def _at_the_roof(self, model: Model, scheme: Scheme, weights: int) -> Pace:
-        parameters = model.parameters or weights // 2
+        parameters = predict.multiplied(model, weights)
         return at_the_roof(parameters, weights, self.roof, compute_type(scheme, self.kind), self.kind)
 
     def factor(self, cell: Cell, weights: int) -> float:

@@ -61,7 +61,7 @@ def _records(results: Path, wanted: Cell, provenance: Provenance) -> Iterator[Re
 
 def _question(cell: Cell) -> Mapping[str, object]:
     settings = {name: value for name, value in cell.settings.items() if name not in HOW_MUCH}
-    return cell.model_dump(mode="json", exclude={"settings", "profile"}) | settings
+    return cell.model_dump(mode="json", exclude={"settings", "profile", "fingerprint"}) | settings
 
 
 def _by_task(record: Record) -> dict[str, list[Measurement]]:

@@ -32,9 +32,19 @@ def written(estimate: Estimate, unit: Unit) -> str:
     return f"{significant(value)} ±{significant(half, 1)}"
 
 
+def marked(mark: str) -> str:
+    """`#1a2b3c`: the beginning of a mark of weights, enough to tell two of a name apart; empty for none."""
+    return f"#{mark[:6]}" if mark else ""
+
+
 def named(row: Row) -> str:
-    """The model's name, with the memory limit where it ran under one."""
-    return row.model + (f" (limit {human_bytes(row.limit)})" if row.limit else "")
+    """The model's name, with the mark of its weights where others share it, and the memory limit it ran under."""
+    return unlimited(row) + (f" (limit {human_bytes(row.limit)})" if row.limit else "")
+
+
+def unlimited(row: Row) -> str:
+    """The same without the limit."""
+    return " ".join(filter(None, (row.model, marked(row.told_apart))))
 
 
 def labelled(row: Row) -> str:

@@ -145,7 +145,7 @@ class Warnings:
     def _named(self, rows: Sequence[Row]) -> str:
         if len(rows) == len(self.rows) > 1:
             return "all rows"
-        several = len({row.model for row in self.rows}) > 1
+        several = len({(row.model, row.told_apart) for row in self.rows}) > 1
         names = [f"{named(row)} {row.scheme}" if several else row.scheme for row in rows]
         more = len(names) - NAMES
         return ", ".join(names[:NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -159,6 +159,15 @@ def test_a_folder_that_is_no_model_is_one_line(bench, tmp_path):
     assert err.count("\n") == 1
 
 
+def test_a_place_given_as_a_name_is_one_line_with_the_command_that_works(bench, tmp_path):
+    """`--model ./folder` is what a newcomer types first."""
+    (tmp_path / "config.json").write_text("{}")
+    code, _, err = bench("run", "--model", tmp_path, "--results", tmp_path / "r")
+    said = f"bench: --model takes names, and {tmp_path} is a place on this machine; "
+    assert (code, err) == (2, f"{said}bench run --weights local={tmp_path}\n")
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_device_that_is_not_there_is_refused(bench, tmp_path, monkeypatch):
     """Without an NVIDIA GPU nothing can be measured on one, and no record may say so."""
     monkeypatch.setattr(machine, "gpu", lambda: None)
