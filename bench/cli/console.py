@@ -24,8 +24,8 @@ NO_RECORDS = "no records match; `bench run` makes some"
 PIPE_WIDTH = 250
 """Columns of a table that no terminal limits."""
 WORDS = frozenset({
-    "model", "precision", "scheme", "engine", "suite", "device", "task", "verdict", "name", "organisation", "kind",
-    "measured or reason", "claim", "question", "bounded by", "stated", "evidence",
+    "model", "precision", "scheme", "engine", "suite", "device", "task", "metric", "verdict", "name", "organisation",
+    "kind", "measured or reason", "claim", "question", "bounded by", "stated", "evidence",
 })  # fmt: skip
 """Titles of columns that hold words: they are aligned left, numbers right."""
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-TEXT = ("model", "precision", "scheme", "engine", "device", "task", "verdict", "question", "bounded by")
+TEXT = ("model", "precision", "scheme", "engine", "device", "task", "metric", "verdict", "question", "bounded by")
 """Titles of columns that hold words, not numbers."""
 
 FlatValue = str | int | float | bool | None
