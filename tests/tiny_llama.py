@@ -132,7 +132,7 @@ def asked_after_beginning(engine: Any) -> tuple[list[float], list[float]]:
         return Instance(request_type=kind, doc={}, arguments=arguments, idx=0, metadata=("t", 0, 1))
 
     lm = EngineLM(engine, CONTEXT, lambda finished, total: None)
-    text, question, answers = "the fox on a quick law", "the number is", (" the", " a")
+    text, question, answers = "the fox on a quick law", "the number is", (" a", " f")
     found = lm.loglikelihood_rolling([request("loglikelihood_rolling", text)])
     found += [value for value, _ in lm.loglikelihood([request("loglikelihood", question, one) for one in answers])]
     tokens, before = [BEGIN, *encode(text)], [BEGIN, *encode(question)]

@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lm_eval import utils
-
 from bench.engines.contract import Engine, Row
 from bench.records.record import Caveat
 
@@ -50,6 +48,8 @@ class Framing:
 
         A text that brings its own beginning token is not given another.
         """
+        from lm_eval import utils
+
         begins = tokens[: len(self.begin)] == self.begin
         if begins:
             tokens = tokens[len(self.begin) :]

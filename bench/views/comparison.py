@@ -127,7 +127,7 @@ def _task_rows(item: Comparison) -> Iterator[list[str]]:
         else:
             cells = [task.reason, *[""] * (len(TASK_TITLES) - 2)]
         yield [task.task + _named_metric(task), *cells]
-    if item.recovery is not None and item.recovered > 1:
+    if item.recovery is not None and len(item.tasks) > 1:
         yield ["all tasks", *_recovery_cells(item)]
 
 

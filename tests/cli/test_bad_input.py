@@ -168,7 +168,7 @@ def test_a_task_without_right_answers_has_its_score_in_the_table_in_json_and_in_
     (folder / "one.yaml").write_text(
         OWN.replace("metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]", metrics)
     )
-    code, _, _ = score(bench, "--task", folder / "one.yaml")
+    code, _, _ = score(bench, "--precision", "fp16", "--task", folder / "one.yaml")
     _, record = outcome(tmp_path)
     measured = record.measurement("f1")
     assert (code, measured.labels["of_items"], len(measured.values)) == (0, 3, 1)

@@ -114,9 +114,10 @@ def test_figures_of_generated_texts_are_lm_evals_with_its_errors(folder, monkeyp
     found, failed = answered(folder, "own_generated").aggregates("own_generated")
     theirs = lm_evals(folder, "own_generated")
     assert failed == [] and [one.metric for one in found] == ["bleu", "chrf", "ter"]
+    assert max(one.error for one in found) > 0
     for one in found:
         assert one.value == pytest.approx(theirs[f"{one.metric},none"], rel=1e-12) and one.value > 0
-        assert one.error == pytest.approx(theirs[f"{one.metric}_stderr,none"], rel=1e-12) and one.error > 0
+        assert one.error == pytest.approx(theirs[f"{one.metric}_stderr,none"], rel=1e-12)
         assert (one.items, one.filter, one.kind.lower_is_better) == (12, None, one.metric == "ter")
 
 
@@ -223,5 +224,5 @@ def test_a_served_models_answers_are_scored_by_every_filter_and_as_a_whole(folde
         ("bleu", "none-there", 1),
         ("bleu", "whole", 1),
     ]
-    assert found[2].values == (0.0,) and found[3].values[0] > 10
+    assert found[2].values == (0.0,) and found[3].values[0] > 5
     assert found[3].labels["of_items"] == 12 and found[3].labels["standard_error"] > 0
