@@ -23,6 +23,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from bench import instruments as inst
+from bench.engines.abilities import ProvesItself
 from bench.engines.contract import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, Stopped, TextEngine, Unsupported
 from bench.engines.registry import backend
 from bench.errors import UserError
@@ -147,6 +148,9 @@ class Worker:
         wrong = None if isinstance(engine, TextEngine) else engine.census().contradiction(request.scheme)
         if wrong:
             raise UnprovenPrecision(wrong)
+        refuted = engine.refuted() if isinstance(engine, ProvesItself) else None
+        if refuted:
+            raise Unsupported(refuted)
         return engine, tools, Loading(seconds=seconds, baseline=baseline, peak=peak, ready=ready, loaded=loaded)
 
     def _answer(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 
 from bench.catalog.gguf_file import Gguf, Tensor, type_bytes
+from bench.engines.llamacpp import recurrent
 from bench.records.census import Census
 
 HEAD = "output.weight"
@@ -69,6 +70,10 @@ def cache_bytes_per_token(header: Gguf) -> int:
     """Bytes of float16 keys and values of one position, every layer."""
     name = header.architecture
     layers, heads = header.whole(f"{name}.block_count", 0), header.whole(f"{name}.attention.head_count", 1)
+    if recurrent.layers(header, recurrent.RECURRENT):
+        layers = len(recurrent.layers(header, recurrent.ATTENTION))
+    if not heads or not layers:  # state-space models have no heads at all
+        return 0
     head = header.whole(f"{name}.embedding_length", 0) // heads
     widths = sum(header.whole(f"{name}.attention.{which}_length", head) for which in ("key", "value"))
     by_layer = header.metadata.get(f"{name}.attention.head_count_kv")
