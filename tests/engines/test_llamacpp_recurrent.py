@@ -47,7 +47,7 @@ def write(path, kind, keys, layers, ends):
     shapes = {"token_embd.weight": (VOCABULARY, WIDTH), **ends}
     for index, layer in enumerate(layers):
         for name, shape in layer.items():
-            shapes[f"blk.{index}.{name}" + ("" if name in BARE or "." in name[-5:] else ".weight")] = shape
+            shapes[f"blk.{index}.{name}" + ("" if name in BARE or name.endswith(".bias") else ".weight")] = shape
     for name, shape in shapes.items():
         values = np.ones(shape) if "norm" in name else random.normal(0, 0.2, shape)
         writer.add_tensor(name, (-np.abs(values) if name.endswith("ssm_a") else values).astype(np.float32))
