@@ -849,9 +849,9 @@ def test_an_engine_is_refused_by_its_census_first_and_then_by_its_own_proof():
     """A wrong precision is a fault; a class that reads both sides of a token cannot be measured. One may prove less."""
     scheme = fake.BACKEND.scheme("fake-fp16")
     right, wrong = census(bits=16.0, quantized=0), census(bits=32.0, quantized=0)
-    with pytest.raises(UnprovenPrecision, match="found 32.00"):
+    with pytest.raises(UnprovenPrecision, match=r"found 32\.00"):
         require_proof(SimpleNamespace(census=lambda: wrong, refuted=lambda: "it reads ahead"), scheme)
-    with pytest.raises(Unsupported, match="^it reads ahead$"):
+    with pytest.raises(Unsupported, match="it reads ahead"):
         require_proof(SimpleNamespace(census=lambda: right, refuted=lambda: "it reads ahead"), scheme)
     require_proof(SimpleNamespace(census=lambda: right, refuted=lambda: None), scheme)
     require_proof(SimpleNamespace(census=lambda: right), scheme)
