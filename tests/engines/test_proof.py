@@ -26,6 +26,7 @@ CLASSES = {
         "max_position_embeddings": 66, "is_decoder": True, "pad_token_id": 1,
     }),
     "gemma both ways": ("Gemma3ForCausalLM", {**ATTENTION, "use_bidirectional_attention": True}),
+    "xlnet": ("XLNetLMHeadModel", {"d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 128}),
     "xlm": ("XLMWithLMHeadModel", {"emb_dim": 64, "n_layers": 2, "n_heads": 4}),
     "xlm causal": ("XLMWithLMHeadModel", {"emb_dim": 64, "n_layers": 2, "n_heads": 4, "causal": True}),
     "bamba": ("BambaForCausalLM", {**ATTENTION, "attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 16,
@@ -78,7 +79,10 @@ def greedy(engine, prompt, count):
 
 
 @pytest.mark.parametrize("scheme", ["fp32", "bf16", "bnb-int8"])
-@pytest.mark.parametrize(("kind", "name"), [("gemma both ways", "Gemma3ForCausalLM"), ("xlm", "XLMWithLMHeadModel")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("gemma both ways", "Gemma3ForCausalLM"), ("xlm", "XLMWithLMHeadModel"), ("xlnet", "XLNetLMHeadModel")],
+)
 def test_a_class_that_reads_both_sides_of_a_token_is_refuted(engines, kind, name, scheme):
     """A causal name is no proof: a key of the config decides what each token sees."""
     words = f"{name} reads each token together with those after it, so it predicts none of them"

@@ -184,7 +184,7 @@ def positions(model: PreTrainedModel) -> int | None:
         for name, module in model.named_modules()
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
     ]
-    return min([int(declared), *usable]) if declared else None
+    return min([int(declared), *usable]) if declared and declared > 0 else None  # XLNet declares -1
 
 
 def padded(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

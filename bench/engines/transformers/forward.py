@@ -99,10 +99,10 @@ class Forward:
 def tensors(state: State, place: Place = ()) -> Iterator[tuple[Place, torch.Tensor]]:
     """Every tensor in what a model carries, by where it is: of lists, dictionaries and transformers' own objects.
 
-    Counters and window sizes, which have no dimension, are left out.
+    Counters and window sizes, whole numbers that stand alone, are left out.
     """
     if isinstance(state, torch.Tensor):
-        if state.dim():
+        if state.numel() > 1 or state.is_floating_point():
             yield place, state
         return
     for name, value in _parts(state):
