@@ -30,7 +30,7 @@ CLASSES = {
     "mamba2": ("Mamba2ForCausalLM", {"hidden_size": 64, "num_hidden_layers": 2, "state_size": 8, "num_heads": 8,
                                      "head_dim": 16, "n_groups": 1}),
     "rwkv": ("RwkvForCausalLM", {"hidden_size": 64, "num_hidden_layers": 2}),
-    "xlstm": ("xLSTMForCausalLM", {"hidden_size": 128, "num_blocks": 2, "num_heads": 4}),
+    "xlstm": ("xLSTMForCausalLM", {"hidden_size": 128, "num_hidden_layers": 2, "num_blocks": 2, "num_heads": 4}),
     "lfm2": ("Lfm2ForCausalLM", {**ATTENTION, "layer_types": ["conv", "full_attention"]}),
     "jamba": ("JambaForCausalLM", {**ATTENTION, **MAMBA, "num_experts": 2, "attn_layer_period": 2,
                                    "attn_layer_offset": 1, "mamba_dt_rank": 4}),
