@@ -39,10 +39,11 @@ def model_class(config: PreTrainedConfig, request: LoadRequest) -> type[PreTrain
     if request.model.remote_code and kind not in transformers.CONFIG_MAPPING:
         return loader
     found, masked = _class(loader, config), _class(AutoModelForMaskedLM, config)
-    if objective is Objective.CAUSAL and masked not in {None, found} and not getattr(config, "is_decoder", False):
+    undecided = objective is Objective.CAUSAL and not getattr(config, "is_decoder", False)
+    if undecided and masked is not None and masked is not found:
         raise Unsupported(
             f"{kind} is a masked model: say `objective: masked` in its catalogue entry, or "
-            f"{masked.__name__} under `architectures` in its config.json"  # type: ignore[union-attr]
+            f"{masked.__name__} under `architectures` in its config.json"
         )
     if found is None:
         raise Unsupported(_why_none(config, objective))
@@ -60,7 +61,7 @@ def own_config(config: PreTrainedConfig, found: type[PreTrainedModel]) -> PreTra
 
 def _class(loader: type[PreTrainedModel], config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     try:
-        found: type[PreTrainedModel] = loader._model_mapping[type(config)]  # type: ignore[attr-defined]  # noqa: SLF001 - imports its module
+        found: type[PreTrainedModel] = loader._model_mapping[type(config)]  # noqa: SLF001 - imports its module
     except KeyError:
         return None
     return found
