@@ -78,10 +78,13 @@ def greedy(engine, prompt, count):
     return read[len(prompt) :]
 
 
-@pytest.mark.parametrize("scheme", ["fp32", "bf16", "bnb-int8"])
 @pytest.mark.parametrize(
-    ("kind", "name"),
-    [("gemma both ways", "Gemma3ForCausalLM"), ("xlm", "XLMWithLMHeadModel"), ("xlnet", "XLNetLMHeadModel")],
+    ("kind", "name", "scheme"),
+    [
+        *(("gemma both ways", "Gemma3ForCausalLM", scheme) for scheme in ("fp32", "bf16", "bnb-int8")),
+        *(("xlm", "XLMWithLMHeadModel", scheme) for scheme in ("fp32", "bf16", "bnb-int8")),
+        ("xlnet", "XLNetLMHeadModel", "fp32"),  # transformers 5.23 cannot run it in 16 bits
+    ],
 )
 def test_a_class_that_reads_both_sides_of_a_token_is_refuted(engines, kind, name, scheme):
     """A causal name is no proof: a key of the config decides what each token sees."""
