@@ -2,14 +2,16 @@
 """Memory of one loaded model, from four independent counts that must add up.
 
 Loading is timed and watched from before the engine is told to load until it is ready: `load_s`, `load_peak_bytes`.
-Weights are a census of every parameter with its quantization metadata, shared tensors once (`weights_bytes`, one
-sample per storage type in the label). Then the high-water mark is reset, a prompt of `prompt_tokens` is read and
-`decode_tokens` are generated at batch 1; the KV cache is counted from its tensors (`kv_bytes`) while it is alive,
-and the peak is read (`peak_bytes`). All process figures are absolute; baseline is the process with its libraries
-imported and nothing loaded. What loading freed but the C library or the GPU allocator still held when the model was
-ready (`ready_bytes`) goes back to the system before anything is run, because it belongs to the loader and not to the
-model: for a 4-bit model on a CPU it can be four times the weights. A masked model reads the prompt and has no cache. A
-model with fewer positions than prompt and answer need gets a shorter prompt, with a warning. On reading, then,
+Weights are a census of every parameter with its quantization metadata, shared tensors once (`weights_bytes`, one sample
+per storage type in the label). Then the high-water mark is reset, a prompt of `prompt_tokens` is read and
+`decode_tokens` are generated at batch 1; the KV cache is counted from its tensors (`kv_bytes`) while it is alive, every
+tensor that a layer carries from token to token, and the peak is read (`peak_bytes`). States of recurrent and
+convolution layers, which are of one size whatever the text, are among them and in the label `fixed_bytes`. All process
+figures are absolute; baseline is the process with its libraries imported and nothing loaded. What loading freed but the
+C library or the GPU allocator still held when the model was ready (`ready_bytes`) goes back to the system before
+anything is run, because it belongs to the loader and not to the model: for a 4-bit model on a CPU it can be four times
+the weights. A masked model reads the prompt and has no cache. A model with fewer positions than prompt and answer need
+gets a shorter prompt, with a warning. On reading, then,
 
     peak above baseline = weights + their metadata + kv + workspace + runtime + unexplained
     unexplained = loaded - baseline - weights     (what loading left behind that is no parameter: the residual)
@@ -80,6 +82,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
             generation.step()
         kv_bytes, kv_tokens = generation.cache_bytes, generation.cache_tokens
         reserved = getattr(generation, "reserved_bytes", None)  # engines that make room for more than they hold
+        fixed = getattr(generation, "fixed_bytes", 0)  # states that do not grow with the text
         peak = memory.peak()
     run.require_finite(generation.finite, f"token {decode_tokens} of the text" if generates else "the text")
     generation.close()
@@ -118,6 +121,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
         found += _readings("sampled_peak", sampled.highest, f"status every {INTERVAL_S:g} s")
     found.append(measured("load_s", Unit.SECOND, loading.seconds, counter=run.instruments.clock.name))
     labels = {"tokens": kv_tokens} | ({} if reserved is None else {"reserved_bytes": reserved})
+    labels |= {"fixed_bytes": fixed} if fixed else {}
     found.append(measured("kv_bytes", Unit.BYTE, kv_bytes, counter="cache tensors", labels=labels))
     return found + _census(run)
 

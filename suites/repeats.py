@@ -38,6 +38,8 @@ class Repeat:
     tokens: tuple[int, ...]
     position_bytes: float
     """Bytes of the cache for one position of every sequence."""
+    fixed_bytes: int
+    """Bytes of the cache that are there whatever the positions: states of recurrent and convolution layers."""
     finite: bool
     """Whether the logits of its last tokens were numbers."""
 
@@ -151,11 +153,12 @@ def one_repeat(engine: Engine, clock: Clock, prompts: Sequence[Sequence[int]], d
         for _ in range(decode_tokens - 1):
             tokens += generation.step()
             stamps.append(now())
-        position_bytes = generation.cache_bytes / max(1, generation.cache_tokens)
+        fixed_bytes = getattr(generation, "fixed_bytes", 0)
+        position_bytes = (generation.cache_bytes - fixed_bytes) / max(1, generation.cache_tokens)
         finite = generation.finite  # after the last timestamp
         generation.close()
     finally:
         if collecting:
             gc.enable()
     gaps = tuple(later - earlier for earlier, later in pairwise(stamps))
-    return Repeat(read - start, stamps[0] - start, gaps, tuple(tokens), position_bytes, finite)
+    return Repeat(read - start, stamps[0] - start, gaps, tuple(tokens), position_bytes, fixed_bytes, finite)

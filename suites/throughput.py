@@ -31,11 +31,11 @@ the share still holds what the last one took. What was left out is a warning; th
 `decode_asked` stand beside samples that are fewer or shorter than was asked for, and rows whose answers have different
 lengths are compared over the tokens that both generated.
 
-Bytes that one decode step must read (weights but the looked-up embeddings and a mixture's experts that no sequence
-is sent through, and the cache at half of the generation) and operations that one prompt token costs (two for each
-linear weight of the experts it is sent through; the head reads the last position alone) stand
-beside the samples, so that a reader can hold both rates against the device's roofs. Only decoders have them: an
-encoder computes each prompt token with half of its model alone, and a masked model's head reads every position.
+Bytes that one decode step must read (weights but the looked-up embeddings and a mixture's experts that no sequence is
+sent through, and the cache at half of the generation, states of fixed size whole) and operations that one prompt token
+costs (two for each linear weight of the experts it is sent through; the head reads the last position alone) stand
+beside the samples, so that a reader can hold both rates against the device's roofs. Only decoders have them: an encoder
+computes each prompt token with half of its model alone, and a masked model's head reads every position.
 """
 
 from __future__ import annotations
@@ -152,6 +152,9 @@ def _why_not(run: SuiteRun, point: Point, growth: float) -> str | None:
     held = point.prompt_tokens + point.decode_tokens
     if held > run.engine.context_length:
         return f"{held} tokens are more than this model's context of {run.engine.context_length}"
+    most = getattr(run.engine, "most_sequences", None)
+    if most and point.batch > most:
+        return f"this engine generates at most {most} sequences at once"
     memory = run.instruments.memory
     wanted, room = memory.read().total_bytes + growth * point.tokens, memory.capacity_bytes()
     if wanted > ROOM * room:
@@ -182,8 +185,9 @@ def _point(run: SuiteRun, point: Point) -> list[Measurement]:
     if point.decode_tokens < asked.decode_tokens:
         per_repeat["decode_asked"] = asked.decode_tokens
     found.append(measured("itl_s", Unit.SECOND, gaps, digits=6, counter=clock.name, labels=per_repeat))
-    held = round(repeats[0].position_bytes)
-    return [*found, measured("position_bytes", Unit.BYTE, held, counter="cache tensors", labels=point.labels)]
+    held, fixed = round(repeats[0].position_bytes), repeats[0].fixed_bytes
+    of = point.labels | ({"fixed_bytes": fixed} if fixed else {})
+    return [*found, measured("position_bytes", Unit.BYTE, held, counter="cache tensors", labels=of)]
 
 
 def _labels(point: Point, repeats: int) -> dict[str, JsonValue]:
@@ -201,7 +205,7 @@ def _forward_passes(run: SuiteRun, point: Point, prompt: list[int]) -> list[Meas
         seconds = clock.now() - start
         run.require_finite(read.finite, f"the text of {len(prompt)} tokens, in {where}")
         read.close()
-        return Repeat(seconds, seconds, (), (), 0.0, finite=True)
+        return Repeat(seconds, seconds, (), (), 0.0, 0, finite=True)
 
     rounds, repeats = samples(run, replace(point, decode_tokens=0), once)
     labels = _labels(point, len(repeats))
@@ -257,11 +261,14 @@ def _roof_terms(run: SuiteRun, found: Sequence[Measurement]) -> list[Measurement
         generated = gaps[_place(cache)] + 1
         prompt = cache.labels["prompt_tokens"]
         assert isinstance(prompt, int)
-        held = cache.values[0] * (prompt + generated / 2)
+        fixed = cache.labels.get("fixed_bytes", 0)
+        assert isinstance(fixed, int)
+        held = fixed + cache.values[0] * (prompt + generated / 2)
         batch = cache.labels["batch"]
         assert isinstance(batch, int)
         amount = round(census.read_bytes(batch) + held)
-        terms.append(("read_bytes_per_step", Unit.BYTE, amount, cache.labels))
+        labels = {name: value for name, value in cache.labels.items() if name != "fixed_bytes"}
+        terms.append(("read_bytes_per_step", Unit.BYTE, amount, labels))
     terms.append(
         ("operations_per_token", Unit.COUNT, round(2 * census.multiplied_weights), {"compute": census.compute})
     )

@@ -10,13 +10,14 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from bench.catalog import gguf_folder, gguf_model
+from bench.catalog.config import Config
 from bench.catalog.gguf_file import MAGIC
 from bench.catalog.model import Kind, Model, Objective
 from bench.errors import UserError
 from bench.units import slug
 
-OBJECTIVES = {"bert": Objective.MASKED, "t5": Objective.SEQ2SEQ}
-"""What architectures that are not causal predict, for models that no catalogue describes."""
+FILLS_BLANKS = ("ForMaskedLM", "ForPreTraining")
+"""How transformers' names of classes end whose models read both sides of a token."""
 
 
 class Format(StrEnum):
@@ -55,9 +56,22 @@ def own_model(path: Path, base: Path | None = None) -> Model:
     return Model(
         name=slug(path.stem if path.is_file() else path.name), display=path.name, family="own", organisation="-",
         kind=Kind.ADAPTER if adapter else Kind.OPEN,
-        objective=OBJECTIVES.get(str(config.get("model_type")), Objective.CAUSAL), repo=f"local/{path.name}",
-        architecture=config, parameters=header.elements if header else None,
+        objective=objective(config), repo=f"local/{path.name}", architecture=config,
+        parameters=header.elements if header else None,
     )  # fmt: skip
+
+
+def objective(config: Config) -> Objective:
+    """What a model was trained to predict, by its own words: an encoder and a decoder, or the class it was saved as.
+
+    One that says nothing counts as causal, which engines prove.
+    """
+    if config.get("is_encoder_decoder"):
+        return Objective.SEQ2SEQ
+    classes = config.get("architectures")
+    saved_as = [str(name) for name in classes] if isinstance(classes, list) else []
+    masked = any(name.endswith(FILLS_BLANKS) for name in saved_as) and not config.get("is_decoder")
+    return Objective.MASKED if masked else Objective.CAUSAL
 
 
 def gguf_config(path: Path) -> dict[str, JsonValue]:

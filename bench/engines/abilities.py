@@ -2,7 +2,7 @@
 """What some engines can do beyond the contract, each asked for by `isinstance`: other ways to the same distributions.
 
 They measure an engine against itself (`suites/noise_floor.py`): the same tokens beside others, one by one, and with the
-same weights in float32.
+same weights in float32. One proves that what it predicts is a prediction at all.
 """
 
 from __future__ import annotations
@@ -43,6 +43,17 @@ class DequantizesItself(Protocol):
 
         None where nothing was quantized, or where that engine would take more than `DEQUANTIZED_SHARE` of the memory
         that is left or more than `DEQUANTIZED_BYTES`: it is made for a few windows and must stay cheap.
+        """
+
+
+@runtime_checkable
+class ProvesItself(Protocol):
+    """An engine that can tell by itself whether its figures would mean anything."""
+
+    def refuted(self) -> str | None:
+        """Why they would not, None if they would; what else it finds out is in its caveats.
+
+        A few short forward passes, so it is asked once loading has been timed and read.
         """
 
 

@@ -126,7 +126,10 @@ class Generation(Protocol):
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the KV cache for the tokens it holds, counted from its tensors."""
+        """Bytes of everything carried for the tokens it holds, recurrent states too, counted from its tensors.
+
+        Where some of them are states of one size whatever the text, an attribute `fixed_bytes` says how many.
+        """
 
     @property
     def cache_tokens(self) -> int:

@@ -52,11 +52,13 @@ def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
     loaded = value("loaded_bytes")
 
     baseline, weights, kv = value("baseline_bytes"), value("weights_bytes"), value("kv_bytes")
+    cache = found["kv_bytes"]
+    fixed = number(cache, "fixed_bytes") if "fixed_bytes" in cache.labels else 0.0  # states of one size from the start
     settled = value("settled_bytes") if "settled_bytes" in found else loaded  # records of version 1 lack it
     plain = {
         "weights_bytes": weights,
         "kv_bytes": kv,
-        "kv_bytes_per_token": kv / max(1.0, number(found["kv_bytes"], "tokens")),  # no token where there is no cache
+        "kv_bytes_per_token": (kv - fixed) / max(1.0, number(cache, "tokens")),  # no token, no cache
         "peak_bytes": value("peak_bytes") - baseline,
         "load_peak_bytes": value("load_peak_bytes") - baseline,
         "workspace_bytes": value("peak_bytes") - settled - kv,

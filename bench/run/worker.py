@@ -23,6 +23,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from bench import instruments as inst
+from bench.engines.abilities import ProvesItself
 from bench.engines.contract import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, Stopped, TextEngine, Unsupported
 from bench.engines.registry import backend
 from bench.errors import UserError
@@ -30,7 +31,7 @@ from bench.instruments import Clock
 from bench.instruments.machine import installed, versions
 from bench.instruments.neighbours import snapshot
 from bench.paths import reference_folder
-from bench.records.cell import Cell, digest, reference_name
+from bench.records.cell import Cell, Scheme, digest, reference_name
 from bench.records.record import Ending, Measurement, MemoryLimit, Outcome, Record
 from bench.records.store import Store
 from bench.run.assemble import Assembler, now, out_of_memory
@@ -144,9 +145,9 @@ class Worker:
         self._watch_limit(tools.memory)
         tools.memory.trim()
         loaded = tools.memory.read()
-        census = None if isinstance(engine, TextEngine) else engine.census()
-        if census is not None and (wrong := census.contradiction(request.scheme)):
-            raise Unsupported(wrong) if census.because else UnprovenPrecision(wrong)
+        if not isinstance(engine, TextEngine):
+            require_proof(engine, request.scheme)
+        tools.memory.trim()  # what the proof's passes left is no part of what a suite will see
         return engine, tools, Loading(seconds=seconds, baseline=baseline, peak=peak, ready=ready, loaded=loaded)
 
     def _answer(
@@ -256,6 +257,18 @@ class Watch:
     def spent(self, ahead_s: float = 0.0) -> bool:
         """Whether less than so many seconds of the cell's share are left."""
         return self.clock.now() - self.began + ahead_s > self.share_s
+
+
+def require_proof(engine: Engine, scheme: Scheme) -> None:
+    """Refuse an engine that is not of its precision, or whose figures would mean nothing.
+
+    Raises UnprovenPrecision, Unsupported.
+    """
+    census = engine.census()
+    if wrong := census.contradiction(scheme):
+        raise Unsupported(wrong) if census.because else UnprovenPrecision(wrong)
+    if isinstance(engine, ProvesItself) and (refuted := engine.refuted()):
+        raise Unsupported(refuted)
 
 
 class UnprovenPrecision(Exception):

@@ -37,8 +37,8 @@ OF_SUITE = {"throughput": SPEED, "memory": MEMORY, "divergence": QUALITY, "quali
 """What a kind that is not named below means, by the suite whose record has it."""
 KINDS = {
     "busy_machine": SPEED, "other_processes": SPEED, "noisy": SPEED, "not_steady": SPEED, "drifted": SPEED,
-    "no_repacking": SPEED, "on_battery": SPEED, "governor": SPEED, "throttled": SPEED, "container_throttled": SPEED,
-    "gpu_busy": SPEED, "gpu_shared": SPEED, "short_prompt": SPEED,
+    "no_cache": SPEED, "no_repacking": SPEED, "on_battery": SPEED, "governor": SPEED, "throttled": SPEED,
+    "container_throttled": SPEED, "gpu_busy": SPEED, "gpu_shared": SPEED, "short_prompt": SPEED,
     "peak_disputed": MEMORY, "not_per_process": MEMORY, "peak_not_reset": MEMORY, "swapping": MEMORY,
     "over_limit": MEMORY,
     "low_bit_source": WEIGHTS, "low_bit_grid": WEIGHTS, "random_weights": WEIGHTS, "calibrated": WEIGHTS,
@@ -54,6 +54,7 @@ SAID = {
     "noisy": "repeats still differ after the last",
     "not_steady": "still changing after the warm-up",
     "drifted": "the device itself changed meanwhile",
+    "no_cache": "each token reads the whole text again, for its class carries nothing",
     "no_repacking": "llama.cpp's faster kernels crash on this CPU and are off",
     "throttled": "slowed by heat or a power limit",
     "container_throttled": "the container's CPU quota stopped it",

@@ -231,7 +231,7 @@ def test_rows_that_a_sliding_window_cuts_are_scored_by_the_models_own_masks(fold
     """Beyond the window (160 tokens) a row stands alone; its early tokens are out of the last one's sight."""
     made = engine(folders("gemma3_text"), "fp32")
     row = Row(words(random.Random(0), 150), words(random.Random(1), 60))
-    assert not tree_scoring.TreeScorer(made.model, "cpu").takes(row)
+    assert not tree_scoring.TreeScorer(made.forward, "cpu").takes(row)
     few = rows_of("prefixed")
     assert made.score([*few, row])[-1].log_probs == pytest.approx(exact(made.model, row)[0], abs=1e-5)
 

@@ -40,7 +40,7 @@ from bench.run.needs import opened
 from bench.run.options import RunOptions
 from bench.run.processes import stop_group
 from bench.run.runner import Runner, new_run_id
-from bench.run.worker import UnprovenPrecision, ending
+from bench.run.worker import UnprovenPrecision, ending, require_proof
 from bench.run.worker_process import WorkerProcess, death
 from bench.scoring.journal import Journal, journal_folder
 
@@ -843,6 +843,18 @@ def test_a_model_without_linear_weights_proves_no_quantizing_scheme():
     words = "fake-int4 asks for quantized linear weights, found none at all"
     assert empty.contradiction(fake.BACKEND.scheme("fake-int4")) == words
     assert empty.contradiction(fake.BACKEND.scheme("fake-fp16")) is None
+
+
+def test_an_engine_is_refused_by_its_census_first_and_then_by_its_own_proof():
+    """A wrong precision is a fault; a class that reads both sides of a token cannot be measured. One may prove less."""
+    scheme = fake.BACKEND.scheme("fake-fp16")
+    right, wrong = census(bits=16.0, quantized=0), census(bits=32.0, quantized=0)
+    with pytest.raises(UnprovenPrecision, match=r"found 32\.00"):
+        require_proof(SimpleNamespace(census=lambda: wrong, refuted=lambda: "it reads ahead"), scheme)
+    with pytest.raises(Unsupported, match="it reads ahead"):
+        require_proof(SimpleNamespace(census=lambda: right, refuted=lambda: "it reads ahead"), scheme)
+    require_proof(SimpleNamespace(census=lambda: right, refuted=lambda: None), scheme)
+    require_proof(SimpleNamespace(census=lambda: right), scheme)
 
 
 # Logits that are no numbers.

@@ -22,11 +22,12 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.catalog.gguf_file import Gguf
 from bench.catalog.gguf_folder import header_of
 from bench.catalog.model import Objective
 from bench.engines.abilities import worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
-from bench.engines.llamacpp import census, gguf_layout, library, other_ways
+from bench.engines.llamacpp import census, gguf_layout, library, other_ways, recurrent
 from bench.engines.llamacpp.batch_scoring import Scoring, log_sum, packs
 from bench.engines.llamacpp.context import Context, Entry, Shape
 from bench.engines.llamacpp.gguf_layout import BATCH, CONTEXT_STEP
@@ -93,13 +94,18 @@ class LlamaGeneration:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the keys and values of the positions held."""
-        return self.engine.cache_bytes_per_token * self.cache_tokens * self.sequences
+        """Bytes of the keys and values of the positions held, and of the states of recurrent layers."""
+        return self.engine.cache_bytes_per_token * self.cache_tokens * self.sequences + self.fixed_bytes
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Of them, the states, which do not grow with the text."""
+        return self.engine.state_bytes * self.sequences
 
     @property
     def reserved_bytes(self) -> int:
-        """Bytes of keys and values that the context has room for."""
-        return self.engine.cache_bytes_per_token * self.context.shape.positions * self.sequences
+        """Bytes of keys, values and states that the context has room for."""
+        return self.engine.cache_bytes_per_token * self.context.shape.positions * self.sequences + self.fixed_bytes
 
     def close(self) -> None:
         """Leave the context to the next generation."""
@@ -115,6 +121,7 @@ class LlamaEngine:
         located = locate(request)
         self.path = located.path
         self.header = header_of(self.path)
+        _require_left_to_right(self.header)
         self.provenance = located.provenance
         self.request, self.plain_scoring = request, request.plain_scoring
         size = self.path.stat().st_size
@@ -146,6 +153,7 @@ class LlamaEngine:
         self.threads: int | None = self.compute_threads
         self.most_sequences = int(llama_cpp.llama_max_parallel_sequences())
         self.cache_bytes_per_token = census.cache_bytes_per_token(self.header)
+        self.state_bytes = recurrent.state_bytes(self.header)
         self.spare: Context | None = None
         self.contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self.caveats: tuple[Caveat, ...] = located.caveats + (() if repack else (library.NO_REPACKING,))
@@ -252,7 +260,7 @@ class LlamaEngine:
         finished = 0
         longest = max((len(row.context) + len(row.continuation) - 1 for row in rows), default=0)
         with Scoring(self, longest) as scoring:
-            for pack in packs(rows, plain=self.plain_scoring):
+            for pack in packs(rows, plain=self.plain_scoring or bool(self.state_bytes)):
                 for index, score in scoring.pack(rows, pack):
                     scores[index] = score
                 finished += sum(map(len, pack))
@@ -271,3 +279,11 @@ class LlamaEngine:
         if self.model:
             llama_cpp.llama_model_free(self.model)
             self.model = None
+
+
+def _require_left_to_right(header: Gguf) -> None:
+    """Refuse what is no causal decoder, by the header. Raises Unsupported."""
+    if header.metadata.get(f"{header.architecture}.attention.causal") is False:
+        raise Unsupported(f"{header.architecture} reads each token together with those after it: it predicts none")
+    if any(tensor.name.startswith("enc.") for tensor in header.tensors):
+        raise Unsupported(f"{header.architecture} has an encoder: this backend reads decoders alone")

@@ -9,17 +9,17 @@ share their pass, as they do there: choices of one token behind one question.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 
 from bench.engines.contract import Row, Score
 from bench.engines.transformers.engine import log_likelihood
+from bench.engines.transformers.forward import Forward
 
 Tokens = tuple[int, ...]
 
 
-def score_apart(model: Any, rows: Sequence[Row], positions: int, done: Callable[[int], None]) -> list[Score]:
+def score_apart(forward: Forward, rows: Sequence[Row], positions: int, done: Callable[[int], None]) -> list[Score]:
     """Log-probabilities (nats, float32) of every row; call it in inference mode.
 
     `positions` is how many positions may leave logits at once; `done` hears how many rows are finished.
@@ -32,7 +32,7 @@ def score_apart(model: Any, rows: Sequence[Row], positions: int, done: Callable[
     finished = 0
     for tokens, members in same.items():
         first = min(len(rows[index].context) for index in members) - 1
-        for start, logits in _passes(model, tokens, first, positions):
+        for start, logits in _passes(forward, tokens, first, positions):
             for index in members:
                 before = len(rows[index].context) - 1
                 begin, end = max(start, before), start + len(logits)
@@ -46,15 +46,15 @@ def score_apart(model: Any, rows: Sequence[Row], positions: int, done: Callable[
     return [Score(tuple(log_probs), best) for log_probs, best in zip(chosen, greedy, strict=True)]
 
 
-def _passes(model: Any, tokens: Tokens, first: int, positions: int) -> Iterator[tuple[int, torch.Tensor]]:
+def _passes(forward: Forward, tokens: Tokens, first: int, positions: int) -> Iterator[tuple[int, torch.Tensor]]:
     """Logits of the positions from `first` on, with the first position of each part.
 
     More than `positions` of them come in parts, and every part reads the whole sequence again: a sequence cut in two
     would be two passes, which is what must not be.
     """
-    read = torch.tensor([tokens], dtype=torch.long, device=model.device)
+    read = torch.tensor([tokens], dtype=torch.long, device=forward.model.device)
     for start in range(first, len(tokens), positions):
-        keep: Any = len(tokens) - first
-        if keep > positions:
-            keep = torch.arange(start, min(start + positions, len(tokens)), device=model.device)
-        yield start, model(read, use_cache=False, logits_to_keep=keep).logits[0]
+        keep: int | torch.Tensor = len(tokens) - first
+        if len(tokens) - first > positions:
+            keep = torch.arange(start, min(start + positions, len(tokens)), device=forward.model.device)
+        yield start, forward(read, keep=keep)[0][0]

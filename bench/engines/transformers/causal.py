@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Causal language models: greedy generation over a cache (or without one: GPT-1), scores that share work."""
+"""Causal language models: greedy generation over what a class carries from pass to pass, scores that share work."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import Cache, PreTrainedModel
 
-from bench.engines.contract import Row, Score, check_context
+from bench.engines.contract import Row, Score, Unsupported, check_context
+from bench.engines.transformers import proof
 from bench.engines.transformers.apart import score_apart
 from bench.engines.transformers.engine import (
     TorchEngine,
@@ -20,36 +21,40 @@ from bench.engines.transformers.engine import (
     log_likelihood,
     next_tokens,
 )
+from bench.engines.transformers.forward import Forward, Inside, State, fixed_bytes, sizes
 from bench.engines.transformers.tree_scoring import TreeScorer, takes_trees
+from bench.records.record import Caveat
+
+PROBED = "One two three, the river runs under an old red house."
+"""Ordinary tokens for the passes of the proof."""
 
 
 class CausalGeneration:
-    """Greedy generation over a transformers KV cache. A class without a cache reads the whole text at each step."""
+    """Greedy generation over what the model carries. A class that carries nothing reads the whole text at each step."""
 
-    def __init__(
-        self, model: PreTrainedModel, prompts: torch.Tensor, suppress: Collection[int], context_length: int
-    ) -> None:
-        self.model, self.context_length, self.positions = model, context_length, 0
+    def __init__(self, forward: Forward, prompts: torch.Tensor, suppress: Collection[int], context_length: int) -> None:
+        self.forward, self.context_length, self.positions = forward, context_length, 0
         self.suppress = torch.tensor(sorted(suppress), dtype=torch.long, device=prompts.device)
         self.read = prompts
         self.tokens: torch.Tensor | None = None
-        self.cache: Cache | None = None
+        self.state: State = None
         self._forward(prompts)
 
     def _forward(self, tokens: torch.Tensor) -> None:
-        self.positions = tokens.shape[1] + (self.positions if self.cache is not None else 0)
+        past = self.positions if self.state is not None else 0
+        self.positions = past + tokens.shape[1]
         check_context(self.positions, self.context_length)
         with torch.inference_mode(), fits("generate"):
-            out = self.model(tokens, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
-        self.cache, self.logits = getattr(out, "past_key_values", None), out.logits[:, -1]
+            logits, self.state = self.forward(tokens, state=self.state, past=past, carry=True, keep=1)
+        self.logits = logits[:, -1]
 
     def step(self) -> list[int]:
         """The next token of each sequence."""
         with torch.inference_mode():
             if self.tokens is not None:
-                if self.cache is None:
+                if self.state is None:
                     self.read = torch.cat([self.read, self.tokens], dim=1)
-                self._forward(self.read if self.cache is None else self.tokens)
+                self._forward(self.read if self.state is None else self.tokens)
             self.tokens = next_tokens(self.logits, self.suppress)
             tokens: list[int] = self.tokens[:, 0].tolist()
         return tokens
@@ -61,66 +66,93 @@ class CausalGeneration:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the keys and values of every layer, 0 without a cache."""
-        return cached_bytes(self.cache)
+        """Bytes of every tensor carried: keys, values and states of every layer; 0 where nothing is."""
+        return sum(sizes(self.state).values())
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Of them, states of one size whatever the text's length: recurrent ones, and convolutions' last inputs."""
+        return fixed_bytes(self.state)
 
     @property
     def cache_tokens(self) -> int:
-        """Positions held, 0 without a cache."""
-        return int(self.cache.get_seq_length()) if self.cache is not None else 0
+        """Positions that what is carried stands for, 0 where nothing is."""
+        return self.positions if self.state is not None else 0
 
     def close(self) -> None:
-        """Drop the cache and the logits."""
-        del self.cache, self.logits
-
-
-def cached_bytes(cache: Cache | None) -> int:
-    """Bytes of a transformers cache, counted from its tensors."""
-    layers = cache.layers if cache is not None else ()
-    tensors = (t for layer in layers for t in (layer.keys, layer.values) if t is not None)
-    return sum(t.numel() * t.element_size() for t in tensors)
+        """Drop what was carried, and the logits."""
+        if isinstance(self.state, Inside):
+            self.state.clear()
+        del self.state, self.logits
 
 
 class CausalEngine(TorchEngine):
     """A model that predicts each next token."""
 
+    most_sequences: int | None = None
+    """Sequences that may be generated together, None for any number."""
+
     def warm(self) -> None:
-        """One token."""
-        self.prefill([[self.prefix_token]]).close()
+        """One token; what it leaves for the next tells whether a long text can be read in parts."""
+        self._forward = Forward(self.model)
+        generation = self.prefill([[self.prefix_token]])
+        attends = self._forward.carries == "past_key_values" and generation.state is not None
+        self._forward.in_parts = attends and not generation.fixed_bytes
+        generation.close()
+
+    @property
+    def forward(self) -> Forward:
+        """The model's forward pass; a twin of other weights has its own."""
+        if self._forward.model is not self.model:
+            self._forward = copy.copy(self._forward)
+            self._forward.model = self.model
+        return self._forward
+
+    def refuted(self) -> str | None:
+        """Why its figures would mean nothing, None if they would not; settles how it goes on from token to token."""
+        text = [*dict.fromkeys(self.encode(PROBED)), *range(proof.TOKENS + 1)][: proof.TOKENS + 1]
+        read, name = self.tensor(proof.rows(text)), type(self.model).__name__
+        with torch.inference_mode(), fits("load"):
+            whole, _ = self.forward(read)
+            if proof.reads_ahead(whole):
+                return f"{name} reads each token together with those after it, so it predicts none of them"
+            self.most_sequences = proof.settle(self.forward, read, whole)
+        if self.forward.carries is None or not self.forward.trusted:
+            self.caveats = (*self.caveats, _no_cache(name, wrong=self.forward.carries is not None))
+        return None
 
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> CausalGeneration:
         """Read prompts of equal length."""
-        return CausalGeneration(self.model, self.tensor(prompts), suppress, self.context_length)
+        if self.most_sequences and len(prompts) > self.most_sequences:
+            name = type(self.model).__name__
+            raise Unsupported(f"{name} mixes up sequences that generate together: {self.most_sequences} at a time")
+        return CausalGeneration(self.forward, self.tensor(prompts), suppress, self.context_length)
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Float32 log-softmax of every position but the last."""
-        check_context(len(tokens) - 1, self.context_length)
-        with torch.inference_mode(), fits("score"):
-            logits = self.model(self.tensor([tokens[:-1]]), use_cache=False).logits[0]
-            result: NDArray[np.float32] = distributions(logits, self.vocabulary)
-        return result
+        return next(self.log_probs_together([tokens]))
 
     def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
         """As `log_probs`, of equally long sequences in one batch; one sequence's float32 values at a time."""
         check_context(len(rows[0]) - 1, self.context_length)
         with torch.inference_mode(), fits("score"):
-            logits = self.model(self.tensor([row[:-1] for row in rows]), use_cache=False).logits
+            logits, _ = self.forward(self.tensor([row[:-1] for row in rows]))
         for of_row in logits:
             with torch.inference_mode(), fits("score"):
                 result: NDArray[np.float32] = distributions(of_row, self.vocabulary)
             yield result
 
     def log_probs_stepwise(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """As `log_probs`, one token a pass behind the cache; a class that keeps none reads the whole text each time."""
+        """As `log_probs`, one token a pass; a class that carries nothing reads the whole text each time."""
         check_context(len(tokens) - 1, self.context_length)
-        cache: Cache | None = None
+        state: State = None
         found: list[NDArray[np.float32]] = []
         with torch.inference_mode(), fits("score"):
             for end in range(1, len(tokens)):
-                read = tokens[:end] if cache is None else tokens[end - 1 : end]
-                out = self.model(self.tensor([read]), past_key_values=cache, use_cache=True, logits_to_keep=1)
-                cache = getattr(out, "past_key_values", None)
-                found.append(distributions(out.logits[0, -1:], self.vocabulary))
+                read = tokens[:end] if state is None else tokens[end - 1 : end]
+                past = 0 if state is None else end - 1
+                logits, state = self.forward(self.tensor([read]), state=state, past=past, carry=True, keep=1)
+                found.append(distributions(logits[0, -1:], self.vocabulary))
         return np.concatenate(found)
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:
@@ -131,10 +163,10 @@ class CausalEngine(TorchEngine):
         """
         lengths = [len(row.context) + len(row.continuation) for row in rows]
         check_context(max(lengths, default=1) - 1, self.context_length)
-        scorer = TreeScorer(self.model, self.device)
+        scorer = TreeScorer(self.forward, self.device)
         with torch.inference_mode(), fits("score"):
             if self.scheme.whole_pass:
-                return score_apart(self.model, rows, scorer.positions, done)
+                return score_apart(self.forward, rows, scorer.positions, done)
             if not self.plain_scoring and takes_trees(self.model):
                 return scorer.score(rows, done)
             scores: dict[int, Score] = {}
@@ -151,10 +183,21 @@ class CausalEngine(TorchEngine):
         tokens, mask = self.padded([(row.context + row.continuation)[:-1] for row in rows])
         length = tokens.shape[1]
         keep = length - min(len(row.context) for row in rows) + 1
-        logits = self.model(tokens, attention_mask=mask, use_cache=False, logits_to_keep=keep).logits
+        logits, _ = self.forward(tokens, mask=mask, keep=keep)
         scores = []
         for row, of_row in zip(rows, logits, strict=True):
             first = len(row.context) - 1 - (length - keep)
             chosen, greedy = log_likelihood(of_row[first : first + len(row.continuation)], row.continuation)
             scores.append(Score(tuple(chosen), greedy))
         return scores
+
+
+def _no_cache(name: str, *, wrong: bool) -> Caveat:
+    """What stands beside the speeds of a class that reads the whole text for each token, and of one that must."""
+    why = "carries nothing from token to token"
+    if wrong:
+        why = "goes wrong where it goes on from what it carries, so nothing is carried"
+    return Caveat(
+        kind="no_cache", text=f"transformers' {name} {why}: each token reads the whole text again",
+        advice="its decode speed falls as the text grows; compare it at this length only",
+    )  # fmt: skip

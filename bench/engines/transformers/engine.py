@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedModel
 
 from bench.engines.abilities import worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported
@@ -85,7 +86,7 @@ class TorchEngine:
         """Tokens of one scoring batch, padding included; with room for one, every sequence is a batch of its own."""
         config = self.model.config.get_text_config()
         self.vocabulary = int(config.vocab_size)
-        self.context_length = int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
+        self.context_length = positions(self.model) or DEFAULT_CONTEXT
         ends = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         listed = ends if isinstance(ends, list) else [ends]
         self.end_tokens = frozenset(t for t in [*listed, self.tokenizer.eos_token_id] if t is not None)
@@ -93,7 +94,7 @@ class TorchEngine:
         self.prefix_token = int(next((start for start in starts if start is not None), 0))
         self.threads = torch.get_num_threads() if self.device == "cpu" else None
         self.warm()
-        self.caveats = (*self._grid_caveat(), *loaded.caveats)
+        self.caveats: tuple[Caveat, ...] = (*self._grid_caveat(), *loaded.caveats)
 
     def warm(self) -> None:
         """One short forward pass: bitsandbytes repacks its weights there."""
@@ -170,6 +171,20 @@ class TorchEngine:
         gc.collect()
         if self.device == "cuda":
             torch.cuda.empty_cache()
+
+
+def positions(model: PreTrainedModel) -> int | None:
+    """Positions that a sequence may have, None without a limit.
+
+    RoBERTa and its kin number them from behind the padding's own: of the 514 rows they declare, 512 can be used.
+    """
+    declared = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    usable = [
+        module.num_embeddings - module.padding_idx - 1
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+    ]
+    return min([int(declared), *usable]) if declared and declared > 0 else None  # XLNet declares -1
 
 
 def padded(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,9 +14,6 @@ import transformers
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedConfig,
@@ -27,18 +24,13 @@ from transformers import (
 from bench.catalog.config import Config
 from bench.catalog.model import Objective
 from bench.engines.contract import LoadRequest, Unsupported
-from bench.engines.transformers import random_weights
+from bench.engines.transformers import classes, random_weights
 from bench.engines.weights import gptq
 from bench.engines.weights.files import Located
 from bench.errors import UserError
 from bench.records.record import Caveat, Provenance
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-LOADERS = {
-    Objective.CAUSAL: AutoModelForCausalLM,
-    Objective.SEQ2SEQ: AutoModelForSeq2SeqLM,
-    Objective.MASKED: AutoModelForMaskedLM,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +54,7 @@ def quiet() -> None:
 def warm_imports(located: Located, request: LoadRequest) -> None:
     """Import what loading would import, so that the memory baseline holds the libraries and nothing else."""
     quiet()
-    model_class(read_config(located, request), request)
+    classes.model_class(read_config(located, request), request)
     importlib.import_module("transformers.integrations.accelerate")
     if request.scheme.name in gptq.STORED:
         for library in gptq.LIBRARIES:
@@ -109,22 +101,6 @@ def runs_own_code(described: Config, request: LoadRequest) -> bool:
     return True
 
 
-def model_class(config: PreTrainedConfig, request: LoadRequest) -> type[PreTrainedModel]:
-    """The model class for a configuration and the model's objective. Raises Unsupported."""
-    objective = request.model.objective
-    loader: type[PreTrainedModel] = LOADERS[objective]
-    if objective is Objective.CAUSAL and config.model_type == "bert":  # a BERT decoder exists, of other weights
-        raise Unsupported("bert is a masked model: its catalogue entry must say `objective: masked`")
-    if request.model.remote_code and config.model_type not in transformers.CONFIG_MAPPING:
-        return loader
-    try:
-        found: type[PreTrainedModel] = loader._model_mapping[type(config)]  # noqa: SLF001 - imports the model's module
-    except KeyError:
-        version = transformers.__version__
-        raise Unsupported(f"transformers {version} has no {objective} model {config.model_type!r}") from None
-    return found
-
-
 def _own_type(located: Located, config: PreTrainedConfig) -> str | None:
     """The type in which weights are stored (for a quantized checkpoint: its unquantized rest), None if unknown."""
     stored = located.provenance.stored_as
@@ -155,8 +131,10 @@ def load(located: Located, request: LoadRequest) -> Loaded:
     """Load, or build from random values. Raises Unsupported, UserError."""
     config = read_config(located, request)
     options = load_options(request, _own_type(located, config))
+    model_class = classes.model_class(config, request)
+    config = classes.own_config(config, model_class)
     if located.folder is None:
-        model = random_weights.build(model_class(config, request), config, options)
+        model = random_weights.build(model_class, config, options)
         return Loaded(
             model=model.eval(),
             tokenizer=random_weights.IdTokenizer(int(config.get_text_config().vocab_size)),
@@ -165,8 +143,10 @@ def load(located: Located, request: LoadRequest) -> Loaded:
         )
     own_code = runs_own_code(config.to_dict(), request)
     tokenizer = AutoTokenizer.from_pretrained(located.folder, trust_remote_code=own_code)
+    if request.model.objective is Objective.SEQ2SEQ:
+        classes.check_answers(config, tokenizer)
     try:
-        model, found = model_class(config, request).from_pretrained(
+        model, found = model_class.from_pretrained(
             located.folder, config=config, output_loading_info=True, trust_remote_code=own_code, **options
         )
     except pickle.UnpicklingError:

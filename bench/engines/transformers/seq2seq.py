@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
@@ -10,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import EncoderDecoderCache, PreTrainedModel
 
-from bench.engines.contract import Row, Score
-from bench.engines.transformers.causal import cached_bytes
+from bench.engines.contract import Row, Score, check_context
 from bench.engines.transformers.encoder_scoring import score_by_context
 from bench.engines.transformers.engine import (
     TorchEngine,
@@ -19,15 +19,19 @@ from bench.engines.transformers.engine import (
     fits,
     log_likelihood,
     next_tokens,
+    positions,
     row_batches,
 )
+from bench.engines.transformers.forward import sizes
 
 
 class Seq2SeqGeneration:
     """Prefill is the encoder's pass and the decoder's first step; every later token is one decoder step."""
 
-    def __init__(self, model: PreTrainedModel, start: int, prompts: torch.Tensor, suppress: Collection[int]) -> None:
-        self.model = model
+    def __init__(
+        self, model: PreTrainedModel, start: int, prompts: torch.Tensor, suppress: Collection[int], positions: int
+    ) -> None:
+        self.model, self.positions, self.decoded = model, positions, 0
         self.suppress = torch.tensor(sorted(suppress), dtype=torch.long, device=prompts.device)
         self.started = False
         with torch.inference_mode(), fits("generate"):
@@ -36,6 +40,8 @@ class Seq2SeqGeneration:
         self._forward(None)
 
     def _forward(self, past: EncoderDecoderCache | None) -> None:
+        self.decoded += 1
+        check_context(self.decoded, self.positions)
         with torch.inference_mode(), fits("generate"):
             out = self.model(
                 encoder_outputs=self.encoded, decoder_input_ids=self.tokens, past_key_values=past, use_cache=True
@@ -61,7 +67,7 @@ class Seq2SeqGeneration:
     @property
     def cache_bytes(self) -> int:
         """Bytes of the decoder's own keys and values and of those of the encoder's output."""
-        return cached_bytes(self.cache.self_attention_cache) + cached_bytes(self.cache.cross_attention_cache)
+        return sum(sizes(self.cache).values())
 
     @property
     def cache_tokens(self) -> int:
@@ -81,15 +87,19 @@ class Seq2SeqEngine(TorchEngine):
         """One token in, one out."""
         config = self.model.config
         self.start_token = int(getattr(config, "decoder_start_token_id", None) or config.pad_token_id or 0)
+        self.positions = positions(self.model) or sys.maxsize
+        """Positions that the encoder and the decoder have each; T5's biases have no end."""
         self.prefill([[self.prefix_token]]).close()
 
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> Seq2SeqGeneration:
         """Encode prompts of equal length and take the decoder's first step."""
-        return Seq2SeqGeneration(self.model, self.start_token, self.tensor(prompts), suppress)
+        check_context(len(prompts[0]), self.positions)
+        return Seq2SeqGeneration(self.model, self.start_token, self.tensor(prompts), suppress, self.positions)
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Distributions of the second half of the tokens, given the first half to the encoder."""
         half = len(tokens) // 2
+        check_context(len(tokens) - half, self.positions)
         source, target = tokens[: len(tokens) - half], tokens[len(tokens) - half :]
         with torch.inference_mode(), fits("score"):
             logits = self.model(
@@ -101,6 +111,7 @@ class Seq2SeqEngine(TorchEngine):
     def log_probs_stepwise(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """As `log_probs`, the decoder reading one token a pass behind its cache; the encoder reads as ever."""
         half = len(tokens) // 2
+        check_context(len(tokens) - half, self.positions)
         source, target = tokens[: len(tokens) - half], tokens[len(tokens) - half :]
         found: list[NDArray[np.float32]] = []
         with torch.inference_mode(), fits("score"):
@@ -117,6 +128,7 @@ class Seq2SeqEngine(TorchEngine):
 
         A scheme that looks at the whole pass reads each row by itself: one context, one target, no padding.
         """
+        check_context(max((max(len(r.context), len(r.continuation)) for r in rows), default=0), self.positions)
         if not self.plain_scoring and not self.scheme.whole_pass:
             with torch.inference_mode(), fits("score"):
                 return score_by_context(

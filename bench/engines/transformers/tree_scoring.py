@@ -12,6 +12,8 @@ from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from bench.engines.contract import Row, Score
 from bench.engines.transformers import token_tree
+from bench.engines.transformers.apart import score_apart
+from bench.engines.transformers.forward import Forward, State
 
 TREES = frozenset(
     {
@@ -46,9 +48,9 @@ def window(config: PreTrainedConfig) -> int | None:
 class TreeScorer:
     """Scores rows in packs of token trees."""
 
-    def __init__(self, model: PreTrainedModel, device: str) -> None:
-        self.model, self.pack_tokens = model, PACK_TOKENS[device]
-        config = model.config.get_text_config()
+    def __init__(self, forward: Forward, device: str) -> None:
+        self.forward, self.model, self.pack_tokens = forward, forward.model, PACK_TOKENS[device]
+        config = self.model.config.get_text_config()
         self.limit, self.positions = window(config), max(1, LOGITS // int(config.vocab_size))
 
     def takes(self, row: Row) -> bool:
@@ -74,7 +76,9 @@ class TreeScorer:
         return [scores[index] for index in range(len(rows))]
 
     def alone(self, row: Row) -> Score:
-        """One row by the model's own masks and positions, whatever its architecture; it must keep a cache."""
+        """One row by the model's own masks and positions, whatever its architecture and whatever it carries."""
+        if not self.forward.in_parts:  # nothing that more than one token could go on from: each part reads all
+            return score_apart(self.forward, [row], self.positions, lambda finished: None)[0]
         return self._pack(token_tree.alone(row), [row], None, 0)[0]
 
     def _tensor(self, values: ArrayLike) -> torch.Tensor:
@@ -97,17 +101,22 @@ class TreeScorer:
         chosen, best = np.empty(len(nodes), dtype=np.float32), np.empty(len(nodes), dtype=np.bool_)
         segments = self._segments(len(pack.tokens), np.unique(nodes))
         seen = None if pack.chain else pack.mask()
-        past = DynamicCache() if cache is None and len(segments) > 1 else cache
+        state: State = cache
+        if state is None and len(segments) > 1 and not pack.chain:
+            state = DynamicCache()  # a plain sequence carries what its class carries
         for start, end, wanted in segments:
-            options: dict[str, object] = {"use_cache": past is not None, "past_key_values": past}
+            options: dict[str, object] = {}
             if seen is not None:  # a plain sequence keeps the model's own causal kernel
                 options["attention_mask"] = self._mask(seen[start:end, :end], held)
                 options["position_ids"] = self._tensor([pack.depths[start:end]])
             tokens = self._tensor([pack.tokens[start:end]])
-            out = self.model(tokens, logits_to_keep=self._tensor(wanted - start), **options)
+            logits, state = self.forward(
+                tokens, state=state, carry=state is not None or len(segments) > 1, keep=self._tensor(wanted - start),
+                **options,
+            )  # fmt: skip
             here = (nodes >= start) & (nodes < end)
             places = self._tensor(np.searchsorted(wanted, nodes[here]))
-            chosen[here], best[here] = _log_probs(out.logits[0], places, self._tensor(targets[here]))
+            chosen[here], best[here] = _log_probs(logits[0], places, self._tensor(targets[here]))
         if cache is not None:
             cache.crop(-len(pack.tokens))
         return _by_row(pack, chosen, best)

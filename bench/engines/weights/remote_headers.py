@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.catalog.contents import BITS, Contents, Stored, label_of
-from bench.catalog.local_model import OBJECTIVES
-from bench.catalog.model import Kind, Model, Objective
+from bench.catalog.local_model import objective
+from bench.catalog.model import Kind, Model
 from bench.engines.weights.files import asking_the_hub
 from bench.errors import UserError
 from bench.units import slug
@@ -38,7 +38,7 @@ def looked_up(target: str) -> tuple[Model, Contents]:
             raise UserError(f"{repo} holds no config.json with safetensors", "name a repository that does") from None
     model = Model(
         name=slug(repo), display=repo, family="own", organisation="-", kind=Kind.OPEN, repo=repo,
-        objective=OBJECTIVES.get(str(config.get("model_type")), Objective.CAUSAL), architecture=config,
+        objective=objective(config), architecture=config,
     )  # fmt: skip
     return model, Contents(tensors=tuple(_tensors(metadata)), label=label_of(config))
 
