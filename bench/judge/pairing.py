@@ -30,10 +30,10 @@ def answered(row: Row, suite: str) -> list[Record]:
 
 
 def same_weights(this: Record, base: Record) -> bool:
-    """Whether both loaded the very same files; unknown counts as same."""
+    """Whether both loaded the very same files, as far as both records tell; unknown counts as same."""
     if this.provenance is None or base.provenance is None:
         return True
-    return this.provenance.files == base.provenance.files
+    return this.provenance.same_files(base.provenance)
 
 
 def versions_apart(this: Record, base: Record) -> dict[str, tuple[str, str]]:

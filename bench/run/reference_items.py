@@ -54,7 +54,7 @@ def _records(results: Path, wanted: Cell, provenance: Provenance) -> Iterator[Re
             record = read_record(path)
         except UserError:  # the views name it
             continue
-        same = record.provenance is not None and record.provenance.files == provenance.files
+        same = record.provenance is not None and record.provenance.same_files(provenance)
         alike = _question(record.cell) == _question(wanted)
         if record.outcome.ending is Ending.OK and same and alike:
             yield record

@@ -15,15 +15,8 @@ from pathlib import Path
 
 from bench.catalog.model import Kind
 from bench.engines.contract import LoadRequest, Unsupported
-from bench.engines.weights.files import (
-    Located,
-    fingerprint,
-    hub_folder,
-    made_once,
-    model_folder,
-    provenance,
-    weight_files,
-)
+from bench.engines.weights.files import Located, hub_folder, made_once, model_folder, provenance
+from bench.engines.weights.fingerprints import fingerprint, weight_files
 from bench.errors import UserError
 from bench.paths import cache_folder
 from bench.records.cell import Weights, digest
