@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from bench.catalog import gguf_file
+from bench.catalog.adapted import adapted
 from bench.catalog.model import Kind, Model, Objective
 from bench.errors import UserError
 from bench.units import slug
@@ -26,6 +27,8 @@ def own_model(path: Path, base: Path | None = None) -> Model:
     if adapter and base is None:
         raise UserError(f"{path} is an adapter and nothing without its base", "pass --base FOLDER")
     config = _architecture(base if adapter and base else path)
+    if adapter and config is not None:
+        config = adapted(config, path)
     return Model(
         name=slug(path.stem if path.is_file() else path.name), display=path.name, family="own", organisation="-",
         kind=Kind.ADAPTER if adapter else Kind.OPEN,

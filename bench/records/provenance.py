@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from bench.records.cell import Value
 
@@ -18,12 +18,13 @@ class Merge(Value):
     Mean Kullback-Leibler divergences in nats from the adapter as peft runs it beside its base, products in float32.
     """
 
-    moved_nat: float
+    moved_nat: FiniteFloat
     """To the merged weights as they are stored: the cost of merging. Beyond rounding, nothing is measured."""
-    adapter_nat: float
+    adapter_nat: FiniteFloat
     """To the base without the adapter: what the adapter does."""
-    rounding_nat: float
-    """To the same computed in the type the base is stored in: what rounding alone moves. 0 where that is float32."""
+    rounding_nat: FiniteFloat | None
+    """To the same computed in the type the base is stored in: what rounding alone moves. 0 where that is float32, None
+    where that type overflows."""
     tensors: int = Field(gt=0)
     """Tensors of the adapter, each of which has its place in the base."""
     untied: bool = False
