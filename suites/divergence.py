@@ -44,6 +44,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from bench.engines.contract import NotFinite, Unsupported
+from bench.errors import UserError
+from bench.records.cell import REFERENCE
 from bench.records.record import NO_WIDER_WEIGHTS, Caveat, Measurement, Unit
 from bench.scoring.anchor import NotPaired, about, label, open_anchor
 from bench.suite import SuiteRun, Work, measured
@@ -232,6 +234,12 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
     if not run.reference.exists():
         if run.engine.provenance.is_stored_in(run.cell.scheme):
             raise Unsupported(NO_WIDER_WEIGHTS)
+        same_question = f"{run.reference.name.rpartition('-')[0]}-*"
+        if any(".part" not in path.name for path in run.reference.parent.glob(same_question)):
+            raise UserError(
+                "the 16-bit reference on this machine was measured from other files than these",
+                f"measure both now: --precision {REFERENCE},{run.cell.precision}",
+            )
         raise MissingReference("the 16-bit reference of this model has not been measured on this machine")
     targets = _targets(windows, labels)
     own, anchor = Distances(Reader(run.reference, targets)), _anchor(run, targets)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from bench.catalog import gguf_folder, gguf_model
+from bench.catalog.adapted import adapted
 from bench.catalog.config import Config
 from bench.catalog.gguf_file import MAGIC
 from bench.catalog.model import Kind, Model, Objective
@@ -52,6 +53,8 @@ def own_model(path: Path, base: Path | None = None) -> Model:
     if adapter and base is None:
         raise UserError(f"{path} is an adapter and nothing without its base", "pass --base FOLDER")
     config = _architecture(base if adapter and base else path)
+    if adapter:
+        config = adapted(config, path)
     header = gguf_model.header_in(config)
     return Model(
         name=slug(path.stem if path.is_file() else path.name), display=path.name, family="own", organisation="-",

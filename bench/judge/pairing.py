@@ -17,7 +17,6 @@ from bench.judge.rows import Row
 from bench.judge.scores import WHOLE, accuracies, compared, is_skill, lm_eval_name, metrics_of, of_items, weights
 from bench.judge.scores import clusters as subjects
 from bench.records.cell import MEMORY_LIMIT
-from bench.records.provenance import same_files
 from bench.records.record import Ending, Measurement, Record
 
 CHOICE = {"tasks", "items"}
@@ -32,10 +31,10 @@ def answered(row: Row, suite: str) -> list[Record]:
 
 
 def same_weights(this: Record, base: Record) -> bool:
-    """Whether both loaded the very same files; unknown counts as same."""
+    """Whether both loaded the very same files, as far as both records tell; unknown counts as same."""
     if this.provenance is None or base.provenance is None:
         return True
-    return same_files(this.provenance.files, base.provenance.files)
+    return this.provenance.same_files(base.provenance)
 
 
 def versions_apart(this: Record, base: Record) -> dict[str, tuple[str, str]]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -14,17 +14,12 @@ from bench.catalog.local_model import Format, formats, gguf_config
 from bench.catalog.model import Model
 from bench.engines.contract import Backend
 from bench.engines.registry import backend, backend_names
-from bench.engines.weights.files import fingerprint, weight_files
+from bench.engines.weights.fingerprints import fingerprint, fingerprints
 from bench.errors import UserError
 from bench.records.cell import digest
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """How repositories of the Hub are named."""
-DECIDING = (
-    "config.json", "generation_config.json", "adapter_config.json", "tokenizer*", "added_tokens.json",
-    "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "*.tiktoken", "chat_template*",
-)  # fmt: skip
-"""Small files that decide what the same weights answer."""
 
 
 def require_readable(paths: str, engines: Sequence[Backend]) -> None:
@@ -97,27 +92,14 @@ def told_apart(paths: str, base: str | None) -> str:
     Folders are called alike (every Trainer run has a `checkpoint-100`), so a name is no identity.
     """
     places = [*paths.split(","), *([base] if base else [])]
-    return digest([{file.name: _mark(file) for file in _deciding(Path(place).resolve())} for place in places])
+    return digest([_marks(Path(place).resolve()) for place in places])
 
 
-def _deciding(path: Path) -> list[Path]:
-    """The files of a path that decide what its weights answer."""
+def _marks(path: Path) -> dict[str, str]:
+    """By name, the fingerprints of the files of a path that decide what its weights answer."""
     if path.is_file():
-        return [path]
-    try:
-        weights = weight_files(path)
-    except UserError:  # the engine says so; a folder of GGUF files has others
-        weights = []
-    small = {file for pattern in DECIDING for file in path.glob(pattern) if file.is_file()}
-    return [*weights, *sorted(path.glob("*.gguf")), *sorted(small)]
-
-
-def _mark(path: Path) -> str:
-    stat = path.stat()
-    return _read(path, stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=256)
-def _read(path: Path, size: int, changed_ns: int) -> str:
-    """The fingerprint of a file as it stands: a plan asks for each cell, and a large file takes its time."""
-    return fingerprint(path)
+        return {path.name: fingerprint(path)}
+    found = {file.name: fingerprint(file) for file in sorted(path.glob("*.gguf"))}
+    with contextlib.suppress(UserError):  # a folder without weights: the engine says so
+        found |= fingerprints(path)
+    return found

@@ -10,6 +10,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, FiniteFloat, JsonValue, model_validator
 
 from bench.records.cell import Cell, Value
+from bench.records.provenance import Merge, same_files
 from bench.records.surroundings import Condition, Machine, Variability
 
 SCHEMA_VERSION = 1
@@ -141,11 +142,19 @@ class Provenance(Value):
     revision: str | None = None
     """Commit found, None if the source has none; of a merged model one for each name in `source`."""
     files: dict[str, str] = Field(default_factory=dict)
-    """Weight file names and `size:sha256-prefix` of each (the whole file is hashed when made, else its head)."""
+    """By name, `size:sha256-prefix` of each file that decides an answer: weights, configuration, tokenizer; in a merged
+    model each is of its part (`base/config.json`, `1/adapter_config.json`). The prefix is of the first and last MiB, of
+    a larger file a second one is of all of it. Older records hold weights alone, and the first prefix."""
     random: bool = False
     """True if the values are random: then nothing here says anything about quality."""
     stored_as: str | None = None
     """How the source stores its weights (`Q4_1`, `bfloat16` …; a scheme if its maker quantized it), None if unknown."""
+    merges: tuple[Merge, ...] = ()
+    """One for each adapter, in their order; empty where none was merged, and in older records."""
+
+    def same_files(self, other: Provenance) -> bool:
+        """Whether both were read from the very same files, as far as both tell."""
+        return same_files(self.files, other.files)
 
     def is_stored_in(self, scheme: str) -> bool:
         """Whether the weights were published in this very scheme: 16-bit ones of the same checkpoint do not exist."""

@@ -53,7 +53,7 @@ def _records(results: Path, wanted: Cell, provenance: Provenance) -> Iterator[Re
             record = read_record(path)
         except Exception:  # noqa: BLE001,S112 - the views name it, whatever it does to a parser
             continue
-        same = record.provenance is not None and record.provenance.files == provenance.files
+        same = record.provenance is not None and record.provenance.same_files(provenance)
         alike = _question(record.cell) == _question(wanted)
         if record.outcome.ending is Ending.OK and same and alike:
             yield record

@@ -19,6 +19,7 @@ from bench.catalog.model import Model
 from bench.engines.contract import Backend
 from bench.paths import reference_folder
 from bench.records.cell import Cell, Precision, Weights, digest
+from bench.records.provenance import same_files, same_mark
 from bench.records.record import Provenance
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def open_anchor(path: Path, windows: Sequence[Sequence[int]], vocabulary: int, t
     told = cast(About, reader.about)
     theirs, own = told["files"], this["files"]
     same_engine = told["backend"] == this["backend"]
-    if (same_engine and theirs != own) or any(own[name] != theirs[name] for name in own.keys() & theirs.keys()):
+    shared = own.keys() & theirs.keys()
+    if (same_engine and not same_files(own, theirs)) or not all(same_mark(own[n], theirs[n]) for n in shared):
         raise NotPaired("the fp32 reference was measured from other weight files")
     return reader

@@ -92,7 +92,10 @@ def test_an_adapter_is_merged_before_its_base_is_quantized(base, tmp_path_factor
     assert engine.census().total_bytes == predict.weights_bytes(tiny.config("llama"), stored)
     assert engine.census().contradiction(stored) is None
     assert engine.provenance.source == f"tiny-llama + {folder.name}"
-    assert set(engine.provenance.files) == {"base/model.safetensors", "1/adapter_model.safetensors"}
+    tokenizer = {"base/tokenizer.json", "base/tokenizer_config.json"}
+    settings = {"base/config.json", "base/generation_config.json", "1/adapter_config.json"}
+    weights = {"base/model.safetensors", "1/adapter_model.safetensors"}
+    assert set(engine.provenance.files) == weights | settings | tokenizer
     if scheme == "fp32":
         assert torch.allclose(logits(engine.model), wanted, atol=1e-4)
     monkeypatch.setattr("subprocess.run", None)  # the second time it is there

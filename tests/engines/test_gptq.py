@@ -248,6 +248,39 @@ def test_a_checkpoint_that_is_stored_so_is_loaded_as_it_stands(
             gptq.ready(located, request(located.folder, other))
 
 
+def test_everything_that_decides_a_quantized_copy_is_in_its_name(
+    folder: Callable[..., files.Located], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, configuration, the tokenizer that reads the calibration text, bits, how a copy was merged, libraries."""
+    installed(monkeypatch, there=True)
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    names: list[str] = []
+    monkeypatch.setattr(gptq, "made_once", lambda target, *_: names.append(target.name))
+
+    def ask(scheme: str = "gptq-int4") -> None:
+        gptq.ready(files.Located(at, files.provenance(at, "tiny")), request(at, scheme))
+
+    at = folder().folder
+    assert at is not None
+    ask()
+    ask("gptq-int8")
+    (at / "config.json").write_text(json.dumps({"model_type": "llama", "rope_theta": 5.0}))
+    ask()
+    (at / "tokenizer.json").write_text("{}")
+    ask()
+    (at / "model.safetensors").write_bytes(b"others!")
+    ask()
+    for name in ("merged-a", "merged-b"):  # made of the same files in another way
+        shutil.copytree(at, tmp_path / "cache" / "weights" / name, ignore=shutil.ignore_patterns("cache"))
+        located = files.Located(tmp_path / "cache" / "weights" / name, files.provenance(at, "tiny"))
+        gptq.ready(located, request(at, "gptq-int4"))
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "7.7.1")
+    ask()
+    assert len(set(names)) == len(names) == 8
+    ask()
+    assert names[-1] == names[-2]
+
+
 @pytest.mark.parametrize(
     ("quantization", "scheme", "reason"),
     [

@@ -442,6 +442,20 @@ def test_divergence_without_its_reference_says_so(engine, tmp_path):
         divergence.measure(run)
 
 
+def test_a_reference_of_other_files_is_none_and_the_line_says_what_to_ask(engine, tmp_path):
+    """An adapter that was tuned on, a checkpoint that was replaced: the same question of weights that are gone."""
+    run = suite_run("divergence", engine, tmp_path)
+    run.reference = tmp_path / "question-versions-weights"
+    (tmp_path / "question-versions-others").mkdir()
+    with pytest.raises(
+        UserError, match=f"measured from other files than these; .*--precision fp16,{run.cell.precision}"
+    ):
+        divergence.measure(run)
+    (tmp_path / "question-versions-others").rename(tmp_path / "question-others-weights")
+    with pytest.raises(divergence.MissingReference):
+        divergence.measure(run)
+
+
 FLOORS = {"floor_nat", "floor_nll_change_nat", "floor_decode_nat", "floor_decode_nll_change_nat"}
 """What every row stores of itself."""
 COMPARED = {"kld_nat", "same_top1", "true_token_change", "nll_nat", "reference_nll_nat", *FLOORS}

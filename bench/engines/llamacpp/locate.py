@@ -18,7 +18,8 @@ from bench.catalog.model import Model
 from bench.engines.contract import LoadRequest, Unsupported
 from bench.engines.llamacpp import gguf_cache, gguf_layout, random_weights
 from bench.engines.llamacpp.gguf_layout import FILE_TYPE
-from bench.engines.weights.files import asking_the_hub, fingerprint
+from bench.engines.weights.files import asking_the_hub
+from bench.engines.weights.fingerprints import fingerprint
 from bench.engines.weights.locate import package_file
 from bench.errors import UserError
 from bench.instruments.distributions import is_installed

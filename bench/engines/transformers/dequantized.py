@@ -41,6 +41,7 @@ def _weight(module: Any) -> torch.Tensor:
         return held.CB.float() * (held.SCB.float() / 127)[:, None]
     state, packed = copy.copy(module.weight.quant_state), module.weight.data
     if getattr(state, "packing_format_for_cpu", False):  # CPUs with AVX-512 BF16 lay it out anew at the first pass
+        state.original_nested = False  # scales that were quantized too are plain by now: they would be so again
         packed, state = functional._convert_weight_packed_for_cpu_inverse(packed, state)  # noqa: SLF001 - its only way
         state.absmax = state.absmax.T.reshape(-1).float() if state.absmax.dim() > 1 else state.absmax.float()
     state.dtype = torch.float32

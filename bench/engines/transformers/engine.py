@@ -19,6 +19,7 @@ from bench.engines.abilities import worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported
 from bench.engines.transformers import census
 from bench.engines.transformers.loading import Loaded
+from bench.engines.transformers.token_rows import check_tokens, rows_of
 from bench.instruments import Instruments
 from bench.instruments.clock import DeviceClock, HostClock
 from bench.instruments.memory import CudaMemory, MpsMemory, ProcessMemory
@@ -86,6 +87,7 @@ class TorchEngine:
         """Tokens of one scoring batch, padding included; with room for one, every sequence is a batch of its own."""
         config = self.model.config.get_text_config()
         self.vocabulary = int(config.vocab_size)
+        self.rows = rows_of(self.model)
         self.context_length = positions(self.model) or DEFAULT_CONTEXT
         ends = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         listed = ends if isinstance(ends, list) else [ends]
@@ -114,8 +116,9 @@ class TorchEngine:
         )
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Tokens of the text; no warning about its length, callers cut."""
+        """Tokens of the text; no warning about its length, callers cut. Raises UserError for one without a row."""
         tokens: list[int] = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+        check_tokens(tokens, self.tokenizer, self.rows)
         return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -25,8 +25,10 @@ from bench.catalog.config import Config
 from bench.catalog.model import Objective
 from bench.engines.contract import LoadRequest, Unsupported
 from bench.engines.transformers import classes, random_weights
-from bench.engines.weights import gptq
+from bench.engines.transformers.token_rows import check_tokenizer, rows_of
+from bench.engines.weights import adapters, gptq
 from bench.engines.weights.files import Located
+from bench.engines.weights.stored import BITSANDBYTES, how_stored
 from bench.errors import UserError
 from bench.records.record import Caveat, Provenance
 
@@ -104,7 +106,8 @@ def runs_own_code(described: Config, request: LoadRequest) -> bool:
 def _own_type(located: Located, config: PreTrainedConfig) -> str | None:
     """The type in which weights are stored (for a quantized checkpoint: its unquantized rest), None if unknown."""
     stored = located.provenance.stored_as
-    return str(config.dtype).removeprefix("torch.") if stored in gptq.STORED else stored
+    quantized = (*gptq.STORED, *BITSANDBYTES)
+    return str(config.dtype).removeprefix("torch.") if stored in quantized else stored
 
 
 def load_options(request: LoadRequest, stored: str | None) -> dict[str, object]:
@@ -141,6 +144,8 @@ def load(located: Located, request: LoadRequest) -> Loaded:
             provenance=located.provenance,
             caveats=(random_weights.CAVEAT,),
         )
+    if located.provenance.stored_as in BITSANDBYTES:
+        _compute_as_asked(config, options)
     own_code = runs_own_code(config.to_dict(), request)
     tokenizer = AutoTokenizer.from_pretrained(located.folder, trust_remote_code=own_code)
     if request.model.objective is Objective.SEQ2SEQ:
@@ -153,12 +158,31 @@ def load(located: Located, request: LoadRequest) -> Loaded:
         raise Unsupported("its weights are a pickle that holds more than tensors: refused") from None
     except SafetensorError as error:
         raise UserError(f"{located.folder} has a damaged weight file ({error})", "download it again") from None
+    check_tokenizer(tokenizer, rows_of(model))
     lacking = sorted([*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])])
     if lacking:
         raise UserError(
             f"{located.folder} lacks {len(lacking)} weights of its architecture, {lacking[0]} among them",
             "is it complete, and of this objective?",
         )
-    return Loaded(
-        model=model.eval(), tokenizer=tokenizer, provenance=located.provenance, caveats=gptq.caveats(located, request)
-    )
+    caveats = (*gptq.caveats(located, request), *adapters.caveats(located.provenance), *_as_stored(located))
+    return Loaded(model=model.eval(), tokenizer=tokenizer, provenance=located.provenance, caveats=caveats)
+
+
+def _compute_as_asked(config: PreTrainedConfig, options: dict[str, object]) -> None:
+    """A bitsandbytes checkpoint is loaded as it is stored, but computes in the type that its scheme has here."""
+    asked = options.pop("quantization_config")
+    assert isinstance(asked, BitsAndBytesConfig)
+    config.quantization_config |= {"bnb_4bit_compute_dtype": str(asked.bnb_4bit_compute_dtype).removeprefix("torch.")}
+
+
+def _as_stored(located: Located) -> tuple[Caveat, ...]:
+    """What a bitsandbytes checkpoint's maker chose otherwise than this project does."""
+    if located.folder is None or located.provenance.stored_as not in BITSANDBYTES:
+        return ()
+    how = how_stored(located.folder)
+    if not how:
+        return ()
+    text = f"stored as {located.provenance.stored_as} by its maker: {how}"
+    advice = "rows that are quantized here do otherwise: bytes and distance are not those of the scheme's method"
+    return (Caveat(kind="stored_otherwise", text=text, advice=advice),)

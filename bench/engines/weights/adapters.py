@@ -10,26 +10,28 @@ that the entry or `--base` names. The one in an adapter's own configuration is n
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.catalog.model import Kind
 from bench.engines.contract import LoadRequest, Unsupported
-from bench.engines.weights.files import (
-    Located,
-    fingerprint,
-    hub_folder,
-    made_once,
-    model_folder,
-    provenance,
-    weight_files,
-)
+from bench.engines.weights.files import Located, hub_folder, made_once, model_folder, provenance
+from bench.engines.weights.fingerprints import fingerprints
+from bench.engines.weights.merge_lora import ADAPTER_CONFIG, MERGES
+from bench.engines.weights.stored import stored_scheme
 from bench.errors import UserError
+from bench.instruments.machine import installed
 from bench.paths import cache_folder
 from bench.records.cell import Weights, digest
-from bench.records.record import Provenance
+from bench.records.provenance import Merge
+from bench.records.record import Caveat, Provenance
 
-ADAPTER_CONFIG = "adapter_config.json"
+MERGING = 2
+"""Raised when `merge_lora` or `merge_delta` make something else of the same files."""
+LOST = 0.1
+"""Share of an adapter's own divergence that rounding may make before a reader is told."""
+LIBRARIES = ("peft", "safetensors", "tokenizers", "torch", "transformers")
+"""Whose versions decide what a merge writes."""
 
 
 def is_derived(request: LoadRequest) -> bool:
@@ -58,15 +60,37 @@ def merged(request: LoadRequest) -> Located:
         how.append(request.model.added_rows)
     else:
         module, folders = "merge_lora", [_adapter_folder(folder) for _, folder in parts]
+        how.append(str(request.model.objective))
     files = {f"base/{name}": mark for name, mark in base.provenance.files.items()}
     for index, folder in enumerate(folders, 1):
-        files |= {f"{index}/{path.name}": fingerprint(path) for path in weight_files(folder)}
+        files |= {f"{index}/{name}": mark for name, mark in fingerprints(folder).items()}
     names = " + ".join([base.provenance.source, *(name for name, _ in parts)])
-    target = cache_folder() / "weights" / f"merged-{digest([files, how])}"
+    target = cache_folder() / "weights" / f"merged-{digest([files, how, MERGING, installed(LIBRARIES)])}"
     assert base.folder is not None
     made_once(target, module, [base.folder, *folders, *how])
     stored, commits = provenance(target, names).stored_as, _commits(base, parts, request)
-    return Located(target, Provenance(source=names, revision=commits, files=files, stored_as=stored))
+    told = json.loads((target / MERGES).read_text(encoding="utf-8")) if (target / MERGES).is_file() else ()
+    merges = tuple(map(Merge.model_validate, told))
+    found = Provenance(source=names, revision=commits, files=files, stored_as=stored, merges=merges)
+    return Located(target, found)
+
+
+def caveats(of: Provenance) -> Iterator[Caveat]:
+    """What a reader of a merged model must know: a head that had to be parted, an adapter that rounding ate."""
+    if any(merge.untied for merge in of.merges):
+        yield Caveat(
+            kind="untied_head",
+            text="its adapter changes the output head or the embedding, which its base keeps in one table: parted",
+            advice="its memory is that of two tables, as it must be to answer as it was tuned",
+        )
+    for merge in of.merges:
+        if merge.moved_nat > LOST * merge.adapter_nat:
+            yield Caveat(
+                kind="rounded_merge",
+                text=f"merged into {of.stored_as} its adapter's answers move by {merge.moved_nat:.2g} nats a token, "
+                f"where the adapter moves its base's by {merge.adapter_nat:.2g}",
+                advice="part of the tuning is lost to rounding: merge into a base stored in float32",
+            )
 
 
 def _commits(base: Located, parts: Sequence[tuple[str, Path]], request: LoadRequest) -> str | None:
@@ -77,7 +101,18 @@ def _commits(base: Located, parts: Sequence[tuple[str, Path]], request: LoadRequ
 
 
 def _base(request: LoadRequest) -> Located:
-    """The base: the folder given with `--base`, else the repository of the entry that `base_model` names."""
+    """The base, its weights neither packed nor quantized. Raises Unsupported, UserError."""
+    found = _base_folder(request)
+    assert found.folder is not None
+    stored = stored_scheme(found.folder)
+    if stored:
+        why = f"its base {found.provenance.source} is stored as {stored}, to which nothing can be added"
+        raise Unsupported(f"{why}: give the 16-bit checkpoint it was made from with --base")
+    return found
+
+
+def _base_folder(request: LoadRequest) -> Located:
+    """The folder given with `--base`, else the repository of the entry that `base_model` names."""
     if request.base_path is not None:
         folder = model_folder(request.base_path)
         return Located(folder, provenance(folder, folder.name))

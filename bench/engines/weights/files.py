@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
@@ -16,16 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.engines.contract import Unsupported
+from bench.engines.weights.fingerprints import fingerprints
 from bench.errors import UserError
 from bench.records.record import Provenance
 
-WEIGHT_FILES = ("*.safetensors", "*.bin")
 SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py"]
 HUB_FILES = ["*.safetensors", *SMALL_FILES]
 PICKLE_FILES = ["pytorch_model*.bin", "adapter_model.bin", *SMALL_FILES]
 UNAUTHORIZED = 401
-SAMPLE = 1 << 20
-"""Bytes hashed at the head and the tail of a weight file."""
 REFUSED = 3
 """Exit code of a helper process that cannot use its input; its last line of output is the reason."""
 
@@ -100,31 +97,12 @@ def model_folder(path: str | Path) -> Path:
     return folder
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a folder, safetensors alone where there are any. Raises UserError if it holds none."""
-    for pattern in WEIGHT_FILES:
-        files = sorted(folder.glob(pattern))
-        if files:
-            return files
-    raise UserError(f"{folder} holds no weights", "it needs *.safetensors or pytorch_model*.bin")
-
-
 def provenance(folder: Path, source: str, revision: str | None = None) -> Provenance:
     """What a record says of the weights in a folder."""
-    files = {path.name: fingerprint(path) for path in weight_files(folder)}
+    files = fingerprints(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     stored = config.get("dtype") or config.get("torch_dtype")
     return Provenance(source=source, revision=revision, files=files, stored_as=stored)
-
-
-def fingerprint(path: Path) -> str:
-    """`size:sha256` (12 digits) over a file's first and last MiB: cheap for weights of any size."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(SAMPLE)
-        file.seek(max(0, size - SAMPLE))
-        tail = file.read(SAMPLE)
-    return f"{size}:{hashlib.sha256(head + tail).hexdigest()[:12]}"
 
 
 class NotMade(subprocess.CalledProcessError):

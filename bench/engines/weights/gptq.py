@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 from dataclasses import replace
-from pathlib import Path
 
 from bench.catalog.model import Objective
 from bench.engines.contract import LoadRequest, Unsupported
 from bench.engines.weights.files import Located, made_once
+from bench.engines.weights.stored import BITSANDBYTES, stored_scheme
 from bench.errors import UserError
 from bench.instruments.distributions import is_installed
+from bench.instruments.machine import installed
 from bench.paths import ROOT, cache_folder
 from bench.records.cell import digest
 from bench.records.record import Caveat
@@ -27,6 +27,12 @@ BITS = {"gptq-int8": 8, "gptq-int4": 4}
 STORED = ("gptq-int8", "gptq-int4", "awq-int4")
 """Schemes in which a checkpoint may come."""
 LIBRARIES = ("optimum", "gptqmodel")
+MAKERS = ("torch", "transformers", "tokenizers")
+"""Others whose versions decide what is made."""
+MAKING = 2
+"""Raised when `gptq_make` makes something else of the same files."""
+GROUPS = (128, 64)
+"""Weights that share a scale: the first that divides the inputs of every layer."""
 REMEDY = "run it in its own environment: `nox -s bench-gptq`"
 PROBE = ROOT / "suites" / "data" / "probe"
 TAILS = {"encyclopaedic": 30_000, "dialogue": 26_000, "instructions": 30_000, "code": 30_000}
@@ -49,16 +55,6 @@ def calibration_sha256() -> str:
     return hashlib.sha256(calibration_text().encode()).hexdigest()[:12]
 
 
-def stored_scheme(folder: Path) -> str | None:
-    """The scheme in which a checkpoint's weights are stored (`gptq-int4`), None if they are not quantized."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config")
-    if not isinstance(config, dict):
-        return None
-    bits = config.get("bits") or config.get("w_bit")
-    method = str(config.get("quant_method") or ("gptq" if bits else "an unnamed method"))
-    return f"{method}-int{bits}" if bits else method
-
-
 def ready(located: Located, request: LoadRequest) -> Located:
     """The weights stored as the scheme needs them; they are quantized here first if the scheme is GPTQ.
 
@@ -71,10 +67,12 @@ def ready(located: Located, request: LoadRequest) -> Located:
         return located
     stored = stored_scheme(folder)
     if stored == scheme:
-        _require(scheme)
+        if scheme in STORED:
+            _require(scheme)
         return replace(located, provenance=located.provenance.model_copy(update={"stored_as": stored}))
     if stored is not None:
-        remedy = f"ask for --scheme {stored}" if stored in STORED else "no scheme here is stored so"
+        known = stored in (*STORED, *BITSANDBYTES)
+        remedy = f"ask for --scheme {stored}" if known else "no scheme here is stored so"
         raise Unsupported(f"its weights are stored as {stored}: {remedy}")
     if scheme not in BITS:
         if scheme in STORED:
@@ -83,11 +81,18 @@ def ready(located: Located, request: LoadRequest) -> Located:
     if request.model.objective is not Objective.CAUSAL:
         raise Unsupported(f"optimum's GPTQ quantizes causal models, this one is {request.model.objective}")
     _require(scheme)
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    made_from = [located.provenance.files, scheme, calibration_sha256(), WINDOWS, WINDOW_TOKENS, versions]
-    target = cache_folder() / "weights" / f"{scheme}-{digest(made_from)}"
+    target = cache_folder() / "weights" / f"{scheme}-{digest(_made_from(located, scheme))}"
     made_once(target, "gptq_make", [folder, str(BITS[scheme])])
     return Located(target, located.provenance)
+
+
+def _made_from(located: Located, scheme: str) -> list[object]:
+    """All that decides what is made: the files and, of a copy in the cache, the name that says how it was made."""
+    assert located.folder is not None
+    copy = located.folder.name if located.folder.parent == cache_folder() / "weights" else None
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES} | installed(MAKERS)
+    calibration = [calibration_sha256(), WINDOWS, WINDOW_TOKENS, GROUPS]
+    return [located.provenance.files, copy, scheme, calibration, MAKING, versions]
 
 
 def _require(scheme: str) -> None:

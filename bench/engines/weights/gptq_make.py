@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.engines.weights.files import Refused, guarded
-from bench.engines.weights.gptq import WINDOW_TOKENS, WINDOWS, calibration_text
+from bench.engines.weights.gptq import GROUPS, WINDOW_TOKENS, WINDOWS, calibration_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-GROUPS = (128, 64)
-"""Weights that share a scale: the first that divides the inputs of every layer."""
 
 
 def make(source: Path, bits: int, folder: Path) -> None:

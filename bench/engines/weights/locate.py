@@ -10,14 +10,18 @@ from pathlib import Path
 from bench.catalog.model import Model
 from bench.engines.contract import LoadRequest, Unsupported
 from bench.engines.weights import adapters, gptq
-from bench.engines.weights.files import Located, fingerprint, hub_folder, made_once, model_folder, provenance
+from bench.engines.weights.files import Located, hub_folder, made_once, model_folder, provenance
+from bench.engines.weights.fingerprints import fingerprint
 from bench.errors import UserError
+from bench.instruments.machine import installed
 from bench.paths import cache_folder
-from bench.records.cell import Weights
+from bench.records.cell import Weights, digest
 from bench.records.record import Provenance
 
 CONVERSION = 2
-"""Raised when `_convert` makes something else of the same file."""
+"""Raised when `dequantize` makes something else of the same file."""
+CONVERTERS = ("gguf", "safetensors", "tokenizers", "torch", "transformers")
+"""Whose versions decide what it makes."""
 
 
 def locate(request: LoadRequest) -> Located:
@@ -64,7 +68,8 @@ def _package(model: Model) -> Located:
     """The package's GGUF, dequantized to float32 once."""
     source, version = package_file(model)
     mark = fingerprint(source)
-    folder = cache_folder() / "weights" / f"{model.package}-{version}-{mark.rpartition(':')[2]}-{CONVERSION}"
+    made_from = digest([mark, CONVERSION, installed(CONVERTERS)])
+    folder = cache_folder() / "weights" / f"{model.package}-{version}-{made_from}"
     made_once(folder, "dequantize", [source])
     stored = source.name.split(".")[-2]
     return Located(folder, Provenance(source=f"{model.package} {version}", files={source.name: mark}, stored_as=stored))

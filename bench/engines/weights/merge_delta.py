@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.engines.weights.files import SMALL_FILES, Refused, guarded, weight_files
+from bench.engines.weights.files import SMALL_FILES, Refused, guarded
+from bench.engines.weights.fingerprints import weight_files
 
 if TYPE_CHECKING:
     import torch

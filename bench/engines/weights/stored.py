@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints whose makers quantized them: in which scheme their files are, by their own configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+BITSANDBYTES = ("bnb-int8", "bnb-nf4")
+"""Schemes of bitsandbytes, in which a checkpoint may come or which are made of it while it loads."""
+
+
+def stored_scheme(folder: Path) -> str | None:
+    """The scheme in which a checkpoint's weights are stored (`gptq-int4`), None if they are not quantized."""
+    config = quantization(folder)
+    if config is None:
+        return None
+    if config.get("quant_method") == "bitsandbytes" or "load_in_4bit" in config or "load_in_8bit" in config:
+        return _bitsandbytes(config)
+    bits = config.get("bits") or config.get("w_bit")
+    method = str(config.get("quant_method") or ("gptq" if bits else "an unnamed method"))
+    return f"{method}-int{bits}" if bits else method
+
+
+def quantization(folder: Path) -> Mapping[str, object] | None:
+    """How its configuration says that a checkpoint is quantized, None if it does not."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config")
+    return config if isinstance(config, dict) else None
+
+
+def _bitsandbytes(config: Mapping[str, object]) -> str:
+    if config.get("load_in_8bit") or config.get("_load_in_8bit"):
+        return "bnb-int8"
+    return f"bnb-{config.get('bnb_4bit_quant_type', 'fp4')}"
+
+
+def how_stored(folder: Path) -> str:
+    """What of bitsandbytes' settings a checkpoint chose otherwise than this project would, empty if nothing."""
+    config = quantization(folder) or {}
+    told = []
+    if config.get("bnb_4bit_use_double_quant") and config.get("load_in_4bit"):
+        told.append("scales quantized once more")
+    skipped = config.get("llm_int8_skip_modules")
+    if isinstance(skipped, list) and set(skipped) - {"lm_head"}:
+        told.append(f"{len(skipped)} modules left at 16 bits by name")
+    if config.get("load_in_8bit") and config.get("llm_int8_threshold", 6.0) != 6.0:
+        told.append(f"outlier threshold {config['llm_int8_threshold']}")
+    return ", ".join(told)
