@@ -38,7 +38,7 @@ def _write_results(output: Published, store: Store) -> None:
     """What is published beside the records; with `--check`, end with 1 where it is not up to date."""
     import suites
     from bench.catalog.entries import read_catalog
-    from bench.engines.contract import is_installed
+    from bench.instruments.distributions import is_installed
     from bench.judge.claims import judge
     from bench.judge.rows import newest, with_any
     from bench.plan.claims import predicted_for

@@ -236,7 +236,7 @@ def _brier(value: Any) -> float | None:
     """One item's Brier score from its right choice and its probabilities."""
     try:
         gold, probabilities = value
-        return sum((float(p) - (index == gold)) ** 2 for index, p in enumerate(probabilities))
+        return math.fsum((float(p) - (index == gold)) ** 2 for index, p in enumerate(probabilities))
     except (TypeError, ValueError):
         return None
 

@@ -12,12 +12,13 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import escape
-from bench.engines.contract import is_installed
 from bench.errors import UserError
+from bench.instruments.distributions import is_installed
 from bench.judge.answer import answers
 from bench.judge.compare import compare
 from bench.judge.rows import Row
@@ -62,28 +63,36 @@ def made(rows: Sequence[Row]) -> Publication:
 def _files(rows: Sequence[Row]) -> Iterator[tuple[str, Callable[[], bytes]]]:
     compared = comparison.flats(answers(compare(rows)[0]))
     for name, flats in (("rows", table.flats(rows)), ("comparisons", compared)):
-        yield f"tables/{name}.csv", lambda flats=flats: formats.to_csv(flats).encode()
-        yield f"tables/{name}.json", lambda flats=flats: formats.to_json(flats).encode()
-        yield f"tables/{name}.parquet", lambda flats=flats: _parquet(flats)
+        yield f"tables/{name}.csv", partial(_csv, flats)
+        yield f"tables/{name}.json", partial(_json, flats)
+        yield f"tables/{name}.parquet", partial(_parquet, flats)
     devices = sorted({row.device for row in rows})
     for device in devices:
         here = [row for row in rows if row.device == device]
-        yield f"tables/{device}.tex", lambda here=here: latex(_main(here), _caption(here)).encode()
+        yield f"tables/{device}.tex", partial(_tex, here)
         if plot.points(entries(here)):
-            yield f"plots/{device}.svg", lambda here=here: _svg(here)
-            yield f"plots/{device}.png", lambda here=here: _png(here)
-    yield "README.md", lambda: _readme(rows, devices).encode()
+            yield f"plots/{device}.svg", partial(_svg, here)
+            yield f"plots/{device}.png", partial(_png, here)
+    yield "README.md", partial(_readme, rows, devices)
+
+
+def _csv(flats: Sequence[Flat]) -> bytes:
+    return formats.to_csv(flats).encode()
+
+
+def _json(flats: Sequence[Flat]) -> bytes:
+    return formats.to_json(flats).encode()
+
+
+def _tex(rows: Sequence[Row]) -> bytes:
+    return latex(_main(rows), f"Memory, speed and quality on {rows[0].device}.").encode()
 
 
 def _main(rows: Sequence[Row]) -> Table:
     return table.people(rows, VIEWS["default"])
 
 
-def _caption(rows: Sequence[Row]) -> str:
-    return f"Memory, speed and quality on {rows[0].device}."
-
-
-def _readme(rows: Sequence[Row], devices: Sequence[str]) -> str:
+def _readme(rows: Sequence[Row], devices: Sequence[str]) -> bytes:
     """For each device the plot, what each precision costs where quality was measured, and every row."""
     parts = [MADE_BY, "# Results\n", "As a page: [site/index.html](site/index.html). As files: [tables/](tables/).\n"]
     for device in devices:
@@ -96,7 +105,7 @@ def _readme(rows: Sequence[Row], devices: Sequence[str]) -> str:
             parts += [f"### {escape.markdown(view.title)}\n", formats.markdown(view.table)]
             parts.append("".join(f"- {escape.markdown(note)}\n" for note in view.notes))
         parts += ["<details>\n<summary>all rows</summary>\n", formats.markdown(_main(here)), "</details>\n"]
-    return "\n".join(parts)
+    return "\n".join(parts).encode()
 
 
 def latex(made: Table, caption: str) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,7 +106,7 @@ class TreeScorer:
         if state is None and len(segments) > 1 and not pack.chain:
             state = DynamicCache()  # a plain sequence carries what its class carries
         for start, end, wanted in segments:
-            options: dict[str, object] = {}
+            options: dict[str, Any] = {}
             if seen is not None:  # a plain sequence keeps the model's own causal kernel
                 options["attention_mask"] = self._mask(seen[start:end, :end], held)
                 options["position_ids"] = self._tensor([pack.depths[start:end]])
