@@ -8,7 +8,7 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bench.catalog import address
+from bench.catalog import address, dimensions
 from bench.catalog.model import Kind, Model
 from bench.catalog.prompts import TEMPLATES
 from bench.errors import UserError
@@ -92,6 +92,11 @@ def _check_uses(placed: Sequence[tuple[Path, int, Model]]) -> None:
         if model.added_rows != "zero" and model.kind is not Kind.DELTA:
             where = f"{_at(path, index, 'added_rows')}: entry {model.name!r} field 'added_rows'"
             raise UserError(f"{where}: only a delta adds rows to a base, this is {model.kind}", "leave it out")
+        if wrong := dimensions.fault(model.architecture or {}):
+            where = (
+                f"{_at(path, index, 'architecture', wrong[0])}: entry {model.name!r} field 'architecture.{wrong[0]}'"
+            )
+            raise UserError(f"{where}: {wrong[1]}", "correct that field")
         if model.template and model.template not in TEMPLATES:
             where = f"{_at(path, index, 'template')}: entry {model.name!r} field 'template'"
             raise UserError(

@@ -9,14 +9,16 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from bench.errors import UserError
 from bench.paths import RESULTS
-from bench.records.cell import Cell
-from bench.records.document import read_yaml, validate
-from bench.records.record import Record, Run
+from bench.records.cell import Cell, Value
+from bench.records.document import Document, validate
+from bench.records.parsing import JSON_BYTES, parse_json, read_json, text_of
+from bench.records.record import Record, Run, RunName
 
 RUNS = "runs"
 """Folder of a device for what the ends of its runs told."""
@@ -101,22 +103,31 @@ class Store:
         """What the ends of runs told; files that do not read are named in `unreadable`."""
         for path in sorted(self.root.glob(f"*/{RUNS}/*.json")):
             try:
-                yield Run.model_validate_json(path.read_text(encoding="utf-8"))
-            except (ValueError, OSError) as error:
-                self.unreadable.append(f"{path}: not a run: {str(error).splitlines()[0]}")
+                yield _read(Run, path)
+            except UserError as error:
+                self.unreadable.append(str(error))
 
 
 def read_record(path: Path) -> Record:
     """One record, checked against the schema. Raises UserError naming file, line and field."""
+    return _read(Record, path)
+
+
+T = TypeVar("T", Record, Run)
+
+
+def _read(kind: type[T], path: Path) -> T:
+    """A JSON file as that kind of value. Raises UserError naming file, line and field."""
+    text, data = text_of(path, JSON_BYTES), None
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text)
-        return Record.model_validate(data)
+        data = parse_json(text)
+        return kind.model_validate(data)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}", "restore the file or delete it") from None
-    except (ValueError, OSError):
-        document = read_yaml(path)  # JSON is YAML; this reading knows lines
-        return validate(Record, document.data, document)
+    except ValidationError:
+        return validate(kind, data, Document(path, text, data))  # JSON is YAML, in which lines are known
+    except ValueError as error:
+        raise UserError(f"{path}: {error}", "restore the file or delete it") from None
 
 
 def to_text(record: Record | Run) -> str:
@@ -152,6 +163,13 @@ def new_id() -> str:
     return secrets.token_hex(4)
 
 
+class Unfinished(Value):
+    """What is remembered of a run that has begun."""
+
+    run: RunName
+    cells: tuple[str, ...] = ()
+
+
 class Runs:
     """Runs that have begun but not finished: one small file for each selection, beside the records."""
 
@@ -163,11 +181,13 @@ class Runs:
 
     def unfinished(self, selection: str) -> str | None:
         """The id of the run that asked for this selection here and did not settle every cell, None if none did."""
-        try:
-            found = json.loads(self._path(selection).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        path = self._path(selection)
+        if not path.is_file():
             return None
-        return str(found["run"]) if isinstance(found, dict) and "run" in found else None
+        try:
+            return Unfinished.model_validate(read_json(path)).run
+        except (UserError, ValidationError):  # cut short, or no run's: what it says must not become a path
+            return None
 
     def begin(self, selection: str, run: str, cells: list[Cell]) -> None:
         """Remember a run until `finish`."""

@@ -14,6 +14,7 @@ import yaml
 
 from bench.errors import UserError
 from bench.records.document import sha256
+from bench.records.parsing import YAML_BYTES, load_yaml, text_of
 
 GROUP_KEYS = {"group", "group_alias", "task", "aggregate_metric_list", "metadata"}
 """What a group may say; anything else would change its members, which are read from their own files."""
@@ -123,11 +124,11 @@ def _members(path: Path, group: str, config: Mapping[str, object], listed: Seque
 def _parsed(path: Path) -> dict[str, object]:
     """A YAML file's mapping, empty if it holds something else. Raises UserError with file and line."""
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader that skips tags
+        config = load_yaml(text_of(path, YAML_BYTES), _Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}, line {line}: {error.problem or 'not YAML'}", "mend the task file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise UserError(f"{path}, line 1: {' '.join(str(error).split())[:120]}", "mend the task file") from None
     return config if isinstance(config, dict) else {}
 

@@ -394,7 +394,7 @@ def test_any_model_of_a_server_is_asked_for_by_its_name_there() -> None:
 
 def test_a_run_through_messages_stores_speed_scores_tokens_and_cost(tmp_path: Path) -> None:
     """Every suite has its record; what cannot be measured says why; the key is in nothing that was written."""
-    with replay(CLAUDE_HELLO, anthropic(["a long", " piece of", " text"], (50, 9))) as server:
+    with replay(CLAUDE_HELLO, anthropic(["a longer answer", " in several", " pieces of text"], (50, 9))) as server:
         catalog = family(tmp_path, "https://no.such.host", "anthropic")
         done = bench(
             "run", "--backend", "api", "--model", "served", "--profile", "smoke", "--catalog", catalog,
