@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from bench.engines.contract import NotFinite, Unsupported
+from bench.errors import UserError
 from bench.records.record import NO_WIDER_WEIGHTS, Caveat, Measurement, Unit
 from bench.scoring.anchor import NotPaired, about, label, open_anchor
 from bench.suite import SuiteRun, Work, measured
@@ -232,6 +233,8 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
     if not run.reference.exists():
         if run.engine.provenance.is_stored_in(run.cell.scheme):
             raise Unsupported(NO_WIDER_WEIGHTS)
+        if run.reference_reason:
+            raise UserError(f"its 16-bit row left no distributions: {run.reference_reason}", "")
         raise MissingReference("the 16-bit reference of this model has not been measured on this machine")
     targets = _targets(windows, labels)
     own, anchor = Distances(Reader(run.reference, targets)), _anchor(run, targets)

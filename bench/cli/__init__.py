@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 
@@ -16,6 +17,7 @@ from bench import __doc__ as summary
 from bench.cli import cache, catalog, check, claims, compare, doctor, inspect, plan, publish, recommend, run, show
 from bench.cli.console import err
 from bench.cli.grouping import GroupedHelp, with_options
+from bench.cli.streams import check_names, mend, of_the_disk, unshown
 from bench.errors import UserError
 
 COMMANDS = (
@@ -39,6 +41,12 @@ def guarded(call: Callable[[], None]) -> int:
     except UserError as error:
         err.print(f"bench: {error}", markup=False, soft_wrap=True, style="red")
         return 2
+    except OSError as error:
+        said = of_the_disk(error)
+        if said is None:
+            raise
+        err.print(f"bench: {said}", markup=False, soft_wrap=True, style="red")
+        return 2
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # typer has turned Ctrl-C into this
             err.print("\nstopped; every finished record is kept, and the same command goes on from here")
@@ -48,4 +56,15 @@ def guarded(call: Callable[[], None]) -> int:
 
 def main() -> None:
     """Entry point of the command `bench`."""
-    sys.exit(guarded(app))
+    mend()
+    try:
+        code = guarded(_checked)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    sys.exit(code or unshown())
+
+
+def _checked() -> None:
+    """The command, once its arguments can be written down."""
+    check_names(sys.argv[1:], Path.cwd())
+    app()

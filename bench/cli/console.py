@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.views.answer import Part
     from bench.views.formats import Flat, Table, View
 
-out = Console(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+out = Console(highlight=False, emoji=False, soft_wrap=sys.stdout is None or not sys.stdout.isatty())
 err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 """Lines on it are never broken: a message is one line, whoever reads it."""
 

@@ -46,6 +46,8 @@ class Store:
     def _refusal(self, error: OSError) -> UserError:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         remedy = "free space on it" if full else "make it writable, or pass --results FOLDER"
+        if full and _without_inodes(self.root):
+            remedy = "delete files on it: it has room for bytes, but for no more files"
         return UserError(f"cannot write results to {self.root}: {error.strerror}", remedy)
 
     def path(self, record: Record) -> Path:
@@ -106,6 +108,15 @@ class Store:
                 yield _read(Run, path)
             except UserError as error:
                 self.unreadable.append(str(error))
+
+
+def _without_inodes(folder: Path) -> bool:
+    """Whether a disk has bytes left and takes no more files."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), None)
+    if there is None or not hasattr(os, "statvfs"):
+        return False
+    held = os.statvfs(there)
+    return held.f_files > 0 and held.f_favail == 0 and held.f_bavail > 0
 
 
 def read_record(path: Path) -> Record:
@@ -190,7 +201,7 @@ class Runs:
             return None
 
     def begin(self, selection: str, run: str, cells: list[Cell]) -> None:
-        """Remember a run until `finish`."""
+        """Remember a run until `finish`. Raises OSError where the disk refuses."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / ".gitignore").write_text("*\n")
         path = self._path(selection)

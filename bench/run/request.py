@@ -43,6 +43,8 @@ class Asked(Value):
     """How often a worker of this call was killed for memory while it answered this cell."""
     pace: Pace | None = None
     """Seconds a token of it is expected to take, None where that is not known before."""
+    reference_reason: str | None = None
+    """Why `reference` ended without its distributions in this call, None if it did not."""
     earlier_s: float = 0.0
     """Seconds that earlier workers of this call spent on this cell."""
 

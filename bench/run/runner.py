@@ -210,15 +210,22 @@ class Runner:
                     pace=planned.pace,
                     deaths=self.deaths[planned.cell.key],
                     earlier_s=self.earlier_s.get(planned.cell.key, 0.0),
+                    reference_reason=self._lacking(planned),
                 )
                 for planned in worker.cells
             ),
         )
 
+    def _lacking(self, planned: Planned) -> str | None:
+        """Why the reference of a cell has left nothing in this call, None if it has or was not asked."""
+        key = planned.reference.key if planned.reference else None
+        ended = next((record for record in self.records if record.cell.key == key), None)
+        return ended.outcome.reason or None if ended else None
+
     def _environment(self, first: Planned) -> dict[str, str]:
         """The caller's environment with our caches, and offline unless something needs the network."""
         own = {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(cache_folder() / "datasets")}
-        own |= computing_on(self.machine.kind)
+        own |= computing_on(self.machine.kind) | {"BENCH_CACHE": str(cache_folder())}  # it stands in another folder
         if threads := self.options.threads_of(first.cell):
             own["OMP_NUM_THREADS"] = str(threads)
         needs_hub = first.cell.weights == "hub" or (first.cell.weights == "local" and first.base is not None)
