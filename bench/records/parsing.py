@@ -40,7 +40,7 @@ def scan(text: str, loader: Any) -> None:
     seen = _Seen()
     for event in yaml.parse(text, Loader=loader):
         seen.add(event)
-        if len(seen.nodes) > DEPTH:
+        if len(seen.anchors) > DEPTH:
             raise Bounded(problem=f"nested more than {DEPTH} levels deep", problem_mark=event.start_mark)
         if seen.nodes[-1] > NODES:
             raise Bounded(problem=f"stands for more than {NODES:,} values", problem_mark=event.start_mark)

@@ -113,7 +113,7 @@ def test_a_record_and_a_run_that_cannot_be_are_named_with_their_field(tmp_path: 
     path = store.write(make_record(make_cell()))
     text = path.read_text()
     path.write_text(text.replace('"seconds": ', '"seconds": "\\ud83d", "x": '))
-    with pytest.raises(UserError, match=r"field 'x'|field 'seconds'"):
+    with pytest.raises(UserError, match=r"field '.*(x|seconds)'"):
         read_record(path)
     path.write_text(text.replace('"seconds": ', '"seconds": 1' + "0" * 50 + ', "x": '))
     with pytest.raises(UserError, match="a number of more than 40 digits"):
