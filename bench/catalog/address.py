@@ -41,6 +41,7 @@ PROVIDERS = {
 """Variables that users have set for these providers already, and the domains that they belong to (each provider's
 documentation). Any other variable was set for the entry that names it."""
 PLAIN = "plain http would show the key and the questions to everyone on the way"
+EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - what servers print of themselves; nothing is bound here
 REMEDY = "give one such as http://127.0.0.1:8000/v1"
 
 
@@ -53,6 +54,8 @@ def fault(url: str) -> tuple[str, str] | None:
         return "the API's address holds characters that no address has", REMEDY
     if parts.username or parts.password or parts.query or parts.fragment:
         return "the API's address holds more than a host and a path", "keys go into an environment variable"
+    if parts.hostname in EVERYWHERE:
+        return f"{parts.hostname} is where a server listens, not where it is", REMEDY
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         return f"{parts.hostname} is not this machine, and {PLAIN}", "give its https address, or open a tunnel to it"
     return None

@@ -38,6 +38,8 @@ class Document:
 
     def line(self, location: Sequence[str | int]) -> int:
         """The line (from 1) of the deepest node that exists on the way to `location`."""
+        if len(self.text) > YAML_BYTES:
+            return 1
         try:
             scan(self.text, SafeLoader)
             node = yaml.compose(self.text, Loader=SafeLoader)

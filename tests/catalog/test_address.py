@@ -43,7 +43,7 @@ def test_this_machine_is_known_by_name_or_number(host: str) -> None:
     [
         ("http://192.168.0.4:8000/v1", "192.168.0.4 is not this machine, and plain http"),
         ("http://localhost.example.org", "localhost.example.org is not this machine"),
-        ("http://0.0.0.0:8000", "0.0.0.0 is not this machine"),
+        ("http://0.0.0.0:8000", "0.0.0.0 is where a server listens"),
         ("ftp://example.org", "is none"),
         ("https://", "is none"),
         ("https://example.org:port", "is none"),
