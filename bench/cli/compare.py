@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -33,13 +32,6 @@ class Across(StrEnum):
     BACKEND = "backend"
 
 
-def _share(value: float) -> float:
-    """A margin that is a number: what lies on neither side of its bounds is none. Raises UserError."""
-    if math.isnan(value):
-        raise UserError("no margin of nan", "a share of the score from 0.0001 to 0.5")
-    return value
-
-
 @dataclass(frozen=True, kw_only=True)
 class Comparing:
     """How to compare."""
@@ -62,7 +54,6 @@ class Comparing:
             min=0.0001,
             max=0.5,
             metavar="SHARE",
-            callback=_share,
         ),
     ] = MARGIN
     details: Annotated[

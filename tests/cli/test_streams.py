@@ -16,6 +16,7 @@ from bench.cli import guarded
 from bench.cli.streams import Mended, check_names, of_the_disk
 from bench.errors import UserError
 from bench.paths import ROOT, cache_folder
+from bench.records.record import Ending, Outcome
 from bench.records.store import Store
 from bench.run.memory_limit import parse_bytes
 from bench.units import parse_seconds, slug
@@ -61,9 +62,7 @@ def test_what_stdout_does_not_take_ends_nothing_else(shell: str, said: str, tmp_
 def test_a_stdout_of_ascii_takes_everything(tmp_path: Path) -> None:
     """What it has no letter for is an escape, and the command ends well."""
     store = Store(tmp_path)
-    record = make_record()
-    store.write(record.model_copy(update={"outcome": record.outcome.model_copy(
-        update={"ending": "failed", "reason": "naïve ± 中文"})}))  # fmt: skip
+    store.write(make_record(outcome=Outcome(ending=Ending.FAILED, reason="naïve ± 中文")))
     done = bench("", "show", "--results", tmp_path, PYTHONIOENCODING="ascii", BENCH_CACHE=str(tmp_path / "cache"))
     assert (done.returncode, done.stderr) == (0, "")
     assert r"na\xefve \xb1 \u4e2d\u6587" in done.stdout
@@ -173,12 +172,6 @@ def test_a_limit_that_cannot_be_is_one_line(
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"bench: {words}")
     assert not (tmp_path / "results").exists()
-
-
-def test_a_margin_of_nothing_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It lies on neither side of its bounds."""
-    code, _, err = called(capsys, "compare", "--margin", "nan", "--results", tmp_path)
-    assert (code, err) == (2, "bench: no margin of nan; a share of the score from 0.0001 to 0.5\n")
 
 
 def test_numbers_are_ascii_and_names_are_short() -> None:
