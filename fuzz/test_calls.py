@@ -19,7 +19,7 @@ from bench.records.store import Store
 NewFolder = Callable[[], Path]
 NUMBERS = (
     "0", "-1", "1", "0.5", "nan", "inf", "-inf", "1e999", "9" * 50, "9" * 5000, "٣", "²", "①", "0x10", "1_000", "1,5",
-    "", " ", "12GB", "12 GiB", "-5GB", "20min", "1e3h", "none", "auto", "x",
+    "", " ", "12GB", "12 GiB", "-5GB", "20min", "1e3h", "5%", "0.6/h", "0.3/kWh", "-1/1M", "none", "auto", "x",
 )  # fmt: skip
 OPTIONS = {
     "plan": ("--model", "--precision", "--scheme", "--suite", "--profile", "--weights", "--task", "--task-folder",
@@ -31,6 +31,8 @@ OPTIONS = {
     "catalog": ("--model", "--backend", "--device", "--format", "--catalog", "--results"),
     "cache": ("--clear", "--results"),
     "publish": ("--catalog",),
+    "recommend": ("--memory", "--min-decode", "--max-loss", "--context", "--price", "--tariff", "--api-price", "--model",
+                  "--format", "--results"),
     "run": ("--timeout", "--threads", "--budget", "--max-cost", "--max-length", "--memory-limit", "--task", "--text",
             "--profile", "--precision"),
 }  # fmt: skip
