@@ -31,8 +31,8 @@ OPTIONS = {
     "catalog": ("--model", "--backend", "--device", "--format", "--catalog", "--results"),
     "cache": ("--clear", "--results"),
     "publish": ("--catalog",),
-    "recommend": ("--memory", "--min-decode", "--max-loss", "--context", "--price", "--tariff", "--api-price", "--model",
-                  "--format", "--results"),
+    "recommend": ("--memory", "--min-decode", "--max-loss", "--context", "--price", "--tariff", "--api-price",
+                  "--model", "--format", "--results"),
     "run": ("--timeout", "--threads", "--budget", "--max-cost", "--max-length", "--memory-limit", "--task", "--text",
             "--profile", "--precision"),
 }  # fmt: skip

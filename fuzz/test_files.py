@@ -87,7 +87,8 @@ def stored(folder: Path) -> list[Path]:
 LOOKS = (
     ("show",), ("show", "--columns", "all"), ("show", "--format", "csv"), ("show", "--format", "json"), ("compare",),
     ("compare", "--details", "--warnings"), ("compare", "--per-byte"), ("compare", "--across", "backend"), ("claims",),
-    ("catalog",), ("recommend",), ("recommend", "--memory", "12GB", "--price", "1/h", "--format", "json"), ("plan", "--backend", "fake", "--missing"), ("show", "--columns", "roof"),
+    ("catalog",), ("recommend",), ("recommend", "--memory", "12GB", "--price", "1/h", "--format", "json"),
+    ("plan", "--backend", "fake", "--missing"), ("show", "--columns", "roof"),
 )  # fmt: skip
 
 
