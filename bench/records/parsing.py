@@ -35,15 +35,20 @@ class Bounded(yaml.MarkedYAMLError):
     """A document is larger than anything it could be about; the message and its line say in what."""
 
 
+def _bounded(problem: str, event: Any) -> Bounded:
+    """An event's marks are of one of two classes, for the parser in C has its own."""
+    return Bounded(problem=problem, problem_mark=event.start_mark)
+
+
 def scan(text: str, loader: Any) -> None:
     """Raise Bounded where a document is nested too deeply, repeats too much by aliases, or holds an endless number."""
     seen = _Seen()
     for event in yaml.parse(text, Loader=loader):
         seen.add(event)
         if len(seen.anchors) > DEPTH:
-            raise Bounded(problem=f"nested more than {DEPTH} levels deep", problem_mark=event.start_mark)
+            raise _bounded(f"nested more than {DEPTH} levels deep", event)
         if seen.nodes[-1] > NODES:
-            raise Bounded(problem=f"stands for more than {NODES:,} values", problem_mark=event.start_mark)
+            raise _bounded(f"stands for more than {NODES:,} values", event)
 
 
 class _Seen:
@@ -72,9 +77,9 @@ class _Seen:
             self.nodes[-1] += 1
             self._keep(event.anchor, 1)
         elif isinstance(event, yaml.AliasEvent):
-            repeated = self.sizes.get(event.anchor, 1)
+            repeated = self.sizes.get(str(event.anchor), 1)
             if repeated is None:
-                raise Bounded(problem=f"*{event.anchor} contains itself", problem_mark=event.start_mark)
+                raise _bounded(f"*{event.anchor} contains itself", event)
             self.nodes[-1] += repeated
 
     def _keep(self, anchor: str | None, size: int | None) -> None:
@@ -85,7 +90,7 @@ class _Seen:
 def _check_number(event: yaml.ScalarEvent) -> None:
     number = event.implicit[0] or (event.tag or "").endswith(":int")
     if number and len(event.value) > DIGITS and WHOLE.fullmatch(event.value):
-        raise Bounded(problem=f"a number of more than {DIGITS} digits", problem_mark=event.start_mark)
+        raise _bounded(f"a number of more than {DIGITS} digits", event)
 
 
 def load_yaml(text: str, loader: Any) -> object:
