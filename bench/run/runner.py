@@ -33,7 +33,7 @@ from bench.run.memory_limit import Confinement, confined
 from bench.run.needs import further, opened
 from bench.run.options import Observer, RunOptions
 from bench.run.processes import GRACE_S, stop_group
-from bench.run.request import Asked, Event, Request
+from bench.run.request import Asked, Event, Request, lacking
 from bench.run.worker_process import WorkerProcess, death
 from bench.scoring.journal import forget
 
@@ -210,17 +210,11 @@ class Runner:
                     pace=planned.pace,
                     deaths=self.deaths[planned.cell.key],
                     earlier_s=self.earlier_s.get(planned.cell.key, 0.0),
-                    reference_reason=self._lacking(planned),
+                    reference_reason=lacking(planned.reference, self.records),
                 )
                 for planned in worker.cells
             ),
         )
-
-    def _lacking(self, planned: Planned) -> str | None:
-        """Why the reference of a cell has left nothing in this call, None if it has or was not asked."""
-        key = planned.reference.key if planned.reference else None
-        ended = next((record for record in self.records if record.cell.key == key), None)
-        return ended.outcome.reason or None if ended else None
 
     def _environment(self, first: Planned) -> dict[str, str]:
         """The caller's environment with our caches, and offline unless something needs the network."""
