@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from calling import command, inputs
+from calling import LOADING_S, command, inputs
 from hypothesis import given
 from hypothesis import strategies as st
 from odd import changed, damaged, texts
@@ -98,7 +98,7 @@ def test_answers_of_a_server(answer: Scripted, folder: NewFolder) -> None:
     with replay(GOOD, answer, GOOD) as server:
         command(
             "run", "--backend", "api", "--model", "m", "--api-url", server.url, "--suite", "throughput", "--profile",
-            "smoke", "--quiet", "--results", at / "results",
+            "smoke", "--quiet", "--results", at / "results", patience_s=LOADING_S,
         )  # fmt: skip
     for record in Store(at / "results").records():
         assert record.outcome.detail == "", record.outcome.detail

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from builders import make_cell, make_condition, make_record, memory_samples, quality_samples, sample
-from calling import command, inputs
+from calling import LOADING_S, command, inputs
 from hypothesis import given
 from hypothesis import strategies as st
 from odd import files, odd_values
@@ -207,7 +207,7 @@ def test_safetensors(data: bytes, folder: NewFolder) -> None:
     (model / "model.safetensors").write_bytes(data)
     command(
         "run", "--weights", f"local={model}", "--device", "cpu", "--precision", "fp32", "--suite", "memory",
-        "--profile", "smoke", "--quiet", "--results", at / "results",
+        "--profile", "smoke", "--quiet", "--results", at / "results", patience_s=LOADING_S,
     )  # fmt: skip
     for record in Store(at / "results").records():
         assert record.outcome.detail == "", record.outcome.detail
