@@ -17,7 +17,7 @@ from bench import __doc__ as summary
 from bench.cli import cache, catalog, check, claims, compare, doctor, inspect, plan, publish, recommend, run, show
 from bench.cli.console import err
 from bench.cli.grouping import GroupedHelp, with_options
-from bench.cli.streams import check_names, mend, of_the_disk, unshown
+from bench.cli.streams import check_names, clipped, mend, of_the_disk, unshown
 from bench.errors import UserError
 
 COMMANDS = (
@@ -39,7 +39,7 @@ def guarded(call: Callable[[], None]) -> int:
     try:
         call()
     except UserError as error:
-        err.print(f"bench: {error}", markup=False, soft_wrap=True, style="red")
+        err.print(f"bench: {clipped(str(error))}", markup=False, soft_wrap=True, style="red")
         return 2
     except OSError as error:
         said = of_the_disk(error)

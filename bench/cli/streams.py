@@ -18,6 +18,7 @@ from typing import TextIO
 
 from bench.errors import UserError
 
+LONGEST_LINE = 1000
 UNSHOWN = 1
 """Exit code of a command that did its work and could not show it."""
 
@@ -108,6 +109,11 @@ def unshown() -> int:
     with contextlib.suppress(OSError):  # the interpreter would try the same once more as it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
     return UNSHOWN
+
+
+def clipped(text: str) -> str:
+    """A line that can be read: what was given may have thousands of letters, and the remedy stands at its end."""
+    return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE // 2]} … {text[-LONGEST_LINE // 2 :]}"
 
 
 def check_names(arguments: Iterable[str], folder: Path) -> None:

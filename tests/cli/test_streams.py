@@ -114,6 +114,14 @@ def test_what_a_disk_says_is_one_line(number: int, capsys: pytest.CaptureFixture
     assert of_the_disk(OSError(errno.EBADF, "ours")) is None
 
 
+def test_a_long_argument_is_not_repeated_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its beginning says which it is, and the remedy is there."""
+    code, _, err = called(capsys, "cache", "--clear", "x" * 5000, "--results", tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("bench: nothing in the cache is called 'xxx") and err.endswith(", stale, all\n")
+    assert len(err) < 1100
+
+
 def test_no_room_for_temporary_files_is_one_line() -> None:
     """Python's own search for a folder fails with another error."""
     said = of_the_disk(FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"))
