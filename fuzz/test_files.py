@@ -16,7 +16,7 @@ from builders import make_cell, make_condition, make_record, memory_samples, qua
 from calling import LOADING_S, command, inputs
 from hypothesis import given
 from hypothesis import strategies as st
-from odd import files, odd_values
+from odd import changed, files
 
 from bench.records.record import Caveat, Run, Text, Unit
 from bench.records.store import Store
@@ -88,7 +88,7 @@ LOOKS = (
     ("show",), ("show", "--columns", "all"), ("show", "--format", "csv"), ("show", "--format", "json"), ("compare",),
     ("compare", "--details", "--warnings"), ("compare", "--per-byte"), ("compare", "--across", "backend"), ("claims",),
     ("catalog",), ("recommend",), ("recommend", "--memory", "12GB", "--price", "1/h", "--format", "json"),
-    ("plan", "--backend", "fake", "--missing"), ("show", "--columns", "roof"),
+    ("check",), ("plan", "--backend", "fake", "--missing"), ("show", "--columns", "roof"),
 )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_a_record(data: Any, look: tuple[str, ...], which: int, folder: NewFolde
     path = stored(at)[which]
     text = path.read_text(encoding="utf-8")
     path.write_bytes(data.draw(files(json.loads(text), text)))
-    command(*look, "--results", at)
+    command(*look, *(("--results", at) if look != ("check",) else (at,)))
 
 
 TASK = {
@@ -177,22 +177,33 @@ def ggufs(draw: Any) -> bytes:
 
 
 @inputs("gguf")
-@given(data=ggufs())
-def test_a_gguf(data: bytes, folder: NewFolder) -> None:
-    """Its header, which is all that a plan reads."""
+@given(data=ggufs(), planned=st.booleans())
+def test_a_gguf(data: bytes, planned: bool, folder: NewFolder) -> None:
+    """Its header, which is all that a plan and an inspection read."""
     path = folder() / "odd.gguf"
     path.write_bytes(data)
-    command("plan", "--weights", f"local={path}", "--backend", "fake", "--results", path.parent / "results")
+    look = ("plan", "--weights", f"local={path}", "--backend", "fake") if planned else ("inspect", path)
+    command(*look, "--results", path.parent / "results")
 
 
 @st.composite
 def headers(draw: Any) -> bytes:
     """A safetensors file of one tensor whose header has odd values, or a length that it does not have."""
     header: dict[str, Any] = {"x": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}
-    header["x"][draw(st.sampled_from(sorted(header["x"])))] = draw(odd_values)
+    header = draw(changed(header))
     data = json.dumps(header).encode()
     length = draw(st.sampled_from([len(data), len(data), 0, 1, 2**20, 2**63]))
     return struct.pack("<Q", length) + data + bytes(16)
+
+
+@inputs("headers")
+@given(data=headers(), form=st.sampled_from(["table", "json"]))
+def test_safetensors_inspected(data: bytes, form: str, folder: NewFolder) -> None:
+    """Their headers, read by us and by no library."""
+    at = folder()
+    (at / "config.json").write_text(json.dumps(SIZES))
+    (at / "model.safetensors").write_bytes(data)
+    command("inspect", at, "--format", form, "--results", at / "results")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="loads with transformers")

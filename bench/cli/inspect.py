@@ -90,10 +90,10 @@ def _found(target: str, catalog: Path) -> Found:
     model = own_model(path.resolve())
     if path.is_file():
         held = contents.of_gguf(gguf_file.read(path))
-    elif any(path.glob("*.safetensors")):
+    elif any(path.glob("*.safetensors")) or not (files := sorted(path.glob("*.gguf"))):
         held = contents.of_folder(path, model.architecture or {})
     else:
-        held = contents.of_gguf(gguf_file.read(next(iter(sorted(path.glob("*.gguf"))))))
+        held = contents.of_gguf(gguf_file.read(files[0]))
     return Found(model=model, weights=Weights.LOCAL, path=str(path), where=path.name, contents=held)
 
 
