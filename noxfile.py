@@ -108,6 +108,13 @@ def tests_site(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Give the commands 500 odd inputs, the same each time; FUZZ_FACTOR=10 gives ten times as many, and others."""
+    install(session, "transformers", group="fuzz")
+    session.run("pytest", "fuzz", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style."""
     session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "lint"))

@@ -15,9 +15,10 @@ RESULTS = ROOT / "results"
 
 def cache_folder() -> Path:
     """`$BENCH_CACHE`, else `bench` in the user's cache folder. Deleting it loses time, never results."""
-    own = os.environ.get("BENCH_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(own) if own else Path(base) / "affordable-bench"
+    own, base = os.environ.get("BENCH_CACHE"), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(own) if own else Path(base) / "affordable-bench"
+    # A worker stands in another folder and must find the same one; where nobody has a home, `~` stays a name.
+    return Path(os.path.expanduser(folder)).absolute()  # noqa: PTH111 - Path's own raises there
 
 
 def reference_folder() -> Path:

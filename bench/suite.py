@@ -140,6 +140,8 @@ class SuiteRun(Answering):
     """A folder of this machine for what can be computed again."""
     reference: Path | None = None
     """File with the reference's distributions for this cell, None if the suite needs none."""
+    reference_reason: str | None = None
+    """Why that cell ended without them in this call, None if it did not."""
     is_reference: bool = False
     """Whether this cell is the one others are compared with."""
     anchor: Path | None = None

@@ -7,6 +7,10 @@ import re
 
 EVERYDAY = 1e9
 """Larger numbers are written with an exponent."""
+LONGEST_NAME = 100
+"""Letters of a name that can be a folder everywhere: file systems take 255 bytes, and files in it have names too."""
+LONGEST_S = 366 * 86_400.0
+"""The longest time that anybody waits for: a year."""
 
 
 def human_bytes(count: float) -> str:
@@ -31,12 +35,13 @@ def human_seconds(seconds: float) -> str:
 
 
 def parse_seconds(text: str) -> float:
-    """`20min`, `90s`, `1.5h` or bare seconds. Raises ValueError."""
+    """`20min`, `90s`, `1.5h` or bare seconds, a year at most. Raises ValueError."""
     units = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
-    if not found or found[2] not in units or float(found[1]) <= 0:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower(), re.ASCII)
+    seconds = float(found[1]) * units.get(found[2], 0.0) if found else 0.0
+    if not 0 < seconds <= LONGEST_S:
         raise ValueError(text)
-    return float(found[1]) * units[found[2]]
+    return seconds
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -55,4 +60,4 @@ def signed(value: float, digits: int = 1) -> str:
 
 def slug(name: str) -> str:
     """A name that can be a folder of `results/`."""
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower())[:LONGEST_NAME].strip("-._") or "model"

@@ -234,6 +234,8 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
     if not run.reference.exists():
         if run.engine.provenance.is_stored_in(run.cell.scheme):
             raise Unsupported(NO_WIDER_WEIGHTS)
+        if run.reference_reason:
+            raise UserError(f"its 16-bit row left no distributions: {run.reference_reason}", "")
         same_question = f"{run.reference.name.rpartition('-')[0]}-*"
         if any(".part" not in path.name for path in run.reference.parent.glob(same_question)):
             raise UserError(

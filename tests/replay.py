@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -112,3 +115,51 @@ def replay(*script: Scripted) -> Iterator[Replay]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+HEAD_OF_STREAM = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{}\r\n"
+"""The head of an answer in events, with another header or none."""
+
+
+@dataclass
+class Raw(Replay):
+    """What was sent too."""
+
+    sent_bytes: int = 0
+
+
+@contextmanager
+def raw(said: bytes, *, close: bool = False, endless: bytes = b"", every_s: float = 0.0) -> Iterator[Raw]:
+    """Answer every request with these very bytes, then with `endless` for ever, or nothing on an open connection."""
+    over = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.05)
+    found = Raw(f"http://127.0.0.1:{listener.getsockname()[1]}", [])
+
+    def answer(client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client:
+            client.settimeout(0.5)
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += client.recv(65536)
+            client.sendall(said)
+            while endless and not over.is_set():
+                client.sendall(endless)
+                found.sent_bytes += len(endless)
+                time.sleep(every_s)
+            if not close:
+                over.wait()
+
+    def serve() -> None:
+        while not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+        listener.close()

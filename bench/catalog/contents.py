@@ -7,7 +7,6 @@ loaded, and no library of tensors is needed.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from bench.catalog import gguf_file
 from bench.catalog.gguf_model import EXPERTS, expert_share
 from bench.errors import UserError
+from bench.records.parsing import parse_json
 
 BITS = {
     "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
@@ -68,7 +68,7 @@ class Contents:
         found: dict[str, int] = {}
         for tensor in self.tensors:
             found[tensor.type] = found.get(tensor.type, 0) + tensor.bytes
-        return {name: count / self.bytes for name, count in sorted(found.items(), key=lambda item: -item[1])}
+        return {name: count / (self.bytes or 1) for name, count in sorted(found.items(), key=lambda item: -item[1])}
 
     def embedding(self) -> Stored | None:
         """The table that tokens are looked up in, None where no name tells."""
@@ -119,8 +119,8 @@ def _tensors(path: Path) -> Sequence[Stored]:
 def parse(header: bytes, name: str) -> list[Stored]:
     """The tensors of a safetensors header. Raises UserError naming the file and the tensor."""
     try:
-        entries = json.loads(header)
-    except (ValueError, RecursionError):
+        entries = parse_json(header.decode())
+    except ValueError:
         entries = None
     if not isinstance(entries, dict):
         raise UserError(f"{name}: its safetensors header is no JSON object", AGAIN)
@@ -131,7 +131,7 @@ def parse(header: bytes, name: str) -> list[Stored]:
         try:
             kind, elements = str(entry["dtype"]), math.prod(int(size) for size in entry["shape"])
             start, end = (int(place) for place in entry["data_offsets"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise UserError(
                 f"{name}: tensor {tensor!r} has no type, shape and place", "download the file again"
             ) from None

@@ -8,6 +8,7 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from bench.catalog import address, dimensions
 from bench.catalog.model import Kind, Model
 from bench.catalog.prompts import TEMPLATES
 from bench.errors import UserError
@@ -79,14 +80,23 @@ def _check_unique(placed: Sequence[tuple[Path, int, Model]]) -> None:
 
 
 def _check_uses(placed: Sequence[tuple[Path, int, Model]]) -> None:
-    """Raise UserError if an entry names an unknown prompt template, or has a field that its kind cannot have.
+    """Raise UserError if an entry names an unknown prompt template or the caller's own key, or has a field of others.
 
     Loading or quality would only find out later, or never.
     """
     for path, index, model in placed:
+        if model.remote and model.remote.key_variable == address.OWN_KEY_VARIABLE:
+            where = f"{_at(path, index, 'remote', 'key_variable')}: entry {model.name!r} field 'remote.key_variable'"
+            mine = f"{address.OWN_KEY_VARIABLE} goes where its owner says with --api-url, and to no entry's address"
+            raise UserError(f"{where}: {mine}", "name a variable of its own, such as PROVIDER_API_KEY")
         if model.added_rows != "zero" and model.kind is not Kind.DELTA:
             where = f"{_at(path, index, 'added_rows')}: entry {model.name!r} field 'added_rows'"
             raise UserError(f"{where}: only a delta adds rows to a base, this is {model.kind}", "leave it out")
+        if wrong := dimensions.fault(model.architecture or {}):
+            where = (
+                f"{_at(path, index, 'architecture', wrong[0])}: entry {model.name!r} field 'architecture.{wrong[0]}'"
+            )
+            raise UserError(f"{where}: {wrong[1]}", "correct that field")
         if model.template and model.template not in TEMPLATES:
             where = f"{_at(path, index, 'template')}: entry {model.name!r} field 'template'"
             raise UserError(

@@ -33,6 +33,13 @@ BLOCKS = {
     29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
 }  # fmt: skip
 """Tensor type number to its name, its elements per block and its bytes per block (ggml.h, gguf's constants)."""
+MOST_PAIRS, MOST_TENSORS, MOST_ITEMS = 1 << 16, 1 << 20, 1 << 22
+"""Of a header; real ones have some dozens, some thousands, and as many as a vocabulary has merges. What says more is
+damaged, and would be read for hours."""
+MOST_TEXT = 1 << 24
+"""Bytes of one text: the longest are chat templates of some thousands."""
+MOST_DIMENSIONS, MOST_NESTING = 8, 2
+MOST_ALIGNMENT = 1 << 20
 FILE_TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
               12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
               25: "IQ4_NL", 30: "IQ4_XS", 32: "BF16"}  # fmt: skip
@@ -76,7 +83,7 @@ class Gguf:
     def whole(self, key: str, otherwise: int) -> int:
         """The integer under a key, `otherwise` where there is none."""
         value = self.metadata.get(key)
-        return int(value) if isinstance(value, int | float) else otherwise
+        return int(value) if isinstance(value, int | float) and math.isfinite(value) else otherwise
 
     @property
     def architecture(self) -> str:
@@ -125,31 +132,44 @@ class _Cursor:
         """One unsigned integer."""
         return int(self.scalar(form))
 
+    def count(self, form: str, most: int, what: str) -> int:
+        """How many of something follow. Raises BadGguf for more than any file has."""
+        found = self.whole(form)
+        if found > most:
+            raise BadGguf(f"damaged: its header promises {found} {what}, more than {most}")
+        return found
+
     def string(self) -> str:
         """Length and bytes."""
         length = self.whole("<Q")
         if self.at + length > len(self.data):
             raise BadGguf(f"truncated: the header ends at byte {len(self.data)}")
+        if length > MOST_TEXT:
+            raise BadGguf(f"damaged: its header promises a text of {length} bytes")
         text = self.data[self.at : self.at + length]
         self.at += length
         return text.decode("utf-8", errors="replace")
 
-    def value(self, kind: int) -> JsonValue:
+    def value(self, kind: int, within: int = 0) -> JsonValue:
         """A value of any type."""
         if kind == STRING:
             return self.string()
         if kind in SCALARS:
             return self.scalar(SCALARS[kind])
-        if kind != ARRAY:
-            raise BadGguf(f"not a GGUF this reader knows: value type {kind}")
+        if kind != ARRAY or within >= MOST_NESTING:
+            raise BadGguf(f"not a GGUF this reader knows: value type {kind} in {within} arrays")
         inner, count = self.whole("<I"), self.whole("<Q")
         if inner in SCALARS and count > SHORT:
             self.at += count * struct.calcsize(SCALARS[inner])
+            if self.at > len(self.data):
+                raise BadGguf(f"truncated: the header ends at byte {len(self.data)}")
             return count
+        if count > MOST_ITEMS and self.at + count <= len(self.data):
+            raise BadGguf(f"damaged: its header promises an array of {count} values, more than {MOST_ITEMS}")
         values: list[JsonValue] = []
         most = SHORT if inner in SCALARS else SHORT_TEXTS
         for index in range(count):
-            value = self.value(inner)
+            value = self.value(inner, within + 1)
             if index < most:
                 values.append(value)
         return values if count <= most else count
@@ -165,15 +185,18 @@ def read(path: Path) -> Gguf:
             raise BadGguf("not a GGUF file: it does not begin with GGUF")
         cursor = _Cursor(data)
         cursor.at = 4
-        version, count, pairs = cursor.whole("<I"), cursor.whole("<Q"), cursor.whole("<Q")
+        version = cursor.whole("<I")
         if version not in {2, 3}:
             raise BadGguf(f"GGUF version {version} is not 2 or 3")
+        count, pairs = cursor.count("<Q", MOST_TENSORS, "tensors"), cursor.count("<Q", MOST_PAIRS, "fields")
         metadata: dict[str, JsonValue] = {}
         for _ in range(pairs):
             key = cursor.string()
             metadata[key] = cursor.value(cursor.whole("<I"))
         tensors = tuple(_tensor(cursor) for _ in range(count))
         alignment = Gguf(metadata, tensors).whole("general.alignment", 32)
+        if not 0 < alignment <= MOST_ALIGNMENT:
+            raise BadGguf(f"damaged: field 'general.alignment' is {alignment}")
         start = -(-cursor.at // alignment) * alignment
     wanted = max((start + tensor.offset + tensor.bytes for tensor in tensors), default=start)
     if wanted > size:
@@ -183,8 +206,13 @@ def read(path: Path) -> Gguf:
 
 def _tensor(cursor: _Cursor) -> Tensor:
     name = cursor.string()
-    shape = tuple(cursor.whole("<Q") for _ in range(cursor.whole("<I")))
+    named = name[:80]
+    shape = tuple(
+        cursor.whole("<Q") for _ in range(cursor.count("<I", MOST_DIMENSIONS, f"dimensions of tensor {named}"))
+    )
     kind, offset = cursor.whole("<I"), cursor.whole("<Q")
+    if not all(shape):
+        raise BadGguf(f"damaged: tensor {named} has a dimension of 0")
     if kind not in BLOCKS:
-        raise BadGguf(f"tensor {name} has type {kind}, which this reader does not know")
+        raise BadGguf(f"tensor {named} has type {kind}, which this reader does not know")
     return Tensor(name, shape[::-1], BLOCKS[kind][0], offset)

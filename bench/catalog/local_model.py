@@ -3,22 +3,28 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from bench.catalog import gguf_folder, gguf_model
+from bench.catalog import dimensions, gguf_folder, gguf_model
 from bench.catalog.adapted import adapted
 from bench.catalog.config import Config
 from bench.catalog.gguf_file import MAGIC
 from bench.catalog.model import Kind, Model, Objective
 from bench.errors import UserError
+from bench.records.parsing import read_json
 from bench.units import slug
 
 FILLS_BLANKS = ("ForMaskedLM", "ForPreTraining")
 """How transformers' names of classes end whose models read both sides of a token."""
+DESCRIBING = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "adapter_config.json", "quantize_config.json", "*.index.json",
+)  # fmt: skip
+"""Files in Hub layout that hold an object."""
+SMALL_BYTES = 4 << 20
 
 
 class Format(StrEnum):
@@ -52,7 +58,13 @@ def own_model(path: Path, base: Path | None = None) -> Model:
     adapter = (path / "adapter_config.json").is_file()
     if adapter and base is None:
         raise UserError(f"{path} is an adapter and nothing without its base", "pass --base FOLDER")
-    config = _architecture(base if adapter and base else path)
+    described = base if adapter and base else path
+    for folder in {path, described}:
+        if folder.is_dir():
+            check_files(folder)
+    config = _architecture(described)
+    if described.is_file():
+        dimensions.check(config, described)
     if adapter:
         config = adapted(config, path)
     header = gguf_model.header_in(config)
@@ -82,12 +94,23 @@ def gguf_config(path: Path) -> dict[str, JsonValue]:
     return gguf_model.config([found.header for found in gguf_folder.models_of(path)])
 
 
+def check_files(folder: Path) -> None:
+    """Raise UserError, naming the file, where one that describes a model or its tokenizer is none that can be read.
+
+    Libraries read these files too, and say less of what is wrong. A tokenizer's own file may be large, and is then left
+    to its library: what this process has read would be counted as the model's memory.
+    """
+    for path in sorted(path for name in DESCRIBING for path in folder.glob(name)):
+        if path.stat().st_size <= SMALL_BYTES:
+            found = read_json(path)
+            if path.name == "config.json":
+                dimensions.check(found, path)
+
+
 def _architecture(path: Path) -> dict[str, JsonValue]:
     """Its config as transformers would write it, of a GGUF what its header tells."""
     if path.is_file() or formats(path) == {Format.GGUF}:
         return gguf_config(path)
-    try:
-        config: dict[str, JsonValue] = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no model folder ({error})", "give a folder in Hub layout, or a GGUF file") from None
-    return config
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path} is no model folder: no config.json", "give a folder in Hub layout, or a GGUF file")
+    return read_json(path / "config.json")

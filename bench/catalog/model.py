@@ -6,8 +6,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, FiniteFloat, JsonValue, ValidationInfo, field_validator, model_validator
 
+from bench.catalog import address
 from bench.records.cell import Precision, Slug, Value, Weights
 
 
@@ -48,15 +49,31 @@ class Remote(Value):
     model: str
     """Name the API knows it by."""
     url: str
-    """Base address; `BENCH_API_URL` overrides it."""
+    """Base address; `BENCH_API_URL` overrides it. Plain http to this machine alone."""
     key_variable: str
-    """Environment variable that holds the key: keys live nowhere else."""
-    input_usd_per_million: float | None = Field(default=None, ge=0)
+    """Environment variable that holds the key, `NAME_API_KEY`: keys live nowhere else, and go to this address alone."""
+    input_usd_per_million: FiniteFloat | None = Field(default=None, ge=0)
     """Price of a million prompt tokens, None if unknown."""
-    output_usd_per_million: float | None = Field(default=None, ge=0)
+    output_usd_per_million: FiniteFloat | None = Field(default=None, ge=0)
     """Price of a million generated tokens, None if unknown."""
     priced: str | None = None
     """Date and source of the prices."""
+
+    @field_validator("url")
+    @classmethod
+    def _safe(cls, url: str) -> str:
+        wrong = address.fault(url)
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return url
+
+    @field_validator("key_variable")
+    @classmethod
+    def _of_this_host(cls, variable: str, info: ValidationInfo) -> str:
+        wrong = address.key_fault(variable, str(info.data.get("url", "")))
+        if wrong and "url" in info.data:  # else that is what is wrong
+            raise ValueError(wrong)
+        return variable
 
 
 class Quantity(StrEnum):
@@ -89,9 +106,9 @@ class Claim(Value):
     source: str
     """Who states it, and where."""
     quantity: Quantity
-    at_least: float | None = None
+    at_least: FiniteFloat | None = None
     """Lower bound in base units (bytes, tokens per second, rows, parameters), None if there is none."""
-    at_most: float | None = None
+    at_most: FiniteFloat | None = None
     """Upper bound in base units; for memory, the budget."""
     precision: Precision | None = None
     """The precision it speaks of, None where none matters."""

@@ -7,29 +7,29 @@ import os
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from bench.catalog import address
 from bench.catalog.model import Kind, Model, Protocol, Remote
 from bench.errors import UserError
 from bench.units import slug
 
 URL_VARIABLE = "BENCH_API_URL"
-OWN_KEY_VARIABLE = "BENCH_API_KEY"
-"""Holds the key of a server that no catalogue entry names, if it wants one: never another provider's by accident."""
 
 
 def addressed(model: Model, url: str | None = None) -> Model:
     """The model with the address to use: `url`, else `$BENCH_API_URL`, else the entry's own.
 
-    With an address, an entry that names no API is asked there by its own name. Raises UserError for an address that
-    is none, or that holds a secret.
+    An entry's key belongs to the host that the entry names: at another one it is asked with `$BENCH_API_KEY`, or
+    without a key. With an address, an entry that names no API is asked there by its own name. Raises UserError for an
+    address that is none, or that holds a secret.
     """
-    address = url or os.environ.get(URL_VARIABLE) or None
-    if address is None:
-        if model.remote:
-            checked(model.remote.url)
+    given = url or os.environ.get(URL_VARIABLE) or None
+    if given is None:
         return model
-    remote = model.remote or served(model.name, address).remote
-    assert remote is not None
-    return model.model_copy(update={"remote": remote.model_copy(update={"url": checked(address)})})
+    found = checked(given)
+    if model.remote is None:
+        return model.model_copy(update={"remote": served(model.name, found).remote})
+    own = {} if address.same_host(found, model.remote.url) else {"key_variable": address.OWN_KEY_VARIABLE}
+    return model.model_copy(update={"remote": model.remote.model_copy(update={"url": found, **own})})
 
 
 def named(names: Sequence[str], models: Sequence[Model], url: str) -> list[Model]:
@@ -42,21 +42,16 @@ def named(names: Sequence[str], models: Sequence[Model], url: str) -> list[Model
 
 def served(name: str, url: str) -> Model:
     """An entry for a model that no catalogue names, at an OpenAI-compatible server."""
-    remote = Remote(protocol=Protocol.OPENAI, model=name, url=checked(url), key_variable=OWN_KEY_VARIABLE)
+    own = address.OWN_KEY_VARIABLE
+    remote = Remote(protocol=Protocol.OPENAI, model=name, url=checked(url), key_variable=own)
     return Model(name=slug(name), display=name, family="own", organisation="-", kind=Kind.API, remote=remote)
 
 
 def checked(url: str) -> str:
     """The address without a slash at its end. Raises UserError if it is not an address, or contains a secret."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        parts, host = urlsplit(""), None
-    if parts.scheme not in {"http", "https"} or not host:
-        raise UserError("the API's address is none", "give one such as http://127.0.0.1:8000/v1")  # it may hold a key
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise UserError("the API's address holds more than a host and a path", "keys go into an environment variable")
+    wrong = address.fault(url)
+    if wrong:
+        raise UserError(*wrong)
     return url.rstrip("/")
 
 
@@ -78,7 +73,7 @@ def key(remote: Remote) -> str | None:
     """
     value = os.environ.get(remote.key_variable, "").strip()
     if not value:
-        if remote.key_variable != OWN_KEY_VARIABLE:
+        if remote.key_variable != address.OWN_KEY_VARIABLE:
             raise UserError(f"no key for {host(remote)}", f"set {remote.key_variable}")
         return None
     if not (value.isascii() and value.isprintable()) or " " in value:

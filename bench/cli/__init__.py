@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from traceback import format_exception
 from types import TracebackType
 
@@ -18,6 +19,7 @@ from bench import __doc__ as summary
 from bench.cli import cache, catalog, check, claims, compare, doctor, inspect, plan, publish, recommend, run, show
 from bench.cli.console import err, warn
 from bench.cli.grouping import GroupedHelp, with_options
+from bench.cli.streams import check_names, clipped, mend, of_the_disk, unshown
 from bench.errors import UserError
 
 COMMANDS = (
@@ -39,7 +41,13 @@ def guarded(call: Callable[[], None]) -> int:
     try:
         call()
     except UserError as error:
-        warn([f"bench: {error}"], "red")
+        warn([f"bench: {clipped(str(error))}"], "red")
+        return 2
+    except OSError as error:
+        said = of_the_disk(error)
+        if said is None:
+            raise
+        warn([f"bench: {said}"], "red")
         return 2
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # typer has turned Ctrl-C into this
@@ -56,4 +64,15 @@ def traced(kind: type[BaseException], error: BaseException, trace: TracebackType
 def main() -> None:
     """Entry point of the command `bench`."""
     sys.excepthook = traced
-    sys.exit(guarded(app))
+    mend()
+    try:
+        code = guarded(_checked)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    sys.exit(code or unshown())
+
+
+def _checked() -> None:
+    """The command, once its arguments can be written down."""
+    check_names(sys.argv[1:], Path.cwd())
+    app()

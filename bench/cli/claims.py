@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.console import err, out, print_flat, print_table, warn
-from bench.cli.options import Cells, How, Limits, Output, Quiet, Subject, Timeout, split
+from bench.cli.options import MOST_THREADS, Cells, How, Limits, Output, Quiet, Subject, Timeout, split
 from bench.cli.run import print_failed
 from bench.cli.selecting import planned, require_backends, selection
 from bench.cli.stored import exit_for_unreadable, joined_records, opened
@@ -30,7 +30,8 @@ class Trying:
     ] = False
     timeout: Timeout = None
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="CPU threads to compute with.", metavar="COUNT")
+        int | None,
+        typer.Option("--threads", min=1, max=MOST_THREADS, help="CPU threads to compute with.", metavar="COUNT"),
     ] = None
     quiet: Quiet = False
 

@@ -30,7 +30,7 @@ class Terminal(Console):
             yield piece if piece.control else Segment(printed(piece.text), piece.style)
 
 
-out = Terminal(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+out = Terminal(highlight=False, emoji=False, soft_wrap=sys.stdout is None or not sys.stdout.isatty())
 err = Terminal(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 """Lines on it are never broken: a message is one line, whoever reads it."""
 

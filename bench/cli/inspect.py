@@ -88,7 +88,7 @@ def _found(target: str, catalog: Path) -> Found:
     if not path.exists():
         return _entry(select(read_catalog(catalog), [target])[0])
     model = own_model(path.resolve())
-    if path.is_dir() and any(path.glob("*.safetensors")):
+    if path.is_dir() and (any(path.glob("*.safetensors")) or not any(path.glob("*.gguf"))):
         held = contents.of_folder(path, model.architecture or {})
     else:
         held = contents.of_gguf(gguf_folder.chosen(path).header)

@@ -6,6 +6,7 @@ The dataclasses are groups of options as `--help` shows them; the first line of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,6 +17,7 @@ import typer
 from typer.models import OptionInfo
 
 from bench.cli.console import Format
+from bench.errors import UserError
 from bench.paths import CATALOG, RESULTS
 
 
@@ -73,6 +75,24 @@ def _profiles() -> list[str]:
     return list(PROFILES)
 
 
+def _seconds(value: float | None) -> float | None:
+    """A limit of time that a clock can count. Raises UserError."""
+    from bench.units import LONGEST_S
+
+    if value is not None and not 0 < value <= LONGEST_S:
+        raise UserError(f"no timeout of {value:g} s", "seconds, a year at most; left out, a cell has its own limit")
+    return value
+
+
+def money(value: float | None) -> float | None:
+    """A limit of spending that can be reached. Raises UserError."""
+    if value is not None and not 0 <= value < math.inf:
+        raise UserError(f"no spending limit of {value:g} USD", "an amount from 0; left out, there is no limit")
+    return value
+
+
+MOST_THREADS = 4096
+MOST_TOKENS = 2**31 - 1
 Models = Annotated[list[str], named("--model", "Name or glob; a Hub repository; comma or repeat.", _models)]
 Precisions = Annotated[list[str], named("--precision", "fp32, fp16, int8, int4; comma or repeat.", _precisions)]
 Schemes = Annotated[list[str], named("--scheme", "Exact schemes instead of a precision's default.")]
@@ -88,7 +108,8 @@ WeightsFrom = Annotated[
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
 DeviceSlug = Annotated[str, named("--device", "Device slug or glob, as in results/.")]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", help="Seconds one load or cell may take.", metavar="SECONDS")
+    float | None,
+    typer.Option("--timeout", help="Seconds one load or cell may take.", metavar="SECONDS", callback=_seconds),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.")]
@@ -147,7 +168,10 @@ class How:
         list[str], named("--trust-task-code", "Code of task files that may run, by the names the refusal lists.")
     ] = field(default_factory=list)
     max_length: Annotated[
-        int, typer.Option("--max-length", help="Tokens a scored sequence may have.", min=0, metavar="TOKENS")
+        int,
+        typer.Option(
+            "--max-length", help="Tokens a scored sequence may have.", min=0, max=MOST_TOKENS, metavar="TOKENS"
+        ),
     ] = 0
     chat_template: Annotated[bool, typer.Option("--chat-template", help="Ask in the tokenizer's chat template.")] = (
         False

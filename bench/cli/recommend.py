@@ -130,7 +130,7 @@ def _limits(asked: Asked) -> Wanted:
 
 def _share(text: str) -> float:
     """`1%` or `0.01`. Raises UserError."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)", text.strip())
+    found = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(%?)", text.strip())
     value = float(found[1]) / (100 if found[2] else 1) if found else 0.0
     if not 0 < value <= MOST_LOSS:
         raise UserError(f"no loss {text!r}", "1% or 0.01, above 0 and at most 50%")
@@ -141,7 +141,7 @@ def _price(text: str, unit: str, example: str) -> float | None:
     """An amount by that unit, None where nothing was said. Raises UserError."""
     if not text:
         return None
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(.*)", text.strip())
+    found = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(.*)", text.strip())
     if found is None or found[2].lower() != unit or float(found[1]) <= 0:
         raise UserError(f"no price {text!r}", example)
     return float(found[1])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ import typer
 
 from bench.cli.compare import print_answer
 from bench.cli.console import Format, err, out, warn
-from bench.cli.options import Cells, Folders, How, Limits, Quiet, Timeout
+from bench.cli.options import MOST_THREADS, Cells, Folders, How, Limits, Quiet, Timeout, money
 from bench.cli.publish import write_figures
 from bench.cli.selecting import planned, require_backends, require_keys, require_schemes, selection
 from bench.cli.show import print_rows
@@ -58,7 +59,8 @@ class RunLimits(Limits):
         ),
     ] = ""
     max_cost: Annotated[
-        float | None, typer.Option("--max-cost", min=0, metavar="USD", help="What paid APIs may cost in this call.")
+        float | None,
+        typer.Option("--max-cost", metavar="USD", help="What paid APIs may cost in this call.", callback=money),
     ] = None
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Refuse while another bench measures here.")] = False
 
@@ -149,8 +151,8 @@ def _threads(text: str) -> int | None:
     """CPU threads, None where the engine or the sweep chooses."""
     if text in {"", "auto"}:
         return None
-    if not text.isdigit() or int(text) < 1:
-        raise UserError(f"no threads {text!r}", "a number from 1, or auto")
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MOST_THREADS:
+        raise UserError(f"no threads {text!r}", f"a number from 1 to {MOST_THREADS}, or auto")
     return int(text)
 
 

@@ -205,14 +205,20 @@ class Reply:
     """One generated answer, as it arrived."""
 
     text: str
+    """The answer itself, without what was thought before it."""
     arrivals_s: tuple[float, ...]
-    """Seconds from sending the request to each piece of text. A piece may hold any number of tokens."""
+    """Seconds from sending the request to each piece of text, thinking included. A piece may hold any number of
+    tokens."""
+    thinking: str = ""
+    """What it thought before, as far as the server shows it."""
+    answer_s: float | None = None
+    """Seconds from sending to the first piece of the answer itself, None if it did not begin."""
     input_tokens: int | None
     """Prompt tokens by the server's own count, None if it gives none."""
     output_tokens: int | None
     """Generated tokens it counts (and charges), hidden ones included; None if it gives none."""
     hidden_tokens: int = 0
-    """Of those, tokens never shown (reasoning)."""
+    """Of those, tokens of thinking that was never shown."""
     cost_usd: float | None
     """Cost by the entry's prices, including failed attempts. None if the entry states no prices."""
     cost_is_bound: bool = False

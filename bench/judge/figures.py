@@ -106,6 +106,8 @@ def _served(record: Record, found: dict[str, Measurement]) -> dict[str, Estimate
     result: dict[str, Estimate] = {}
     if "decode_s" in found:
         result["ttft_s"] = median_estimate(found["ttft_s"].values)
+        if "ttft_answer_s" in found:
+            result["ttft_answer_s"] = median_estimate(found["ttft_answer_s"].values)
         rates = served_rates(found)
         if rates:
             result["decode_tokens_per_s"] = median_estimate(rates)

@@ -176,7 +176,7 @@ def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str
 def _planned(
     selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine, base: Model | None
 ) -> Planned:
-    model = remote.addressed(model) if engine.remote else model
+    model = remote.addressed(model, selection.api_url) if engine.remote else model
     weights, source = source_of(selection, model, engine)
     found = text_suite(name) if engine.remote else suite(name)
     profile, settings = settings_of(selection, model, name, found.PROFILES)

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from bench.errors import UserError
+from bench.records.parsing import YAML_BYTES, load_yaml, scan, text_of
 
 try:
     from yaml import CSafeLoader as SafeLoader  # ten times as fast, where PyYAML was built with libyaml
@@ -20,6 +24,8 @@ except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]  # another class, used alike
 
 T = TypeVar("T", bound=BaseModel)
+KEY = re.compile(r"[\s-]*([\w.-]{1,60})\s*:(?!\S)")
+"""What a line of YAML begins with if it names a field."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,13 @@ class Document:
 
     def line(self, location: Sequence[str | int]) -> int:
         """The line (from 1) of the deepest node that exists on the way to `location`."""
-        node = yaml.compose(self.text, Loader=SafeLoader)
+        if len(self.text) > YAML_BYTES:
+            return 1
+        try:
+            scan(self.text, SafeLoader)
+            node = yaml.compose(self.text, Loader=SafeLoader)
+        except yaml.YAMLError:  # JSON that is no YAML: a tab, half a character
+            return 1
         line = 1
         for step in location:
             child = None
@@ -52,20 +64,24 @@ class Document:
 def read_yaml(path: Path) -> Document:
     """Parse one YAML (or JSON, which is YAML) file.
 
-    Raises UserError with file and line when it does not parse.
+    Raises UserError with file and line when it does not parse, or is made so that no parser should try.
     """
+    text = text_of(path, YAML_BYTES)
     try:
-        text = path.read_text(encoding="utf-8")
-        return Document(path, text, yaml.load(text, Loader=SafeLoader))
+        return Document(path, text, load_yaml(text, SafeLoader))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}:{line}: {error.problem or error}", "correct that line") from None
+        raise UserError(
+            f"{path}:{line}:{_field_on(text, line)} {error.problem or error}", "correct that line"
+        ) from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}:1: {str(error).splitlines()[0]}", "correct the file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}:1: not UTF-8 ({error.reason} at byte {error.start})", "restore the file") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}", "check the path and its permissions") from None
+
+
+def _field_on(text: str, line: int) -> str:
+    """The key that a line begins with, where it does."""
+    field = KEY.match(next(islice(StringIO(text), line - 1, line), ""))
+    return f" field {field[1]!r}:" if field else ""
 
 
 def validate(kind: type[T], data: object, document: Document, at: tuple[str | int, ...] = ()) -> T:

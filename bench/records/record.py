@@ -9,11 +9,13 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, FiniteFloat, JsonValue, model_validator
 
-from bench.records.cell import Cell, Value
+from bench.records.cell import Cell, Slug, Value
 from bench.records.provenance import Merge, same_files
 from bench.records.surroundings import Condition, Machine, Variability
 
 SCHEMA_VERSION = 1
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+"""Names a call of `bench run`, and a file of `results/`: no path."""
 DATED = "%Y-%m-%dT%H:%M:%SZ"
 """How moments are written."""
 
@@ -219,7 +221,7 @@ class Record(Value):
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
     id: str = Field(pattern=r"^[0-9a-f]{8}$")
     """Eight hexadecimal digits, unique within the device."""
-    run: str
+    run: RunName
     """The call that asked for it."""
     cell: Cell
     outcome: Outcome
@@ -271,9 +273,9 @@ class Run(Value):
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
     """As a record's."""
-    run: str
+    run: RunName
     """The call, as in its records."""
-    device: str
+    device: Slug
     """As in `results/<device>/`."""
     ended: Moment
     """When the last record was on disk."""

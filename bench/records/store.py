@@ -10,14 +10,16 @@ import secrets
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from bench.errors import UserError
 from bench.paths import RESULTS
-from bench.records.cell import Cell
-from bench.records.document import read_yaml, validate
-from bench.records.record import Record, Run, moment
+from bench.records.cell import Cell, Value
+from bench.records.document import Document, validate
+from bench.records.parsing import JSON_BYTES, parse_json, read_json, text_of
+from bench.records.record import Record, Run, RunName, moment
 
 RUNS = "runs"
 """Folder of a device for what the ends of its runs told."""
@@ -55,6 +57,8 @@ class Store:
     def _refusal(self, error: OSError) -> UserError:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         remedy = "free space on it" if full else "make it writable, or pass --results FOLDER"
+        if full and _without_inodes(self.root):
+            remedy = "delete files on it: it has room for bytes, but for no more files"
         return UserError(f"cannot write results to {self.root}: {error.strerror}", remedy)
 
     def path(self, record: Record) -> Path:
@@ -125,24 +129,42 @@ class Store:
         """What the ends of runs told; files that do not read are named in `unreadable`."""
         for path in sorted(self.root.glob(f"*/{RUNS}/*.json")):
             try:
-                yield Run.model_validate_json(path.read_text(encoding="utf-8"))
-            except Exception as error:  # noqa: BLE001 - as for records
-                self.unreadable.append(f"{path}: not a run: {(str(error).splitlines() or [type(error).__name__])[0]}")
+                yield _read(Run, path)
+            except UserError as error:
+                self.unreadable.append(str(error))
+
+
+def _without_inodes(folder: Path) -> bool:
+    """Whether a disk has bytes left and takes no more files."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), None)
+    if there is None or not hasattr(os, "statvfs"):
+        return False
+    held = os.statvfs(there)
+    return held.f_files > 0 and held.f_favail == 0 and held.f_bavail > 0
 
 
 def read_record(path: Path) -> Record:
     """One record, checked against the schema. Raises UserError naming file, line and field."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text)
-        record = Record.model_validate(data)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}", "restore the file or delete it") from None
-    except (ValueError, OSError):
-        document = read_yaml(path)  # JSON is YAML; this reading knows lines
-        record = validate(Record, document.data, document)
+    record = _read(Record, path)
     ahead = moment(record.started) > datetime.now(UTC) + SLACK
     return record.model_copy(update={"ahead": True}) if ahead else record
+
+
+T = TypeVar("T", Record, Run)
+
+
+def _read(kind: type[T], path: Path) -> T:
+    """A JSON file as that kind of value. Raises UserError naming file, line and field."""
+    text, data = text_of(path, JSON_BYTES), None
+    try:
+        data = parse_json(text)
+        return kind.model_validate(data)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}", "restore the file or delete it") from None
+    except ValidationError:
+        return validate(kind, data, Document(path, text, data))  # JSON is YAML, in which lines are known
+    except ValueError as error:
+        raise UserError(f"{path}: {error}", "restore the file or delete it") from None
 
 
 def to_text(record: Record | Run) -> str:
@@ -178,6 +200,13 @@ def new_id() -> str:
     return secrets.token_hex(4)
 
 
+class Unfinished(Value):
+    """What is remembered of a run that has begun."""
+
+    run: RunName
+    cells: tuple[str, ...] = ()
+
+
 class Runs:
     """Runs that have begun but not finished: one small file for each selection, beside the records."""
 
@@ -189,14 +218,16 @@ class Runs:
 
     def unfinished(self, selection: str) -> str | None:
         """The id of the run that asked for this selection here and did not settle every cell, None if none did."""
-        try:
-            found = json.loads(self._path(selection).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        path = self._path(selection)
+        if not path.is_file():
             return None
-        return str(found["run"]) if isinstance(found, dict) and "run" in found else None
+        try:
+            return Unfinished.model_validate(read_json(path)).run
+        except (UserError, ValidationError):  # cut short, or no run's: what it says must not become a path
+            return None
 
     def begin(self, selection: str, run: str, cells: list[Cell]) -> None:
-        """Remember a run until `finish`."""
+        """Remember a run until `finish`. Raises OSError where the disk refuses."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / ".gitignore").write_text("*\n")
         path = self._path(selection)

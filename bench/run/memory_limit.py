@@ -52,7 +52,7 @@ CUDA = "CUDA allocator"
 
 def parse_bytes(text: str) -> int:
     """`12GB` is 12e9 bytes, `12GiB` 12 x 2^30, a bare number bytes. Raises UserError for anything else."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    found = re.fullmatch(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([a-zA-Z]*)\s*", text, re.ASCII)
     unit = UNITS.get(found[2].lower()) if found else None
     if found is None or unit is None or float(found[1]) * unit < 1:
         raise UserError(f"no amount of memory: {text!r}", "write 12GB, 12GiB or a number of bytes")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from bench.catalog.model import Model
 from bench.records.cell import Cell, Scheme, Value, Weights
-from bench.records.record import MemoryLimit, Prediction
+from bench.records.record import MemoryLimit, Prediction, Record
 from bench.records.surroundings import Condition, Machine
 from bench.run.budget import Budget
 from bench.suite import Pace
@@ -43,8 +44,16 @@ class Asked(Value):
     """How often a worker of this call was killed for memory while it answered this cell."""
     pace: Pace | None = None
     """Seconds a token of it is expected to take, None where that is not known before."""
+    reference_reason: str | None = None
+    """Why `reference` ended without its distributions in this call, None if it did not."""
     earlier_s: float = 0.0
     """Seconds that earlier workers of this call spent on this cell."""
+
+
+def lacking(reference: Cell | None, records: Iterable[Record]) -> str | None:
+    """Why the reference of a cell has left nothing in this call, None if it has, or was not asked."""
+    ended = (record.outcome.reason for record in records if reference and record.cell.key == reference.key)
+    return next(ended, "") or None
 
 
 class Request(Value):

@@ -33,7 +33,7 @@ from bench.run.memory_limit import Confinement, confined
 from bench.run.needs import further, opened
 from bench.run.options import Observer, RunOptions
 from bench.run.processes import GRACE_S, stop_group
-from bench.run.request import Asked, Event, Request
+from bench.run.request import Asked, Event, Request, lacking
 from bench.run.worker_process import WorkerProcess, death
 from bench.scoring.journal import forget
 
@@ -210,6 +210,7 @@ class Runner:
                     pace=planned.pace,
                     deaths=self.deaths[planned.cell.key],
                     earlier_s=self.earlier_s.get(planned.cell.key, 0.0),
+                    reference_reason=lacking(planned.reference, self.records),
                 )
                 for planned in worker.cells
             ),
@@ -218,7 +219,7 @@ class Runner:
     def _environment(self, first: Planned) -> dict[str, str]:
         """The caller's environment with our caches, and offline unless something needs the network."""
         own = {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(cache_folder() / "datasets")}
-        own |= computing_on(self.machine.kind)
+        own |= computing_on(self.machine.kind) | {"BENCH_CACHE": str(cache_folder())}  # it stands in another folder
         if threads := self.options.threads_of(first.cell):
             own["OMP_NUM_THREADS"] = str(threads)
         needs_hub = first.cell.weights == "hub" or (first.cell.weights == "local" and first.base is not None)

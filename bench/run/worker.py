@@ -213,6 +213,7 @@ class Worker:
             cell=asked.cell, files=self.request.files, engine=engine, instruments=tools, loading=loading,
             predicted=asked.predicted, deaths=asked.deaths, used=self.used, renewable=True, cache=self.request.cache,
             reference=self._reference_path(reference, engine) if reference else None,
+            reference_reason=asked.reference_reason,
             is_reference=reference is not None and reference.key == asked.cell.unlimited.key,
             anchor=anchor_path(self.request.model, asked.cell, self.backend) if reference else None,
             is_anchor=is_anchor(self.backend, asked.cell), spent=watch.spent, journal=self._journal(asked.cell, engine),
@@ -275,6 +276,10 @@ class UnprovenPrecision(Exception):
     """The census contradicts the precision that was asked for."""
 
 
+FULL = "the disk of the cache or of temporary files has no space left"
+ROOM = "free space and files there (`bench cache --clear all`, df -i), or set BENCH_CACHE and TMPDIR"
+
+
 def ending(error: Exception, during: str = "work") -> Outcome:
     """How an exception ends a cell. A finding has a reason; a bug also keeps its traceback."""
     if isinstance(error, DoesNotFit):
@@ -285,8 +290,9 @@ def ending(error: Exception, during: str = "work") -> Outcome:
         return out_of_memory(DoesNotFit(during))
     if isinstance(error, Unsupported):
         return Outcome(ending=Ending.UNSUPPORTED, reason=str(error))
-    if isinstance(error, UserError | NotFinite):
-        return Outcome(ending=Ending.FAILED, reason=str(error))
+    full = any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+    if full or isinstance(error, UserError | NotFinite):
+        return Outcome(ending=Ending.FAILED, reason=f"{FULL} during {during}; {ROOM}" if full else str(error))
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return Outcome(ending=Ending.FAILED, reason=reason[:300], detail=traceback.format_exc())
 

@@ -14,6 +14,7 @@ import yaml
 
 from bench.errors import UserError
 from bench.records.document import sha256
+from bench.records.parsing import YAML_BYTES, load_yaml, text_of
 
 GROUP_KEYS = {"group", "group_alias", "task", "aggregate_metric_list", "metadata"}
 """What a group may say; anything else would change its members, which are read from their own files."""
@@ -150,15 +151,21 @@ def _parsed(path: Path) -> dict[str, object]:
 
 def _read(path: Path) -> tuple[dict[str, object], tuple[str, ...]]:
     """A YAML file's mapping, and every function that it names. Raises UserError with file and line."""
+    functions: list[str] = []
+
+    class Listing(_Loader):
+        def __init__(self, stream: str) -> None:
+            super().__init__(stream)
+            self.functions = functions
+
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
-        config = loader.get_single_data()
+        config = load_yaml(text_of(path, YAML_BYTES), Listing)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}, line {line}: {error.problem or 'not YAML'}", "mend the task file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise UserError(f"{path}, line 1: {' '.join(str(error).split())[:120]}", "mend the task file") from None
-    return (config if isinstance(config, dict) else {}), tuple(loader.functions)
+    return (config if isinstance(config, dict) else {}), tuple(dict.fromkeys(functions))
 
 
 def unchanged(used: Mapping[str, str], planned: str | None) -> None:

@@ -47,6 +47,7 @@ COLUMNS = {
     "bits": Column("bits/weight", "linear_bits"),
     "prefill": Column("prefill tok/s", "prefill_tokens_per_s"),
     "ttft": Column("TTFT", "ttft_s"),
+    "ttft_answer": Column("TTFT answer", "ttft_answer_s"),
     "decode": Column("decode tok/s", "decode_tokens_per_s"),
     "itl_p99": Column("gap p99", "itl_p99_s"),
     "decode_share": Column("of bandwidth", "decode_bandwidth_share"),
@@ -83,7 +84,7 @@ VIEWS = {
     "speed": ("prefill", "prefill_share", "ttft", "decode", "decode_share", "itl_p99"),
     "energy": ("prefill", "prefill_j", "decode", "decode_j", "idle_w"),
     "quality": ("kld", "kld_p99", "top1", "true_token", "ppl_ratio", "kld_fp32", "ppl", "acc", "items"),
-    "served": ("ttft", "decode", "acc", "items", "item_cost"),
+    "served": ("ttft", "ttft_answer", "decode", "acc", "items", "item_cost"),
     "predicted": (
         "weights",
         "predicted_weights",

@@ -109,6 +109,7 @@ THROUGHPUT = (
     Field("prefill_matrix_share", Unit.SHARE, "operations of the linear layers per second, of the matrix rate"),
     Field("prefill_j_per_token", Unit.JOULES, "joules of reading the prompt, idling included"),
     Field("decode_j_per_token", Unit.JOULES, "joules of generating, idling included"),
+    Field("ttft_answer_s", Unit.SECONDS, "time to the first token of the answer itself, of a served model that thinks"),
     Field("idle_w", Unit.WATTS, "power with the model loaded and nothing asked"),
 )
 DIVERGENCE = (

@@ -30,6 +30,7 @@ PROFILES = {
     "full": {"tasks": GENERATED, "items": 100_000},
 }
 MOST_ITEMS = 300
+LOOK = "look at what the server answers"
 PROMPT_TOKENS, ANSWER_TOKENS = 60, 8
 """About what an item of the default tasks costs."""
 
@@ -68,7 +69,10 @@ def _of_task(run: TextRun, answered: Answered) -> list[Measurement]:
     empty = sum(not reply.text.strip() for reply in replies)
     if empty:
         text = f"{result.task}: {empty} of {len(replies)} answers are empty and count as wrong"
-        run.caveats.append(Caveat(kind="empty_output", text=text, advice="look at what the server answers"))
+        thought = sum(bool(reply.thinking) and not reply.text.strip() for reply in replies)
+        text += f"; {thought} ended while the model was thinking" if thought else ""
+        advice = "the task's own limit of tokens is too small for its thinking" if thought else LOOK
+        run.caveats.append(Caveat(kind="empty_output", text=text, advice=advice))
     run.keep_text(result.task, replies[0].text, replies[0].output_tokens or len(replies[0].arrivals_s))
     run.caveats += answered.failed
     return metrics.every(result, answered.aggregates) + ledger(replies, {"task": result.task, "digest": result.digest})

@@ -22,8 +22,8 @@ from replay import Replay, Scripted, anthropic, openai, refusal, replay, stream
 from bench.catalog.model import Kind, Model, Protocol, Remote
 from bench.engines import api
 from bench.engines.api.engine import ApiEngine
+from bench.engines.api.pauses import quota_wait, retry_after
 from bench.engines.api.protocols import base_address
-from bench.engines.api.transport import quota_wait, retry_after
 from bench.engines.contract import LoadRequest, Stopped, TextEngine
 from bench.engines.registry import backend
 from bench.errors import UserError
@@ -109,8 +109,8 @@ def test_a_message_is_read_to_its_usage() -> None:
 @pytest.mark.parametrize(
     ("protocol", "url", "expected"),
     [
-        (Protocol.OPENAI, "http://h:1", "http://h:1/v1"),
-        (Protocol.OPENAI, "http://h/v1/", "http://h/v1"),
+        (Protocol.OPENAI, "https://h:1", "https://h:1/v1"),
+        (Protocol.OPENAI, "https://h/v1/", "https://h/v1"),
         (Protocol.OPENAI, "https://h/some/path", "https://h/some/path"),
         (Protocol.ANTHROPIC, "https://h", "https://h"),
         (Protocol.ANTHROPIC, "https://h/v1", "https://h"),
@@ -118,7 +118,7 @@ def test_a_message_is_read_to_its_usage() -> None:
 )
 def test_an_address_with_or_without_v1_means_the_same(protocol: Protocol, url: str, expected: str) -> None:
     """As either protocol's documentation writes it."""
-    assert base_address(Remote(protocol=protocol, model="m", url=url, key_variable="X")) == expected
+    assert base_address(Remote(protocol=protocol, model="m", url=url, key_variable="X_API_KEY")) == expected
 
 
 def test_an_answer_is_cut_before_the_first_stop() -> None:
@@ -309,7 +309,7 @@ def test_the_spending_limit_stops_before_it_is_passed() -> None:
 
 def test_workers_of_one_call_share_the_limit(tmp_path: Path) -> None:
     """What one spent, as far as it told, the next one has not."""
-    planned = make_plan(Selection(models=("served",), backends=("api",)), (entry("http://h:1"),), make_machine()).cells
+    planned = make_plan(Selection(models=("served",), backends=("api",)), (entry("https://h:1"),), make_machine()).cells
     runner = Runner(
         run="r", store=Store(tmp_path), described=make_machine(), before=make_condition(),
         observer=SimpleNamespace(phase=lambda *facts: None), options=RunOptions(max_cost_usd=1.0),
@@ -363,7 +363,7 @@ def records(folder: Path) -> dict[str, Record]:
 def test_an_api_entry_is_planned_for_the_api_and_for_nothing_else() -> None:
     """At the precision `served`, from `remote` weights; without a remote the reason stays."""
     closed = make_model(name="closed", kind=Kind.API, repo=None, architecture=None, reason="nobody serves it")
-    models = (entry("http://h:1"), closed)
+    models = (entry("https://h:1"), closed)
     made = make_plan(
         Selection(models=("*",), backends=("api", "transformers"), profile="smoke"), models, make_machine()
     )
@@ -381,7 +381,7 @@ def test_an_api_entry_is_planned_for_the_api_and_for_nothing_else() -> None:
 
 def test_any_model_of_a_server_is_asked_for_by_its_name_there() -> None:
     """And an entry by its catalogue name, whatever its kind."""
-    asking = Selection(models=("Org/Name:7b", "tiny"), backends=("api",), api_url="http://h:1/v1", suites=("quality",))
+    asking = Selection(models=("Org/Name:7b", "tiny"), backends=("api",), api_url="https://h:1/v1", suites=("quality",))
     made = make_plan(asking, (make_model(),), make_machine())
     assert [(p.cell.model, p.cell.source) for p in made.cells] == [
         ("org-name-7b", "Org/Name:7b at h:1"),
@@ -389,16 +389,17 @@ def test_any_model_of_a_server_is_asked_for_by_its_name_there() -> None:
     ]
     assert {p.model.remote.key_variable for p in made.cells if p.model.remote} == {"BENCH_API_KEY"}
     with pytest.raises(UserError, match="--api-url needs a model"):
-        make_plan(Selection(backends=("api",), api_url="http://h"), (), make_machine())
+        make_plan(Selection(backends=("api",), api_url="https://h"), (), make_machine())
 
 
 def test_a_run_through_messages_stores_speed_scores_tokens_and_cost(tmp_path: Path) -> None:
     """Every suite has its record; what cannot be measured says why; the key is in nothing that was written."""
-    with replay(CLAUDE_HELLO, anthropic(["a", " 9", "9"], (50, 9))) as server:
+    with replay(CLAUDE_HELLO, anthropic(["a longer answer", " in several", " pieces of text"], (50, 9))) as server:
         catalog = family(tmp_path, "https://no.such.host", "anthropic")
         done = bench(
             "run", "--backend", "api", "--model", "served", "--profile", "smoke", "--catalog", catalog,
-            "--results", tmp_path / "results", BENCH_API_URL=server.url, BENCH_CACHE=str(tmp_path / "cache"),
+            "--results", tmp_path / "results", BENCH_API_URL=server.url, BENCH_API_KEY=KEY,
+            BENCH_CACHE=str(tmp_path / "cache"),
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = records(tmp_path / "results")
@@ -456,7 +457,11 @@ def test_a_spending_limit_keeps_what_was_answered(tmp_path: Path) -> None:
             {"TEST_API_KEY": f"{KEY} x"},
             "bench: TEST_API_KEY holds characters that no key has; set it again without",
         ),
-        (("--api-url", f"http://u:{KEY}@h"), {}, "bench: the API's address holds more than a host and a path; keys go"),
+        (
+            ("--api-url", f"https://u:{KEY}@h"),
+            {},
+            "bench: the API's address holds more than a host and a path; keys go",
+        ),
         (("--api-url", "h:1"), {}, "bench: the API's address is none; give one such as http://127.0.0.1:8000/v1"),
     ],
 )
@@ -464,7 +469,7 @@ def test_a_key_that_is_wrong_is_told_before_anything_is_asked(
     options: tuple[str, ...], environment: dict[str, str], line: str, tmp_path: Path
 ) -> None:
     """One line, exit code 2, no key in it."""
-    call = ("run", "--backend", "api", "--model", "served", "--catalog", family(tmp_path, "http://h:1"))
+    call = ("run", "--backend", "api", "--model", "served", "--catalog", family(tmp_path, "https://h:1"))
     done = bench(*call, *options, "--results", tmp_path / "results", **environment)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert done.stderr.startswith(line)

@@ -337,7 +337,7 @@ def test_drift_marks_the_records_that_share_its_roof(tmp_path: Path) -> None:
     }
     path.write_text("{}")
     assert len(list(joined(store.records(), store.runs()))) == 4
-    assert store.unreadable[0].startswith(f"{path}: not a run:")
+    assert store.unreadable[0].startswith(f"{path}:")
 
 
 def test_shares_are_those_of_the_roof() -> None:

@@ -6,6 +6,7 @@ lm-eval takes seconds.
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -356,7 +357,7 @@ def test_a_budget_leaves_the_run_open_and_the_next_call_goes_on(bench, capsys):
     ("option", "value", "message"),
     [
         ("--budget", "banana", "bench: no budget 'banana'; 20min, 90s, 2h or none\n"),
-        ("--threads", "many", "bench: no threads 'many'; a number from 1, or auto\n"),
+        ("--threads", "many", "bench: no threads 'many'; a number from 1 to 4096, or auto\n"),
     ],
 )
 def test_a_bad_budget_or_thread_count_is_one_line(bench, capsys, option, value, message):
@@ -417,11 +418,23 @@ def test_a_reference_that_failed_is_the_others_reason(bench):
     assert bench.run(fault="error@log_probs:fake-fp16", **chosen) == 1
     assert bench.outcomes() == {"fp16 divergence": "failed", "int4 divergence": "failed"}
     reasons = {str(record.cell.precision): record.outcome.reason for record in bench.records()}
-    assert reasons["int4"] == (
-        "MissingReference: the 16-bit reference of this model has not been measured on this machine"
-    )
+    assert reasons["fp16"] == "RuntimeError: a fault that was asked for"
+    assert reasons["int4"] == f"its 16-bit row left no distributions: {reasons['fp16']}"
+    assert not next(r for r in bench.records() if r.cell.precision == "int4").outcome.detail, "it is no fault of ours"
     assert bench.run(**chosen) == 0
     assert len({record.run for record in bench.records()}) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_cache_is_one_line_and_no_traceback(number):
+    """Wherever in a cell it shows: in a write of ours, of a library's, or of a process that converts weights."""
+    full = OSError(number, os.strerror(number), "/somewhere/codes.npy")
+    for error in (full, RuntimeError(f"a helper ended: {full}")):
+        outcome = ending(error, "divergence")
+        assert (outcome.ending, outcome.detail) == (Ending.FAILED, "")
+        assert outcome.reason.startswith("the disk of the cache or of temporary files has no space left during div")
+        assert "set BENCH_CACHE and TMPDIR" in outcome.reason
+    assert ending(OSError(errno.EBADF, "ours")).detail != "", "an error of ours keeps its traceback"
 
 
 def test_what_its_maker_quantized_has_nothing_to_be_compared_with(bench, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +13,9 @@ from pydantic import JsonValue
 
 from bench.catalog import remote
 from bench.catalog.model import Remote
+from bench.engines.api.events import Broken
 from bench.engines.api.protocols import PROTOCOLS, Answer, base_address
-from bench.engines.api.transport import BadRequest, Broken, Client
+from bench.engines.api.transport import BadRequest, Client
 from bench.engines.contract import LoadRequest, Reply, Stopped
 from bench.errors import UserError
 from bench.instruments import Reading
@@ -63,6 +65,16 @@ class Purse:
         """USD for so many tokens; 0 without prices."""
         into, out = self.remote.input_usd_per_million or 0.0, self.remote.output_usd_per_million or 0.0
         return (input_tokens * into + output_tokens * out) / 1e6
+
+    def settled(self, answer: Answer, bound: float) -> tuple[bool, float]:
+        """Whether the server's counts tell what an answer cost, and that; the upper bound where they do not.
+
+        No prompt of ours has no tokens, and no answer with text in it.
+        """
+        into, out = answer.input_tokens, answer.output_tokens
+        if not into or out is None or (out == 0 and answer.arrivals_s):
+            return False, bound
+        return True, self.cost(into, out)
 
     def bound(self, prompt: str, max_tokens: int) -> float:
         """The most an answer can cost: no token is shorter than a byte of the prompt."""
@@ -155,14 +167,15 @@ class ApiEngine:
             self.protocol.path, body, self._read, before=lambda: self.purse.check(bound), lost=lost
         )
         self.version = answer.version or self.version
-        known = answer.input_tokens is not None and answer.output_tokens is not None
-        self.purse.spent_usd += self.purse.cost(answer.input_tokens or 0, answer.output_tokens or 0) if known else bound
-        text = "".join(answer.pieces)
+        known, paid = self.purse.settled(answer, bound)
+        self.purse.spent_usd += paid
+        thinking, text, answer_s = answer.split
         for stop in stops:
             text = text.split(stop)[0] if stop else text
         return Reply(
-            text=text, arrivals_s=tuple(answer.arrivals_s), input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens, hidden_tokens=answer.hidden_tokens,
+            text=text, arrivals_s=tuple(answer.arrivals_s), thinking=thinking, answer_s=answer_s,
+            input_tokens=answer.input_tokens, output_tokens=answer.output_tokens,
+            hidden_tokens=0 if thinking else answer.thinking_tokens or 0,
             cost_usd=self.purse.spent_usd - before if self.purse.priced else None,
             cost_is_bound=not known or attempts > 1, finish=answer.finish, attempts=attempts,
         )  # fmt: skip
@@ -170,25 +183,34 @@ class ApiEngine:
     def _read(self, events: Iterator[str], sent: float) -> Answer:
         """Collect a stream into one answer, with the time of each piece. Raises Broken if it is cut or invalid."""
         answer = Answer()
-        for data in events:
-            at_s = time.perf_counter() - sent
-            if data.strip() == self.protocol.end:
-                answer.ended = True
-                break
-            try:
-                event = json.loads(data)
-            except ValueError:
-                raise Broken("an event of the stream is no JSON") from None
-            if not isinstance(event, dict):
-                raise Broken("an event of the stream is no object")
-            if event.get("error"):
-                raise Broken(self._error(event["error"]))
-            self.protocol.take(event, answer, at_s)
-            if answer.ended:
-                break
-        if not answer.ended and not (self.protocol.end and answer.finish):
+        try:
+            for data in events:
+                self._take(data, answer, time.perf_counter() - sent)
+                if answer.ended:
+                    break
+                if answer.finish:
+                    self.client.hurry()
+        except (Broken, OSError, http.client.HTTPException):
+            if not answer.finish:
+                raise
+        if not answer.ended and not answer.finish:
             raise Broken("the stream was cut in the middle")
         return answer
+
+    def _take(self, data: str, answer: Answer, at_s: float) -> None:
+        """Fold the data of one event into the answer. Raises Broken where it is none of the protocol's."""
+        if data.strip() == self.protocol.end:
+            answer.ended = True
+            return
+        try:
+            event = json.loads(data)
+        except (ValueError, RecursionError):
+            raise Broken("an event of the stream is no JSON") from None
+        if not isinstance(event, dict):
+            raise Broken("an event of the stream is no object")
+        if event.get("error"):
+            raise Broken(self._error(event["error"]))
+        self.protocol.take(event, answer, at_s)
 
     def _error(self, error: object) -> str:
         kind = error.get("type") or error.get("message") if isinstance(error, dict) else error

@@ -18,24 +18,76 @@ Json = Mapping[str, JsonValue]
 """One object of an answer."""
 
 
+MOST_TOKENS = 10**9
+"""A count beyond it is no count."""
+MOST_CHARACTERS = 200
+"""A name or a reason of a server's is cut here: a record is no place for a page."""
+OPENED, CLOSED = "<think>", "</think>"
+"""Around thinking that a server does not tell from the answer. The first may stand in the prompt already."""
+
+
 @dataclass
 class Answer:
     """What has arrived of one answer."""
 
     pieces: list[str] = field(default_factory=list)
+    """Of the answer itself."""
+    thoughts: list[str] = field(default_factory=list)
+    """Of what the model thought before it."""
     arrivals_s: list[float] = field(default_factory=list)
+    """Of every piece of either."""
+    answers_s: list[float] = field(default_factory=list)
+    """Of the pieces of the answer itself."""
     input_tokens: int | None = None
     output_tokens: int | None = None
-    hidden_tokens: int = 0
+    thinking_tokens: int | None = None
+    """Of the output, those that were thought; None where the server does not tell."""
     finish: str | None = None
     version: str | None = None
     ended: bool = False
 
     def add(self, text: object, at_s: float) -> None:
-        """One more piece of text, if there is any."""
+        """One more piece of the answer, if there is any."""
         if isinstance(text, str) and text:
             self.pieces.append(text)
             self.arrivals_s.append(at_s)
+            self.answers_s.append(at_s)
+
+    def think(self, text: object, at_s: float) -> None:
+        """One more piece of thinking, if there is any."""
+        if isinstance(text, str) and text:
+            self.thoughts.append(text)
+            self.arrivals_s.append(at_s)
+
+    @property
+    def split(self) -> tuple[str, str, float | None]:
+        """What was thought, what was answered, and when the answer began: None if it did not.
+
+        Thinking that stands in the answer between tags is told apart here, where some servers do it and some do not.
+        """
+        raw, thought = "".join(self.pieces), whole(self.thoughts)
+        begin = self.answers_s[0] if self.answers_s else None
+        before, closed, after = raw.partition(CLOSED)
+        if self.thoughts or not (closed or raw.lstrip().startswith(OPENED)):
+            return thought, whole(self.pieces), begin
+        thought, answer = whole([before.lstrip().removeprefix(OPENED)]), after.lstrip()
+        if not answer:
+            return thought, "", None
+        at, begins = 0, len(raw) - len(answer)
+        for piece, at_s in zip(self.pieces, self.answers_s, strict=True):
+            at += len(piece)
+            if at > begins:
+                return thought, whole([answer]), at_s
+        raise AssertionError
+
+
+def whole(pieces: Sequence[str]) -> str:
+    """The pieces as one text that can be stored.
+
+    A character beyond the first 65,536 is two halves in JSON, and a stream may send them in two pieces; a half that
+    stays alone is no character and becomes the sign for that.
+    """
+    return "".join(pieces).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def part(event: Json, *names: str) -> Json:
@@ -47,15 +99,15 @@ def part(event: Json, *names: str) -> Json:
 
 
 def tokens(usage: Json, name: str) -> int | None:
-    """A number of tokens, None where the server does not tell."""
+    """A number of tokens, None where the server tells none that could be one."""
     found = usage.get(name)
-    return found if isinstance(found, int) else None
+    return found if isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= MOST_TOKENS else None
 
 
 def word(of: Json, name: str) -> str | None:
     """A word of the server's, None where it says nothing."""
     found = of.get(name)
-    return found if isinstance(found, str) else None
+    return whole([found[:MOST_CHARACTERS]]) if isinstance(found, str) else None
 
 
 def _greedy(model: str, prompt: str, max_tokens: int) -> dict[str, JsonValue]:
@@ -92,17 +144,49 @@ class OpenAI:
         choices = event.get("choices")
         for choice in choices if isinstance(choices, list) else []:
             if isinstance(choice, dict):
-                answer.add(part(choice, "delta").get("content"), at_s)
+                _delta(part(choice, "delta"), answer, at_s)
                 answer.finish = word(choice, "finish_reason") or answer.finish
         usage = part(event, "usage")
         if usage:
-            answer.input_tokens, answer.output_tokens = (
-                tokens(usage, "prompt_tokens"),
-                tokens(usage, "completion_tokens"),
-            )
-            answer.hidden_tokens = tokens(part(usage, "completion_tokens_details"), "reasoning_tokens") or 0
-        names = [str(event[name]).rpartition("/")[2] for name in ("model", "system_fingerprint") if event.get(name)]
+            answer.input_tokens, answer.output_tokens, answer.thinking_tokens = _counted(usage)
+        names = [name.rpartition("/")[2] for key in ("model", "system_fingerprint") if (name := word(event, key))]
         answer.version = answer.version or " ".join(names) or None
+
+
+THINKING = ("reasoning_content", "reasoning", "thinking")
+"""What servers call a piece of thinking (DeepSeek, vLLM, SGLang; Ollama, OpenRouter; others): the same, if several."""
+
+
+def _delta(delta: Json, answer: Answer, at_s: float) -> None:
+    """A piece of thinking or of the answer. Mistral's content is a list of parts, each of its own type."""
+    answer.think(
+        next((delta[name] for name in THINKING if isinstance(delta.get(name), str) and delta[name]), None), at_s
+    )
+    content = delta.get("content")
+    for item in content if isinstance(content, list) else []:
+        if isinstance(item, dict):
+            answer.think(_joined(item.get("thinking")), at_s)
+            answer.add(item.get("text"), at_s)
+    answer.add(content, at_s)
+
+
+def _joined(found: JsonValue) -> JsonValue:
+    """A text, or the text of all parts of a list."""
+    if not isinstance(found, list):
+        return found
+    return "".join(text for item in found if isinstance(item, dict) and isinstance(text := item.get("text"), str))
+
+
+def _counted(usage: Json) -> tuple[int | None, int | None, int | None]:
+    """Prompt tokens, generated ones, and of these the ones thought.
+
+    Some servers count thinking beside the completion and not in it; then their total is what is paid for.
+    """
+    into, out, total = (tokens(usage, f"{name}_tokens") for name in ("prompt", "completion", "total"))
+    thought = tokens(part(usage, "completion_tokens_details"), "reasoning_tokens")
+    if into is not None and out is not None and total is not None and total > into + out:
+        thought, out = max(thought or 0, total - into - out), total - into
+    return into, out, thought if thought is None or out is None else min(thought, out)
 
 
 class Anthropic:
@@ -126,12 +210,13 @@ class Anthropic:
         """Fold one event into the answer; output tokens are a running total."""
         kind = event.get("type")
         if kind == "message_start":
-            answer.version = word(part(event, "message"), "model")
+            answer.version = word(part(event, "message"), "model") or answer.version
             usage = part(event, "message", "usage")
             cached = [tokens(usage, f"cache_{how}_input_tokens") or 0 for how in ("creation", "read")]
             if (fresh := tokens(usage, "input_tokens")) is not None:
                 answer.input_tokens = fresh + sum(cached)
         elif kind == "content_block_delta":
+            answer.think(part(event, "delta").get("thinking"), at_s)
             answer.add(part(event, "delta").get("text"), at_s)
         elif kind == "message_delta":
             answer.finish = word(part(event, "delta"), "stop_reason") or answer.finish

@@ -8,12 +8,10 @@ the key, are in no exception, log or repr of this module.
 
 from __future__ import annotations
 
-import datetime as dt
-import email.utils
 import http.client
 import json
 import random
-import re
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,26 +21,23 @@ from urllib.request import getproxies, proxy_bypass
 
 from pydantic import JsonValue
 
+from bench.engines.api.events import ANSWER_TIMEOUT_S, LINE_BYTES, Broken, data_lines
+from bench.engines.api.pauses import quota_wait, retry_after
 from bench.engines.contract import Stopped
 from bench.errors import UserError
 
 T = TypeVar("T")
 ATTEMPTS = 6
+REFUSAL_BYTES = 1 << 16
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
 PATIENCE_S = 600.0
 """A server that asks for a longer pause ends the run instead."""
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 20.0, 180.0
+SETTLE_S = 5.0
+"""How long to wait for what may follow the end of an answer: its token counts, the end of a refusal's page."""
+DRAIN_S = 0.5
+"""How long to wait for the end of a body of which nothing more is wanted, so that its connection can be used again."""
 TRANSIENT = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
-DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-class Broken(Exception):
-    """A failure that may be temporary: another attempt is made. `wait_s` is the pause the server asks for, if any."""
-
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
 
 
 class Unreachable(Broken):
@@ -79,7 +74,11 @@ class Client:
         self.quota_s = 0.0
         """Seconds to wait before the next request because the last answer said that nothing is left."""
         self.answered = False
+        self.left_open = False
+        """Whether this server once left a connection open behind a whole answer: then no end is waited for again."""
         self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
+        """That connection's: http.client lets go of it where a body has no stated length."""
 
     @property
     def host(self) -> str:
@@ -138,8 +137,7 @@ class Client:
             sent, response = self._send(path, json.dumps(body).encode())
             self._check(response)
             begun = True
-            result = read(data_lines(response), sent)
-            response.read()  # to the very end, so that the connection can be used again
+            result = read(data_lines(response, sent + ANSWER_TIMEOUT_S), sent)
         except Broken:
             if begun:
                 lost()
@@ -148,13 +146,36 @@ class Client:
             if begun:
                 lost()
             raise Broken(f"the connection broke ({type(error).__name__})") from None
+        self._finish(response)
         self.answered = True
         return result
+
+    def _finish(self, response: http.client.HTTPResponse) -> None:
+        """Read an answered body to its end, so that the connection can be used again; else close it."""
+        try:
+            if self.left_open or (response.length is None and not response.chunked):
+                raise TimeoutError
+            self._within(DRAIN_S)
+            response.read(LINE_BYTES)
+            if not response.isclosed():
+                raise TimeoutError
+        except (OSError, http.client.HTTPException, ValueError):
+            self.left_open = True
+            self.close()
+
+    def hurry(self) -> None:
+        """Wait less for the rest of this answer: what matters of it has arrived."""
+        self._within(SETTLE_S)
+
+    def _within(self, seconds: float) -> None:
+        if self._socket is not None:
+            self._socket.settimeout(seconds)
 
     def _send(self, path: str, data: bytes) -> tuple[float, http.client.HTTPResponse]:
         """Send on an open connection, so that no handshake is timed; one that went stale is opened again once."""
         for fresh in (self._connection is None, True):
             connection = self._opened()
+            self._within(READ_TIMEOUT_S)
             sent = time.perf_counter()
             try:
                 connection.request("POST", self.parts.path + path, data, self._headers)
@@ -166,15 +187,14 @@ class Client:
         raise AssertionError
 
     def _opened(self) -> http.client.HTTPConnection:
-        if self._connection is None:
+        if self._connection is None or self._connection.sock is None:  # closed behind the last answer
             made = self._made()
             try:
                 made.connect()
-            except OSError as error:
+            except (OSError, UnicodeError) as error:  # the latter for a host that no name server takes
                 why = "connection refused" if isinstance(error, ConnectionRefusedError) else type(error).__name__
                 raise Unreachable(f"no connection ({why})") from None
-            made.sock.settimeout(READ_TIMEOUT_S)
-            self._connection = made
+            self._connection, self._socket = made, made.sock
         return self._connection
 
     def _made(self) -> http.client.HTTPConnection:
@@ -202,7 +222,7 @@ class Client:
     def _failure(self, response: http.client.HTTPResponse, headers: Mapping[str, str]) -> Exception:
         """What a status other than 200 means: a temporary failure, a user's mistake, or a rejected request."""
         status = response.status
-        error = error_fields(response.read(1 << 16))
+        error = error_fields(self._page(response))
         message = self.redacted(error["message"])
         if error["code"] == "insufficient_quota" or status == http.client.PAYMENT_REQUIRED:
             return UserError(f"{self.host} says that the account's credit is used up", "add credit, or use another key")
@@ -215,11 +235,26 @@ class Client:
             return UserError(what, "check the model's name and the address")
         return BadRequest(f"HTTP {status}: {message}", error["param"] or None)
 
+    def _page(self, response: http.client.HTTPResponse) -> bytes:
+        """What a refusal says, as far as it comes at once: its status alone says most."""
+        page = b""
+        try:
+            self._within(SETTLE_S)
+            while len(page) < REFUSAL_BYTES and (more := response.read1(REFUSAL_BYTES)):
+                page += more
+        except (OSError, http.client.HTTPException):
+            self.close()
+        if response.length == 0:
+            response.close()
+        elif not response.isclosed():
+            self.close()
+        return page
+
     def redacted(self, text: str) -> str:
-        """One line of at most 200 characters in which the key does not stand."""
+        """One line of at most 200 printable characters in which the key does not stand."""
         if self._secret:
             text = text.replace(self._secret, "***")
-        return " ".join(text.split())[:200]
+        return "".join(c if c.isprintable() else "?" for c in " ".join(text.split())[:200])
 
     def close(self) -> None:
         """Close the connection."""
@@ -233,63 +268,14 @@ def lower(headers: http.client.HTTPMessage) -> dict[str, str]:
     return {name.lower(): str(value) for name, value in headers.items()}
 
 
-def data_lines(response: http.client.HTTPResponse) -> Iterator[str]:
-    """The data of each server-sent event, several data lines of one joined."""
-    data: list[str] = []
-    while line := response.readline():
-        text = line.decode("utf-8", errors="replace").rstrip("\r\n")
-        if text.startswith("data:"):
-            data.append(text[5:].removeprefix(" "))
-        elif not text and data:
-            yield "\n".join(data)
-            data = []
-    if data:
-        yield "\n".join(data)
-
-
 def error_fields(body: bytes) -> dict[str, str]:
     """`message`, `code` and `param` of an error as either protocol and the servers beside them write it."""
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"message": "", "code": "", "param": ""}
     error = found.get("error", found) if isinstance(found, dict) else {}
     if not isinstance(error, dict):
         error = {"message": error}
     message = error.get("message") or error.get("detail") or ""
     return {"message": str(message), "code": str(error.get("code") or ""), "param": str(error.get("param") or "")}
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of `retry-after-ms` or `Retry-After` (seconds or a date, RFC 9110); None without either."""
-    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
-    for text, unit in ((milliseconds, 0.001), (value, 1.0)):
-        try:
-            return max(0.0, float(text or "") * unit)
-        except ValueError:
-            continue
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value or "").timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
-
-
-def quota_wait(headers: Mapping[str, str]) -> float:
-    """Seconds until the quotas that the headers call used up are there again; 0 if none is.
-
-    OpenAI writes `x-ratelimit-remaining-KIND` and `x-ratelimit-reset-KIND` (durations such as `6m0s`), Anthropic
-    `anthropic-ratelimit-KIND-remaining` and `-reset` (RFC 3339 times).
-    """
-    empty = (name for name, value in headers.items() if "ratelimit" in name and value.strip() == "0")
-    resets = (name.replace("remaining", "reset") for name in empty if "remaining" in name)
-    return max((_until(headers.get(reset, "")) for reset in resets), default=0.0)
-
-
-def _until(text: str) -> float:
-    found = DURATION.findall(text)
-    if found and "".join(a + b for a, b in found) == text.strip():
-        return sum(float(number) * UNITS[unit] for number, unit in found)
-    try:
-        return max(0.0, dt.datetime.fromisoformat(text).timestamp() - time.time())
-    except ValueError:
-        return 0.0

@@ -8,6 +8,7 @@ import json
 import logging
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import transformers
@@ -130,6 +131,19 @@ def load_options(request: LoadRequest, stored: str | None) -> dict[str, object]:
     return options
 
 
+def _tokenizer(folder: Path, *, own_code: bool) -> PreTrainedTokenizerBase:
+    """As its files describe it. Raises UserError where its library cannot make one of them."""
+    try:
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=own_code)
+    except MemoryError:
+        raise
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        what = f"{folder}: no tokenizer can be made of its tokenizer files ({said})"
+        raise UserError(what, "get tokenizer.json and tokenizer_config.json again") from error
+    return found
+
+
 def load(located: Located, request: LoadRequest) -> Loaded:
     """Load, or build from random values. Raises Unsupported, UserError."""
     config = read_config(located, request)
@@ -147,7 +161,7 @@ def load(located: Located, request: LoadRequest) -> Loaded:
     if located.provenance.stored_as in BITSANDBYTES:
         _compute_as_asked(config, options)
     own_code = runs_own_code(config.to_dict(), request)
-    tokenizer = AutoTokenizer.from_pretrained(located.folder, trust_remote_code=own_code)
+    tokenizer = _tokenizer(located.folder, own_code=own_code)
     if request.model.objective is Objective.SEQ2SEQ:
         classes.check_answers(config, tokenizer)
     try:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.catalog.local_model import check_files
 from bench.engines.contract import Unsupported
 from bench.engines.weights.fingerprints import fingerprints
 from bench.errors import UserError
@@ -98,7 +99,8 @@ def model_folder(path: str | Path) -> Path:
 
 
 def provenance(folder: Path, source: str, revision: str | None = None) -> Provenance:
-    """What a record says of the weights in a folder."""
+    """What a record says of the weights in a folder. Raises UserError where its files are none that can be read."""
+    check_files(folder)
     files = fingerprints(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     stored = config.get("dtype") or config.get("torch_dtype")
