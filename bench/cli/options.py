@@ -167,7 +167,10 @@ class Limits:
     memory_limit: Annotated[
         str,
         typer.Option(
-            "--memory-limit", help="Run under a hard limit: 12GB, 12GiB, or bytes.", show_default=False, metavar="SIZE"
+            "--memory-limit",
+            help="Run under a hard limit: 12GB, 12GiB, 512M, or bytes.",
+            show_default=False,
+            metavar="SIZE",
         ),
     ] = ""
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False

@@ -40,7 +40,7 @@ from bench.records.cell import (
 from bench.records.record import Prediction, Record
 from bench.records.surroundings import Machine, Roof
 from bench.suite import Pace
-from bench.units import human_bytes
+from bench.units import human_bytes, human_limit
 from suites import suite, text_suite
 
 ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4, Precision.SERVED)
@@ -275,7 +275,7 @@ def _by_size(cells: list[Planned], free_bytes: int, force: bool) -> tuple[list[P
         if (predicted.needed_bytes or 0) <= room:
             fitting.append(planned)
             continue
-        there = f"{human_bytes(limit)} is the limit" if limit == room else f"{human_bytes(free_bytes)} are free"
+        there = f"{human_limit(limit)} is the limit" if limit == room else f"{human_bytes(free_bytes)} are free"
         own = f" and {human_bytes(predicted.baseline_bytes)} for the process" if predicted.baseline_bytes else ""
         reason = f"does not fit: predicted {human_bytes(predicted.peak_bytes or 0)}{own}, {there}"
         what = f"{planned.cell.precision} {planned.cell.suite}"

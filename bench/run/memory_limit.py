@@ -40,22 +40,23 @@ from bench.errors import UserError
 from bench.instruments import container
 from bench.records.record import CRUDE, Caveat, MemoryLimit
 from bench.records.surroundings import Machine
-from bench.units import human_bytes
+from bench.units import human_bytes, human_limit
 
 CGROUPS = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
-UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
-    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12} | {
+    "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40
 }  # fmt: skip
+"""Whether a B follows or not."""
 CUDA = "CUDA allocator"
 
 
 def parse_bytes(text: str) -> int:
-    """`12GB` is 12e9 bytes, `12GiB` 12 x 2^30, a bare number bytes. Raises UserError for anything else."""
+    """`12GB` and `12G` are 12e9 bytes, `12GiB` and `12Gi` 12 x 2^30, a bare number bytes. Raises UserError."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
-    unit = UNITS.get(found[2].lower()) if found else None
+    unit = UNITS.get(found[2].lower().removesuffix("b")) if found else None
     if found is None or unit is None or float(found[1]) * unit < 1:
-        raise UserError(f"no amount of memory: {text!r}", "write 12GB, 12GiB or a number of bytes")
+        raise UserError(f"no amount of memory: {text!r}", "write 12GB, 12GiB, 512M or a number of bytes")
     return int(float(found[1]) * unit)
 
 
@@ -68,7 +69,7 @@ def check(limit_bytes: int, capacity_bytes: int) -> int:
     """The same limit, checked. Raises UserError if it exceeds the device's memory and so would limit nothing."""
     if limit_bytes > capacity_bytes:
         raise UserError(
-            f"a memory limit of {human_bytes(limit_bytes)} is more than the {human_bytes(capacity_bytes)} there are",
+            f"a memory limit of {human_limit(limit_bytes)} is more than the {human_bytes(capacity_bytes)} there are",
             "give less, or leave the limit out",
         )
     return limit_bytes
@@ -201,7 +202,7 @@ def overrun(limit: MemoryLimit | None) -> list[Caveat]:
         return []
     held = f"the driver counted {human_bytes(limit.highest_bytes or 0)}"
     text = (
-        f"{held} for this process: more than its limit of {human_bytes(limit.bytes)}, which holds the allocator alone"
+        f"{held} for this process: more than its limit of {human_limit(limit.bytes)}, which holds the allocator alone"
     )
     return [Caveat(kind="over_limit", text=text, advice="it needs that figure; give a lower limit to see what fits")]
 

@@ -41,7 +41,7 @@ from bench.run.request import Asked, Request
 from bench.scoring.anchor import anchor_path, is_anchor
 from bench.scoring.journal import Journal, journal_folder
 from bench.suite import Loading, RestartWorker, SuiteRun, TextRun
-from bench.units import human_bytes
+from bench.units import human_limit
 from suites import suite, suite_sha256, text_suite
 
 
@@ -226,7 +226,7 @@ class Worker:
         outcome, limit = ending(error, during), self.request.memory_limit
         if limit is None or outcome.ending is not Ending.DOES_NOT_FIT:
             return outcome
-        named = f"{outcome.reason}, under a limit of {human_bytes(limit.bytes)} ({limit.enforced_by})"
+        named = f"{outcome.reason}, under a limit of {human_limit(limit.bytes)} ({limit.enforced_by})"
         return outcome.model_copy(update={"reason": named})
 
     def _reference_path(self, reference: Cell, engine: Engine) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bench.judge.rows import Row
 from bench.judge.stats import Estimate
 from bench.records.cell import Weights
-from bench.units import human_bytes, human_seconds, significant
+from bench.units import human_bytes, human_limit, human_seconds, significant
 from bench.views.fields import Unit
 
 
@@ -31,7 +31,7 @@ def written(estimate: Estimate, unit: Unit) -> str:
 
 def named(row: Row) -> str:
     """The model's name, with the memory limit where it ran under one."""
-    return row.model + (f" (limit {human_bytes(row.limit)})" if row.limit else "")
+    return row.model + (f" (limit {human_limit(row.limit)})" if row.limit else "")
 
 
 def labelled(row: Row) -> str:
