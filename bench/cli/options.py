@@ -87,6 +87,15 @@ WeightsFrom = Annotated[
 ]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
 DeviceSlug = Annotated[str, named("--device", "Device slug or glob, as in results/.")]
+Budget = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        help="Seconds of measuring, loading apart: 90s, 20min, none. Default: 8min a model, profile standard.",
+        show_default=False,
+        metavar="TIME",
+    ),
+]
 Timeout = Annotated[
     float | None, typer.Option("--timeout", help="Seconds one load or cell may take.", metavar="SECONDS")
 ]

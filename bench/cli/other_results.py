@@ -6,13 +6,13 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError
+from bench.processes import temporary_folder
 
 if TYPE_CHECKING:
     from bench.records.store import Store
@@ -26,7 +26,7 @@ def other_results(name: str, results: Path) -> Iterator[Store]:
     if Path(name).is_dir():
         yield Store(Path(name))
         return
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+    with temporary_folder() as folder:
         _extract(name, results, Path(folder))
         yield Store(Path(folder))
 

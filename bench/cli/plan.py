@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bench.cli.console import print_flat, print_lines, print_table
 from bench.cli.options import Cells, How, Limits, Output
-from bench.cli.selecting import planned, selection
+from bench.cli.selecting import opened, planned, selection
 
 
 def plan(cells: Cells, how: How, limits: Limits, output: Output) -> None:
@@ -15,7 +15,8 @@ def plan(cells: Cells, how: How, limits: Limits, output: Output) -> None:
     """
     from bench.views import plan as view
 
-    made, _, _ = planned(selection(cells, how, limits, fetch=False), output)
+    asked = selection(cells, how, limits, fetch=False)
+    made = planned(asked, output, *opened(asked, output))
     if output.format.flat:
         print_flat(view.flats(made), output.format)
         return

@@ -27,8 +27,10 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +40,7 @@ import psutil
 
 from bench.errors import UserError
 from bench.instruments import container
+from bench.processes import GRACE_S, left_behind, mark
 from bench.records.record import CRUDE, Caveat, MemoryLimit
 from bench.records.surroundings import Machine
 from bench.units import human_bytes, human_limit
@@ -49,6 +52,8 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12} | {
 }  # fmt: skip
 """Whether a B follows or not."""
 CUDA = "CUDA allocator"
+LOOK_S = 0.02
+"""Seconds between two tries to remove a group whose processes are ending."""
 
 
 def parse_bytes(text: str) -> int:
@@ -117,8 +122,7 @@ def confined(limit_bytes: int | None, device: str) -> Iterator[Confinement | Non
             try:
                 yield _in_group(version, group, limit_bytes)
             finally:
-                with contextlib.suppress(OSError):  # a child that has not been reaped yet: the group is empty soon
-                    group.rmdir()
+                remove_group(group)
             return
     yield _scope(limit_bytes) or _resource_limit(limit_bytes)
 
@@ -144,7 +148,7 @@ def _make_group(version: int, limit_bytes: int) -> Path | None:
     own = own_group(version)
     if own is None:
         return None
-    group = own / f"bench-{os.getpid()}-{secrets.token_hex(3)}"
+    group = own / f"{mark()}{secrets.token_hex(3)}"
     try:
         if version == 2 and "memory" not in (own / "cgroup.subtree_control").read_text().split():
             (own / "cgroup.subtree_control").write_text("+memory")  # refused while processes sit in that group
@@ -168,6 +172,33 @@ def _make_group(version: int, limit_bytes: int) -> Path | None:
     if not hard:
         group.rmdir()
     return group if hard else None
+
+
+def remove_group(group: Path) -> None:
+    """Take a group away with all that still runs in it; the kernel gives it up soon after its last process."""
+    deadline = time.monotonic() + GRACE_S
+    while True:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for pid in (group / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+        try:
+            group.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(LOOK_S)
+        else:
+            return
+
+
+def sweep_groups() -> None:
+    """Remove the groups of runs whose process is gone, and what may still compute in them."""
+    for own in filter(None, map(own_group, (1, 2))):
+        for group in own.glob("bench-*"):
+            if left_behind(group):
+                remove_group(group)
 
 
 def _in_group(version: int, group: Path, limit_bytes: int) -> Confinement:

@@ -7,12 +7,10 @@ whatever a library prints goes to the log. Records go straight to `results/`, so
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -278,19 +276,8 @@ def ending(error: Exception, during: str = "work") -> Outcome:
     return Outcome(ending=Ending.FAILED, reason=reason[:300], detail=traceback.format_exc())
 
 
-def die_with_parent() -> None:
-    """On Linux, ask the kernel to kill this process when the runner dies, so that no orphan keeps a GPU."""
-    if sys.platform == "linux":
-        import ctypes
-
-        pr_set_pdeathsig = 1
-        with contextlib.suppress(OSError):
-            ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
 def main() -> int:
     """Answer the request named on the command line."""
-    die_with_parent()
     request = Request.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     worker = Worker(request)
     try:

@@ -12,13 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from builders import can_make_group, make_cell, make_condition, make_machine, make_model, make_scheme
+from builders import can_make_group, dead_process, make_cell, make_condition, make_machine, make_model, make_scheme
 
 from bench.engines import fake
 from bench.engines.contract import DoesNotFit
 from bench.errors import UserError
 from bench.instruments import Instruments
 from bench.instruments.memory import CudaMemory
+from bench.processes import place
 from bench.records.record import Ending, MemoryLimit, Prediction
 from bench.records.store import Store
 from bench.run import memory_limit
@@ -78,6 +79,42 @@ def test_more_than_there_is_limits_nothing_and_is_refused() -> None:
     assert capacity_bytes(machine) == 7
     machine.gpu_memory_bytes = 5
     assert capacity_bytes(machine) == 5
+
+
+@linux
+def test_a_group_goes_with_what_still_runs_in_it() -> None:
+    """Whatever a worker left behind ends with the limit, and the next run finds no group."""
+    if not can_make_group():
+        pytest.skip("no cgroup may be made here")
+    with confined(LIMIT, "cpu") as confinement:
+        assert confinement is not None
+        group = Path(confinement.prefix[-1]).parent
+        process = subprocess.Popen(confinement.command(["sleep", "600"]))
+        while str(process.pid) not in (group / "cgroup.procs").read_text().split():
+            assert process.poll() is None
+    assert process.wait(60) == -signal.SIGKILL
+    assert not group.exists()
+
+
+@linux
+def test_a_group_of_a_dead_run_is_swept_with_its_processes_and_a_living_one_s_stays() -> None:
+    """Who made it stands in its name."""
+    if not can_make_group():
+        pytest.skip("no cgroup may be made here")
+    with confined(LIMIT, "cpu") as confinement:
+        assert confinement is not None
+        ours = Path(confinement.prefix[-1]).parent
+        left = ours.with_name(f"bench-{place()}-{dead_process()}-abcdef")
+        left.mkdir()
+        inside = Confinement(
+            limit_bytes=1, enforced_by="", prefix=(*confinement.prefix[:-1], str(left / "cgroup.procs"))
+        )
+        process = subprocess.Popen(inside.command(["sleep", "600"]))
+        while str(process.pid) not in (left / "cgroup.procs").read_text().split():
+            assert process.poll() is None
+        memory_limit.sweep_groups()
+        assert process.wait(60) == -signal.SIGKILL
+        assert (left.exists(), ours.exists()) == (False, True)
 
 
 def run(confinement: Confinement, count: int) -> subprocess.CompletedProcess[str]:
