@@ -18,8 +18,9 @@ WORKERS = ("--numprocesses", "logical", "--maxprocesses", "8")
 """A worker for each core, each about 1 GiB; `-- -n 0` runs the tests in one process."""
 NEED_LLAMA = (
     "tests/engines/test_llamacpp.py", "tests/engines/test_gguf.py", "tests/engines/test_backends.py",
-    "tests/engines/test_api.py", "tests/suites/test_capacity_engines.py",
+    "tests/engines/test_api.py", "tests/engines/test_quantizer.py", "tests/suites/test_capacity_engines.py",
 )  # fmt: skip
+NEED_PUBLISH = ("tests/views/test_site.py", "tests/views/test_site_browser.py", "tests/views/test_publication.py")
 PEER = ("optimum-benchmark==0.6.0", "transformers==4.57.1", "torch==2.13.0")
 
 
@@ -97,6 +98,15 @@ def tests_llamacpp(session: nox.Session) -> None:
     session.run("pytest", *WORKERS, *(session.posargs or NEED_LLAMA))
 
 
+@nox.session(name="tests-site")
+def tests_site(session: nox.Session) -> None:
+    """Run the tests of what is published: the site in a real Chromium, tables and plots through their own libraries."""
+    session.install("-e", ".[publish]")
+    for group in ("tests", "browser"):
+        session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), group))
+    session.run("pytest", *(session.posargs or NEED_PUBLISH))
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style."""
@@ -135,8 +145,8 @@ def recommend(session: nox.Session) -> None:
 
 @nox.session
 def publish(session: nox.Session) -> None:
-    """Write the figures into catalog/README.md."""
-    install(session)
+    """Write the figures: catalog/README.md, and tables, plots and the site under results/."""
+    session.install("-e", ".[publish]")
     session.run("bench", "publish", *session.posargs)
 
 

@@ -20,12 +20,21 @@ if TYPE_CHECKING:
 
 
 def read(results: Path | str = RESULTS) -> list[Record]:
-    """Every record under a results folder, with what only the ends of its device's runs can tell."""
+    """Every record under a results folder, with what only the ends of its device's runs can tell.
+
+    A file that no figures can be made of is left out with a Python warning.
+    """
+    import warnings
+
     from bench.judge.joined import joined
     from bench.records.store import Store
+    from bench.views.soundness import fault
 
-    store = Store(Path(results))
-    return list(joined(store.records(), store.runs()))
+    store = Store(Path(results), fault)
+    found = list(joined(store.records(), store.runs()))
+    for line in [*store.unreadable, *store.ahead]:
+        warnings.warn(line, stacklevel=2)
+    return found
 
 
 def load_results(results: Path | str = RESULTS) -> pd.DataFrame:
@@ -37,9 +46,12 @@ def load_results(results: Path | str = RESULTS) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from bench.judge.checkpoints import checkpoints
     from bench.views.table import flat
 
-    return pd.DataFrame([flat(record) for record in read(results)])
+    records = read(results)
+    told = zip(records, checkpoints(records), strict=True)
+    return pd.DataFrame([flat(record, checkpoint=checkpoint) for record, checkpoint in told])
 
 
 def compare(results: Path | str = RESULTS, against: Path | str | None = None, *, margin: float = 0.01) -> pd.DataFrame:

@@ -79,9 +79,18 @@ class Stopping:
     def __post_init__(self) -> None:
         """Plan every look before anything is answered."""
         for task in self.evaluation.loaded:
-            asked, theirs = self.evaluation.asked(task), self.reference.get(task, ())
+            asked, theirs = self.evaluation.asked(task), self._reference(task)
             looks = ladder(min(asked, answered(theirs))) if self.settles else ()
             self.tasks[task] = Progress(asked=asked, looks=looks)
+
+    def _reference(self, task: str) -> Sequence[Measurement]:
+        """What the reference has answered, nothing where its record does not fit itself: views leave that out."""
+        theirs = self.reference.get(task, ())
+        try:
+            decide(theirs, theirs, task)
+        except Exception:  # noqa: BLE001 - an odd record of another call ends no cell of this one
+            return ()
+        return theirs
 
     def run(self) -> None:
         """Answer batch after batch, the task that is behind first."""

@@ -157,3 +157,26 @@ def test_the_rooms_of_the_architecture_page_are_those_of_the_tree() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     start, end = "<!-- rooms: this table equals the tree -->\n", "<!-- /rooms -->"
     assert page.partition(start)[2].partition(end)[0] == rooms_table()
+
+
+def lines_of_engines() -> list[list[str]]:
+    """The cells of each line of the page on what libraries do."""
+    rows = [line.strip("|").split(" | ") for line in read("docs/engines.md").splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row] for row in rows if row[0].strip() != "library"]
+
+
+@pytest.mark.parametrize("line", lines_of_engines(), ids=lambda line: f"{line[0]}: {line[2][:40]}")
+def test_what_a_library_does_is_shown_by_what_it_names_at_the_version_that_is_pinned(line: list[str]) -> None:
+    """A line without proof, or of another version, is hearsay."""
+    library, version, _, _, shown = line
+    optional = pyproject()["project"]["optional-dependencies"]
+    pins = {pin for group in optional.values() for pin in group if pin.startswith(f"{library}==")}
+    assert pins == {f"{library}=={version}"}
+    path, _, test = shown.strip("`").partition("::")
+    assert (ROOT / path).is_file()
+    assert not test or re.search(rf"(?m)^def {test}\(", read(path))
+
+
+def test_the_page_on_libraries_has_lines() -> None:
+    """The rule above can fail."""
+    assert {line[0] for line in lines_of_engines()} >= {"bitsandbytes", "transformers", "llama-cpp-python", "lm-eval"}

@@ -8,6 +8,8 @@ __all__ = [
     "contexts",
     "entries",
     "gguf_file",
+    "gguf_folder",
+    "gguf_model",
     "local_model",
     "model",
     "prompts",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.catalog import gguf_file
+from bench.catalog.gguf_model import EXPERTS, expert_share
 from bench.errors import UserError
 
 BITS = {
@@ -49,6 +50,8 @@ class Contents:
     tensors: tuple[Stored, ...]
     label: str
     """What the files say of themselves: `Q4_K_M`, `gptq 4 bits`, `bfloat16`; empty if nothing."""
+    expert_share: float = 1.0
+    """Share of a mixture's experts that one token is sent through, 1 where there are none or nothing tells."""
 
     @property
     def bytes(self) -> int:
@@ -80,15 +83,20 @@ class Contents:
         return max(found, key=lambda tensor: tensor.bytes, default=None)
 
     def read_bytes(self) -> int:
-        """What one generated token reads: all but a table that is only looked up in; a tied one is the head too."""
+        """What one generated token reads: all but a table that is only looked up in, and experts that rest.
+
+        A table that is the head too is read.
+        """
         table = self.embedding()
-        return self.bytes - (table.bytes if table is not None and self.head() is not None else 0)
+        looked_up = table.bytes if table is not None and self.head() is not None else 0
+        experts = sum(tensor.bytes for tensor in self.tensors if EXPERTS in tensor.name)
+        return self.bytes - looked_up - round((1 - self.expert_share) * experts)
 
 
 def of_gguf(header: gguf_file.Gguf) -> Contents:
     """What a GGUF's header names."""
     tensors = tuple(Stored(one.name, one.type, one.elements, one.bytes) for one in header.tensors)
-    return Contents(tensors=tensors, label=header.file_type)
+    return Contents(tensors=tensors, label=header.file_type, expert_share=expert_share(header))
 
 
 def of_folder(folder: Path, config: Mapping[str, object]) -> Contents:

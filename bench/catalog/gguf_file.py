@@ -19,8 +19,10 @@ from pydantic import JsonValue
 MAGIC = b"GGUF"
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 STRING, ARRAY = 8, 9
-SHORT = 64
-"""Longest array whose values are kept; of a longer one the length alone."""
+SHORT = 1024
+"""Longest array of numbers whose values are kept (one for each layer); of a longer one the length alone."""
+SHORT_TEXTS = 64
+"""The same of any other array: a tokenizer's texts are nobody's business here."""
 BLOCKS = {
     0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
     7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 36), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
@@ -145,11 +147,12 @@ class _Cursor:
             self.at += count * struct.calcsize(SCALARS[inner])
             return count
         values: list[JsonValue] = []
+        most = SHORT if inner in SCALARS else SHORT_TEXTS
         for index in range(count):
             value = self.value(inner)
-            if index < SHORT:
+            if index < most:
                 values.append(value)
-        return values if count <= SHORT else count
+        return values if count <= most else count
 
 
 def read(path: Path) -> Gguf:
@@ -185,37 +188,3 @@ def _tensor(cursor: _Cursor) -> Tensor:
     if kind not in BLOCKS:
         raise BadGguf(f"tensor {name} has type {kind}, which this reader does not know")
     return Tensor(name, shape[::-1], BLOCKS[kind][0], offset)
-
-
-FAMILIES = {
-    "llama": "llama", "gpt2": "gpt2", "gptneox": "gpt_neox", "bloom": "bloom", "qwen2": "qwen2", "qwen3": "qwen3",
-    "gemma3": "gemma3_text", "olmo2": "olmo2",
-}  # fmt: skip
-"""llama.cpp's name of an architecture to transformers' model_type, where `bench.catalog.architecture` knows it."""
-KEYS = {
-    "block_count": "num_hidden_layers",
-    "embedding_length": "hidden_size",
-    "feed_forward_length": "intermediate_size",
-    "attention.head_count": "num_attention_heads",
-    "attention.head_count_kv": "num_key_value_heads",
-    "attention.key_length": "head_dim",
-    "context_length": "max_position_embeddings",
-    "attention.sliding_window": "sliding_window",
-}
-
-
-def config(found: Gguf) -> dict[str, JsonValue] | None:
-    """Config keys of transformers from a file's metadata, None for an architecture that cannot be predicted."""
-    kind = FAMILIES.get(found.architecture)
-    if kind is None:
-        return None
-    made: dict[str, JsonValue] = {"model_type": kind}
-    for key, name in KEYS.items():
-        value = found.metadata.get(f"{found.architecture}.{key}")
-        if isinstance(value, int):
-            made[name] = value
-    shapes = {tensor.name: tensor.shape for tensor in found.tensors}
-    if "token_embd.weight" in shapes:
-        made["vocab_size"] = shapes["token_embd.weight"][0]
-    made["tie_word_embeddings"] = "output.weight" not in shapes
-    return made

@@ -12,12 +12,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from traceback import format_exception
+from types import TracebackType
 
 import typer
 
 from bench import __doc__ as summary
 from bench.cli import cache, catalog, check, claims, compare, doctor, inspect, plan, publish, recommend, run, show
-from bench.cli.console import err
+from bench.cli.console import err, warn
 from bench.cli.grouping import GroupedHelp, with_options
 from bench.errors import UserError
 
@@ -42,7 +44,7 @@ def guarded(call: Callable[[], None]) -> int:
     try:
         call()
     except UserError as error:
-        err.print(f"bench: {error}", markup=False, soft_wrap=True, style="red")
+        warn([f"bench: {error}"], "red")
         return 2
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # typer has turned Ctrl-C into this
@@ -73,7 +75,13 @@ def heed_requests_to_end() -> None:
         signal.signal(number, stop)
 
 
+def traced(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The traceback of an error of ours, whose message may be what a record or a server says."""
+    err.print("".join(format_exception(kind, error, trace)), markup=False, end="")
+
+
 def main() -> None:
     """Entry point of the command `bench`."""
     heed_requests_to_end()
+    sys.excepthook = traced
     sys.exit(guarded(app))

@@ -48,18 +48,18 @@ def cache(options: Clearing) -> None:
         stale = f"; {item.stale} stale: --clear {STALE}" if item.stale else ""
         table.rows.append([item.kind, str(item.entries), human_bytes(item.bytes), item.what + stale])
     print_table(table, Format.TABLE)
-    out.print(f"{cache_folder()}; references are kept below {human_bytes(CACHE_LIMIT_BYTES)}, the oldest go first")
+    kept = f"references are kept below {human_bytes(CACHE_LIMIT_BYTES)}, the oldest go first"
+    out.print(f"{cache_folder()}; {kept}", markup=False)
 
 
 def _settled(results: Path) -> dict[str, float]:
     """When each cell was settled last, seconds since 1970."""
-    from datetime import datetime
-
+    from bench.records.record import moment
     from bench.records.store import Store
 
     found: dict[str, float] = {}
     for record in Store(results).records():
-        if record.outcome.ending.settled:
-            ended = datetime.fromisoformat(record.started).timestamp() + record.seconds
+        if record.outcome.ending.settled and not record.ahead:
+            ended = moment(record.started).timestamp() + record.seconds
             found[record.cell.key] = max(ended, found.get(record.cell.key, 0.0))
     return found

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.console import Format, out, print_facts, print_flat, print_table
+from bench.cli.console import Format, print_facts, print_flat, print_table, print_title
 from bench.cli.options import Backend, Device, Models, Output, split
 from bench.cli.show import print_rows
-from bench.cli.stored import exit_for_unreadable, newest_rows
+from bench.cli.stored import exit_for_unreadable, joined_records, opened
 
 if TYPE_CHECKING:
     from bench.catalog.model import Model
     from bench.judge.rows import Row
-    from bench.records.store import Store
+    from bench.records.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +46,19 @@ def catalog(entries: Entries, asked: Needs, output: Output) -> None:
     from bench.catalog.entries import read_catalog, select
     from bench.engines.registry import backend
     from bench.instruments import machine
+    from bench.judge.rows import newest
     from bench.judge.stand_ins import stand_ins
     from bench.plan.needs import needs
-    from bench.records.store import Store
     from bench.views import overview
 
     every = read_catalog(output.folder)
     names = [*entries.name, *entries.model]
     chosen = select(every, split(names)) if names else every
-    store, kind = Store(output.results), asked.device.value if asked.device else machine.device_kind()
+    store, kind = opened(output.results), asked.device.value if asked.device else machine.device_kind()
     engine, described, free = backend(asked.backend), machine.describe(kind), machine.free_bytes(kind)
     needed = {model.name: needs(model, engine, described, free) for model in chosen}
-    rows = newest_rows(store)
+    records = joined_records(store)
+    rows = newest(records)
     done, others = overview.measured(rows), stand_ins(every, rows)
     if output.format.flat:
         flats = [overview.flat(m, needed[m.name], done.get(m.name), others.get(m.name)) for m in chosen]
@@ -65,22 +66,23 @@ def catalog(entries: Entries, asked: Needs, output: Output) -> None:
     elif len(chosen) == 1:
         name = chosen[0].name
         print_facts(overview.entry(chosen[0], needed[name], others.get(name)), output.format)
-        _print_measured(chosen[0], every, rows, store, output.format)
+        _print_measured(chosen[0], every, rows, records, output.format)
     else:
         print_table(overview.listing(chosen, needed, done, others), output.format)
     exit_for_unreadable(store)
 
 
-def _print_measured(model: Model, every: Sequence[Model], rows: list[Row], store: Store, form: Format) -> None:
+def _print_measured(
+    model: Model, every: Sequence[Model], rows: Sequence[Row], records: Sequence[Record], form: Format
+) -> None:
     """Of one entry: what became of its claims, and its figures."""
     from bench.judge.claims import judge
-    from bench.judge.joined import joined
     from bench.plan.claims import predicted_for
     from bench.views.claims import people
 
-    judged = judge([model], joined(store.records(), store.runs()), predicted_for, every)
+    judged = judge([model], records, predicted_for, every)
     if judged:
-        out.print("\nclaims")
+        print_title("claims", form)
         print_table(people(judged), form)
     own = [row for row in rows if row.model == model.name]
     if own:

@@ -65,6 +65,7 @@ def _doubted(folder: Path, catalog: Path) -> tuple[int, dict[Path, list[str]]]:
     from bench.judge.plausible import doubts, repeated
     from bench.plan.expected import expected_weights
     from bench.records.store import Store, read_record
+    from bench.views.soundness import fault
 
     store = Store(folder)
     found: dict[Path, list[str]] = {}
@@ -74,9 +75,13 @@ def _doubted(folder: Path, catalog: Path) -> tuple[int, dict[Path, list[str]]]:
             records[path] = read_record(path)
         except UserError as error:
             found[path] = [str(error).removeprefix(f"{path}:").strip()]
+        except Exception as error:  # noqa: BLE001 - whatever a file does to a parser is its own fault
+            found[path] = [f"{type(error).__name__}: {error}"]
     now, expected, twice = datetime.now(UTC), expected_weights(read_catalog(catalog)), repeated(records.values())
     for path, record in records.items():
         reasons = doubts(record, expected, now)
+        if why := fault(record):
+            reasons.append(f"nothing can be shown of it: {why}")
         if path.parent != store.path(record).parent:
             reasons.append("lies in the folder of another cell")
         if (record.cell.device, record.id) in twice:

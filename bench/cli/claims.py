@@ -13,7 +13,7 @@ from bench.cli.console import err, out, print_flat, print_table, warn
 from bench.cli.options import Cells, How, Limits, Output, Quiet, Subject, Timeout, split
 from bench.cli.run import print_failed
 from bench.cli.selecting import planned, require_backends, selection
-from bench.cli.stored import exit_for_unreadable
+from bench.cli.stored import exit_for_unreadable, joined_records, opened
 
 if TYPE_CHECKING:
     from bench.judge.claims import Judged
@@ -42,21 +42,19 @@ def claims(subject: Subject, trying: Trying, output: Output) -> None:
     """
     from bench.catalog.entries import read_catalog, select
     from bench.judge.claims import judge
-    from bench.judge.joined import joined
     from bench.plan.claims import predicted_for
-    from bench.records.store import Store
     from bench.views.claims import counts, flats, people
 
     every = read_catalog(output.folder)
     chosen = select(every, split(subject.model)) if subject.model else every
-    store = Store(output.results)
-    judged = judge(chosen, joined(store.records(), store.runs()), predicted_for, every)
+    store = opened(output.results)
+    judged = judge(chosen, joined_records(store), predicted_for, every)
     failed = False
     if trying.run:
         cells = Cells(backend=subject.backend, weights=subject.weights, device=subject.device)
         asked = selection(cells, How(), Limits(force=True), fetch=False)
         failed = _measure(judged, asked, store, trying, output)
-        judged = judge(chosen, joined(store.records(), store.runs()), predicted_for, every)
+        judged = judge(chosen, joined_records(store), predicted_for, every)
     if output.format.flat:
         print_flat(flats(judged), output.format)
     elif judged:

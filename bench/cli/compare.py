@@ -15,7 +15,7 @@ import typer
 
 from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_notes, print_parts, print_views
 from bench.cli.options import Rows, View
-from bench.cli.stored import exit_for_unreadable, matching, newest_rows
+from bench.cli.stored import exit_for_unreadable, matching, newest_rows, opened
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,11 +66,9 @@ def compare(asked: Rows, comparing: Comparing, output: View) -> None:
 
     Example: bench compare --model 'smollm2-*' --across backend
     """
-    from bench.records.store import Store
-
     if comparing.across and comparing.across not in list(Across):
         raise UserError(f"nothing to compare across {comparing.across!r}", f"one of: {', '.join(Across)}")
-    store = Store(output.results)
+    store = opened(output.results)
     rows = newest_rows(store)
     if comparing.against:
         _print_against(matching(rows, asked), asked, comparing, output)
@@ -87,7 +85,7 @@ def compare(asked: Rows, comparing: Comparing, output: View) -> None:
         found = [item for item in found if any(item.row is row for row in matching(rows, asked))]
         print_comparisons(found, output.format, comparing, every=output.warnings)
         if not output.format.flat:
-            print_lines(comparison.lines(alone))
+            print_lines([*comparison.lines(alone), *_marks(found, alone)], output.format)
         if not found and not alone and not output.format.flat:
             print_lines([NO_RECORDS])
     exit_for_unreadable(store)
@@ -107,9 +105,16 @@ def print_answer(rows: Sequence[Row]) -> list[Row]:
 
     found, alone = _compared(rows, MARGIN)
     print_comparisons(found, Format.TABLE, Comparing())
-    print_lines(comparison.lines(alone))
+    print_lines([*comparison.lines(alone), *_marks(found, alone)])
     told = [row for item in found for row in (item.row, item.reference)]
     return [row for row in rows if not any(row is other for other in told)]
+
+
+def _marks(found: Sequence[Comparison], alone: Sequence[Alone]) -> list[str]:
+    """What the marks of weights that share a name stand for."""
+    from bench.views.footnotes import checkpoint_notes
+
+    return checkpoint_notes([*(item.row for item in found), *(item.row for item in alone)])
 
 
 def print_comparisons(found: Sequence[Comparison], form: Format, comparing: Comparing, *, every: bool = False) -> None:
@@ -171,20 +176,21 @@ def _print_against(rows: Sequence[Row], asked: Rows, comparing: Comparing, outpu
         return
     print_lines([view.summary(found)] if found else ["nothing to compare: no row has new records of the same question"])
     print_views(view.views(found), output.format)
-    print_lines(view.lines(found, lone))
+    print_lines(view.lines(found, lone), output.format)
 
 
 def _print_per_byte(rows: Sequence[Row], form: Format, margin: float) -> None:
     """Models in the order of their size, with their score for each byte."""
     from bench.judge.score_per_byte import score_per_byte as ranked
     from bench.views import score_per_byte
+    from bench.views.footnotes import checkpoint_notes
 
     rankings, unranked = ranked(rows, margin)
     if form.flat:
         print_flat(score_per_byte.flats(rankings), form)
         return
     print_views(score_per_byte.views(rankings), form)
-    print_lines(score_per_byte.lines(unranked))
+    print_lines([*score_per_byte.lines(unranked), *checkpoint_notes(rows)], form)
     if not rankings and not unranked:
         print_lines([NO_RECORDS])
 
@@ -201,6 +207,6 @@ def _print_across(rows: Sequence[Row], form: Format) -> None:
         print_flat(cross_engine.flats(groups), form)
         return
     print_views(cross_engine.views(groups), form)
-    print_lines(cross_engine.lines(alone))
+    print_lines(cross_engine.lines(alone), form)
     if not rows:
         print_lines([NO_RECORDS])

@@ -4,33 +4,41 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from textwrap import wrap
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
+
+from bench.escape import markdown as as_text
+from bench.escape import printed, visible
 
 if TYPE_CHECKING:
     from bench.views.answer import Part
     from bench.views.formats import Flat, Table, View
 
-out = Console(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
-err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+class Terminal(Console):
+    """Writes no control but rich's own: whatever is printed may hold what a catalogue, a record or a server says."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The pieces of what is printed, each with its controls made visible; colours and cursor are rich's own."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else Segment(printed(piece.text), piece.style)
+
+
+out = Terminal(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+err = Terminal(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 """Lines on it are never broken: a message is one line, whoever reads it."""
 
 NO_RECORDS = "no records match; `bench run` makes some"
 PIPE_WIDTH = 250
 """Columns of a table that no terminal limits."""
-WORDS = frozenset({
-    "model", "precision", "scheme", "engine", "suite", "device", "task", "verdict", "name", "organisation", "kind",
-    "measured or reason", "claim", "question", "bounded by", "stated", "evidence",
-})  # fmt: skip
-"""Titles of columns that hold words: they are aligned left, numbers right."""
-
-UNBROKEN = frozenset({"precision", "perplexity", "verdict"})
-"""Titles of columns whose cells stay on one line where a terminal is narrow: others give way."""
+WHOLE = "as one table: in a wider terminal, or with --format csv (after a run, of `bench show` and `bench compare`)"
+"""What stands beneath rows that are shown as blocks."""
 
 
 class Format(StrEnum):
@@ -52,52 +60,62 @@ def print_flat(rows: Sequence[Flat], form: Format) -> None:
     from bench.views.formats import to_json
     from bench.views.table import to_csv
 
-    out.print(to_csv(rows) if form is Format.CSV else to_json(rows), end="", markup=False)
+    out.print(to_csv(rows) if form is Format.CSV else to_json(rows), end="", markup=False, soft_wrap=True)
 
 
 def print_table(table: Table, form: Format) -> None:
     """A table with its footnotes, for a terminal or as Markdown."""
+    if not _as_table(table, form):
+        out.print(f"\n{WHOLE}", markup=False, style="dim")
+
+
+def _as_table(table: Table, form: Format) -> bool:
+    """Print it; returns whether its columns had room, and rows are not blocks."""
     if form is Format.MD:
         from bench.views.formats import markdown
 
         out.print(markdown(table), markup=False, soft_wrap=True)
-        return
+        return True
+    from bench.views.layout import blocks, shown, widths
+
+    plain = shown(table)
+    room = out.width if sys.stdout.isatty() else PIPE_WIDTH
+    columns = widths(plain, room)
+    if columns is None:
+        for head, lines in blocks(plain, room):
+            out.print(head, markup=False, style="bold", soft_wrap=True)
+            print_lines(lines)
+    else:
+        _print_rows(plain, columns, room)
+    for index, note in enumerate(plain.notes, 1):
+        out.print(f"[{index}] {note}", markup=False)
+    return columns is not None
+
+
+def _print_rows(table: Table, widths: Sequence[int], room: int) -> None:
     from rich import box
     from rich.table import Table as RichTable
 
+    from bench.views.formats import is_words
+
     rich_table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    for title, least in zip(table.titles, _least(table, width or out.width), strict=True):
-        justify: Literal["left", "right"] = "left" if title in WORDS else "right"
-        rich_table.add_column(title, justify=justify, overflow="fold", min_width=least)
+    for title, width in zip(table.titles, widths, strict=True):
+        rich_table.add_column(title, justify="left" if is_words(title) else "right", overflow="fold", width=width)
     for row in table.rows:
-        rich_table.add_row(*(escape(cell or "") for cell in row))
-    Console(highlight=False, width=width).print(rich_table)
-    for index, note in enumerate(table.notes, 1):
-        out.print(f"[{index}] {note}", markup=False)
-
-
-def _least(table: Table, width: int) -> list[int | None]:
-    """The narrowest each column may become, so that no word is broken where a terminal has room for all words.
-
-    Some are kept whole as long as there is room for that too; None where there is room for neither.
-    """
-    columns = [[title, *cells] for title, *cells in zip(table.titles, *table.rows, strict=True)]
-    words = [max(len(word) for cell in column for word in (cell.split() or [""])) for column in columns]
-    whole = [
-        max(map(len, column)) if column[0] in UNBROKEN else least for column, least in zip(columns, words, strict=True)
-    ]
-    between = 2 * len(columns)
-    return next((list(found) for found in (whole, words) if sum(found) + between <= width), [None] * len(columns))
+        rich_table.add_row(*(escape(cell) for cell in row))
+    Terminal(highlight=False, width=room).print(rich_table)
 
 
 def print_views(views: Sequence[View], form: Format) -> None:
     """Tables, with what stands above and beneath each."""
+    whole = True
     for view in views:
         if view.title:
             print_title(view.title, form)
-        print_table(view.table, form)
+        whole &= _as_table(view.table, form)
         print_notes(view.notes, form)
+    if not whole:
+        out.print(f"\n{WHOLE}", markup=False, style="dim")
 
 
 VERDICTS = {"equivalent": "green", "better": "green", "worse": "red", "undecided": "yellow"}
@@ -116,11 +134,11 @@ def print_parts(parts: Sequence[Part], form: Format) -> None:
     for part in parts:
         print_title(part.title, form)
         if form is Format.MD:
-            out.print(markdown(part), markup=False)
+            out.print(markdown(part), markup=False, soft_wrap=True)
             continue
         for line in text(part, width):
             begins, colon, _ = line.partition(":")
-            said = Text(line)
+            said = Text(visible(line))
             if colon and not line.startswith(" "):
                 said.stylize("bold", 0, len(begins))
             for word, colour in VERDICTS.items():
@@ -132,34 +150,40 @@ def print_parts(parts: Sequence[Part], form: Format) -> None:
 
 def print_title(title: str, form: Format) -> None:
     """A heading above a table."""
-    out.print(f"\n[bold]{escape(title)}[/]" if form is Format.TABLE else f"## {title}\n")
+    if form is Format.TABLE:
+        out.print(f"\n[bold]{escape(visible(title))}[/]")
+    else:
+        out.print(f"## {as_text(title)}\n", markup=False, soft_wrap=True)
 
 
 def print_notes(lines: Iterable[str], form: Format) -> None:
     """What stands beneath a table."""
     for line in lines:
         if form is not Format.TABLE:
-            out.print(f"- {line}", markup=False)
+            out.print(f"- {as_text(line)}", markup=False, soft_wrap=True)
             continue
-        for part in wrap(line, out.width, subsequent_indent="    ") if sys.stdout.isatty() else [line]:
+        said = visible(line)
+        for part in wrap(said, out.width, subsequent_indent="    ") if sys.stdout.isatty() else [said]:
             out.print(part, markup=False, style="dim")
 
 
-def print_lines(lines: Iterable[str]) -> None:
+def print_lines(lines: Iterable[str], form: Format = Format.TABLE) -> None:
     """Sentences as they are: a bracket in them is no markup."""
     for line in lines:
-        out.print(line, markup=False)
+        out.print(visible(line) if form is Format.TABLE else f"- {as_text(line)}", markup=False)
 
 
 def print_facts(facts: Sequence[tuple[str, str]], form: Format = Format.TABLE) -> None:
     """Names with what is known of each, one a line."""
     width = max(len(name) for name, _ in facts)
     for name, text in facts:
-        markdown = form is Format.MD
-        out.print(f"- {name}: {escape(text)}" if markdown else f"[bold]{name:<{width}}[/]  {escape(text)}")
+        if form is Format.MD:
+            out.print(f"- {name}: {as_text(text)}", markup=False, soft_wrap=True)
+        else:
+            out.print(f"[bold]{name:<{width}}[/]  {escape(visible(text))}")
 
 
 def warn(lines: Iterable[str], style: str | None = None) -> None:
     """Sentences on stderr: what was left out or went wrong."""
     for line in lines:
-        err.print(line, markup=False, style=style)
+        err.print(visible(line), markup=False, style=style)

@@ -31,7 +31,8 @@ def _machine() -> list[tuple[str, str]]:
         ("host", f"{found.logical_cpus} CPUs ({', '.join(found.cpu_flags)}), {memory}"),
     ]
     if kind == "cuda":
-        facts.append(("GPU", f"{human_bytes(found.gpu_memory_bytes or 0)}, driver {found.driver}, CUDA {found.cuda}"))
+        own = human_bytes(found.gpu_memory_bytes) if found.gpu_memory_bytes else "shares the host's memory"
+        facts.append(("GPU", f"{own}, driver {found.driver or 'unknown'}, CUDA {found.cuda or 'unknown'}"))
     facts.append(("can load", f"models of up to about {human_bytes(machine.free_bytes(kind))}"))
     load = "unknown" if state.load_1min is None else f"{state.load_1min:.2f}"
     advice = " (busy: close other programs before measuring)" if busy(state, found) else ""

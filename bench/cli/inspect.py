@@ -74,7 +74,7 @@ def inspect(looked: Looked, output: Output) -> None:
 
 def _found(target: str, catalog: Path) -> Found:
     """The model that a target names. Raises UserError with what would be one."""
-    from bench.catalog import contents, gguf_file
+    from bench.catalog import contents, gguf_folder
     from bench.catalog.entries import read_catalog, select
     from bench.catalog.local_model import own_model
     from bench.records.cell import Weights
@@ -88,12 +88,10 @@ def _found(target: str, catalog: Path) -> Found:
     if not path.exists():
         return _entry(select(read_catalog(catalog), [target])[0])
     model = own_model(path.resolve())
-    if path.is_file():
-        held = contents.of_gguf(gguf_file.read(path))
-    elif any(path.glob("*.safetensors")):
+    if path.is_dir() and any(path.glob("*.safetensors")):
         held = contents.of_folder(path, model.architecture or {})
     else:
-        held = contents.of_gguf(gguf_file.read(next(iter(sorted(path.glob("*.gguf"))))))
+        held = contents.of_gguf(gguf_folder.chosen(path).header)
     return Found(model=model, weights=Weights.LOCAL, path=str(path), where=path.name, contents=held)
 
 

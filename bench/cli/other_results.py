@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.cli.stored import opened
 from bench.errors import UserError
 from bench.processes import temporary_folder
 
@@ -21,14 +22,12 @@ if TYPE_CHECKING:
 @contextmanager
 def other_results(name: str, results: Path) -> Iterator[Store]:
     """The records of a folder, or of the results folder as a git revision had it. Raises UserError for neither."""
-    from bench.records.store import Store
-
     if Path(name).is_dir():
-        yield Store(Path(name))
+        yield opened(Path(name))
         return
     with temporary_folder() as folder:
         _extract(name, results, Path(folder))
-        yield Store(Path(folder))
+        yield opened(Path(folder))
 
 
 def _extract(revision: str, results: Path, folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.cli.console import print_flat, print_lines, print_table
 from bench.cli.options import Budget, Cells, How, Limits, Output
-from bench.cli.selecting import budget_s, opened, planned, selection
+from bench.cli.selecting import budget_s, planned, selection, where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ def plan(cells: Cells, how: How, limits: PlanLimits, output: Output) -> None:
 
     asked = selection(cells, how, limits, fetch=False)
     given = budget_s(limits.budget, how.profile)
-    made = planned(asked, output, *opened(asked, output), budget_s=given)
+    made = planned(asked, output, *where(asked, output), budget_s=given)
     budget = given if limits.budget else options.default_budget_s(how.profile, (p.cell for p in made.cells))
     shares = needs.shares(budget, made.cells)
     if output.format.flat:
@@ -35,4 +35,4 @@ def plan(cells: Cells, how: How, limits: PlanLimits, output: Output) -> None:
         return
     if made.cells:
         print_table(view.table(made), output.format)
-    print_lines(view.lines(made, budget, shares))
+    print_lines(view.lines(made, budget, shares), output.format)

@@ -4,44 +4,84 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.console import err, out
 from bench.cli.options import Folders
-from bench.errors import UserError
+from bench.cli.stored import exit_for_unreadable, joined_records, opened
+
+if TYPE_CHECKING:
+    from bench.records.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published(Folders):
     """Output."""
 
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the file is stale.")] = False
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file is stale.")] = False
+    drop: Annotated[bool, typer.Option("--drop", help="Also remove figures that these records lack.")] = False
 
 
 def publish(output: Published) -> None:
-    """Write the figures into the catalogue's README, between its markers.
+    """Write the figures into the catalogue's README, and tables, plots and a site into the results folder.
 
     Example: bench publish --check
     """
-    write_figures(output, check=output.check)
+    store = write_figures(output, check=output.check, drop=output.drop)
+    _write_results(output, store)
+    exit_for_unreadable(store)
 
 
-def write_figures(folders: Folders, *, check: bool) -> None:
-    """Bring the catalogue's README up to date; with `check`, end with 1 where it is not."""
+def _write_results(output: Published, store: Store) -> None:
+    """What is published beside the records; with `--check`, end with 1 where it is not up to date."""
+    import suites
     from bench.catalog.entries import read_catalog
-    from bench.judge.joined import joined
-    from bench.records.store import Store
+    from bench.engines.contract import is_installed
+    from bench.judge.claims import judge
+    from bench.judge.rows import newest, with_any
+    from bench.plan.claims import predicted_for
+    from bench.views import publication
+    from bench.views.site import publish as site
+
+    records = joined_records(store)
+    rows, models = with_any(newest(records), suites.DEFAULT), read_catalog(output.folder)
+    found = publication.made(rows)
+    pages: dict[str, bytes] = {}
+    if is_installed("jinja2"):
+        pages = dict(site.files(rows, judge(models, records, predicted_for), list(store.runs())))
+    stale = publication.stale(output.results, found)
+    if pages and site.stale(output.results / "site", pages):
+        stale.append("site/")
+    left = [*found.left_out, *([] if pages else ["the site needs jinja2"])]
+    if left:
+        err.print(f"left out: {'; '.join(left)}: {publication.INSTALL}", markup=False)
+    if output.check:
+        if stale:
+            err.print(f"{output.results}: stale: {', '.join(stale)}: run `bench publish`", markup=False)
+            raise typer.Exit(1)
+    elif stale:
+        publication.write(output.results, found)
+        if pages:
+            site.write(output.results / "site", pages)
+    out.print(f"{output.results} " + (f"updated: {', '.join(stale)}" if stale else "is up to date"), markup=False)
+
+
+def write_figures(folders: Folders, *, check: bool, drop: bool = False) -> Store:
+    """Bring the catalogue's README up to date; with `check`, end with 1 where it is not.
+
+    Returns the records, whose odd ones were named and left out.
+    """
+    from bench.catalog.entries import read_catalog
     from bench.views.publish import publish as write
 
-    store = Store(folders.results)
-    records = list(joined(store.records(), store.runs()))
-    if store.unreadable:
-        raise UserError(f"not published: {store.unreadable[0]}", "")
+    store = opened(folders.results)
+    records = joined_records(store)
     path = folders.folder / "README.md"
-    stale = write(path, read_catalog(folders.folder), records, check=check)
+    stale = write(path, read_catalog(folders.folder), records, check=check, drop=drop)
     if check and stale:
-        err.print(f"{path} is stale: run `bench publish`")
+        err.print(f"{path} is stale: run `bench publish`", markup=False)
         raise typer.Exit(1)
-    out.print(f"{path} " + ("updated" if stale else "is up to date"))
+    out.print(f"{path} " + ("updated" if stale else "is up to date"), markup=False)
+    return store

@@ -16,7 +16,7 @@ from bench.cli.compare import run_command
 from bench.cli.console import Format, out, print_flat, print_lines, print_title, print_views
 from bench.cli.options import Output, Rows, split
 from bench.cli.run import RunCells, RunHow, RunLimits, RunOutput, measure
-from bench.cli.stored import exit_for_unreadable, matching, newest_rows
+from bench.cli.stored import exit_for_unreadable, matching, newest_rows, opened
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -90,7 +90,6 @@ def recommend(asked: Asked, money: Money, among: Among, output: Output) -> None:
     """
     from bench.judge.costs import Prices
     from bench.judge.recommendation import recommended
-    from bench.records.store import Store
 
     wanted = _limits(asked)
     prices = Prices(
@@ -102,7 +101,7 @@ def recommend(asked: Asked, money: Money, among: Among, output: Output) -> None:
         raise UserError(
             "an API's price is compared with nothing", "say what the box costs: --price 0.60/h, or --tariff"
         )
-    store = Store(output.results)
+    store = opened(output.results)
     if among.measure:
         _measure(wanted, among, output, store)
     rows = _rows(store, among)

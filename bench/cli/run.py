@@ -15,12 +15,12 @@ from bench.cli.options import Budget, Cells, Folders, How, Limits, Quiet, Timeou
 from bench.cli.publish import write_figures
 from bench.cli.selecting import (
     budget_s,
-    opened,
     planned,
     require_backends,
     require_keys,
     require_schemes,
     selection,
+    where,
 )
 from bench.cli.show import print_rows
 from bench.cli.stored import newest_rows
@@ -92,8 +92,10 @@ class Measured:
 
     records: list[Record] | None
     """Those of this call, None where nothing was due."""
-    cells: list[Cell]
-    """What was asked, whoever has answered it."""
+    answered: frozenset[str]
+    """Ids of the records that came since it began, whoever's."""
+    suites: set[str]
+    """Those that were asked for."""
     store: Store
     machine: Machine
 
@@ -108,7 +110,7 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
     asked = selection(cells, how, limits, fetch=True)
     require_backends(asked.backends)
     given = budget_s(limits.budget, how.profile)
-    store, described = opened(asked, output)
+    store, described = where(asked, output)
     known, threads = store.ids(), _threads(how.threads)
     meant: dict[str, Cell] = {}
 
@@ -129,30 +131,36 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
 
     def begin(call: Call) -> None:
         if (others := len(store.ids() - known)) and not output.quiet:
-            err.print(f"another bench has answered {others} cells since this call began")
+            err.print(f"another bench has answered {others} cells since this call began", markup=False)
         if call.resumed and not output.quiet:
-            err.print(f"continuing run {call.run}: {call.resumed} cells are settled already")
+            err.print(f"continuing run {call.run}: {call.resumed} cells are settled already", markup=False)
         warn(left_out(call.plan))
         if call.nothing:
             out.print(total(call.plan))
 
     records = run_call(plan_now, begin, asked, store, described, err, quiet=output.quiet, wait=not limits.no_wait)
-    answered = [*meant.values(), *(record.cell for record in records or ())]
-    return Measured(records=records, cells=answered, store=store, machine=described)
+    return Measured(
+        records=records,
+        answered=store.ids() - known,
+        suites={cell.suite for cell in meant.values()},
+        store=store,
+        machine=described,
+    )
 
 
 def _print_measured(done: Measured) -> None:
-    """The rows that this call is about, and where the records lie."""
-    shown, device = {(cell.model, cell.backend) for cell in done.cells}, done.machine.device
-    rows = [row for row in newest_rows(done.store) if row.device == device and (row.model, row.backend) in shown]
-    suites = {cell.suite for cell in done.cells}
+    """The rows that this call is about with those of the same weights, and where the records lie."""
+    here = [row for row in newest_rows(done.store) if row.device == done.machine.device]
+    shown = {(row.model, row.backend, row.checkpoint.mark) for row in here if done.answered & row.record_ids}
+    rows = [row for row in here if (row.model, row.backend, row.checkpoint.mark) in shown]
+    suites = done.suites
     if suites != {"capacity"}:
         left = print_answer(rows)
         if left:
             print_rows(left, "default", Format.TABLE)
     if "capacity" in suites:
         print_rows(rows, "capacity", Format.TABLE)
-    out.print(f"records: {done.store.root}")
+    out.print(f"records: {done.store.root}", markup=False)
 
 
 def print_failed(records: Sequence[Record]) -> bool:

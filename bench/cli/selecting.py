@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.cli.console import warn
 from bench.cli.options import Cells, DeviceKind, Folders, How, Limits, split
-from bench.cli.stored import warn_of_unreadable
+from bench.cli.stored import opened, warn_of_unreadable
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -154,12 +154,11 @@ def budget_s(text: str, profile: str) -> float | None:
         raise UserError(f"no budget {text!r}", "20min, 90s, 2h or none") from None
 
 
-def opened(asked: Selection, folders: Folders) -> tuple[Store, Machine]:
+def where(asked: Selection, folders: Folders) -> tuple[Store, Machine]:
     """The records that a call adds to, and the machine that it is about."""
     from bench.instruments.machine import describe
-    from bench.records.store import Store
 
-    return Store(folders.results), describe(asked.device)
+    return opened(folders.results), describe(asked.device)
 
 
 def planned(

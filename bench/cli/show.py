@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_notes, print_views
 from bench.cli.options import Rows, SuiteNames, View, named, split
-from bench.cli.stored import exit_for_unreadable, matching, newest_rows
+from bench.cli.stored import exit_for_unreadable, matching, newest_rows, opened
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,11 +51,10 @@ def show(asked: Shown, output: Columns) -> None:
 
     Example: bench show --model 'smollm2-*' --columns memory
     """
-    from bench.records.store import Store
     from bench.views.table import flats
     from bench.views.warnings import every
 
-    store = Store(output.results)
+    store = opened(output.results)
     if output.columns == "roof" and not output.format.flat:
         _print_roofs(store, asked.device, output.format)
         return

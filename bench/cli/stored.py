@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,22 +15,44 @@ from bench.cli.options import Rows, split
 
 if TYPE_CHECKING:
     from bench.judge.rows import Row
+    from bench.records.record import Record
     from bench.records.store import Store
+
+NAMED = 3
+"""Records of a clock that was ahead that are named; the others are counted."""
+
+
+def opened(folder: Path) -> Store:
+    """The records under a folder, without those that nothing can be shown of."""
+    from bench.records.store import Store
+    from bench.views.soundness import fault
+
+    return Store(folder, fault)
+
+
+def joined_records(store: Store) -> list[Record]:
+    """Every record as views see it, and a line for each file that is left out."""
+    from bench.judge.joined import joined
+
+    records = list(joined(store.records(), store.runs()))
+    warn_of_unreadable(store)
+    return records
 
 
 def newest_rows(store: Store) -> list[Row]:
     """The rows that views show, and a line for each file left unread."""
-    from bench.judge.joined import joined
     from bench.judge.rows import newest
 
-    rows = newest(joined(store.records(), store.runs()))
-    warn_of_unreadable(store)
-    return rows
+    return newest(joined_records(store))
 
 
 def warn_of_unreadable(store: Store) -> None:
-    """A line for each file that the last reading had to leave out."""
+    """A line for each file that the last reading had to leave out, and for records of a clock that was ahead."""
     warn((f"left unread: {line}" for line in store.unreadable), "yellow")
+    if store.ahead:
+        more = f" and {len(store.ahead) - NAMED} more" if len(store.ahead) > NAMED else ""
+        told = "dated in the future, so that all others count as newer; set the clock and measure again"
+        warn([f"{told}: {'; '.join(store.ahead[:NAMED])}{more}"], "yellow")
 
 
 def exit_for_unreadable(store: Store) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from bench.catalog.config import Config
+from bench.catalog.local_model import Format
 from bench.catalog.model import Model
 from bench.instruments import Instruments
 from bench.instruments.distributions import is_installed
@@ -293,6 +294,8 @@ class Backend:
     """Whether it can build a model of true size from its architecture, without weights."""
     roof: Callable[[], Roof] | None = None
     """The known roof of a virtual device, None where a real one is to be measured."""
+    reads: Format = Format.HUB
+    """What it loads from a disk."""
     needs_repository: bool = field(default=True)
     """Whether a model must have weights to load; the fake backend does not."""
     remote: bool = False

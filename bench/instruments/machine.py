@@ -12,12 +12,14 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
 
 from bench.instruments import container, neighbours
 from bench.instruments.distributions import is_installed
+from bench.instruments.memory import host_free_bytes
 from bench.instruments.nvml import visible_gpu
 from bench.paths import ROOT
 from bench.records.record import Versions
@@ -30,6 +32,8 @@ FLAGS = {
 """Instruction sets that inference libraries choose their kernels by."""
 LEVELS = (("amx_bf16", "amx"), ("avx512_bf16", "avx512bf16"), ("avx512f", "avx512"), ("avx2", "avx2"), ("sve", "sve"))
 PACKAGES = ("pydantic", "psutil", "nvidia-ml-py")
+NAMELESS = "NVIDIA GPU"
+"""A GPU whose driver does not tell its name."""
 
 
 def device_kind() -> str:
@@ -56,25 +60,38 @@ def available(kind: str) -> bool:
 
 @functools.cache
 def gpu() -> dict[str, Any] | None:
-    """Name, memory and driver of the first visible NVIDIA GPU, None without one."""
+    """Name, memory and driver of the first visible NVIDIA GPU, None without one.
+
+    A driver may refuse any one question: boards whose GPU shares the host's memory tell no memory of its own. What is
+    not told is None, and the GPU is there all the same.
+    """
     import pynvml
 
     try:
         pynvml.nvmlInit()
-        if not pynvml.nvmlDeviceGetCount():
+        if _told(pynvml, "nvmlDeviceGetCount") == 0:
             return None
         handle = visible_gpu(pynvml)
-        if handle is None:
-            return None
-        cuda = pynvml.nvmlSystemGetCudaDriverVersion()
-        return {
-            "name": _text(pynvml.nvmlDeviceGetName(handle)),
-            "uuid": _text(pynvml.nvmlDeviceGetUUID(handle)),
-            "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-            "driver": _text(pynvml.nvmlSystemGetDriverVersion()),
-            "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
-        }
     except pynvml.NVMLError:
+        return None
+    if handle is None:
+        return None
+    uuid, driver = _told(pynvml, "nvmlDeviceGetUUID", handle), _told(pynvml, "nvmlSystemGetDriverVersion")
+    memory, cuda = _told(pynvml, "nvmlDeviceGetMemoryInfo", handle), _told(pynvml, "nvmlSystemGetCudaDriverVersion")
+    return {
+        "name": _text(_told(pynvml, "nvmlDeviceGetName", handle) or NAMELESS),
+        "uuid": None if uuid is None else _text(uuid),
+        "memory_bytes": None if memory is None else int(memory.total),
+        "driver": None if driver is None else _text(driver),
+        "cuda": None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
+    }
+
+
+def _told(nvml: ModuleType, question: str, *about: object) -> Any:
+    """What the driver answers, None where it refuses or its bindings do not know the question."""
+    try:
+        return getattr(nvml, question)(*about)
+    except (nvml.NVMLError, AttributeError):
         return None
 
 
@@ -144,26 +161,30 @@ def _cpu() -> tuple[str, frozenset[str]]:
 
 
 def free_bytes(kind: str) -> int:
-    """Memory a worker could have now, 0 where that is not known before it starts."""
-    if kind == "cuda":
-        return _gpu_free_bytes()
-    available = psutil.virtual_memory().available
-    left = container.left_bytes()
-    return available if left is None else min(available, left)
+    """Memory a worker could have now, 0 where that is not known before it starts.
+
+    A GPU whose driver tells no memory of its own shares the host's.
+    """
+    found = gpu() if kind == "cuda" else None
+    if found and found["memory_bytes"] is not None:
+        return _gpu_free_bytes(found)
+    return 0 if kind == "cuda" and not found else host_free_bytes()
 
 
-def _gpu_free_bytes() -> int:
+def _gpu_free_bytes(found: dict[str, Any]) -> int:
     """What nobody holds of the GPU now, 0 where the driver does not tell."""
     import pynvml
 
-    found = gpu()
-    if found is None:
-        return 0
     try:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(found["uuid"])
-        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).free)
+        memory = _told(pynvml, "nvmlDeviceGetMemoryInfo", _handle(pynvml, found))
     except pynvml.NVMLError:
         return 0
+    return 0 if memory is None else int(memory.free)
+
+
+def _handle(nvml: ModuleType, found: dict[str, Any]) -> object:
+    """The driver's handle of the GPU that was described. Raises NVMLError."""
+    return nvml.nvmlDeviceGetHandleByUUID(found["uuid"]) if found["uuid"] else visible_gpu(nvml)
 
 
 def condition(kind: str = "cpu", since: neighbours.Snapshot | None = None) -> Condition:
@@ -194,7 +215,7 @@ def _surroundings(kind: str, since: neighbours.Snapshot | None) -> dict[str, obj
         import pynvml
 
         try:
-            handle = pynvml.nvmlDeviceGetHandleByUUID(here["uuid"])
+            handle = _handle(pynvml, here)
             found["gpu"] = GpuCondition(**neighbours.gpu(pynvml, handle, mine, computing=since is not None))
         except pynvml.NVMLError:
             found["gpu"] = None

@@ -8,6 +8,7 @@ import ctypes
 import gc
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -95,8 +96,13 @@ class ProcessMemory:
 
     def capacity_bytes(self) -> int:
         """Free memory, or the rest of the container's limit if that is less, plus what this process holds."""
-        free, left = psutil.virtual_memory().available, container.left_bytes()
-        return (free if left is None else min(free, left)) + int(self.process.memory_info().rss)
+        return host_free_bytes() + int(self.process.memory_info().rss)
+
+
+def host_free_bytes() -> int:
+    """The host's free memory, or the rest of the container's limit if that is less."""
+    free, left = psutil.virtual_memory().available, container.left_bytes()
+    return free if left is None else min(free, left)
 
 
 def _fields(path: Path) -> dict[str, int]:
@@ -114,18 +120,20 @@ def _fields(path: Path) -> dict[str, int]:
     return fields
 
 
-def _card(nvml: ModuleType, uuid: str) -> object:
-    """The driver's handle for torch's UUID, which may be a card or an instance of one (MIG)."""
-    if uuid.startswith(("GPU-", "MIG-")):
-        return nvml.nvmlDeviceGetHandleByUUID(uuid)
-    try:
-        return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-    except nvml.NVMLError:
-        return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
+def _card(nvml: ModuleType, uuid: str) -> object | None:
+    """The driver's handle for torch's UUID, which may be a card or an instance of one (MIG); None if it lists none."""
+    names = [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid}", f"MIG-{uuid}"]
+    for name in names:
+        with contextlib.suppress(nvml.NVMLError):
+            found: object = nvml.nvmlDeviceGetHandleByUUID(name)
+            return found
+    return None
 
 
-def process_bytes(nvml: ModuleType, handle: object) -> int | None:
+def process_bytes(nvml: ModuleType, handle: object | None) -> int | None:
     """Bytes that the driver counts for this process on a GPU, None if it does not say."""
+    if handle is None:
+        return None
     try:
         listed = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except nvml.NVMLError:
@@ -134,11 +142,37 @@ def process_bytes(nvml: ModuleType, handle: object) -> int | None:
     return int(used[0]) if used and used[0] is not None else None
 
 
+@dataclass(frozen=True)
+class DeviceMemory:
+    """What everybody together holds of a GPU's memory, and what is free."""
+
+    used: int
+    free: int
+    whose: str
+    """`device`, or `host` where the driver tells no memory: a GPU without one of its own shares the host's."""
+
+    @property
+    def minus_baseline(self) -> str:
+        """The name of a counter that subtracts what was used before."""
+        return "NVML device minus baseline" if self.whose == "device" else "host minus baseline"
+
+
+def device_memory(nvml: ModuleType, handle: object | None) -> DeviceMemory:
+    """A GPU's memory as its driver tells it, else the host's."""
+    if handle is not None:
+        with contextlib.suppress(nvml.NVMLError):
+            told = nvml.nvmlDeviceGetMemoryInfo(handle)
+            return DeviceMemory(int(told.used), int(told.free), "device")
+    host = psutil.virtual_memory()
+    return DeviceMemory(int(host.total - host.available), host_free_bytes(), "host")
+
+
 class CudaMemory:
     """A process's memory on one NVIDIA GPU: the driver's figure, with the allocator's beside it.
 
     NVML cannot tell processes apart in some containers; then the figure is the device's use minus what it was
-    when this was made, and `name` says so. The driver keeps no high-water mark, but the caching allocator never
+    when this was made, and `name` says so. A GPU that shares the host's memory may have none that NVML knows: then it
+    is the host's, with the same words. The driver keeps no high-water mark, but the caching allocator never
     gives back what it reserved, so the peak is the larger of the driver's figure now and the allocator's
     highest reservation plus what the driver holds beyond it (the CUDA context).
     """
@@ -149,9 +183,8 @@ class CudaMemory:
         self.cuda, self.nvml = torch_cuda, nvml
         nvml.nvmlInit()
         self.handle = _card(nvml, str(torch_cuda.get_device_properties(index).uuid))
-        self.base = int(nvml.nvmlDeviceGetMemoryInfo(self.handle).used)
-        self.index = index
-        self.name = "NVML device minus baseline"
+        before = device_memory(nvml, self.handle)
+        self.base, self.index, self.name = before.used, index, before.minus_baseline
         torch_cuda.init()
         torch_cuda.synchronize(index)  # makes the context, without which the driver does not list this process
         if process_bytes(nvml, self.handle) is not None:
@@ -160,7 +193,7 @@ class CudaMemory:
     def _driver_bytes(self) -> int:
         own = process_bytes(self.nvml, self.handle) if self.name == "NVML process" else None
         if own is None:
-            own = max(0, int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used) - self.base)
+            own = max(0, device_memory(self.nvml, self.handle).used - self.base)
         return own
 
     def read(self) -> Reading:
@@ -202,7 +235,7 @@ class CudaMemory:
 
     def capacity_bytes(self) -> int:
         """Free memory of the device plus what this process holds."""
-        return int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).free) + self._driver_bytes()
+        return device_memory(self.nvml, self.handle).free + self._driver_bytes()
 
 
 class HighestRead:

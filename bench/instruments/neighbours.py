@@ -152,7 +152,7 @@ def gpu(nvml: ModuleType, handle: object, mine: set[int], *, computing: bool = F
         found["used_bytes"] = int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
     with contextlib.suppress(nvml.NVMLError, AttributeError):
         found["busy"] = int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu) / 100
-    with contextlib.suppress(nvml.NVMLError):
+    with contextlib.suppress(nvml.NVMLError, AttributeError):
         listed = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
         others = [process for process in listed if process.pid not in mine]
         if computing and others and len(others) == len(listed):

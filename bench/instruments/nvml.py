@@ -8,7 +8,7 @@ import os
 from types import ModuleType
 
 from bench.instruments import Reading
-from bench.instruments.memory import HighestRead, process_bytes
+from bench.instruments.memory import HighestRead, device_memory, process_bytes
 
 
 def visible_gpu(nvml: ModuleType) -> object:
@@ -39,9 +39,10 @@ def _by_uuid(nvml: ModuleType, start: str) -> object:
     except nvml.NVMLError:
         for index in range(nvml.nvmlDeviceGetCount()):
             card = nvml.nvmlDeviceGetHandleByIndex(index)
-            uuid = nvml.nvmlDeviceGetUUID(card)
-            if (uuid.decode() if isinstance(uuid, bytes) else str(uuid)).startswith(start):
-                return card
+            with contextlib.suppress(nvml.NVMLError):  # one that does not tell is not the one that was named
+                uuid = nvml.nvmlDeviceGetUUID(card)
+                if (uuid.decode() if isinstance(uuid, bytes) else str(uuid)).startswith(start):
+                    return card
         raise
 
 
@@ -49,9 +50,9 @@ class NvmlMemory(HighestRead):
     """A process's memory on one NVIDIA GPU as the driver counts it.
 
     NVML cannot tell processes apart in some containers; then the figure is the device's use minus what it was when
-    this was made, and `name` says so. The driver keeps no high-water mark: the peak is the highest figure read since
-    the reset. That is the peak of an engine which reserves all it will use before it computes, as llama.cpp does, if
-    it is read while the work's memory is still held.
+    this was made, and `name` says so; where the driver tells no memory at all, it is the host's. The driver keeps no
+    high-water mark: the peak is the highest figure read since the reset. That is the peak of an engine which reserves
+    all it will use before it computes, as llama.cpp does, if it is read while the work's memory is still held.
     """
 
     def __init__(self, nvml: ModuleType | None = None) -> None:
@@ -60,7 +61,7 @@ class NvmlMemory(HighestRead):
         self.nvml = nvml or pynvml
         self.nvml.nvmlInit()
         self.handle = visible_gpu(self.nvml)
-        self.base = int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used)
+        self.base = device_memory(self.nvml, self.handle).used
         self.name = "NVML process"
 
     def _bytes(self) -> int:
@@ -68,9 +69,10 @@ class NvmlMemory(HighestRead):
         if own is not None:
             self.name = "NVML process"
             return own
-        now = int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used) - self.base
+        found = device_memory(self.nvml, self.handle)
+        now = found.used - self.base
         if now > 0:  # memory is in use and the driver does not say by whom; it may, once this process has a context
-            self.name = "NVML device minus baseline"
+            self.name = found.minus_baseline
         return max(0, now)
 
     def read(self) -> Reading:
@@ -88,4 +90,4 @@ class NvmlMemory(HighestRead):
 
     def capacity_bytes(self) -> int:
         """Free memory of the device plus what this process holds."""
-        return int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).free) + self._bytes()
+        return device_memory(self.nvml, self.handle).free + self._bytes()

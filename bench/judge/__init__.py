@@ -6,6 +6,7 @@ __all__ = [
     "answer",
     "bottleneck",
     "capacity",
+    "checkpoints",
     "claims",
     "compare",
     "costs",

@@ -18,7 +18,7 @@ from bench.judge.answer import TIE
 from bench.judge.decisions import decide
 from bench.judge.figures import figures
 from bench.judge.noise_floor import floor_between, perplexity_verdict
-from bench.judge.pairing import PairedItems, pair, pair_task, tasks_of, versions_apart
+from bench.judge.pairing import PairedItems, pair, pair_task, same_weights, tasks_of, versions_apart
 from bench.judge.rows import Row
 from bench.judge.speeds import speed_ratios
 from bench.judge.stats import MARGIN, Estimate, Verdict, mean_estimate
@@ -82,12 +82,12 @@ def against(now: Sequence[Row], before: Sequence[Row], margin: float = MARGIN) -
     """
     elsewhere = not ({row.device for row in now} & {row.device for row in before})
     key = _anywhere if elsewhere else _here
-    others: dict[tuple[object, ...], Row] = {}
+    others: dict[tuple[object, ...], list[Row]] = {}
     for row in before:
-        others.setdefault(key(row), row)
+        others.setdefault(key(row), []).append(row)
     found, lone = [], []
     for row in now:
-        other = others.pop(key(row), None)
+        other = _counterpart(row, others.get(key(row), []))
         if other is None:
             lone.append(Lone(row=row, reason="only in this result set"))
             continue
@@ -99,8 +99,25 @@ def against(now: Sequence[Row], before: Sequence[Row], margin: float = MARGIN) -
             found.append(Courses(row=row, before=other, changes=changes, versions=_versions(pairs)))
         else:
             lone.append(Lone(row=row, reason="nothing that was asked in both: settings, suites or weights differ"))
-    lone += [Lone(row=row, reason="only in the other result set") for row in others.values()]
+    left = (row for rows in others.values() for row in rows)
+    lone += [Lone(row=row, reason="only in the other result set") for row in left]
     return found, lone
+
+
+def _counterpart(row: Row, others: list[Row]) -> Row | None:
+    """The row of the same weights, taken out of `others`; where no name is shared, whatever has this one's."""
+    same = [other for other in others if same_weights(_any(row), _any(other))]
+    shared = row.told_apart or any(other.told_apart for other in others)
+    found = same[0] if same else None if shared or not others else others[0]
+    if found is not None:
+        others[:] = [other for other in others if other is not found]
+    return found
+
+
+def _any(row: Row) -> Record:
+    """A record that tells what was loaded, if one does."""
+    records = list(row.records.values())
+    return next((record for record in records if record.provenance is not None), records[0])
 
 
 def _here(row: Row) -> tuple[object, ...]:

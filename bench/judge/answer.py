@@ -194,14 +194,15 @@ def _mean(decided: Sequence[Decision]) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
-Of = tuple[str, str, str, int | None]
-"""Device, model, weights and memory limit: what rows have in common that one may choose among, whichever the engine."""
+Of = tuple[str, str, str, int | None, str]
+"""Device, model, weights, memory limit, and the mark of the files where others share the name: what rows have in common
+that one may choose among, whichever the engine."""
 
 
 def model_of(answer: Answer) -> Of:
     """What this answer is about, apart from precision and engine."""
     row = answer.row
-    return row.device, row.model, row.weights, row.limit
+    return row.device, row.model, row.weights, row.limit, row.told_apart
 
 
 def by_model(found: Sequence[Answer]) -> dict[Of, list[Answer]]:

@@ -127,9 +127,9 @@ def _decided(claim: Claim, value: float) -> Verdict:
     return Verdict.HOLDS if claim.allows(value) else Verdict.FAILS
 
 
-def _weight_of(claim: Claim, record: Record) -> tuple[bool, bool, str]:
+def _weight_of(claim: Claim, record: Record) -> tuple[bool, bool, bool, str]:
     """What makes one record count before another: the very scheme, a hard limit, the later date."""
-    return (record.cell.scheme == claim.scheme, record.memory_limit is not None, record.started)
+    return (record.cell.scheme == claim.scheme, record.memory_limit is not None, *record.when)
 
 
 def _counted(model: Model, claim: Claim, names: Mapping[str, Model]) -> int | None:

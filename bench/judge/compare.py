@@ -73,11 +73,17 @@ def compare(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Compariso
             continue
         reference = references.get(row.loaded_as)
         if reference is None or _published_so(row):
-            lacking = NO_WIDER_WEIGHTS if _published_so(row) else f"no {REFERENCE} row to compare with"
+            lacking = NO_WIDER_WEIGHTS if _published_so(row) else _no_reference(row)
             alone.append(Alone(row=row, reason=lacking))
         elif reference is not row:
-            found.append(_against(row, reference, margin))
+            found.append(against(row, reference, margin))
     return found, alone
+
+
+def _no_reference(row: Row) -> str:
+    if row.checkpoint.alone:
+        return f"no {REFERENCE} row to compare with"
+    return f"no {REFERENCE} row of these very weights to compare with; others of this name are another model"
 
 
 def _published_so(row: Row) -> bool:
@@ -92,7 +98,7 @@ def _reference_scheme(row: Row) -> str | None:
     return scheme.name if scheme else None
 
 
-def _against(row: Row, reference: Row, margin: float) -> Comparison:
+def against(row: Row, reference: Row, margin: float = MARGIN) -> Comparison:
     """One row against its reference: records and items are paired once, for all that is said of them."""
     memory, speed = (pair(row, reference, suite) for suite in ("memory", "throughput"))
     items = {task: pair_task(row, reference, task) for task in tasks_of(row)}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bench.judge.figures import anchor_of, wrote_anchor
 from bench.judge.reasons import NOT_APPLICABLE, Missing
 from bench.judge.rows import Row
-from bench.records.cell import COMPARED, Weights
+from bench.records.cell import COMPARED, Precision, Weights
 
 DISTANCES = ("kld_fp32_mean", "same_top1_fp32")
 NO_FP32_ROW = (
@@ -53,7 +53,8 @@ def engines_side_by_side(rows: Sequence[Row]) -> tuple[list[Group], list[OneEngi
         if len(backends) == 1:
             alone.append(OneEngine(device=device, model=model, weights=weights, backend=backends.pop()))
             continue
-        ordered = tuple(sorted(found, key=lambda row: (COMPARED.index(row.precision), row.backend, row.scheme)))
+        order = (*COMPARED, Precision.SERVED)
+        ordered = tuple(sorted(found, key=lambda row: (order.index(row.precision), row.backend, row.scheme)))
         cautions = tuple(_cautions(ordered))
         groups.append(Group(device=device, model=model, weights=weights, rows=ordered, cautions=cautions))
     return groups, alone
@@ -67,6 +68,12 @@ def _cautions(rows: Sequence[Row]) -> Iterator[str]:
         if len(profiles) > 1:
             names = ", ".join(sorted({profile for profile, _, _ in profiles}))
             yield f"{figures} were measured with different settings (profiles {names}): measure all with one profile"
+    several = sorted({row.backend for row in rows if row.told_apart})
+    if several:
+        yield (
+            f"{' and '.join(several)} measured several weights of this name: which of them belong to another engine's "
+            "file nobody can tell; give each a folder or file name of its own"
+        )
     threads: dict[str, set[int]] = defaultdict(set)
     for row in rows:
         for record in row.records.values():

@@ -95,7 +95,7 @@ def match(ours: Measurement, theirs: Measurement) -> Pairs:
 
     Records from before hashes were kept pair as a whole or not at all.
     """
-    if ours.labels.get("digest") == theirs.labels.get("digest"):
+    if ours.labels.get("digest") == theirs.labels.get("digest") and len(ours.values) == len(theirs.values):
         every = tuple(range(len(ours.values)))
         return Pairs(mine=every, yours=every)
     names, others = hashes(ours), hashes(theirs)

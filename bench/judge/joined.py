@@ -5,10 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from bench.escape import visible
 from bench.instruments.disturbance import drift
 from bench.judge.speeds import quantities_used
 from bench.judge.variability import looked, looks, variability
+from bench.paths import without_paths
 from bench.records.record import Caveat, Record, Run
+
+LONGEST = 300
+"""Letters of a reason or a warning that views show: the longest of ours has 208, a server may answer with a page."""
 
 
 def joined(records: Iterable[Record], runs: Iterable[Run]) -> Iterator[Record]:
@@ -22,7 +27,18 @@ def joined(records: Iterable[Record], runs: Iterable[Run]) -> Iterator[Record]:
         roof = record.before.roof
         found = [caveat for run in ended if (caveat := drifted(record, run))]
         moves = variability(roof, seen.get(looked(record.cell.device, roof), [])) if roof else None
-        yield record.model_copy(update={"warnings": (*record.warnings, *found), "variability": moves})
+        told = (*map(_bounded, record.warnings), *found)
+        outcome = record.outcome.model_copy(update={"reason": told_of(record.outcome.reason)})
+        yield record.model_copy(update={"outcome": outcome, "warnings": told, "variability": moves})
+
+
+def told_of(text: str) -> str:
+    """What a record says in words, as others may read it: one line of bounded length, no path of its machine."""
+    return visible(without_paths(text), LONGEST)
+
+
+def _bounded(caveat: Caveat) -> Caveat:
+    return caveat.model_copy(update={"text": told_of(caveat.text), "advice": told_of(caveat.advice)})
 
 
 def drifted(record: Record, run: Run) -> Caveat | None:

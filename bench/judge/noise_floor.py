@@ -15,6 +15,9 @@ from statistics import mean
 from bench.judge.stats import MARGIN, Estimate, Verdict, Z, mean_estimate
 from bench.records.record import Measurement, Record
 
+WAYS = ("floor", "floor_decode")
+"""Beside others, and token by token: how measurements of both begin."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
@@ -49,11 +52,11 @@ class NoiseFloor:
 def noise_floor(record: Record) -> NoiseFloor | None:
     """A divergence record's own floor; None if it measured none, as older records of rows that are no reference."""
     nll = record.measurement("nll_nat")
-    if nll is None:
+    if nll is None or not any(record.measurement(f"{name}_nat") for name in WAYS):
         return None
     tokens = len(nll.values) * _window_tokens(nll)
-    ways = [_moved(record, name, tokens) for name in ("floor", "floor_decode")]
-    return NoiseFloor(neighbours=ways[0], decode=ways[1]) if any(ways) else None
+    neighbours, decode = (_moved(record, name, tokens) for name in WAYS)
+    return NoiseFloor(neighbours=neighbours, decode=decode)
 
 
 def _moved(record: Record, name: str, tokens: int) -> Moved | None:

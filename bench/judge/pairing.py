@@ -16,6 +16,7 @@ from bench.judge.figures import accuracies
 from bench.judge.figures import clusters as subjects
 from bench.judge.rows import Row
 from bench.records.cell import MEMORY_LIMIT
+from bench.records.provenance import same_files
 from bench.records.record import Ending, Measurement, Record
 
 CHOICE = {"tasks", "items"}
@@ -33,7 +34,7 @@ def same_weights(this: Record, base: Record) -> bool:
     """Whether both loaded the very same files; unknown counts as same."""
     if this.provenance is None or base.provenance is None:
         return True
-    return this.provenance.files == base.provenance.files
+    return same_files(this.provenance.files, base.provenance.files)
 
 
 def versions_apart(this: Record, base: Record) -> dict[str, tuple[str, str]]:

@@ -118,7 +118,7 @@ def candidates(
     lone = {id(item.row): item.reason for item in alone}
     made = []
     for row in rows:
-        reference = id(row) in references or (row.precision == REFERENCE and id(row) in lone)
+        reference = id(row) in references or (row.precision == REFERENCE and id(row) not in judged)
         made.append(_candidate(row, judged.get(id(row)), limits, longest(row.model), lone.get(id(row), ""), reference))
     return made
 
@@ -232,10 +232,10 @@ def best_of_models(found: Sequence[Candidate]) -> list[Candidate]:
 
     Quality first; then the least memory, and of those within TIE of it the fastest.
     """
-    groups: dict[tuple[str, str], list[Candidate]] = {}
+    groups: dict[tuple[str, tuple[str, str]], list[Candidate]] = {}
     for one in found:
         if one.fits:
-            groups.setdefault((one.row.device, one.row.model), []).append(one)
+            groups.setdefault((one.row.device, one.row.name), []).append(one)
     return [_best(group) for group in groups.values()]
 
 
@@ -261,10 +261,10 @@ def decoded(one: Candidate) -> float:
 
 def near_misses(found: Sequence[Candidate], taken: Sequence[Candidate]) -> list[Candidate]:
     """Of each model on a device from which nothing was taken the candidate that misses least, the nearest first."""
-    have = {(one.row.device, one.row.model) for one in taken}
-    nearest: dict[tuple[str, str], Candidate] = {}
+    have = {(one.row.device, one.row.name) for one in taken}
+    nearest: dict[tuple[str, tuple[str, str]], Candidate] = {}
     for one in sorted((one for one in found if one.misses and not one.refused), key=_nearness):
-        key = (one.row.device, one.row.model)
+        key = (one.row.device, one.row.name)
         if key not in have:
             nearest.setdefault(key, one)
     return sorted(nearest.values(), key=_nearness)

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from bench.judge.checkpoints import UNKNOWN, Checkpoint, checkpoints
 from bench.judge.figures import figures, reference_figures
 from bench.judge.reasons import NOT_APPLICABLE, NOT_MEASURED, Missing
 from bench.judge.stats import Estimate
@@ -22,8 +24,10 @@ from bench.records.cell import (
 )
 from bench.records.record import Ending, Record
 
-LoadedAs = tuple[str, str, Weights, str, int | None]
-"""Device, model, weights, backend and memory limit."""
+LoadedAs = tuple[str, str, Weights, str, int | None, str]
+"""Device, model, weights, backend, memory limit and the mark of the very files."""
+Key = tuple[LoadedAs, str]
+"""What one row is: with its scheme."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,13 +46,30 @@ class Row:
     """Every record of each suite, the one that views use first: a comparison looks here for a pair."""
     limit: int | None = None
     """Bytes of the hard limit it ran under: rows under different limits are different rows."""
+    checkpoint: Checkpoint = UNKNOWN
+    """The very weights: rows of different weights are different rows, whatever their name."""
     fp32: Record | None = None
     """For a 16-bit row: the divergence record of the same weights' fp32 row, which may hold this row's distance."""
 
     @property
     def loaded_as(self) -> LoadedAs:
         """What rows of one model in one engine on one device, under one limit, share."""
-        return (self.device, self.model, self.weights, self.backend, self.limit)
+        return (self.device, self.model, self.weights, self.backend, self.limit, self.checkpoint.mark)
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """The model with the mark of its weights where others share its name: one thing to choose, in any engine."""
+        return self.model, self.told_apart
+
+    @property
+    def record_ids(self) -> set[str]:
+        """Ids of all its records."""
+        return {record.id for history in self.history.values() for record in history}
+
+    @property
+    def told_apart(self) -> str:
+        """The mark of its weights where others share its name, else nothing: engines need files of their own."""
+        return "" if self.checkpoint.alone else self.checkpoint.mark
 
     @property
     def means_nothing(self) -> bool:
@@ -57,6 +78,11 @@ class Row:
 
     def figures(self) -> dict[str, Estimate]:
         """Figures of all suites together."""
+        return dict(self._figures)
+
+    @cached_property
+    def _figures(self) -> dict[str, Estimate]:
+        """Made once: a table, its warnings and its footnotes all ask for them."""
         own = {name: value for record in self.records.values() for name, value in figures(record).items()}
         return {**self.held_by_fp32_row("divergence"), **own}
 
@@ -79,34 +105,34 @@ class Row:
 
 
 def newest(records: Iterable[Record]) -> list[Row]:
-    """Rows in reading order; for each suite the record that views use.
+    """Rows in reading order, one for each scheme of the very same weights; for each suite the record that views use.
 
     Newer suite versions come before older, larger profiles before smaller, measured before not, then the newest.
     """
-    cells: dict[tuple[str | int | None, ...], Cell] = {}
-    found: dict[tuple[str | int | None, ...], dict[str, list[Record]]] = defaultdict(dict)
-    for record in records:
-        cell = record.cell
-        key = (cell.device, cell.model, cell.weights, cell.backend, cell.scheme, cell.memory_limit_bytes)
-        cells.setdefault(key, cell)
-        found[key].setdefault(cell.suite, []).append(record)
+    known = list(records)
+    cells: dict[Key, tuple[Cell, Checkpoint]] = {}
+    found: dict[Key, dict[str, list[Record]]] = defaultdict(dict)
+    for record, checkpoint in zip(known, checkpoints(known), strict=True):
+        key = (_loaded_as(record.cell, checkpoint), record.cell.scheme)
+        cells.setdefault(key, (record.cell, checkpoint))
+        found[key].setdefault(record.cell.suite, []).append(record)
     for history in found.values():
         for of_suite in history.values():
             of_suite.sort(key=_rank, reverse=True)
     fp32 = {
-        _loaded_as(cells[key]): history["divergence"][0]
+        key[0]: history["divergence"][0]
         for key, history in found.items()
-        if cells[key].precision == Precision.FP32 and "divergence" in history
+        if cells[key][0].precision == Precision.FP32 and "divergence" in history
     }
-    rows = [_row(cells[key], history, fp32) for key, history in found.items()]
+    rows = [_row(*cells[key], history, fp32) for key, history in found.items()]
     return sorted(rows, key=_reading_order)
 
 
-def _loaded_as(cell: Cell) -> LoadedAs:
-    return (cell.device, cell.model, cell.weights, cell.backend, cell.memory_limit_bytes)
+def _loaded_as(cell: Cell, checkpoint: Checkpoint) -> LoadedAs:
+    return (cell.device, cell.model, cell.weights, cell.backend, cell.memory_limit_bytes, checkpoint.mark)
 
 
-def _row(cell: Cell, history: dict[str, list[Record]], fp32: dict[LoadedAs, Record]) -> Row:
+def _row(cell: Cell, checkpoint: Checkpoint, history: dict[str, list[Record]], fp32: dict[LoadedAs, Record]) -> Row:
     return Row(
         model=cell.model,
         weights=cell.weights,
@@ -117,18 +143,20 @@ def _row(cell: Cell, history: dict[str, list[Record]], fp32: dict[LoadedAs, Reco
         records={suite: found[0] for suite, found in history.items()},
         history=history,
         limit=cell.memory_limit_bytes,
-        fp32=fp32.get(_loaded_as(cell)) if cell.precision == REFERENCE else None,
+        checkpoint=checkpoint,
+        fp32=fp32.get(_loaded_as(cell, checkpoint)) if cell.precision == REFERENCE else None,
     )
 
 
-def _rank(record: Record) -> tuple[int, bool, int, str]:
+def _rank(record: Record) -> tuple[int, bool, int, bool, str]:
     profile = PROFILES.index(record.cell.profile) if record.cell.profile in PROFILES else -1
-    return (record.cell.suite_version, record.outcome.ending is Ending.OK, profile, record.started)
+    return (record.cell.suite_version, record.outcome.ending is Ending.OK, profile, *record.when)
 
 
-def _reading_order(row: Row) -> tuple[str, str, int, str, str, int, str]:
+def _reading_order(row: Row) -> tuple[str, str, str, str, int, str, str, int, str]:
     precision = (*COMPARED, Precision.SERVED).index(row.precision)
-    return (row.device, row.model, row.limit or 0, row.weights, row.backend, precision, row.scheme)
+    apart = ("", "") if row.checkpoint.alone else (row.checkpoint.since, row.checkpoint.mark)
+    return (row.device, row.model, *apart, row.limit or 0, row.weights, row.backend, precision, row.scheme)
 
 
 def with_any(rows: Sequence[Row], suites: Collection[str]) -> list[Row]:

@@ -105,7 +105,7 @@ def _dominates(one: Candidate, other: Candidate) -> bool:
 
 
 def _no_worse(one: Candidate, other: Candidate) -> bool:
-    if one.row.model == other.row.model:
+    if one.row.name == other.row.name:
         return one.is_reference or one.verdict in {Verdict.EQUIVALENT, Verdict.BETTER} or other.verdict is Verdict.WORSE
     found, _, _ = against(one.row, other.row)
     return found is not None and found.verdict in {Verdict.BETTER, Verdict.EQUIVALENT}
@@ -120,15 +120,15 @@ def duel(found: Sequence[Candidate], margin: float = MARGIN) -> Duel | None:
 
     None where records allow none. `found` are the candidates of one device that fit its memory.
     """
-    sized = {one.row.model: _weights(one) for one in found if one.row.precision == REFERENCE}
+    sized = {one.row.name: _weights(one) for one in found if one.row.precision == REFERENCE}
     known = [one for one in found if tasks_of(one.row) and not one.row.means_nothing and one.need]
     larger = [one for one in known if one.row.precision == Precision.INT4]
     smaller = [one for one in known if one.row.precision == REFERENCE]
     duels = []
     for high in larger:
         for low in smaller:
-            own = sized.get(high.row.model) or 4 * _weights(high)
-            if low.row.model == high.row.model or own <= _weights(low):
+            own = sized.get(high.row.name) or 4 * _weights(high)
+            if low.row.name == high.row.name or own <= _weights(low):
                 continue
             result, items, tasks = against(high.row, low.row, margin)
             if result is not None and result.verdict is not Verdict.NOT_MEASURABLE:

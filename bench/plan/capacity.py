@@ -9,6 +9,7 @@ from functools import partial
 from pydantic import JsonValue
 
 from bench.catalog import architecture
+from bench.catalog.gguf_model import header_in
 from bench.catalog.model import Model
 from bench.engines.contract import Backend
 from bench.plan import predict
@@ -32,7 +33,9 @@ def with_capacity(
 
     `trained` tells real weights from random ones. Unchanged where the architecture or the budget is unknown.
     """
-    if not budget_bytes or not architecture.is_known(model.architecture) or scheme.bits is None:
+    header = header_in(model.architecture)
+    known = header is not None or architecture.is_known(model.architecture)
+    if not budget_bytes or not known or scheme.bits is None:
         return predicted
     masked, prompts = settings.get("objective") == "masked", settings["batch_prompts"]
     assert isinstance(prompts, list)
@@ -55,7 +58,8 @@ def with_capacity(
     def fits(prompt: int, batch: int) -> bool:
         return (trial(prompt, batch).peak_bytes or 0) <= room
 
-    declared = architecture.context_length(model.architecture or {}) or LONGEST
+    positions = header.context if header else architecture.context_length(model.architecture or {})
+    declared = positions or LONGEST
     ceiling = min(declared, trial_tokens)
     longest = largest(lambda prompt: fits(prompt, 1), 0, ceiling - decode)
     context = longest and longest + decode

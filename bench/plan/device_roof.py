@@ -29,7 +29,7 @@ def device_roof(machine: Machine, engines: Sequence[Backend], records: Iterable[
         return known()
     library = "torch" if any("torch" in engine.requires and not engine.missing() for engine in here) else "numpy"
     quiet = (r for r in records if r.cell.device == machine.device and (r.before.others_cpu or 0.0) <= OTHERS)
-    for record in sorted(quiet, key=lambda record: record.started, reverse=True):
+    for record in sorted(quiet, key=lambda record: record.when, reverse=True):
         roof = record.before.roof
         if roof and roof.method == ROOF_METHOD and roof.memory() and roof.engine.split()[0] == library:
             return roof

@@ -17,6 +17,7 @@ from bench.paths import reference_folder
 from bench.plan import predict
 from bench.plan.baseline import with_baseline
 from bench.plan.capacity import with_capacity
+from bench.plan.local_weights import described, require_readable, told_apart
 from bench.plan.seconds import Estimator
 from bench.plan.selection import (
     Selection,
@@ -134,12 +135,15 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
     cells: list[Planned] = []
     left_out: list[LeftOut] = []
     backends = [backend(name) for name in selection.backends]
+    if selection.path:
+        require_readable(selection.path, backends)
     chosen = chosen_models(selection, models)
     _refuse_unknown(selection, backends)
     for model in chosen:
         base = next((other for other in models if other.name == model.base_model), None)
         for engine in backends:
-            reason = never(selection, model, engine)
+            seen = described(model, selection.path, engine)
+            reason = never(selection, seen, engine)
             if reason:
                 left_out.append(LeftOut(model=model.name, what="*", reason=reason))
                 continue
@@ -150,7 +154,7 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
                     why = f"{engine.name} has no {what} on {machine.kind}"
                     left_out.append(LeftOut(model=model.name, what=what, reason=why))
                 else:
-                    cells += [_planned(selection, model, engine, scheme, name, machine, base) for name in names]
+                    cells += [_planned(selection, seen, engine, scheme, name, machine, base) for name in names]
     return cells, list(dict.fromkeys(left_out))
 
 
@@ -184,7 +188,7 @@ def _planned(
     cell = Cell(
         model=model.name, weights=weights, source=source, revision=model.revision if weights is Weights.HUB else None,
         backend=engine.name, scheme=scheme.name, precision=scheme.precision, suite=name, suite_version=found.VERSION,
-        profile=profile, settings=settings, device=machine.device,
+        profile=profile, settings=settings, device=machine.device, fingerprint=_fingerprint(selection, weights),
     )  # fmt: skip
     stored, work = engine.adapt(scheme, machine), found.work(settings)
     trained = weights is not Weights.RANDOM
@@ -194,6 +198,13 @@ def _planned(
         path=selection.path, base=base, base_path=selection.base, trust_remote_code=selection.trust_remote_code,
         files=selection.overrides.files, reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
     )  # fmt: skip
+
+
+def _fingerprint(selection: Selection, weights: Weights) -> str | None:
+    """What tells local weights apart from others of their name, None of those that a name identifies."""
+    if weights is not Weights.LOCAL or selection.path is None:
+        return None
+    return told_apart(selection.path, selection.base)
 
 
 def _with_capacity(planned: Planned, machine: Machine, free_bytes: int) -> Planned:

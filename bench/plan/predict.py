@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from bench.catalog import architecture
 from bench.catalog.architecture import Role
 from bench.catalog.config import Config, UnknownArchitecture
+from bench.catalog.gguf_model import header_in
 from bench.catalog.model import Model
 from bench.engines.contract import Footprint
 from bench.plan import workspace
@@ -176,9 +177,15 @@ def predict_served(work: Work) -> Prediction:
     return Prediction(seconds=round(seconds, 1))
 
 
+def multiplied(model: Model, weights: int) -> int:
+    """Parameters that one token is multiplied with: of a mixture's experts its own alone, where the header tells."""
+    header = header_in(model.architecture)
+    return header.multiplied if header else model.parameters or weights // 2
+
+
 def work_seconds(model: Model, weights: int, rates: Rates, work: Work) -> float:
     """Rough seconds for so many tokens: two operations a parameter and token, every byte read once a decoded token."""
-    parameters = model.parameters or weights // 2
+    parameters = multiplied(model, weights)
     prefill = work.prefill_tokens * 2 * parameters / rates.operations_per_s
     decode = work.decode_tokens * (rates.step_s + weights / rates.read_bytes_per_s)
     return prefill + decode

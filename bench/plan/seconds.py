@@ -21,7 +21,7 @@ from bench.records.cell import Cell, Scheme
 from bench.records.record import Ending, Record
 from bench.records.surroundings import Machine, Roof
 from bench.suite import Pace, Work
-from suites import suite
+from suites import ORDER, suite
 
 NEWEST = 5
 """Records of a kind that tell its factor."""
@@ -31,6 +31,7 @@ WITHOUT_RECORDS = 3.0
 """Last resort: by how much a cell is slower than the roof where no record of the device tells."""
 SEARCHES = frozenset({"capacity"})
 """Suites whose seconds depend on memory and not on tokens that are known before."""
+TIMED = frozenset(ORDER) - SEARCHES
 TYPES = ("fp32", "bf16", "fp16")
 
 
@@ -84,7 +85,7 @@ class Estimator:
     ) -> None:
         self.kind, self.models = machine.kind, {model.name: model for model in models}
         here = [r for r in records if r.cell.device == machine.device and r.outcome.ending is Ending.OK and r.seconds]
-        here.sort(key=lambda record: record.started, reverse=True)
+        here.sort(key=lambda record: record.when, reverse=True)
         self.roof = roof or newest_roof(here)
         self.own: dict[str, Record] = {}
         for record in here:
@@ -96,7 +97,7 @@ class Estimator:
         model = self.models.get(cell.model)
         scheme = backend(cell.backend).scheme(cell.scheme) if cell.backend in backend_names() else None
         weights = record.predicted.weights_bytes
-        if model is None or scheme is None or weights is None or cell.suite in SEARCHES:
+        if model is None or scheme is None or weights is None or cell.suite not in TIMED:
             return None
         done = suite(cell.suite).done(cell.settings, record.measurements)
         expected = self._at_the_roof(model, scheme, weights).seconds(done)
@@ -104,7 +105,7 @@ class Estimator:
         return Look(cell.model, cell.backend, cell.scheme, cell.suite, weights, factor) if factor else None
 
     def _at_the_roof(self, model: Model, scheme: Scheme, weights: int) -> Pace:
-        parameters = model.parameters or weights // 2
+        parameters = predict.multiplied(model, weights)
         return at_the_roof(parameters, weights, self.roof, compute_type(scheme, self.kind), self.kind)
 
     def factor(self, cell: Cell, weights: int) -> float:

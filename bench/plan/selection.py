@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from bench.catalog.local_model import own_model
 from bench.catalog.model import Kind, Model, Objective
 from bench.engines.contract import Backend
 from bench.errors import UserError
+from bench.plan.local_weights import REPOSITORY, refuse_path, told_apart
 from bench.plan.overrides import Overrides
 from bench.records.cell import MEMORY_LIMIT, QUALITY_SUITES, Precision, Weights, digest
 from bench.units import slug
@@ -62,15 +62,18 @@ class Selection:
     @property
     def key(self) -> str:
         """Identifies the same call made again."""
-        folders = {
+        folders: dict[str, str | None] = {
             name: local_name(path) if path else None for name, path in (("path", self.path), ("base", self.base))
         }
-        data = vars(self) | folders
+        data = vars(self) | folders | ({"fingerprint": told_apart(self.path, self.base)} if self.path else {})
         return digest(json.loads(json.dumps(data, default=str)))
 
 
 def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
-    """The models that a selection names: catalogue entries, Hub repositories, a local folder, or a server's models."""
+    """The models that a selection names: catalogue entries, Hub repositories, a local folder, or a server's models.
+
+    Raises UserError where a name is a place on this machine.
+    """
     patterns = list(selection.models)
     if selection.api_url:
         return remote.named(patterns, models, selection.api_url)
@@ -84,7 +87,9 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
         try:
             known += entries.select(models, [pattern])
         except UserError:
-            if not re.fullmatch(r"[\w.-]+/[\w.-]+", pattern):
+            if selection.weights is not Weights.HUB:
+                refuse_path(pattern)
+            if not REPOSITORY.fullmatch(pattern):
                 raise
             unknown.append(pattern)
     own = [Model(name=slug(p), display=p, family="own", organisation="-", kind=Kind.OPEN, repo=p) for p in unknown]

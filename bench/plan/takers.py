@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from bench.catalog import architecture
 from bench.catalog.config import UnknownArchitecture
+from bench.catalog.gguf_model import header_in
 from bench.catalog.model import Model
 from bench.engines.contract import Backend
 from bench.engines.registry import backend, backend_names
 from bench.plan import predict
 from bench.plan.baseline import with_baseline
+from bench.plan.local_weights import unreadable
 from bench.plan.selection import Selection, context, never
 from bench.records.cell import COMPARED, Scheme, Weights
 from bench.records.surroundings import Machine
@@ -43,7 +45,7 @@ def takers(model: Model, weights: Weights | None, path: str | None, machine: Mac
     for engine in map(backend, backend_names()):
         if engine.remote or not engine.needs_repository:
             continue
-        reason = never(asked, model, engine)
+        reason = never(asked, model, engine) or unreadable(path, engine)
         if reason:
             found.append(Taker(engine=engine.name, precision="all", reason=reason.removeprefix(f"{engine.name}: ")))
             continue
@@ -72,10 +74,12 @@ def _taker(model: Model, engine: Backend, scheme: Scheme, machine: Machine) -> T
 
 
 def _contexts(model: Model) -> list[int]:
+    header = header_in(model.architecture)
     try:
-        longest = architecture.context_length(model.architecture) if model.architecture else None
+        known = architecture.context_length(model.architecture) if model.architecture and not header else None
     except UnknownArchitecture:
-        longest = None
+        known = None
+    longest = (header.context or None) if header else known
     within = [tokens for tokens in CONTEXTS if longest is None or tokens <= longest]
     return within or [longest or CONTEXTS[0]]
 
@@ -92,6 +96,9 @@ def parameters_of(model: Model) -> int | None:
 
 def cache_bytes(model: Model, tokens: int, element_bytes: int = 2) -> int | None:
     """Bytes of the keys and values of so many positions; None where the architecture is not known."""
+    header = header_in(model.architecture)
+    if header is not None:
+        return header.cache_elements * tokens * element_bytes
     try:
         return architecture.cache_elements(model.architecture, tokens) * element_bytes if model.architecture else None
     except UnknownArchitecture:

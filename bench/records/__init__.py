@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
 """The question and the answer, on disk: cells, records, and the machine that measured them."""
 
-__all__ = ["cell", "census", "document", "kernel", "record", "scored", "store", "surroundings"]
+__all__ = ["cell", "census", "document", "kernel", "provenance", "record", "scored", "store", "surroundings"]

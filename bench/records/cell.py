@@ -122,6 +122,9 @@ class Cell(Value):
     """The package, Hub repository, local folder's name, `random`, or served name and host: no path of this machine."""
     revision: str | None = None
     """Revision asked for; the one found is in the record's provenance."""
+    fingerprint: str | None = None
+    """Digest of the files of local weights, whose name is no identity: every training run has a `checkpoint-100`. None
+    for weights that name and revision identify, and in older records."""
     backend: Slug
     scheme: Slug
     precision: Precision
@@ -136,12 +139,16 @@ class Cell(Value):
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that identify the question."""
-        return digest(self.model_dump(mode="json"))
+        told = self.model_dump(mode="json")
+        if self.fingerprint is None:  # so that the keys of cells without one are what they were
+            del told["fingerprint"]
+        return digest(told)
 
     @property
     def load_key(self) -> tuple[str | int | None, ...]:
         """Cells with equal load keys are answered by one loaded model in one process."""
-        return (self.device, self.model, self.weights, self.source, self.backend, self.scheme, self.memory_limit_bytes)
+        named = (self.device, self.model, self.weights, self.source, self.fingerprint)
+        return (*named, self.backend, self.scheme, self.memory_limit_bytes)
 
     @property
     def memory_limit_bytes(self) -> int | None:

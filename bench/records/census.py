@@ -40,6 +40,10 @@ class Census:
     compute: str | None = None
     """Type that the linear layers' products run in (fp32, bf16, fp16, int8), None if not known."""
 
+    because: str = ""
+    """What the engine knows of why weights are stored otherwise than a scheme asks: the very shapes; empty if nothing.
+    """
+
     @property
     def total_bytes(self) -> int:
         """Bytes of all parameters and their metadata."""
@@ -56,7 +60,12 @@ class Census:
         return self.total_bytes - self.embedding_bytes - resting * self.expert_bytes
 
     def contradiction(self, scheme: Scheme) -> str | None:
-        """Why these bytes are not that scheme, with both figures; None if they are.
+        """Why these bytes are not that scheme, with both figures and what the engine knows of it; None if they are."""
+        found = self._contradiction(scheme)
+        return f"{found}: {self.because}" if found and self.because else found
+
+    def _contradiction(self, scheme: Scheme) -> str | None:
+        """The same without the engine's reason.
 
         A quantizing scheme must hold at least 95 % of the linear weights (the output head apart) in fewer
         than 16 bits, and every scheme must come within one bit of its nominal width plus metadata. Where no linear

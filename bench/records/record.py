@@ -3,15 +3,35 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, FiniteFloat, JsonValue, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, JsonValue, model_validator
 
 from bench.records.cell import Cell, Value
 from bench.records.surroundings import Condition, Machine, Variability
 
 SCHEMA_VERSION = 1
+DATED = "%Y-%m-%dT%H:%M:%SZ"
+"""How moments are written."""
+
+
+def _moment(text: str) -> str:
+    """A moment as every record writes it: views sort by it, and file names hold it."""
+    if datetime.strptime(text, DATED).strftime(DATED) != text:  # noqa: DTZ007 - UTC by its last letter
+        raise ValueError("not written as 2026-01-31T23:59:59Z")
+    return text
+
+
+Moment = Annotated[str, AfterValidator(_moment)]
+"""UTC, ISO 8601, to the second."""
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def moment(text: str) -> datetime:
+    """A written moment as a time."""
+    return datetime.strptime(text, DATED).replace(tzinfo=UTC)
 
 
 class Unit(StrEnum):
@@ -145,7 +165,7 @@ class Versions(Value):
 class Prediction(Value):
     """What was expected before loading, kept beside what was found. None where nothing could be said."""
 
-    weights_bytes: int | None = None
+    weights_bytes: int | None = Field(default=None, gt=0)
     kv_bytes: int | None = None
     workspace_bytes: int | None = None
     """Temporary buffers while the prompt is read."""
@@ -154,7 +174,7 @@ class Prediction(Value):
     baseline_bytes: int | None = None
     """The process with its libraries, on a GPU its driver context, before anything is loaded: no part of `peak_bytes`,
     but of what a limit counts (`bench.plan.baseline`). None in older records."""
-    seconds: float | None = None
+    seconds: FiniteFloat | None = None
     context_tokens: int | None = None
     """Capacity alone: positions of the longest context that fits its budget."""
     batch: dict[str, int] | None = None
@@ -192,9 +212,9 @@ class Record(Value):
     """The call that asked for it."""
     cell: Cell
     outcome: Outcome
-    started: str
-    """UTC, ISO 8601, to the second."""
-    seconds: float
+    started: Moment
+    """When the cell began."""
+    seconds: Seconds
     """Wall-clock seconds the suite took; for a load that failed, the load."""
     measurements: tuple[Measurement, ...] = ()
     texts: tuple[Text, ...] = ()
@@ -206,7 +226,7 @@ class Record(Value):
     """None if loading never got that far."""
     threads: int | None = None
     """Threads the engine computed with."""
-    budget_s: float | None = None
+    budget_s: Seconds | None = None
     """Seconds of measuring that the call allowed all its cells together (`--budget`), None without an end."""
     machine: Machine
     before: Condition
@@ -214,11 +234,18 @@ class Record(Value):
     versions: Versions
     variability: Variability | None = Field(default=None, exclude=True)
     """Never stored: what the runs beside it tell of its machine, joined on reading. None where there is one look."""
+    ahead: bool = Field(default=False, exclude=True)
+    """Never stored: whether it was dated in the future when it was read, by a clock that was ahead."""
 
     @property
     def cut(self) -> bool:
         """Whether the budget left something of this cell out."""
         return any(caveat.kind in CUT for caveat in self.warnings)
+
+    @property
+    def when(self) -> tuple[bool, str]:
+        """What records are sorted by in time: those of a clock that was ahead come before all that others dated."""
+        return not self.ahead, self.started
 
     def measurement(self, name: str, **labels: JsonValue) -> Measurement | None:
         """The measurement of that name whose labels include these, None if there is none."""
@@ -237,8 +264,8 @@ class Run(Value):
     """The call, as in its records."""
     device: str
     """As in `results/<device>/`."""
-    ended: str
-    """UTC, ISO 8601, to the second."""
+    ended: Moment
+    """When the last record was on disk."""
     before: Condition
     """The very condition that this call's records hold; a call that went on with an interrupted run has its own."""
     after: Condition

@@ -7,7 +7,8 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -17,19 +18,29 @@ from bench.paths import RESULTS
 from bench.processes import sweep, unfinished
 from bench.records.cell import Cell
 from bench.records.document import read_yaml, validate
-from bench.records.record import Record, Run
+from bench.records.record import Record, Run, moment
 
 RUNS = "runs"
 """Folder of a device for what the ends of its runs told."""
+
+SLACK = timedelta(minutes=5)
+"""By so much the clocks of two machines may differ."""
 
 
 class Store:
     """The records under one folder."""
 
-    def __init__(self, root: Path = RESULTS) -> None:
+    def __init__(self, root: Path = RESULTS, fault: Callable[[Record], str] = lambda record: "") -> None:
         self.root = root
+        self.fault = fault
+        """Why nothing can be made of a record that the schema lets pass, empty if all can: such a record is left out.
+        Who makes figures says so (`bench.views.soundness`); records themselves know none."""
         self.unreadable: list[str] = []
         """One line for each file that the last reading had to leave out."""
+        self.ahead: list[str] = []
+        """One line for each record that was dated in the future when it was read."""
+        self._faults: dict[Path, str] = {}
+        """What `fault` said of each: files are never edited, and a command reads them more than once."""
 
     def check_writable(self) -> None:
         """Raise UserError, before anything is measured, if no record could be written here."""
@@ -92,7 +103,7 @@ class Store:
 
         The call empties `unreadable`; reading fills it with a line for each file that cannot be read.
         """
-        self.unreadable = []
+        self.unreadable, self.ahead = [], []
         return self._records()
 
     def paths(self) -> list[Path]:
@@ -102,17 +113,30 @@ class Store:
     def _records(self) -> Iterator[Record]:
         for path in self.paths():
             try:
-                yield read_record(path)
+                record = read_record(path)
             except UserError as error:
                 self.unreadable.append(str(error))
+                continue
+            except Exception as error:  # noqa: BLE001 - one file must not hide all others, whatever it does to a parser
+                self.unreadable.append(f"{path}: {type(error).__name__}: {error}; restore the file or delete it")
+                continue
+            if path not in self._faults:
+                self._faults[path] = self.fault(record)
+            if self._faults[path]:
+                why = f"nothing can be shown of it: {self._faults[path]}"
+                self.unreadable.append(f"{path}: {why}; measure it again or delete the file")
+                continue
+            if record.ahead:
+                self.ahead.append(f"{path}: dated {record.started}")
+            yield record
 
     def runs(self) -> Iterator[Run]:
         """What the ends of runs told; files that do not read are named in `unreadable`."""
         for path in sorted(self.root.glob(f"*/{RUNS}/*.json")):
             try:
                 yield Run.model_validate_json(path.read_text(encoding="utf-8"))
-            except (ValueError, OSError) as error:
-                self.unreadable.append(f"{path}: not a run: {str(error).splitlines()[0]}")
+            except Exception as error:  # noqa: BLE001 - as for records
+                self.unreadable.append(f"{path}: not a run: {(str(error).splitlines() or [type(error).__name__])[0]}")
 
 
 def read_record(path: Path) -> Record:
@@ -120,12 +144,14 @@ def read_record(path: Path) -> Record:
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text)
-        return Record.model_validate(data)
+        record = Record.model_validate(data)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}", "restore the file or delete it") from None
     except (ValueError, OSError):
         document = read_yaml(path)  # JSON is YAML; this reading knows lines
-        return validate(Record, document.data, document)
+        record = validate(Record, document.data, document)
+    ahead = moment(record.started) > datetime.now(UTC) + SLACK
+    return record.model_copy(update={"ahead": True}) if ahead else record
 
 
 def to_text(record: Record | Run) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from statistics import median
+from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
@@ -34,6 +35,8 @@ class Machine(Value):
     cuda: str | None = None
 
 
+Rate = Annotated[float, Field(gt=0, lt=1e24, allow_inf_nan=False)]
+"""A second: no device does nothing, and none a yotta of anything; both would end in a division."""
 ROOF_METHOD = 2
 """How roofs are measured today. 1: square products of row-major matrices, and copies; a row may exceed such a roof, for
 the layout decides; the median of the samples counts. 2: the best of the layouts and shapes that engines use, reading
@@ -53,13 +56,13 @@ class Roof(Value):
     """Library and version that copied and multiplied; `known` where the device is virtual."""
     threads: int | None = None
     """CPU threads it used, None on a GPU."""
-    seconds: float = 0.0
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """What measuring it cost."""
-    copy_bytes_per_s: tuple[FiniteFloat, ...] = ()
+    copy_bytes_per_s: tuple[Rate, ...] = ()
     """Samples of copy bandwidth, bytes read plus bytes written; empty if it could not be measured."""
-    read_bytes_per_s: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
+    read_bytes_per_s: dict[str, tuple[Rate, ...]] = Field(default_factory=dict)
     """Samples of the bytes of weights a product of one row reads per second, by type; none in method 1."""
-    matrix_per_s: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
+    matrix_per_s: dict[str, tuple[Rate, ...]] = Field(default_factory=dict)
     """Samples of operations per second of the fastest matrix product, by type: fp32, bf16, fp16, int8."""
     products: dict[str, str] = Field(default_factory=dict)
     """Which product that was: `linear 512x576x1536` is layout, tokens, inputs and outputs. None in method 1."""

@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bench.engines.contract import Backend, DoesNotFit, Engine, TextEngine
+from bench.escape import visible
 from bench.instruments import machine
 from bench.instruments.disturbance import busy, caveats
 from bench.instruments.neighbours import Snapshot
+from bench.paths import without_paths
 from bench.records.cell import Cell
 from bench.records.record import Caveat, Ending, Measurement, MemoryLimit, Outcome, Prediction, Record, Text
 from bench.records.store import new_id
 from bench.records.surroundings import Condition, Machine
 from bench.units import human_bytes
 from suites import suite_sha256
+
+REASON = 1000
+"""Letters of a reason or a warning that a record keeps."""
 
 
 @dataclass(kw_only=True)
@@ -53,12 +58,18 @@ class Assembler:
             id=new_id(),
             run=self.run,
             cell=cell,
-            outcome=outcome,
+            outcome=outcome.model_copy(
+                update={"reason": _told(outcome.reason), "detail": without_paths(outcome.detail)}
+            ),
             started=started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             seconds=round(seconds, 3),
-            measurements=tuple(measurements),
+            measurements=tuple(map(_reasoned, measurements)),
             texts=tuple(texts),
-            warnings=(*busy(self.before, self.machine), *caveats(self.before, after, self.machine), *warnings),
+            warnings=(
+                *busy(self.before, self.machine),
+                *caveats(self.before, after, self.machine),
+                *map(_said, warnings),
+            ),
             predicted=predicted,
             memory_limit=self.memory_limit(),
             provenance=engine.provenance if engine else None,
@@ -71,6 +82,23 @@ class Assembler:
                 suite_sha256(cell.suite, served=self.backend.remote), [*self.backend.requires, *self.backend.versions]
             ),
         )
+
+
+def _told(reason: str) -> str:
+    """A reason as it may leave this machine: one line, without controls and without where things lie here."""
+    return visible(without_paths(reason), REASON)
+
+
+def _said(caveat: Caveat) -> Caveat:
+    return caveat.model_copy(update={"text": _told(caveat.text), "advice": _told(caveat.advice)})
+
+
+def _reasoned(measurement: Measurement) -> Measurement:
+    """Why there are no samples is said in a label."""
+    reason = measurement.labels.get("reason")
+    if not isinstance(reason, str):
+        return measurement
+    return measurement.model_copy(update={"labels": {**measurement.labels, "reason": _told(reason)}})
 
 
 def out_of_memory(error: DoesNotFit) -> Outcome:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColum
 from rich.progress import Task as Bar
 from rich.text import Text
 
+from bench.escape import visible
 from bench.plan.plan import Plan, Planned
 from bench.records.record import Ending, Record
 from bench.units import human_seconds
@@ -113,7 +114,8 @@ class LiveDisplay:
         if self.now is not None:
             count = f" {done}/{total}" if total > 1 else ""
             head = self.label.removesuffix(": start")
-            self.progress.update(self.now, description=f"{head}, {name}{count}", total=total or None, completed=done)
+            described = f"{head}, {escape(visible(name))}{count}"  # a task file's own name may be among it
+            self.progress.update(self.now, description=described, total=total or None, completed=done)
 
     def again(self, cells: Sequence[Planned]) -> None:
         """Say why there are more cells than were planned."""
@@ -148,5 +150,5 @@ class LiveDisplay:
             return
         outcome, took = group[0].outcome, f"[dim]{human_seconds(group[0].seconds)}[/]"
         ok = outcome.ending is Ending.OK
-        mark = "[green]ok[/]" if ok else f"[red]{outcome.ending}[/]: {escape(outcome.reason)}"
+        mark = "[green]ok[/]" if ok else f"[red]{outcome.ending}[/]: {escape(visible(outcome.reason))}"
         self.console.print(f"{escape(named(group))}: {mark} {took}", highlight=False)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench.engines.contract import Backend
-from bench.errors import UserError
 from bench.instruments.machine import installed
 from bench.records.cell import MEMORY_LIMIT, REFERENCE, Cell
 from bench.records.record import Ending, Measurement, Provenance, Record
@@ -35,12 +34,12 @@ def reference_items(
         return {}
     wanted = cell.model_copy(update={"scheme": scheme.name, "precision": scheme.precision})
     now = installed(backend.requires)
-    best: dict[str, tuple[tuple[bool, int, str], tuple[Measurement, ...]]] = {}
+    best: dict[str, tuple[tuple[bool, int, bool, str], tuple[Measurement, ...]]] = {}
     for record in _records(results, wanted, provenance):
         packages = record.versions.packages
         current = all(packages.get(name) == version for name, version in now.items())
         for task, found in _by_task(record).items():
-            rank = (current, max(_items(m) for m in found), record.started)
+            rank = (current, max(_items(m) for m in found), *record.when)
             if task not in best or rank > best[task][0]:
                 best[task] = (rank, tuple(found))
     return {task: found for task, (_, found) in best.items()}
@@ -52,7 +51,7 @@ def _records(results: Path, wanted: Cell, provenance: Provenance) -> Iterator[Re
     for path in sorted(folder.glob("*.json")):
         try:
             record = read_record(path)
-        except UserError:  # the views name it
+        except Exception:  # noqa: BLE001,S112 - the views name it, whatever it does to a parser
             continue
         same = record.provenance is not None and record.provenance.files == provenance.files
         alike = _question(record.cell) == _question(wanted)
@@ -62,7 +61,7 @@ def _records(results: Path, wanted: Cell, provenance: Provenance) -> Iterator[Re
 
 def _question(cell: Cell) -> Mapping[str, object]:
     settings = {name: value for name, value in cell.settings.items() if name not in HOW_MUCH}
-    return cell.model_dump(mode="json", exclude={"settings", "profile"}) | settings
+    return cell.model_dump(mode="json", exclude={"settings", "profile", "fingerprint"}) | settings
 
 
 def _by_task(record: Record) -> dict[str, list[Measurement]]:

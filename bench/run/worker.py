@@ -142,9 +142,9 @@ class Worker:
         self._watch_limit(tools.memory)
         tools.memory.trim()
         loaded = tools.memory.read()
-        wrong = None if isinstance(engine, TextEngine) else engine.census().contradiction(request.scheme)
-        if wrong:
-            raise UnprovenPrecision(wrong)
+        census = None if isinstance(engine, TextEngine) else engine.census()
+        if census is not None and (wrong := census.contradiction(request.scheme)):
+            raise Unsupported(wrong) if census.because else UnprovenPrecision(wrong)
         return engine, tools, Loading(seconds=seconds, baseline=baseline, peak=peak, ready=ready, loaded=loaded)
 
     def _answer(
@@ -211,7 +211,7 @@ class Worker:
             predicted=asked.predicted, deaths=asked.deaths, used=self.used, renewable=True, cache=self.request.cache,
             reference=self._reference_path(reference, engine) if reference else None,
             is_reference=reference is not None and reference.key == asked.cell.unlimited.key,
-            anchor=anchor_path(self.request.model, asked.cell) if reference else None,
+            anchor=anchor_path(self.request.model, asked.cell, self.backend) if reference else None,
             is_anchor=is_anchor(self.backend, asked.cell), spent=watch.spent, journal=self._journal(asked.cell, engine),
             reference_items=reference_items(
                 self.request.results, self.backend, asked.cell, self.request.machine.kind, engine.provenance

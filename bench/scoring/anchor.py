@@ -29,11 +29,12 @@ class NotPaired(Exception):
     """The anchor exists, but was made for another question; the message says which."""
 
 
-def anchor_path(model: Model, cell: Cell) -> Path:
+def anchor_path(model: Model, cell: Cell, backend: Backend) -> Path:
     """Where the anchor for a divergence cell lies on this machine, whichever engine asks.
 
-    Random values belong to the engine that drew them; weights of a local folder or file are known by the model's
-    name alone, because each engine has its own file.
+    Random values belong to the engine that drew them. Local weights have an anchor for each fingerprint. Another
+    engine has a file of its own with another one, so it finds the anchor by the model's name, if there is but one:
+    which of two checkpoints of a name its file was made from nobody can tell.
     """
     sources: dict[Weights, list[str | None]] = {
         Weights.RANDOM: [cell.backend, cell.source],
@@ -43,7 +44,14 @@ def anchor_path(model: Model, cell: Cell) -> Path:
     }
     weights: JsonValue = [cell.weights, *sources[cell.weights]]
     identity = digest([cell.device, cell.model, weights, cell.suite_version, cell.settings])
-    return reference_folder() / f"anchor-{identity}"
+    path = reference_folder() / f"anchor-{identity}"
+    if cell.fingerprint is None:
+        return path
+    own = path.with_name(f"{path.name}-{cell.fingerprint}")
+    if backend.anchor:
+        return own
+    others = [found for found in path.parent.glob(f"{path.name}-*") if ".part" not in found.name]
+    return others[0] if len(others) == 1 else own
 
 
 def is_anchor(backend: Backend, cell: Cell) -> bool:

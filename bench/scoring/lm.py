@@ -107,6 +107,14 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
             add_special_tokens = not string.startswith(self._prefix_text)
         return self.engine.encode(string, special=add_special_tokens)
 
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """As lm-eval's; a context of blanks alone, which move to the continuation, is the empty one that it documents.
+
+        lm-eval 0.4.13 fails there with a tokenizer that puts nothing before a text.
+        """
+        before, after = super()._encode_pair(context, continuation)
+        return before or [self.prefix_token_id], after
+
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[object, list[int], list[int]]], **_: object
     ) -> list[tuple[float, bool]]:

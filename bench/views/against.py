@@ -92,6 +92,7 @@ def _flat(row: Courses, one: Change) -> Flat:
     return AGAINST.flat({
         "model": row.row.model, "backend": row.row.backend, "scheme": row.row.scheme,
         "precision": str(row.row.precision), "device": row.row.device, "weights": str(row.row.weights),
+        "checkpoint": row.row.checkpoint.mark or None,
         "device_before": row.before.device, "figure": one.figure, "before": one.before, "now": one.now,
         "change": this.value, "change_low": this.low, "change_high": this.high, "course": str(one.course),
         "versions_apart": "; ".join(f"{name} {old} -> {new}" for name, (old, new) in row.versions.items()) or None,

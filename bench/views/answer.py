@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from bench import escape
 from bench.judge.answer import Answer, Choice, Finding, by_model, choose
 from bench.judge.bottleneck import BOUND, Bottleneck, Lever
 from bench.judge.decisions import Instrument
@@ -283,11 +284,14 @@ def flow(clauses: Sequence[str], width: int, indent: int = 0) -> list[str]:
 
 def markdown(part: Part) -> str:
     """One item for each precision, the choice beneath."""
-    lines = [f"- **{first[0].replace(': ', ':** ', 1)}; " + "; ".join("; ".join(s) for s in more)
-             for first, *more in part.lines]  # fmt: skip
+    lines = []
+    for (first, *clauses), *more in part.lines:
+        about, _, costs = first.partition(": ")
+        said = "; ".join(escape.markdown(clause) for clause in (costs, *clauses, *(c for s in more for c in s)))
+        lines.append(f"- **{escape.markdown(about)}:** {said}")
     if part.choice:
-        begin = part.choice[0]
-        lines += ["", f"{begin[0].upper()}{'; '.join(part.choice)[1:]}."]
+        begin, *rest = map(escape.markdown, part.choice)
+        lines += ["", f"{begin[0].upper()}{'; '.join([begin[1:], *rest])}."]
     if part.command:
-        lines += ["", "```", part.command, "```"]
+        lines += ["", "```", escape.printed(part.command), "```"]
     return "\n".join(lines) + "\n"

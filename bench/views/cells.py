@@ -11,6 +11,9 @@ from bench.records.cell import Weights
 from bench.units import human_bytes, human_limit, human_seconds, significant
 from bench.views.fields import Unit
 
+MERGED = " + "
+"""What stands between the base and what was added to it in the source of merged weights."""
+
 
 def written(estimate: Estimate, unit: Unit) -> str:
     """A value and half its interval, as people write them."""
@@ -29,14 +32,31 @@ def written(estimate: Estimate, unit: Unit) -> str:
     return f"{significant(value)} ±{significant(half, 1)}"
 
 
+def marked(mark: str) -> str:
+    """`#1a2b3c`: the beginning of a mark of weights, enough to tell two of a name apart; empty for none."""
+    return f"#{mark[:6]}" if mark else ""
+
+
 def named(row: Row) -> str:
-    """The model's name, with the memory limit where it ran under one."""
-    return row.model + (f" (limit {human_limit(row.limit)})" if row.limit else "")
+    """The model's name, with the mark of its weights where others share it, and the memory limit it ran under."""
+    return unlimited(row) + (f" (limit {human_limit(row.limit)})" if row.limit else "")
+
+
+def unlimited(row: Row) -> str:
+    """The same without the limit."""
+    return " ".join(filter(None, (row.model, marked(row.told_apart))))
 
 
 def labelled(row: Row) -> str:
-    """The name, with a word about random weights."""
-    return named(row) + of_random(row)
+    """The name, with what it was added to and a word about random weights."""
+    return named(row) + on_base(row) + of_random(row)
+
+
+def on_base(row: Row) -> str:
+    """` on llama-7b` where it is an adapter or a difference: with another base it is another model."""
+    sources = (record.provenance.source for record in row.records.values() if record.provenance)
+    base = next((source.split(MERGED)[0] for source in sources if MERGED in source), "")
+    return f" on {base.rpartition('/')[2]}" if base else ""
 
 
 def of_random(row: Row) -> str:

@@ -197,7 +197,8 @@ def _head(item: Comparison) -> Flat:
     row = item.row
     return {
         "model": row.model, "backend": row.backend, "scheme": row.scheme, "precision": str(row.precision),
-        "device": row.device, "weights": str(row.weights), "reference": item.reference.scheme,
+        "device": row.device, "weights": str(row.weights), "checkpoint": row.checkpoint.mark or None,
+        "reference": item.reference.scheme,
         "versions_apart": "; ".join(_apart(item)) or None,
     }  # fmt: skip
 

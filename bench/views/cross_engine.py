@@ -10,8 +10,9 @@ from bench.judge.reasons import NOT_MEASURED
 from bench.judge.rows import Row
 from bench.judge.stats import Estimate
 from bench.records.cell import Weights
-from bench.views.cells import written
+from bench.views.cells import marked, written
 from bench.views.fields import BY_FIGURE
+from bench.views.footnotes import checkpoint_notes
 from bench.views.formats import Flat, FlatValue, Table, View
 from bench.views.outputs import ACROSS
 
@@ -32,7 +33,7 @@ def views(groups: Sequence[Group]) -> list[View]:
         View(
             title=title(group),
             table=table(group),
-            notes=(*NOTES, *(f"caution: {caution}" for caution in group.cautions)),
+            notes=(*checkpoint_notes(group.rows), *NOTES, *(f"caution: {caution}" for caution in group.cautions)),
         )
         for group in groups
     ]
@@ -59,7 +60,7 @@ def table(group: Group) -> Table:
     for row in group.rows:
         found = row.figures()
         cells = [_cell(made, row, found, name) for name in SHOWN]
-        made.rows.append([row.precision, f"{row.backend} {row.scheme}", *cells])
+        made.rows.append([row.precision, " ".join([row.backend, row.scheme, marked(row.told_apart)]).strip(), *cells])
     return made
 
 
@@ -80,7 +81,7 @@ def _flat(group: Group, row: Row) -> Flat:
     found = row.figures()
     flat: dict[str, FlatValue] = {
         "model": row.model, "backend": row.backend, "scheme": row.scheme, "precision": str(row.precision),
-        "device": row.device, "weights": str(row.weights),
+        "device": row.device, "weights": str(row.weights), "checkpoint": row.checkpoint.mark or None,
     }  # fmt: skip
     for name in ACROSS.intervals:
         flat[name] = found[name].value if name in found else None

@@ -53,7 +53,13 @@ PRECISION = Field("precision", Unit.TEXT, "`fp32`, `fp16`, `int8`, `int4`, or `s
 SUITE = Field("suite", Unit.TEXT, "suite that asked")
 DEVICE = Field("device", Unit.TEXT, "device as in `results/DEVICE/`")
 WEIGHTS = Field("weights", Unit.TEXT, "where the weights come from: `package`, `hub`, `local`, `random` or `remote`")
-ROW = (MODEL, BACKEND, SCHEME, PRECISION, DEVICE, WEIGHTS)
+CHECKPOINT = Field(
+    "checkpoint",
+    Unit.TEXT,
+    "digest of the files that were loaded: rows of one model, backend and weights that differ in it are of different "
+    "models; null where none were, or nothing tells",
+)
+ROW = (MODEL, BACKEND, SCHEME, PRECISION, DEVICE, WEIGHTS, CHECKPOINT)
 REFERENCE = Field("reference", Unit.TEXT, "scheme of the 16-bit row that it is compared with")
 PREDICTED_WEIGHTS = Field("predicted_weights_bytes", Unit.BYTES, "weights, predicted before loading")
 PREDICTED_PEAK = Field(
@@ -63,7 +69,7 @@ PREDICTED_PEAK = Field(
 IDENTITY = (
     MODEL, BACKEND, SCHEME, PRECISION, SUITE, DEVICE, WEIGHTS,
     Field("outcome", Unit.TEXT, "how the cell ended: `ok`, `does_not_fit`, `unsupported`, `timed_out` …"),
-    Field("reason", Unit.TEXT, "why it did not end well"),
+    Field("reason", Unit.TEXT, "why it did not end well"), CHECKPOINT,
 )  # fmt: skip
 """The first keys of a record."""
 

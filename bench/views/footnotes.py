@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.judge.checkpoints import Checkpoint, apart
 from bench.judge.rows import Row
 from bench.records.cell import REFERENCE
-from bench.units import significant
-from bench.views.cells import named
+from bench.units import human_bytes, significant
+from bench.views.cells import marked, named
 from bench.views.columns import COLUMNS, VIEWS
 from bench.views.warnings import Warnings
 
@@ -61,9 +62,28 @@ def footnotes(rows: Sequence[Row], columns: Sequence[str] = VIEWS["default"]) ->
         texts[0] = f"{INTERVAL} {texts[0]}"
     else:
         texts.insert(0, INTERVAL)
-    apart = variability(rows) if "throughput" in shown else []
+    moves = variability(rows) if "throughput" in shown else []
     floors = _floors(rows) if "divergence" in shown else []
-    return [*texts, *apart, *floors, *Warnings(rows=rows, columns=columns).lines()]
+    return [*checkpoint_notes(rows), *texts, *moves, *floors, *Warnings(rows=rows, columns=columns).lines()]
+
+
+def checkpoint_notes(rows: Sequence[Row]) -> list[str]:
+    """What the marks stand for where several weights share a name, in one line; none where every name is alone."""
+    told = [f"{marked(found.mark)} {_files(found)}" for found in apart(row.checkpoint for row in rows) if found.mark]
+    return [f"One name, several models: {'; '.join(told)}."] if told else []
+
+
+def _files(found: Checkpoint) -> str:
+    """`is model.safetensors of 1.21 MiB, first measured 2026-11-28 23:55 UTC`."""
+    if not found.files and not found.source:
+        return "was never loaded"
+    what = found.source
+    if found.files:
+        largest = max(found.files, key=lambda file: file[1])
+        more = f" and {len(found.files) - 1} more files" if len(found.files) > 1 else ""
+        what = f"{largest[0]} of {human_bytes(largest[1])}{more}"
+    when = found.since[:16].replace("T", " ")
+    return f"is {what}, first measured {when} UTC"
 
 
 def variability(rows: Sequence[Row]) -> list[str]:

@@ -7,11 +7,22 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-TEXT = ("model", "precision", "scheme", "engine", "device", "task", "verdict", "question", "bounded by")
-"""Titles of columns that hold words, not numbers."""
+from bench import escape
+
+WORDS = frozenset({
+    "model", "precision", "scheme", "engine", "suite", "device", "task", "verdict", "name", "organisation", "kind",
+    "measured or reason", "claim", "question", "bounded by", "stated", "evidence",
+})  # fmt: skip
+"""Titles of columns that hold words: they are aligned left, numbers right."""
+
+
+def is_words(title: str) -> bool:
+    """Whether a column of that title holds words, not numbers."""
+    return title in WORDS
+
 
 FlatValue = str | int | float | bool | None
 Flat = dict[str, FlatValue]
@@ -45,21 +56,27 @@ class View:
 
 
 def markdown(table: Table) -> str:
-    """A GitHub table, numbers right-aligned, with its footnotes."""
-    text = sum(title in TEXT for title in table.titles)
-    rule = ["---" if i < text else "---:" for i in range(len(table.titles))]
-    lines = ["| " + " | ".join(cells) + " |" for cells in [table.titles, rule, *table.rows]]
-    lines += ["", *(f"[{i}] {note}  " for i, note in enumerate(table.notes, 1))] if table.notes else []
-    return "\n".join(line.replace("\n", " ") for line in lines).rstrip() + "\n"
+    """A GitHub table, numbers right-aligned, with its footnotes. Whatever its cells say stays text."""
+    rule: list[str] = [escape.Markup("---" if is_words(title) else "---:") for title in table.titles]
+    lines = [markdown_row(cells) for cells in (table.titles, rule, *table.rows)]
+    notes = [f"[{i}] {escape.markdown(note)}  " for i, note in enumerate(table.notes, 1)]
+    return "\n".join([*lines, *([""] if notes else []), *notes]).rstrip() + "\n"
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """One line of a table: what is no `escape.Markup` is text."""
+    return "| " + " | ".join(escape.markdown(cell) for cell in cells) + " |"
 
 
 def to_csv(rows: Sequence[Flat], empty: Sequence[str] = ()) -> str:
     """Flat rows as CSV, empty where null; without rows the titles in `empty`."""
     names = list(dict.fromkeys(name for row in rows for name in row)) or list(empty)
     out = io.StringIO()
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(escape.cell, names))
+    for row in rows:
+        values = (row.get(name) for name in names)
+        writer.writerow([escape.cell(value) if isinstance(value, str) else value for value in values])
     return out.getvalue()
 
 
@@ -67,7 +84,7 @@ def to_json(rows: Sequence[Flat]) -> str:
     """Flat rows as a JSON list, null where there is none or no number; every row has every key."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     flats = [{name: _number(row.get(name)) for name in names} for row in rows]
-    return json.dumps(flats, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return escape.json(json.dumps(flats, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def _number(value: FlatValue) -> FlatValue:

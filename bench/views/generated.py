@@ -57,6 +57,7 @@ def _flats(item: Comparison) -> list[Flat]:
             "precision": str(row.precision),
             "device": row.device,
             "weights": str(row.weights),
+            "checkpoint": row.checkpoint.mark or None,
             "reference": item.reference.scheme,
             "task": found.task,
             "answers": found.answers,

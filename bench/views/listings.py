@@ -14,7 +14,7 @@ from bench.judge.reasons import MASKED, NOT_APPLICABLE, NOT_MEASURED, is_masked
 from bench.judge.rows import Row
 from bench.records.record import Record
 from bench.units import human_bytes, human_limit
-from bench.views.cells import identity, mixed, of_random, written
+from bench.views.cells import identity, mixed, of_random, unlimited, written
 from bench.views.fields import Unit
 from bench.views.formats import Table, View
 from bench.views.warnings import every
@@ -109,7 +109,7 @@ def capacity(rows: Sequence[Row]) -> Table:
     table = Table([*titles, "budget", "question", "largest", "predicted", "peak at it", "trials", "bounded by"])
     for row in rows:
         record = row.records["capacity"]
-        head = [row.model + of_random(row), *identity(row, several=several)[1:]]  # the budget says its limit
+        head = [unlimited(row) + of_random(row), *identity(row, several=several)[1:]]  # the budget says its limit
         if reason := _reason(table, row, "capacity"):
             found = figures(record).get("budget_bytes")
             budget = found.value if found else row.limit

@@ -77,8 +77,13 @@ def listing(
         sizes = ["-" if reason else peak(needed[model.name][precision]) for precision in shown]
         other = others.get(model.name)
         last = reason or done.get(model.name) or (f"as {other.model.name}: {standing_in(other)}" if other else "")
-        table.rows.append([model.name, str(model.kind), size(model), *sizes, last])
+        table.rows.append([model.name, _kind(model), size(model), *sizes, last])
     return table
+
+
+def _kind(model: Model) -> str:
+    """`adapter of llama-7b`: what it is nothing without."""
+    return f"{model.kind} of {model.base_model}" if model.base_model else str(model.kind)
 
 
 def peak(need: Need) -> str:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import suites
+from bench import escape
 from bench.catalog.config import UnknownArchitecture
 from bench.catalog.entries import unmeasurable
 from bench.catalog.model import Kind, Model
@@ -24,7 +26,7 @@ from bench.views.claims import counts, evidence, named, terms
 from bench.views.columns import VIEWS
 from bench.views.comparison import ratio_table, task_table
 from bench.views.footnotes import footnotes
-from bench.views.formats import markdown
+from bench.views.formats import markdown, markdown_row
 from bench.views.overview import measured as with_figures
 from bench.views.overview import size, standing_in
 from bench.views.table import people
@@ -69,7 +71,7 @@ def base_models(models: Sequence[Model], rows: Sequence[Row], known: Sequence[Mo
     parts = []
     for organisation in sorted({model.organisation for model in models}, key=str.lower):
         here = [model for model in models if model.organisation == organisation]
-        parts.append(f"### {organisation}\n")
+        parts.append(f"### {escape.markdown(organisation)}\n")
         lines = [
             "| model | parameters | weights at fp16 / int8 / int4, computed | licence | here |",
             "| --- | ---: | ---: | --- | --- |",
@@ -125,25 +127,28 @@ def _claim_table(judged: Sequence[Judged], last: str) -> str:
     lines = [f"| model | stated | verdict | {last} |", "| --- | --- | --- | --- |"]
     for item in judged:
         claim = item.claim
-        against = f"<br>**But:** {_plain(claim.contradiction)}" if claim.contradiction else ""
-        stated = f"{_plain(claim.text)}{terms(claim)} — {_plain(claim.source)}{against}"
-        lines.append(f"| {item.model.name} | {stated} | {item.verdict} | {_plain(evidence(item))}{named(item)} |")
+        stated = escape.markdown(f"{claim.text}{terms(claim)} — {claim.source}")
+        if claim.contradiction:
+            stated = escape.Markup(f"{stated}<br>**But:** {escape.markdown(claim.contradiction)}")
+        lines.append(_line(item.model.name, stated, str(item.verdict), evidence(item) + named(item)))
     return "\n".join(lines) + "\n"
 
 
 def _named(model: Model) -> str:
-    return f"{model.display} (`{model.name}`)"
+    return escape.Markup(f"{escape.markdown(model.display)} (`{model.name}`)")
 
 
 def _here(model: Model, done: Mapping[str, str], others: Mapping[str, StandIn]) -> str:
     """What was measured here, else why it never can be, else what was of its architecture, else that nothing was."""
     if model.name in done:
-        return f"[measured](#measured): {done[model.name]}"
+        return escape.Markup(f"[measured](#measured): {escape.markdown(done[model.name])}")
     if why := unmeasurable(model):
         return why
     if model.name in others:
         other = others[model.name]
-        return f"as [{other.model.display}](#measured), the same architecture: {standing_in(other)}"
+        its = escape.markdown(re.sub(r"[\[\]]", "", other.model.display))
+        told = escape.markdown(standing_in(other))
+        return escape.Markup(f"as [{its}](#measured), the same architecture: {told}")
     return "not measured yet"
 
 
@@ -152,18 +157,15 @@ def _notes(models: Sequence[Model], *, claims: bool = False) -> str:
     noted = [
         (model, [*([f"claimed: {model.claim}"] if claims and model.claim else []), *model.notes]) for model in models
     ]
-    lines = [f"- **{model.display}**: {_plain('; '.join(texts))}" for model, texts in noted if texts]
+    said = [(escape.markdown(model.display), escape.markdown("; ".join(texts))) for model, texts in noted if texts]
+    lines = [f"- **{name}**: {text}" for name, text in said]
     if not lines:
         return ""
     return "<details>\n<summary>Notes and contradictions</summary>\n\n" + "\n".join(lines) + "\n\n</details>\n"
 
 
 def _line(*cells: str | None) -> str:
-    return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
-
-
-def _plain(text: str | None) -> str:
-    return " ".join((text or "").replace("|", "\\|").split())
+    return markdown_row(cell or "" for cell in cells)
 
 
 def measured(rows: Sequence[Row]) -> str:
@@ -175,7 +177,8 @@ def measured(rows: Sequence[Row]) -> str:
         here = [row for row in rows if row.device == device]
         facts = next(record.machine for row in here for record in row.records.values())
         ram = f"{(facts.gpu_memory_bytes or facts.memory_bytes) / 2**30:.0f} GiB"
-        parts.append(f"### {facts.name}, {facts.kind}, {facts.logical_cpus} CPUs, {ram}\n")
+        title = f"{facts.name}, {facts.kind}, {facts.logical_cpus} CPUs, {ram}"
+        parts.append(f"### {escape.markdown(title)}\n")
         parts.append(markdown(people(here, VIEWS["default"])))
         comparisons, _ = compare(here)
         if comparisons:
@@ -183,29 +186,76 @@ def measured(rows: Sequence[Row]) -> str:
             parts.append(markdown(ratio_table(comparisons)))
             if any(item.tasks for item in comparisons):
                 parts.append(markdown(task_table(comparisons)))
-        parts.append("\n".join(f"- {line}" for line in footnotes(here)) + "\n")
+        parts.append("\n".join(f"- {escape.markdown(line)}" for line in footnotes(here)) + "\n")
     return "\n".join(parts)
 
 
-def annotated(text: str, found: dict[str, str], path: Path) -> str:
-    """`text` with each block's content replaced. Raises UserError where a marker is missing."""
-    for name, content in found.items():
-        begin, end = marker(name, "begin"), marker(name, "end")
-        head, opened, rest = text.partition(begin)
-        _, closed, tail = rest.partition(end)
-        if not opened or not closed:
-            raise UserError(f"{path} has no {begin} … {end}", "restore the two comments where the block belongs")
-        text = f"{head}{begin}\n\n{content}\n{end}{tail}"
-    return text
+def annotated(text: str, found: Mapping[str, str], path: Path) -> str:
+    """`text` with each block's content replaced.
+
+    Every block is found in the old text before anything is put in. Raises UserError where a marker is missing, stands
+    there twice, or lies within another block.
+    """
+    places = sorted((*_place(text, name, path), name) for name in found)
+    ends = [end for _, end, _ in places]
+    if any(begin < end for (begin, _, _), end in zip(places[1:], ends, strict=False)):
+        raise UserError(f"{path}: generated blocks lie within each other", "restore its markers")
+    parts, done = [], 0
+    for begin, end, name in places:
+        parts += [text[done:begin], f"\n\n{_harmless(found[name])}\n"]
+        done = end
+    return "".join([*parts, text[done:]])
 
 
-def publish(path: Path, models: Sequence[Model], records: Iterable[Record], *, check: bool) -> bool:
-    """Bring the file up to date; returns whether it was stale. With `check` nothing is written."""
+def _place(text: str, name: str, path: Path) -> tuple[int, int]:
+    """Where the content of a block begins and ends."""
+    begin, end = marker(name, "begin"), marker(name, "end")
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin):
+        how = "has no" if begin not in text or end not in text else "does not have exactly one"
+        raise UserError(f"{path} {how} {begin} … {end}", "restore the two comments where the block belongs")
+    return text.index(begin) + len(begin), text.index(end)
+
+
+def _harmless(content: str) -> str:
+    """A block without a marker in it, which the next call would take for one of the page's own."""
+    assert "<!-- bench:" not in content, "text that was not escaped reached a generated block"
+    return content
+
+
+def published(text: str, path: Path) -> set[str]:
+    """The models that have figures in a page's measured block: the first cells of its tables."""
+    begin, end = _place(text, "measured", path)
+    cells = (line.split(" | ", 1)[0].removeprefix("| ") for line in text[begin:end].splitlines() if " | " in line)
+    names = {cell.partition(" (")[0] for cell in cells}
+    return {name for name in names if name != "model" and not name.startswith("---")}
+
+
+def _replace(path: Path, text: str) -> None:
+    """The whole page or the old one: words of ours stand in it that nothing makes again."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def publish(path: Path, models: Sequence[Model], records: Iterable[Record], *, check: bool, drop: bool = False) -> bool:
+    """Bring the file up to date; returns whether it was stale. With `check` nothing is written.
+
+    Raises UserError where models would lose their figures, for these records may be another folder's, unless `drop`.
+    """
     try:
         before = path.read_text(encoding="utf-8")
         after = annotated(before, blocks(models, records), path)
+        gone = sorted(published(before, path) - published(after, path))
+        if gone and not check and not drop:
+            raise UserError(
+                f"not published: {path} has figures of {', '.join(gone)}, and these records have none",
+                "give the results folder that holds them too, or --drop",
+            )
         if after != before and not check:
-            path.write_text(after, encoding="utf-8")
+            _replace(path.resolve(), after)
     except OSError as error:
         raise UserError(f"cannot publish to {path}: {error.strerror}", "check the path and its permissions") from None
     return after != before

@@ -15,7 +15,7 @@ from bench.judge.stats import Estimate, Verdict
 from bench.judge.tiers import Duel, Ranked
 from bench.units import human_bytes, human_limit, significant
 from bench.views.answer import change, flow, label, points, share
-from bench.views.cells import labelled, written
+from bench.views.cells import labelled, unlimited, written
 from bench.views.fields import Unit
 from bench.views.formats import Flat, FlatValue, Table, View
 from bench.views.outputs import RECOMMEND
@@ -71,9 +71,9 @@ def _take(found: Recommended) -> Iterator[str]:
     best = found.places[0]
     tied = [place for place in found.places[1:] if place.tier is not None and place.tier == best.tier]
     one = best.candidate
-    yield f"Take {one.row.model} at {label(one.row)} in {one.row.backend}{_figures(one)}"
+    yield f"Take {unlimited(one.row)} at {label(one.row)} in {one.row.backend}{_figures(one)}"
     if tied:
-        names = ", ".join(place.candidate.row.model for place in tied)
+        names = ", ".join(unlimited(place.candidate.row) for place in tied)
         yield f"its items cannot tell it from {names}: it needs the least memory of these"
     if best.tier is None:
         yield "its quality cannot be held against other models: no task was answered that others answered too"
@@ -112,7 +112,7 @@ def _count(tokens: float) -> str:
 
 def _duel(found: Duel) -> Iterator[str]:
     larger, smaller = found.larger, found.smaller
-    names = [f"{one.row.model} at {label(one.row)} ({_bytes(one)})" for one in (larger, smaller)]
+    names = [f"{unlimited(one.row)} at {label(one.row)} ({_bytes(one)})" for one in (larger, smaller)]
     over = f"on {found.items} items of {found.tasks} task{'s' * (found.tasks != 1)}"
     yield f"Duel: {names[0]} against {names[1]}"
     yield f"{share(found.result.share)} of its score above chance {over}: the larger one is {found.result.verdict}"
@@ -235,6 +235,7 @@ def _flat(found: Recommended, one: Candidate, place: Ranked | None) -> Flat:
     values: dict[str, FlatValue] = {
         "model": one.row.model, "backend": one.row.backend, "scheme": one.row.scheme,
         "precision": str(one.row.precision), "device": one.row.device, "weights": str(one.row.weights),
+        "checkpoint": one.row.checkpoint.mark or None,
         "taken": place is not None, "satisfies": one.fits, "predicted": False, "tier": place.tier if place else None,
         "score": place.score if place else None, "on_front": place.on_front if place else None,
         "memory_bytes": one.need.bytes if one.need else None, "memory_tokens": one.need.tokens if one.need else None,

@@ -69,7 +69,8 @@ def _flat(item: RankedRow) -> Flat:
     share = item.share if item.share and item.share.verdict is not Verdict.NOT_MEASURABLE else None
     return {
         "model": item.row.model, "backend": item.row.backend, "scheme": item.row.scheme,
-        "precision": str(item.row.precision), "device": item.row.device, "weights_bytes": item.weights_bytes,
+        "precision": str(item.row.precision), "device": item.row.device,
+        "checkpoint": item.row.checkpoint.mark or None, "weights_bytes": item.weights_bytes,
         "score": item.score, "score_per_gib": item.per_gib,
         "against": f"{item.against.model} {item.against.scheme}" if item.against else None,
         "share": share.share.value if share else None, "share_low": share.share.low if share else None,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from bench.judge.capacity import capacity_answers
+from bench.judge.checkpoints import UNKNOWN, Checkpoint
 from bench.judge.figures import figures
 from bench.judge.reasons import FROM_FP32, NOT_APPLICABLE, missing_figure
 from bench.judge.rows import Row
@@ -26,10 +27,10 @@ FIGURES = tuple(field.name for field in fields.FIGURES)
 """Columns of every flat row, null where a record has no such figure."""
 
 
-def flat(record: Record, more: Mapping[str, Estimate] = MappingProxyType({})) -> Flat:
+def flat(record: Record, more: Mapping[str, Estimate] = MappingProxyType({}), checkpoint: Checkpoint = UNKNOWN) -> Flat:
     """One record as a flat row: identity, outcome, every figure in base units, intervals beside what has one.
 
-    `more` are figures of it that another record holds.
+    `more` are figures of it that another record holds, `checkpoint` the weights that it is of.
     """
     cell, found = record.cell, {**more, **figures(record)}
     row: dict[str, FlatValue] = {
@@ -42,6 +43,7 @@ def flat(record: Record, more: Mapping[str, Estimate] = MappingProxyType({})) ->
         "weights": str(cell.weights),
         "outcome": str(record.outcome.ending),
         "reason": record.outcome.reason or None,
+        "checkpoint": checkpoint.mark or None,
     }
     for name in FIGURES:
         row[name] = found[name].value if name in found else None
@@ -60,7 +62,7 @@ def flat(record: Record, more: Mapping[str, Estimate] = MappingProxyType({})) ->
 def flats(rows: Sequence[Row], suites: Collection[str] = ()) -> list[Flat]:
     """Every record of these rows as a flat row, or those of some suites alone."""
     return [
-        flat(record, row.held_by_fp32_row(suite))
+        flat(record, row.held_by_fp32_row(suite), row.checkpoint)
         for row in rows
         for suite, record in row.records.items()
         if not suites or suite in suites

@@ -145,7 +145,7 @@ class Warnings:
     def _named(self, rows: Sequence[Row]) -> str:
         if len(rows) == len(self.rows) > 1:
             return "all rows"
-        several = len({row.model for row in self.rows}) > 1
+        several = len({(row.model, row.told_apart) for row in self.rows}) > 1
         names = [f"{named(row)} {row.scheme}" if several else row.scheme for row in rows]
         more = len(names) - NAMES
         return ", ".join(names[:NAMES]) + (f" and {more} more" if more > 0 else "")
@@ -183,15 +183,19 @@ def _about(caveat: Caveat, column: str) -> bool:
 
 
 def every(rows: Sequence[Row], names: Sequence[str] = suites.ORDER, told: Collection[str] = ()) -> list[str]:
-    """The warnings of these suites' records in full, equal ones once; kinds in `told` are said elsewhere."""
-    seen: dict[str, list[str]] = {}
+    """The warnings of these suites' records in full, equal ones once; kinds in `told` are said elsewhere.
+
+    Each names the suites that it was raised in: two of one kind are about two moments.
+    """
+    seen: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         for suite in names:
             for caveat in row.records[suite].warnings if suite in row.records else ():
                 if caveat.kind in told:
                     continue
-                where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", [])
-                label = f"{named(row)} {row.precision}"
-                if label not in where:
-                    where.append(label)
-    return [f"warning, {', '.join(where)}: {text}" for text, where in seen.items()]
+                where = seen.setdefault(f"{caveat.kind.replace('_', ' ')}: {caveat.text}", {})
+                found = where.setdefault(f"{named(row)} {row.precision}", [])
+                if suite not in found:
+                    found.append(suite)
+    labels = {text: [f"{row} ({', '.join(found)})" for row, found in where.items()] for text, where in seen.items()}
+    return [f"warning, {', '.join(where)}: {text}" for text, where in labels.items()]

@@ -159,6 +159,15 @@ def test_a_folder_that_is_no_model_is_one_line(bench, tmp_path):
     assert err.count("\n") == 1
 
 
+def test_a_place_given_as_a_name_is_one_line_with_the_command_that_works(bench, tmp_path):
+    """`--model ./folder` is what a newcomer types first."""
+    (tmp_path / "config.json").write_text("{}")
+    code, _, err = bench("run", "--model", tmp_path, "--results", tmp_path / "r")
+    said = f"bench: --model takes names, and {tmp_path} is a place on this machine; "
+    assert (code, err) == (2, f"{said}bench run --weights local={tmp_path}\n")
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_device_that_is_not_there_is_refused(bench, tmp_path, monkeypatch):
     """Without an NVIDIA GPU nothing can be measured on one, and no record may say so."""
     monkeypatch.setattr(machine, "gpu", lambda: None)
@@ -580,13 +589,13 @@ def test_publish_without_markers_is_one_line(bench, own_catalog, results):
     assert path.read_text() == "# Catalogue\n"
 
 
-def test_publish_refuses_to_leave_a_record_out(bench, own_catalog, results):
-    """With an unreadable record nothing is published, and the file is named."""
+def test_publish_names_a_record_that_it_leaves_out(bench, own_catalog, results):
+    """The others are published, and the code says that not all are."""
     path = break_record(results)
-    code, _, err = bench("publish", "--catalog", own_catalog, "--results", results)
-    assert code == 2
-    assert f"bench: not published: {path}:" in err
-    assert (own_catalog / "README.md").read_text() == README
+    code, out, err = bench("publish", "--catalog", own_catalog, "--results", results)
+    assert (code, out) == (1, f"{own_catalog / 'README.md'} updated\n")
+    assert err.startswith(f"left unread: {path}:")
+    assert "tiny" in (own_catalog / "README.md").read_text()
 
 
 # cache.

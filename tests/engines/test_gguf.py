@@ -10,7 +10,7 @@ pytest.importorskip("gguf", reason="writes GGUF files with the package gguf")
 
 from builders import make_machine
 
-from bench.catalog import architecture, gguf_file
+from bench.catalog import architecture, gguf_file, gguf_model
 from bench.catalog.model import Model
 from bench.engines.contract import LoadRequest, Unsupported
 from bench.engines.llamacpp import BACKEND, gguf_cache, gguf_layout, locate, random_weights
@@ -66,9 +66,12 @@ def test_a_written_file_is_read_back_with_the_planned_tensors(tmp_path, kind):
     assert found.bytes == gguf_layout.weights_bytes(config(kind), "gguf-q4_k_m")
     counted = sum(t.elements for t in found.tensors)
     assert counted == architecture.parameters(config(kind))
-    own = gguf_file.config(found)
-    if own is not None:
+    own = gguf_model.config([found])
+    assert gguf_model.header_in(own).elements == counted
+    if own["model_type"] != gguf_model.HEADER:
         assert architecture.parameters(own) == counted
+        sizes = gguf_layout.footprint({k: v for k, v in own.items() if k != gguf_model.HEADER}, "gguf-q4_k_m", 99, 9)
+        assert gguf_layout.footprint(own, "gguf-q4_k_m", 99, 9) == sizes
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -278,7 +281,9 @@ def test_a_gguf_file_is_a_model_of_its_own(tmp_path):
     assert planned.predicted.weights_bytes == gguf_file.read(path).bytes
     (tmp_path / "bad.gguf").write_bytes(b"no")
     with pytest.raises(UserError, match=r"bad\.gguf: not a GGUF file: it has 2 bytes; get the file again"):
-        make_plan(Selection(weights=Weights.LOCAL, path=str(tmp_path / "bad.gguf")), [], MACHINE)
+        make_plan(
+            Selection(backends=("llamacpp",), weights=Weights.LOCAL, path=str(tmp_path / "bad.gguf")), [], MACHINE
+        )
 
 
 def test_q4_0_of_a_7b_is_predicted_to_a_percent():

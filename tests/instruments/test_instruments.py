@@ -332,6 +332,31 @@ def test_an_engine_without_an_allocator_to_ask_has_the_driver_s_figure(
         counter.limit(10**9)
 
 
+@pytest.mark.parametrize("counter", [CudaMemory, NvmlMemory])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_gpu_without_memory_of_its_own_is_counted_on_the_host(
+    monkeypatch: pytest.MonkeyPatch, counter: Any, listed: bool
+) -> None:
+    """NVML refuses such a board's memory: the process's figure where it has one, else what the host lost meanwhile."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    host = SimpleNamespace(total=1000 * MIB, available=900 * MIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: host)
+    monkeypatch.setattr(container, "left_bytes", lambda: None)
+
+    def refuse(handle: str) -> None:
+        raise NVMLError
+
+    gpu = Gpu(lists="bytes" if listed else "error")
+    monkeypatch.setattr(gpu, "nvmlDeviceGetMemoryInfo", refuse)
+    made = counter(gpu, gpu) if counter is CudaMemory else counter(gpu)
+    gpu.started = True
+    gpu.use(allocated=50 * MIB, reserved=80 * MIB)
+    host.available = 500 * MIB
+    assert made.read().total_bytes == (380 if listed else 400) * MIB
+    assert made.name == ("NVML process" if listed else "host minus baseline")
+    assert made.capacity_bytes() == (880 if listed else 900) * MIB
+
+
 def test_a_tenant_that_comes_first_does_not_stay_in_the_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     """What grew before this process had a context was another's; once listed, it has a figure of its own."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from bench.instruments import machine
+from bench.run.memory_limit import capacity_bytes
 from suites import suite_sha256
 
 
@@ -104,8 +105,8 @@ def test_a_name_in_bytes_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "driver",
-    [FakeNvml(()), *(FakeNvml(broken=f"nvml{call}") for call in ("Init", "DeviceGetCount", "DeviceGetName"))],
-    ids=["no GPU", "no driver", "no count", "no name"],
+    [FakeNvml(()), *(FakeNvml(broken=f"nvml{call}") for call in ("Init", "DeviceGetHandleByIndex"))],
+    ids=["no GPU", "no driver", "no handle"],
 )
 def test_without_a_gpu_it_is_a_cpu(monkeypatch: pytest.MonkeyPatch, driver: FakeNvml) -> None:
     """No device, no driver or one that fails: measured on the CPU, without an error."""
@@ -113,6 +114,50 @@ def test_without_a_gpu_it_is_a_cpu(monkeypatch: pytest.MonkeyPatch, driver: Fake
     install(monkeypatch, driver)
     assert machine.gpu() is None
     assert machine.device_kind() == "cpu"
+
+
+LACKING: dict[str, dict[str, str | int | None]] = {
+    "DeviceGetCount": {},
+    "DeviceGetName": {"name": "NVIDIA GPU"},
+    "DeviceGetUUID": {"uuid": None},
+    "DeviceGetMemoryInfo": {"memory_bytes": None},
+    "SystemGetDriverVersion": {"driver": None},
+    "SystemGetCudaDriverVersion": {"cuda": None},
+}
+
+
+@pytest.mark.parametrize(("call", "lacking"), LACKING.items(), ids=LACKING)
+def test_a_question_that_the_driver_refuses_costs_its_own_answer_alone(
+    monkeypatch: pytest.MonkeyPatch, call: str, lacking: dict[str, str | int | None]
+) -> None:
+    """A GPU is one whatever its driver keeps to itself: the CPU is never measured in its place, unasked."""
+    install(monkeypatch, FakeNvml(broken=f"nvml{call}"))
+    whole = {"name": "NVIDIA H200", "uuid": "GPU-1234", "memory_bytes": 141 * 10**9, "driver": "595.10", "cuda": "13.2"}
+    assert machine.gpu() == whole | lacking
+    assert machine.device_kind() == "cuda" and machine.available("cuda")
+    assert machine.describe("cuda").kind == "cuda"
+    machine.condition("cuda")
+
+
+def test_a_gpu_that_tells_no_memory_shares_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boards with one memory for both: what is free is the host's, the limit's ceiling and the page say the same."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=128 * 2**30, available=90 * 2**30))
+    monkeypatch.setattr(machine.container, "left_bytes", lambda: None)
+    monkeypatch.setattr(machine.container, "limit_bytes", lambda: None)
+    install(monkeypatch, FakeNvml(("NVIDIA GB10",), broken="nvmlDeviceGetMemoryInfo"))
+    found = machine.describe("cuda")
+    assert (found.device, found.gpu_memory_bytes, found.memory_bytes) == ("cuda-nvidia-gb10", None, 128 * 2**30)
+    assert machine.free_bytes("cuda") == 90 * 2**30
+    assert capacity_bytes(found) == 128 * 2**30
+
+
+def test_a_card_without_a_uuid_is_found_again_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock has the device's name then, and a worker keeps what CUDA_VISIBLE_DEVICES says."""
+    driver = install(monkeypatch, FakeNvml(broken="nvmlDeviceGetUUID"))
+    assert machine.free_bytes("cuda") == 140 * 10**9
+    assert driver.asked == [0, 0]
+    assert machine.computing_on("cuda") == {}
+    assert machine.lock_name(machine.describe("cuda")) == "cuda-nvidia-h200"
 
 
 @pytest.mark.parametrize(

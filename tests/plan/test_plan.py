@@ -337,6 +337,7 @@ def test_a_local_folder_is_a_model_of_its_own(tmp_path: Path) -> None:
 
 def test_a_closed_model_s_weights_may_lie_in_a_local_folder(tmp_path: Path) -> None:
     """What the catalogue cannot load, its owner can."""
+    (tmp_path / "config.json").write_text("{}")
     made = plan(
         models=("closed",), weights=Weights.LOCAL, path=str(tmp_path), backends=("transformers",), suites=("memory",)
     )
@@ -353,6 +354,7 @@ def test_a_local_folder_is_one_model(tmp_path: Path) -> None:
 
 
 CALL = Selection(models=("tiny",), weights=Weights.LOCAL, path="/a/model")
+"""Of a folder that is not there: nothing is read of it."""
 
 
 def test_the_same_call_has_the_same_key() -> None:

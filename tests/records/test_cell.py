@@ -53,6 +53,7 @@ CHANGES: dict[str, Any] = {
     "weights": Weights.HUB,
     "source": "tests/other",
     "revision": "main",
+    "fingerprint": "0123456789ab",
     "backend": "transformers",
     "scheme": "other",
     "precision": Precision.INT8,

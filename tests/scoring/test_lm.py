@@ -83,6 +83,15 @@ def test_an_empty_context_is_the_prefix_token():
     assert value == pytest.approx(total("abc"), rel=1e-6)
 
 
+@pytest.mark.parametrize("blanks", [" ", "  ", "\n", " \n\t"])
+def test_a_context_of_blanks_alone_is_the_prefix_token_and_every_blank_is_scored(blanks):
+    """lm-eval moves blanks to the continuation and documents the empty context that is left as the prefix token."""
+    engine = load()
+    ((value, _),) = language_model(engine).loglikelihood([ask("loglikelihood", blanks, "blue")])
+    assert (engine.rows[0].context, engine.rows[0].continuation) == ((256,), tuple(f"{blanks}blue".encode()))
+    assert value == pytest.approx(total(f"{blanks}blue"), rel=1e-6)
+
+
 def test_spaces_before_the_cut_belong_to_the_continuation():
     """As lm-eval does it: trailing spaces of the context are scored with the continuation."""
     engine = load()
@@ -443,6 +452,23 @@ def test_log_likelihoods_are_those_of_lm_evals_own_model(pair):
     assert [value for value, _ in mine] == pytest.approx([value for value, _ in others], abs=1e-4)
     assert [greedy for _, greedy in mine] == [greedy for _, greedy in others]
     assert max(len(ours.tok_encode(context)) for context, _ in request_pairs(0)) > ours.max_length
+
+
+def test_a_context_of_blanks_alone_is_scored_where_lm_eval_fails(pair):
+    """Where its tokenizer puts nothing before a text lm-eval has no context left; with a beginning both are equal."""
+    ours, theirs = pair
+    requests = [ask("loglikelihood", blanks, "dog") for blanks in (" ", "\n", "  ")]
+    mine = [value for value, _ in ours.loglikelihood(requests)]
+    if theirs.tok_encode("a")[0] == 0:
+        others = theirs.loglikelihood(requests, disable_tqdm=True)
+        assert mine == pytest.approx([value for value, _ in others], abs=1e-4)
+        return
+    with pytest.raises(AssertionError):
+        theirs.loglikelihood(requests, disable_tqdm=True)
+    for request, value in zip(requests, mine, strict=True):
+        tokens = ours.tok_encode("".join(request.args))
+        found = ours.engine.log_probs([ours.prefix_token_id, *tokens])
+        assert value == pytest.approx(sum(row[token] for row, token in zip(found, tokens, strict=True)), abs=1e-4)
 
 
 def test_greedy_flags_are_true_for_what_the_model_itself_says(pair):

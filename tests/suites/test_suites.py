@@ -29,7 +29,8 @@ from bench.records.cell import Precision, Weights
 from bench.records.record import Ending, Unit
 from bench.records.store import Store
 from bench.run.worker import ending
-from bench.scoring.anchor import anchor_path, is_anchor
+from bench.scoring.anchor import anchor_path as found_anchor
+from bench.scoring.anchor import is_anchor
 from bench.suite import measured
 from suites import divergence, memory, probe, quality, repeats, suite, throughput
 
@@ -573,6 +574,10 @@ def test_a_text_of_the_callers_own_is_read_in_windows(tmp_path):
 def test_an_anchor_is_found_by_the_model_and_not_by_the_engine(tmp_path):
     """Backend, scheme and the engine's own file name change nothing; model, weights, device and settings do."""
     model = planned("memory").model
+
+    def anchor_path(entry, asked):
+        return found_anchor(entry, asked, fake.BACKEND)
+
     for weights, changed in ((Weights.PACKAGE, False), (Weights.HUB, False), (Weights.LOCAL, False), ("random", True)):
         cell = planned("divergence").cell.model_copy(update={"weights": Weights(weights)})
         other = cell.model_copy(
@@ -588,6 +593,24 @@ def test_an_anchor_is_found_by_the_model_and_not_by_the_engine(tmp_path):
         {"suite_version": 9},
     ):
         assert anchor_path(model, cell) != anchor_path(model, cell.model_copy(update=change))
+
+
+def test_two_checkpoints_of_one_name_have_two_anchors(tmp_path, monkeypatch):
+    """An engine with files of its own finds the anchor by name if there is one, and none of two."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    model, other = planned("memory").model, replace(fake.BACKEND, name="other", anchor=False)
+    one, two, gguf = (
+        planned("divergence").cell.model_copy(update={"weights": Weights.LOCAL, "fingerprint": mark})
+        for mark in ("aaaa", "bbbb", "cccc")
+    )
+    own = found_anchor(model, one, fake.BACKEND)
+    assert own != found_anchor(model, two, fake.BACKEND)
+    assert found_anchor(model, gguf, other) not in {own, found_anchor(model, two, fake.BACKEND)}
+    own.mkdir(parents=True)
+    assert found_anchor(model, gguf, other) == own
+    assert found_anchor(model, two, fake.BACKEND) != own
+    found_anchor(model, two, fake.BACKEND).mkdir()
+    assert not found_anchor(model, gguf, other).exists()
 
 
 def test_only_the_fp32_row_of_a_backend_that_says_so_is_the_anchor():

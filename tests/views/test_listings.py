@@ -191,7 +191,7 @@ def test_show_prints_a_listing_by_its_name(bench: Callable[..., tuple[int, str, 
     code, out, _ = bench("show", "--columns", "points", "--format", "md", *where)
     assert "| tiny (random weights) | fp16 | fake-fp16 | 4 | 128 | 256 ±0 |" in out
     assert out.count("did not fit in generate") == 1
-    assert "- warning, tiny fp16: busy machine: load was 2.0" in out
+    assert "- warning, tiny fp16 (throughput): busy machine: load was 2.0" in out
     code, _, err = bench("show", "--columns", "banana", *where)
     assert (code, "points, capacity, roof, all" in err) == (2, True)
     rows = json.loads(bench("show", "--suite", "capacity", "--format", "json", *where)[1])

@@ -35,6 +35,7 @@ from bench.views.publish import (
     model_spec,
     projects,
     publish,
+    published,
     weights,
 )
 
@@ -129,6 +130,39 @@ def test_a_missing_marker_is_the_user_s_mistake(readme: Path, name: str, end: st
     assert str(readme) in caught.value.message
     assert marker(name, "begin") in caught.value.message
     assert readme.read_text(encoding="utf-8") == broken
+
+
+@pytest.mark.parametrize("twice", ["begin", "end"])
+def test_a_marker_that_stands_there_twice_is_the_user_s_mistake(readme: Path, twice: str) -> None:
+    """Nobody could say which of the two is meant."""
+    broken = EMPTY + marker("measured", twice)
+    readme.write_text(broken, encoding="utf-8")
+    with pytest.raises(UserError, match="does not have exactly one"):
+        publish(readme, MODELS, RECORDS, check=False)
+    assert readme.read_text(encoding="utf-8") == broken
+
+
+def test_blocks_that_lie_within_each_other_are_refused() -> None:
+    """Writing the outer one would throw the inner one away."""
+    text = "".join(marker(*pair) for pair in (("a", "begin"), ("b", "begin"), ("b", "end"), ("a", "end")))
+    with pytest.raises(UserError, match="within each other"):
+        annotated(text, {"a": "x", "b": "y"}, Path("README.md"))
+
+
+def test_models_lose_their_figures_only_where_that_is_asked(readme: Path) -> None:
+    """Another results folder knows nothing of them: the page stays, and the models are named."""
+    publish(readme, MODELS, RECORDS, check=False)
+    before = readme.read_text(encoding="utf-8")
+    other = [make_record(make_cell("memory", model="frame"), measurements=memory_samples())]
+    with pytest.raises(UserError, match="has figures of tiny, and these records have none") as caught:
+        publish(readme, MODELS, other, check=False)
+    assert "--drop" in caught.value.remedy
+    assert readme.read_text(encoding="utf-8") == before
+    assert publish(readme, MODELS, other, check=True) is True
+    assert publish(readme, MODELS, [*RECORDS, *other], check=False) is True
+    assert publish(readme, MODELS, other, check=False, drop=True) is True
+    assert published(readme.read_text(encoding="utf-8"), readme) == {"frame"}
+    assert not list(readme.parent.glob(".*"))
 
 
 def test_markers_in_the_wrong_order_are_missing_markers() -> None:

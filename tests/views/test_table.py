@@ -124,7 +124,7 @@ def test_footnotes_define_the_columns_and_name_the_warnings_once() -> None:
     text = " ".join(lines)
     assert all(word in text for word in ("95 %", "prefill:", "decode:", "KL:", "accuracy:"))
     assert footnotes([]) == lines[:-1]
-    assert every(rows) == ["warning, tiny fp16, tiny int4: low bit grid: few values"]
+    assert every(rows) == ["warning, tiny fp16 (quality), tiny int4 (quality): low bit grid: few values"]
 
 
 def test_footnotes_are_those_of_the_columns_that_are_shown() -> None:
@@ -168,7 +168,7 @@ def test_a_flat_row_is_identity_then_figures() -> None:
     row = flat(make_record(make_cell("quality", "int8"), measurements=quality_samples({"a": [1.0, 0.0]})))
     assert tuple(row)[: len(IDENTITY) + len(FIGURES)] == (*IDENTITY, *FIGURES)
     assert [row[name] for name in IDENTITY] == [
-        "tiny", "fake", "fake-int8", "int8", "quality", "cpu-test", "random", "ok", None,
+        "tiny", "fake", "fake-int8", "int8", "quality", "cpu-test", "random", "ok", None, None,
     ]  # fmt: skip
     assert (row["acc"], row["acc_a"], row["items"]) == (0.5, 0.5, 2.0)
     assert row["acc_low"] < 0.5 < row["acc_high"]

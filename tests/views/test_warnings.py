@@ -67,8 +67,8 @@ def test_a_view_says_only_what_concerns_its_columns() -> None:
     )
     assert Warnings(rows=given, columns=VIEWS["default"]).lines() == []
     assert every(given) == [
-        "warning, tiny fp16: busy machine: load was 2",
-        "warning, tiny fp16: noisy: prefill at batch 16, prompt 128: the interval is 17% of the median",
+        "warning, tiny fp16 (memory): busy machine: load was 2",
+        "warning, tiny fp16 (throughput): noisy: prefill at batch 16, prompt 128: the interval is 17% of the median",
     ]
 
 

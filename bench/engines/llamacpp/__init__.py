@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 
 from bench.catalog.config import Config
+from bench.catalog.local_model import Format
 from bench.catalog.model import Model
 from bench.engines.contract import Backend, Engine, Footprint, LoadRequest, Unsupported
 from bench.engines.llamacpp import gguf_layout
@@ -145,6 +146,7 @@ BACKEND = Backend(
     instruments=instruments,
     footprint=footprint,
     refuses=refuses,
+    reads=Format.GGUF,
     builds_random=True,
     command=command,
     serve=serve,

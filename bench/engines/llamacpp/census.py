@@ -6,10 +6,19 @@ from __future__ import annotations
 from collections import Counter
 
 from bench.catalog.gguf_file import Gguf, Tensor, type_bytes
+from bench.catalog.gguf_model import EXPERTS, cache_elements, expert_share
+from bench.engines.llamacpp.gguf_layout import CACHE_BYTES
+from bench.engines.llamacpp.quantizer import BLOCK, FALLBACK, SUPER_BLOCK, keeps
 from bench.records.census import Census
 
 HEAD = "output.weight"
-EMBEDDINGS = ("token_embd.weight", "position_embd.weight", "token_types.weight", HEAD)
+EMBEDDINGS = (
+    "token_embd.weight",
+    "position_embd.weight",
+    "token_types.weight",
+    "per_layer_token_embd.weight",
+    HEAD,
+)
 """Looked up, or the head: no linear layers of the census."""
 NARROW = 16
 """Types of fewer bits than this count as quantized."""
@@ -33,11 +42,31 @@ def count(header: Gguf) -> Census:
             quantized += tensor.elements
         elif quantizing:
             left_out.append(tensor.name)
+    experts = [tensor for tensor in header.tensors if EXPERTS in tensor.name and _linear(tensor)]
     return Census(
         bytes_by_storage=dict(storage), linear_weights=linear, linear_quantized=quantized,
         linear_bits=8 * linear_bytes / linear if linear else 0.0, kernels=dict(kernels), left_out=tuple(left_out),
-        embedding_bytes=_looked_up(header), compute=_compute(kernels),
+        embedding_bytes=_looked_up(header), compute=_compute(kernels), because=_undivided(header),
+        expert_bytes=sum(tensor.bytes for tensor in experts), expert_share=expert_share(header),
+        expert_weights=sum(tensor.elements for tensor in experts),
     )  # fmt: skip
+
+
+def _undivided(header: Gguf) -> str:
+    """The first matrix whose rows its type's blocks do not divide, and what the quantizer made of it instead."""
+    matrices = [tensor for tensor in header.tensors if _linear(tensor) and not keeps(tensor.name, tensor.shape)]
+    whole = ((tensor, BLOCK) for tensor in matrices if tensor.shape[-1] % BLOCK and _bits(tensor.type) >= NARROW)
+    fallen = (
+        (tensor, SUPER_BLOCK)
+        for tensor in matrices
+        if tensor.shape[-1] % SUPER_BLOCK and tensor.type in FALLBACK.values()
+    )
+    found = next(whole, None) or next(fallen, None)
+    if found is None:
+        return ""
+    tensor, block = found
+    rows = f"{tensor.name} has rows of {tensor.shape[-1]}, which {block} does not divide"
+    return f"{rows}, so llama.cpp stores it as {tensor.type}"
 
 
 def _looked_up(header: Gguf) -> int:
@@ -67,11 +96,4 @@ def _bits(kind: str) -> float:
 
 def cache_bytes_per_token(header: Gguf) -> int:
     """Bytes of float16 keys and values of one position, every layer."""
-    name = header.architecture
-    layers, heads = header.whole(f"{name}.block_count", 0), header.whole(f"{name}.attention.head_count", 1)
-    head = header.whole(f"{name}.embedding_length", 0) // heads
-    widths = sum(header.whole(f"{name}.attention.{which}_length", head) for which in ("key", "value"))
-    by_layer = header.metadata.get(f"{name}.attention.head_count_kv")
-    if isinstance(by_layer, list):
-        return 2 * widths * sum(count for count in by_layer if isinstance(count, int))
-    return 2 * widths * layers * header.whole(f"{name}.attention.head_count_kv", heads)
+    return CACHE_BYTES * cache_elements(header)

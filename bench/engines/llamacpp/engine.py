@@ -22,6 +22,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.catalog.gguf_folder import header_of
 from bench.catalog.model import Objective
 from bench.engines.abilities import worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
@@ -29,7 +30,7 @@ from bench.engines.llamacpp import census, gguf_layout, library, other_ways
 from bench.engines.llamacpp.batch_scoring import Scoring, log_sum, packs
 from bench.engines.llamacpp.context import Context, Entry, Shape
 from bench.engines.llamacpp.gguf_layout import BATCH, CONTEXT_STEP
-from bench.engines.llamacpp.locate import header_of, locate, widened
+from bench.engines.llamacpp.locate import locate, widened
 from bench.instruments.memory import ProcessMemory
 from bench.records.cell import Precision, Scheme, Weights
 from bench.records.census import Census

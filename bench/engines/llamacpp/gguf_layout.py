@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tensors llama.cpp holds for a model in a scheme: names, shapes and types, from the architecture alone.
+"""Which tensors llama.cpp holds for a model in a scheme, and the memory it needs: names, shapes and types.
 
-Names follow gguf's constants; types follow llama.cpp's quantizer without an importance matrix (src/llama-quant.cpp):
-norms, biases and position embeddings stay float32, the output head (or the embedding tied to it) is wider than the
-rest, Q4_K_M gives some layers' value and down projections Q6_K, and a row that is no multiple of 256 falls back to a
-type with blocks of 32. tests/test_llamacpp.py compares this with files that llama.cpp itself wrote.
+They come from the header of the model's own file where there is one, else from its architecture alone: then names
+follow gguf's constants. Types are those of llama.cpp's quantizer (`quantizer`).
 """
 
 from __future__ import annotations
@@ -13,20 +11,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.catalog.config import Config, Settings, UnknownArchitecture, settings
-from bench.catalog.gguf_file import type_bytes
+from bench.catalog.gguf_model import header_in
 from bench.engines.contract import Footprint
+from bench.engines.llamacpp.quantizer import Planned, planned
 
-BASE = {
-    "gguf-f32": "F32", "gguf-f16": "F16", "gguf-q8_0": "Q8_0", "gguf-q6_k": "Q6_K", "gguf-q4_k_m": "Q4_K",
-    "gguf-q4_0": "Q4_0", "gguf-q4_1": "Q4_1",
-}  # fmt: skip
-"""The type of most matrices."""
-FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 ARCHITECTURES = {
     "llama": "llama", "mistral": "llama", "smollm3": "smollm3", "qwen2": "qwen2", "qwen3": "qwen3",
     "gemma3_text": "gemma3", "olmo2": "olmo2", "gpt2": "gpt2", "gpt_neox": "gptneox", "bloom": "bloom",
 }  # fmt: skip
 """transformers' model_type to llama.cpp's name, where it runs it and this module knows its tensors."""
+FILE_TYPE = {
+    "gguf-f32": "F32", "gguf-f16": "F16", "gguf-q8_0": "Q8_0", "gguf-q6_k": "Q6_K", "gguf-q4_k_m": "Q4_K_M",
+    "gguf-q4_0": "Q4_0", "gguf-q4_1": "Q4_1",
+}  # fmt: skip
+"""Scheme to the name of the file's type."""
 CACHE_BYTES = 2
 """llama.cpp keeps keys and values in float16 by default, whatever the weights are."""
 CONTEXT_STEP = 256
@@ -44,21 +42,14 @@ TOKEN_BYTES = 220
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One tensor to be."""
+class Sizes:
+    """What memory beside the weights depends on."""
 
-    name: str
-    shape: tuple[int, ...]
-    """Output features first."""
-    type: str
-
-    @property
-    def bytes(self) -> int:
-        """In the file and in memory."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return type_bytes(self.type, count)
+    hidden: int
+    widest: int
+    vocabulary: int
+    cache_elements: int
+    """Of keys and values, for each position."""
 
 
 def refuses(config: Config | None) -> str | None:
@@ -73,24 +64,41 @@ def refuses(config: Config | None) -> str | None:
 
 def tensors(config: Config, scheme: str) -> list[Planned]:
     """Every tensor, in the file's order. Raises UnknownArchitecture."""
+    header = header_in(config)
+    if header is not None:
+        layers = 1 + max(
+            (int(name.split(".")[1]) for name, _, _ in header.tensors if name.startswith("blk.")), default=0
+        )
+        return planned(header.tensors, scheme, experts=header.experts, layers=layers)
     s = settings(config)
     if s["model_type"] not in ARCHITECTURES:
         raise UnknownArchitecture(f"no GGUF layout for {s['model_type']}")
-    tied = bool(s["tie_word_embeddings"])
-    return [
-        Planned(name, shape, _type(name, shape, s["num_hidden_layers"], scheme, tied)) for name, shape in _shapes(s)
-    ]
+    return planned([(name, shape, "F32") for name, shape in _shapes(s)], scheme, layers=s["num_hidden_layers"])
 
 
 def weights_bytes(config: Config, scheme: str) -> int:
-    """Bytes of all tensors. Raises UnknownArchitecture."""
+    """Bytes of all tensors: those of the file that is stored so, where one is. Raises UnknownArchitecture."""
+    header = header_in(config)
+    if header is not None and FILE_TYPE[scheme] in header.stored:
+        return header.stored[FILE_TYPE[scheme]]
     return sum(tensor.bytes for tensor in tensors(config, scheme))
+
+
+def _sizes(config: Config) -> Sizes:
+    """Raises UnknownArchitecture."""
+    header = header_in(config)
+    if header is not None:
+        return Sizes(header.hidden, max(header.hidden, header.widest), header.vocabulary, header.cache_elements)
+    s = settings(config)
+    return Sizes(
+        s["hidden_size"], max(s["hidden_size"], s["intermediate_size"]), s["vocab_size"],
+        2 * s["num_hidden_layers"] * s["num_key_value_heads"] * s["head_dim"],
+    )  # fmt: skip
 
 
 def cache_bytes(config: Config, tokens: int) -> int:
     """Bytes of the keys and values of so many positions; sliding layers are kept whole. Raises UnknownArchitecture."""
-    s = settings(config)
-    return 2 * s["num_hidden_layers"] * s["num_key_value_heads"] * s["head_dim"] * CACHE_BYTES * tokens
+    return _sizes(config).cache_elements * CACHE_BYTES * tokens
 
 
 def context_size(prompt: int) -> int:
@@ -100,12 +108,11 @@ def context_size(prompt: int) -> int:
 
 def footprint(config: Config, scheme: str, prompt: int, decode: int) -> Footprint:
     """Bytes that reading `prompt` tokens and generating `decode` more will take. Raises UnknownArchitecture."""
-    s = settings(config)
+    sizes = _sizes(config)
     weights = weights_bytes(config, scheme)
     reserved = cache_bytes(config, context_size(max(prompt, prompt + decode - HEADROOM)))
-    widest = max(s["hidden_size"], s["intermediate_size"])
-    graph = 4 * min(prompt, BATCH) * (GRAPH_ROWS * s["hidden_size"] + 2 * widest)
-    runtime = RUNTIME_BYTES + TOKEN_BYTES * s["vocab_size"]
+    graph = 4 * min(prompt, BATCH) * (GRAPH_ROWS * sizes.hidden + 2 * sizes.widest)
+    runtime = RUNTIME_BYTES + TOKEN_BYTES * sizes.vocabulary
     kv = cache_bytes(config, prompt + decode)
     return Footprint(
         weights_bytes=weights,
@@ -113,31 +120,6 @@ def footprint(config: Config, scheme: str, prompt: int, decode: int) -> Footprin
         workspace_bytes=reserved - kv + graph,
         peak_bytes=weights + reserved + graph + runtime,
     )
-
-
-def _type(name: str, shape: tuple[int, ...], layers: int, scheme: str, tied: bool) -> str:
-    """What the quantizer would choose."""
-    if len(shape) < 2 or name == "position_embd.weight":
-        return "F32"
-    base = BASE[scheme]
-    if base in {"F32", "F16"}:
-        return base
-    if (name == "output.weight" or (tied and name == "token_embd.weight")) and base != "Q8_0":
-        base = "Q6_K"
-    elif base == "Q4_K" and name.startswith("blk."):
-        layer = int(name.split(".")[1])
-        if "attn_qkv" in name:
-            base = "Q5_K"
-        elif ("attn_v" in name or "ffn_down" in name) and _more_bits(layer, layers):
-            base = "Q6_K"
-    if base in FALLBACK and shape[1] % 256:
-        base = FALLBACK[base]
-    return base if shape[1] % 32 == 0 else "F16"
-
-
-def _more_bits(layer: int, layers: int) -> bool:
-    """The first and the last eighth, and every third layer between."""
-    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
 
 
 def _shapes(s: Settings) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -10,11 +10,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.catalog import gguf_file
-from bench.catalog.gguf_file import BadGguf, Gguf
+from bench.catalog import gguf_folder, gguf_model
+from bench.catalog.gguf_file import Gguf
+from bench.catalog.gguf_folder import header_of
 from bench.catalog.model import Model
 from bench.engines.contract import LoadRequest, Unsupported
 from bench.engines.llamacpp import gguf_cache, gguf_layout, random_weights
+from bench.engines.llamacpp.gguf_layout import FILE_TYPE
 from bench.engines.weights.files import asking_the_hub, fingerprint
 from bench.engines.weights.locate import package_file
 from bench.errors import UserError
@@ -23,13 +25,10 @@ from bench.processes import module
 from bench.records.cell import Weights, digest
 from bench.records.record import Caveat, Provenance
 
-TYPES = {
-    "gguf-f32": ("F32", 0, 32.0), "gguf-f16": ("F16", 1, 16.0), "gguf-q8_0": ("Q8_0", 7, 8.5),
-    "gguf-q6_k": ("Q6_K", 18, 8.5), "gguf-q4_k_m": ("Q4_K_M", 15, 8.5), "gguf-q4_0": ("Q4_0", 2, 8.5),
-    "gguf-q4_1": ("Q4_1", 3, 8.5),
+NUMBERS = {
+    "gguf-f32": 0, "gguf-f16": 1, "gguf-q8_0": 7, "gguf-q6_k": 18, "gguf-q4_k_m": 15, "gguf-q4_0": 2, "gguf-q4_1": 3,
 }  # fmt: skip
-"""Scheme to the file type's name, its number (llama.h, llama_ftype) and the most bits a weight can take in it: rows
-that are no multiple of 256 fall back to wider types, and small models are mostly embedding."""
+"""Scheme to the number of its file type (llama.h, llama_ftype)."""
 FULL_BYTES = 8 << 20
 """A disk with less room than this is full."""
 WHOLE = frozenset({"F32", "F16", "BF16"})
@@ -69,21 +68,25 @@ def locate(request: LoadRequest) -> Located:
         return _random(request)
     source = _find(request)
     header = header_of(source.path)
-    if header.whole("split.count", 1) > 1:
-        raise Unsupported(f"{source.path.name} is one part of a split GGUF: join it with llama-gguf-split --merge")
+    if reason := gguf_folder.no_model(header):
+        raise Unsupported(f"{source.name} is {reason}")
     stored = header.file_type
     mark = fingerprint(source.path)
     provenance = Provenance(
         source=source.name, revision=source.revision, files={source.path.name: mark}, stored_as=stored
     )
-    name, number, bits = TYPES[request.scheme.name]
+    name, number = FILE_TYPE[request.scheme.name], NUMBERS[request.scheme.name]
     if stored == name:
         return Located(source.path, header, provenance, _caveats(stored, name))
-    elements = sum(tensor.elements for tensor in header.tensors)
     made = made_name(source.path.name, mark, name)
-    needed = int(elements * bits / 8) + source.path.stat().st_size - header.bytes
+    needed = room(header, request.scheme.name) + source.path.stat().st_size - header.bytes
     path = gguf_cache.made(made, needed, lambda part: quantize(source.path, part, number, request.threads))
     return Located(path, header, provenance, _caveats(stored, name))
+
+
+def room(header: Gguf, scheme: str) -> int:
+    """Bytes that the tensors of a file take at most once the quantizer has written them in a scheme."""
+    return sum(tensor.room for tensor in gguf_layout.tensors(gguf_model.config([header]), scheme))
 
 
 def made_name(source: str, mark: str, kind: str) -> str:
@@ -106,7 +109,7 @@ def serve(model: Model, provenance: Provenance, scheme: str) -> str | None:
 
 def _source(model: Model, provenance: Provenance, scheme: str) -> str | None:
     """What names the file to llama.cpp's programs, None where it lies nowhere."""
-    kind = TYPES[scheme][0]
+    kind = FILE_TYPE[scheme]
     if model.gguf_repo and provenance.source.startswith(f"{model.gguf_repo}/"):
         return f"-hf {model.gguf_repo}:{kind}"
     if not is_installed("llama_cpp_python"):
@@ -118,20 +121,10 @@ def _source(model: Model, provenance: Provenance, scheme: str) -> str | None:
 def widened(path: Path, header: Gguf, threads: int | None) -> Path:
     """The file with every tensor as float32, made once: what its quantized blocks stand for, to the last bit."""
     mark, version = fingerprint(path), importlib.metadata.version("llama_cpp_python")
-    _, number, _ = TYPES["gguf-f32"]
+    number = NUMBERS["gguf-f32"]
     needed = 4 * sum(tensor.elements for tensor in header.tensors) + path.stat().st_size - header.bytes
     name = f"{path.stem}-{mark.replace(':', '-')}-{version}-widened.gguf".lower()
     return gguf_cache.made(name, needed, lambda part: quantize(path, part, number, threads))
-
-
-def header_of(path: Path) -> Gguf:
-    """The header of a GGUF. Raises UserError when the file is damaged or is none."""
-    try:
-        return gguf_file.read(path)
-    except BadGguf as error:
-        raise UserError(f"{path.name}: {error}", "get the file again") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}", "check the path") from None
 
 
 def _caveats(stored: str, wanted: str) -> tuple[Caveat, ...]:
@@ -156,17 +149,9 @@ def _find(request: LoadRequest) -> _Source:
 
 
 def _local(path: Path, scheme: str) -> _Source:
-    """The file, or a folder's best file: the one that is stored as asked, else the one with the most bits."""
-    if path.is_file():
-        return _Source(path, path.name)
-    files = sorted(path.glob("*.gguf"))
-    if not files:
-        raise UserError(
-            f"{path} holds no .gguf file", "convert it with llama.cpp's convert_hf_to_gguf.py, or use transformers"
-        )
-    ranks = {TYPES[scheme][0]: -1, "F32": 0, "F16": 1, "BF16": 1}
-    best = min(files, key=lambda file: ranks.get(header_of(file).file_type, 9) if len(files) > 1 else 0)
-    return _Source(best, best.name)
+    """The file, or the one of a folder that is stored as asked, else the widest."""
+    found = gguf_folder.chosen(path, FILE_TYPE[scheme]).path
+    return _Source(found, found.name)
 
 
 def _hub(model: Model, scheme: str) -> _Source:
@@ -178,7 +163,7 @@ def _hub(model: Model, scheme: str) -> _Source:
     repo, pattern = str(model.gguf_repo), str(model.gguf_file)
     names = [pattern]
     if "{type}" in pattern:
-        wanted = [TYPES[scheme][0], "F16", "BF16", "F32", "Q8_0"]
+        wanted = [FILE_TYPE[scheme], "F16", "BF16", "F32", "Q8_0"]
         names = list(dict.fromkeys(pattern.replace("{type}", name) for name in wanted))
     for name in names:
         try:
@@ -196,7 +181,7 @@ def _random(request: LoadRequest) -> Located:
         raise Unsupported(reason)
     architecture = request.model.architecture
     assert architecture is not None
-    kind = TYPES[request.scheme.name][0]
+    kind = FILE_TYPE[request.scheme.name]
     name = f"random-{request.model.name}-{digest([architecture, random_weights.VERSION])}-{kind}.gguf".lower()
     needed = gguf_layout.weights_bytes(architecture, request.scheme.name) + random_weights.HEADER_BYTES
     path = gguf_cache.made(name, needed, lambda part: random_weights.write(part, architecture, request.scheme.name))

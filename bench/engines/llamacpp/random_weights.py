@@ -21,7 +21,7 @@ from bench.engines.llamacpp import gguf_layout
 if TYPE_CHECKING:
     import gguf
 
-VERSION = 1
+VERSION = 2
 """Raised when the same architecture would be written differently."""
 HEADER_BYTES = 16 << 20
 """Room for metadata and tokenizer."""
@@ -127,7 +127,7 @@ def _describe(writer: gguf.GGUFWriter, s: Settings, scheme: str) -> None:
     """The metadata that llama.cpp needs to build the graph."""
     kind = s["model_type"]
     writer.add_name("random weights")
-    name = {"gguf-q4_k_m": "Q4_K_M"}.get(scheme, gguf_layout.BASE[scheme])
+    name = gguf_layout.FILE_TYPE[scheme]
     writer.add_file_type(next(number for number, known in FILE_TYPES.items() if known == name))
     writer.add_quantization_version(2)
     writer.add_block_count(s["num_hidden_layers"])

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The site's files: the same for the same records, whole or not at all; and what its plot calls a front."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from judged import FP16, INT4, INT8
+
+from bench.errors import UserError
+from bench.judge.rows import newest
+from bench.views.site import plot, publish
+
+pytest.importorskip("jinja2")
+HERE = Path(publish.__file__).parent
+
+
+def files() -> dict[str, bytes]:
+    return dict(publish.files(newest([*FP16, *INT8, *INT4]), [], []))
+
+
+def test_publishing_twice_changes_no_byte(tmp_path: Path) -> None:
+    """And what was edited or is left over makes it stale."""
+    folder = tmp_path / "site"
+    assert publish.stale(folder, files())
+    publish.write(folder, files())
+    assert not publish.stale(folder, files())
+    (folder / "index.html").write_text("edited")
+    assert publish.stale(folder, files())
+    publish.write(folder, files())
+    (folder / "left-over.html").write_text("x")
+    assert publish.stale(folder, files())
+    publish.write(folder, files())
+    assert not publish.stale(folder, files())
+
+
+def test_a_half_published_site_heals(tmp_path: Path) -> None:
+    """An interrupted call left its half, and the old site aside."""
+    folder = tmp_path / "site"
+    (tmp_path / ".site.part" / "assets").mkdir(parents=True)
+    (tmp_path / ".site.old").mkdir()
+    publish.write(folder, files())
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_no_record_gives_an_empty_but_valid_site(tmp_path: Path) -> None:
+    """A front page without rows, and the page of claims."""
+    found = dict(publish.files([], [], []))
+    assert b"0 rows on 0 devices" in found["index.html"]
+    assert "claims.html" in found
+
+
+def test_a_folder_that_refuses_is_one_line(tmp_path: Path) -> None:
+    """A file stands where the folder should be made."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot write the site to"):
+        publish.write(tmp_path / "file" / "site", files())
+
+
+def test_what_is_vendored_is_what_its_page_says() -> None:
+    """Version, licence and hash of every file."""
+    said = (HERE / "vendor" / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\S+) \|.*`([0-9a-f]{64})` \|$", said, re.MULTILINE))
+    found = {name: hashlib.sha256((HERE / "vendor" / name).read_bytes()).hexdigest() for name in publish.VENDORED}
+    assert rows == found
+
+
+def test_a_page_loads_nothing_from_elsewhere() -> None:
+    """Every address in every page is a file of the site."""
+    for name, content in files().items():
+        if name.endswith(".html"):
+            links = re.findall(rb'(?:src|href)="([^"#]+)"', content)
+            assert not [link for link in links if b":" in link]
+            assert all((Path("/") / name).parent.joinpath(link.decode()).resolve().is_absolute() for link in links)
+            assert b"Content-Security-Policy" in content
+
+
+def point(memory: float, decode: float, verdict: str) -> dict[str, object]:
+    return {"memory": memory, "decode": decode, "verdict": verdict}
+
+
+def test_undecided_points_stay_on_the_front_and_proved_ones_dominate() -> None:
+    """The second is larger and slower than a proved one; the third is smaller and undecided, so it stays."""
+    found = [point(2, 10, "reference"), point(3, 8, "equivalent"), point(1, 5, "undecided"), point(1.5, 20, "worse")]
+    marked, line = plot.with_front(json.loads(json.dumps(found)))
+    assert [one["dominated"] for one in marked if isinstance(one, dict)] == [False, True, False, False]
+    assert line == [{"memory": 1, "decode": 5.0}, {"memory": 2, "decode": 10.0}]
+
+
+def test_an_undecided_point_dominates_only_what_is_worse() -> None:
+    """It is smaller and faster than both."""
+    found = [point(1, 20, "undecided"), point(2, 10, "reference"), point(2, 10, "worse")]
+    marked, _ = plot.with_front(json.loads(json.dumps(found)))
+    assert [one["dominated"] for one in marked if isinstance(one, dict)] == [False, False, True]
