@@ -18,6 +18,7 @@ from bench.instruments import Instruments, Reading
 from bench.records.cell import Cell, Value
 from bench.records.record import Caveat, How, Measurement, Prediction, Text, Unit
 from bench.scoring.journal import Journal
+from bench.scoring.task_files import unchanged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +111,10 @@ class Answering:
 
     @property
     def task_files(self) -> dict[str, str]:
-        """Files of the caller's own tasks, by name."""
-        return {name.removeprefix("task:"): path for name, path in self.files.items() if name.startswith("task:")}
+        """Files of the caller's own tasks, by name. Raises UserError if they are no longer those that were planned."""
+        found = {name.removeprefix("task:"): path for name, path in self.files.items() if name.startswith("task:")}
+        unchanged(found, self.settings.get("tasks_sha256"))
+        return found
 
     def keep_text(self, name: str, text: str, tokens: int) -> None:
         """Store a text the model produced, with its hash."""

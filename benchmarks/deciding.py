@@ -34,7 +34,8 @@ from typing import Any
 import numpy as np
 
 from bench.judge.choices import ItemChoices
-from bench.judge.decisions import Decision, accuracy_difference, by_probability
+from bench.judge.decisions import Decision, by_probability
+from bench.judge.differences import score_difference
 from bench.judge.sequential import ladder
 from bench.judge.stats import Verdict
 from bench.paths import cache_folder
@@ -158,7 +159,7 @@ class Pair:
 
     def by_accuracy(self, items: int) -> Verdict:
         """The verdict on the first items' answers, in one go."""
-        return accuracy_difference(self.answers[:items], self.base[:items], self.chance).verdict
+        return score_difference(self.answers[:items], self.base[:items], self.chance).verdict
 
     def accuracy_needs(self) -> tuple[int, Verdict]:
         """Items from which on accuracy's verdict is the whole set's; all where that is none."""

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from bench.judge.decisions import Decision, accuracy_difference, by_probability, together
+from bench.judge.decisions import Decision, by_probability, together
+from bench.judge.differences import score_difference
 from bench.judge.sequential import ladder
 from bench.judge.stats import Estimate, Verdict
 
@@ -172,7 +173,7 @@ def answers_called(verdicts: set[Verdict], items: int, lost: float, gained: floa
         after, before = these.astype(float).tolist(), reference.astype(float).tolist()
         looks = ladder(items)
         for look in looks:
-            found = accuracy_difference(after[:look], before[:look], CHANCE, margin=MARGIN, looks=looks)
+            found = score_difference(after[:look], before[:look], CHANCE, margin=MARGIN, looks=looks)
             if found.verdict not in {Verdict.UNDECIDED, Verdict.NOT_MEASURABLE}:
                 return found.verdict in verdicts
         return False

@@ -7,7 +7,8 @@ the task's name, none shared between tasks; a hash of each item's document and p
 pair items of equal hash and nothing else, whatever the profiles were. Log-likelihoods are float32, sequences are cut
 at `max_length` tokens whatever the model declares (items that were cut are counted in a warning), nothing is sampled,
 no cache is used, seeds are fixed. What is stored is each item's value of each metric (1 right, 0 wrong), not an
-average; where documents have a subject (a field `subject`, or the one a task's metadata names as `cluster`) also
+average; of metrics that no item has (F1, Matthews' coefficient, BLEU) it is lm-eval's figure of the whole task with its
+standard error. Where documents have a subject (a field `subject`, or the one a task's metadata names as `cluster`) also
 that, and errors are then clustered by it. Of generated answers the length, emptiness, repetition and whether they
 ran into their limit are stored too: a model that rambles is seen before its score shows it.
 
@@ -34,7 +35,6 @@ number of choices and the right one), from which views judge the probability of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
@@ -43,6 +43,7 @@ from bench.catalog.model import Objective
 from bench.engines.contract import NotFinite
 from bench.records.record import Caveat, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
+from suites import metrics
 from suites.stopping import LEAST, Stopping
 
 if TYPE_CHECKING:
@@ -126,28 +127,28 @@ def measure(run: SuiteRun) -> list[Measurement]:
     run.caveats += stopping.caveats()
     found = []
     for task, progress in stopping.tasks.items():
-        result = evaluation.result(task)
-        _warn_of_cuts(run, result)
-        found += _scores(result, progress.labels(evaluation.done[task])) + _answers(result)
+        result, (whole, failed) = evaluation.result(task), evaluation.aggregates(task)
+        _warn_of_cuts(run, result, evaluation.done[task])
+        run.caveats += failed
+        more = progress.labels(evaluation.done[task])
+        found += metrics.every(result, whole, more) + _choices(result, more) + _answers(result, more)
+    run.caveats += evaluation.notes()
     return found
 
 
-def _scores(result: TaskResult, more: Mapping[str, JsonValue] = MappingProxyType({})) -> list[Measurement]:
-    """Every metric item by item, and the choices behind it; `more` labels say how far the task got."""
-    labels = result.labels() | dict(more)
-    found = []
-    for name, metrics in [("", result.metrics), *result.by_filter.items()]:
-        by = labels | {"filter": name} if name else labels
-        for metric, values in metrics.items():
-            unit = Unit.FRACTION if all(0 <= v <= 1 for v in values) else Unit.NAT
-            found.append(measured(metric, unit, values, counter="lm-eval", labels=by))
-    if result.choices:
-        flat = [value for item in result.choices.log_likelihoods for value in item]
-        short = _short(labels) | result.choices.labels()
-        found.append(
-            measured("choice_loglikelihood", Unit.NAT, flat, digits=DIGITS, counter="summed over tokens", labels=short)
-        )
-    return found
+def _scores(result: TaskResult) -> list[Measurement]:
+    """What a look at an unfinished task is made by: every metric item by item, and the choices behind it."""
+    return metrics.by_item(result) + _choices(result, {})
+
+
+def _choices(result: TaskResult, more: Mapping[str, JsonValue]) -> list[Measurement]:
+    if not result.choices:
+        return []
+    flat = [value for item in result.choices.log_likelihoods for value in item]
+    labels = _short(result.labels() | dict(more)) | result.choices.labels()
+    return [
+        measured("choice_loglikelihood", Unit.NAT, flat, digits=DIGITS, counter="summed over tokens", labels=labels)
+    ]
 
 
 def _short(labels: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
@@ -155,9 +156,8 @@ def _short(labels: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return {name: labels[name] for name in ("task", "version", "digest")}
 
 
-def _warn_of_cuts(run: SuiteRun, result: TaskResult) -> None:
+def _warn_of_cuts(run: SuiteRun, result: TaskResult, count: int) -> None:
     if result.truncated:
-        count = len(next(iter(result.metrics.values())))
         run.caveats.append(
             Caveat(
                 kind="truncated_items",
@@ -167,13 +167,20 @@ def _warn_of_cuts(run: SuiteRun, result: TaskResult) -> None:
         )
 
 
-def _answers(result: TaskResult) -> list[Measurement]:
-    """What is kept of generated answers beside their score."""
+def _answers(result: TaskResult, more: Mapping[str, JsonValue]) -> list[Measurement]:
+    """What is kept of generated answers beside their score.
+
+    The items' hashes stand with the first of them where no metric of the task has items (BLEU alone).
+    """
     if not result.answers:
         return []
-    short = _short(result.labels())
+    labels = result.labels() | dict(more)
+    short = _short(labels)
+    first = short if result.metrics else labels
     return [
-        measured(name, unit, values, digits=4, counter="generated tokens", labels=short)
+        measured(
+            name, unit, values, digits=4, counter="generated tokens", labels=first if name == "answer_tokens" else short
+        )
         for name, unit, values in (
             ("answer_tokens", Unit.TOKEN, [float(a.tokens) for a in result.answers]),
             ("answer_empty", Unit.FRACTION, [float(a.empty) for a in result.answers]),

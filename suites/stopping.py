@@ -11,16 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from bench.judge.decisions import STOPPING, Decision, decide, together
 from bench.judge.sequential import ladder
 from bench.records.record import Caveat, Measurement
-
-if TYPE_CHECKING:
-    from bench.scoring.evaluation import RunningEvaluation
+from bench.scoring.evaluation import RunningEvaluation, TaskFailed
 
 LEAST = 8
 """Items of every task that are answered whatever the budget."""
@@ -75,6 +72,8 @@ class Stopping:
     settles: bool
     """Whether a settled task is left: not where every item was asked for."""
     tasks: dict[str, Progress] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    """By task that could not be scored, why: none of it is kept."""
 
     def __post_init__(self) -> None:
         """Plan every look before anything is answered."""
@@ -103,8 +102,19 @@ class Stopping:
                 return
             progress = self.tasks[task]
             ends = (following(done), progress.asked, *(look for look in progress.looks if look > done))
-            self.evaluation.advance(task, min(ends))
+            try:
+                self.evaluation.advance(task, min(ends))
+            except TaskFailed as error:
+                self._fail(task, error)
+                continue
             self._look(task)
+
+    def _fail(self, task: str, error: TaskFailed) -> None:
+        """Go on without a task that cannot be scored. Raises its error where no other task is left."""
+        del self.tasks[task]
+        self.failed[task] = str(error)
+        if not self.tasks:
+            raise error
 
     def _open(self, task: str, progress: Progress) -> bool:
         return not progress.ended and self.evaluation.done[task] < progress.asked
@@ -137,7 +147,10 @@ class Stopping:
 
     def caveats(self) -> list[Caveat]:
         """What was left out and why, one line for each reason."""
-        found = []
+        found = [
+            Caveat(kind="task_failed", text=f"{reason}; it is left out", advice="mend the task; the others are kept")
+            for reason in self.failed.values()
+        ]
         for ended, (kind, reason, advice) in ENDS.items():
             counts: dict[str, list[str]] = {}
             for task, progress in self.tasks.items():

@@ -119,6 +119,31 @@ def log_probs(tokens: Sequence[int]) -> Floats:
     return result
 
 
+def asked_after_beginning(engine: Any) -> tuple[list[float], list[float]]:
+    """Log-likelihoods by lm-eval's requests of an engine whose tokenizer begins and ends every text, and the true ones.
+
+    A rolling text, and two answers of one token each to the same question.
+    """
+    from lm_eval.api.instance import Instance
+
+    from bench.scoring.lm import EngineLM
+
+    def request(kind: str, *arguments: str) -> Instance:
+        return Instance(request_type=kind, doc={}, arguments=arguments, idx=0, metadata=("t", 0, 1))
+
+    lm = EngineLM(engine, CONTEXT, lambda finished, total: None)
+    text, question, answers = "the fox on a quick law", "the number is", (" a", " f")
+    found = lm.loglikelihood_rolling([request("loglikelihood_rolling", text)])
+    found += [value for value, _ in lm.loglikelihood([request("loglikelihood", question, one) for one in answers])]
+    tokens, before = [BEGIN, *encode(text)], [BEGIN, *encode(question)]
+    rows = log_probs(tokens)
+    true = [float(sum(row[token] for row, token in zip(rows, tokens[1:], strict=True)))]
+    for answer in answers:
+        (token,) = encode(answer)
+        true.append(float(log_probs([*before, token])[-1, token]))
+    return found, true
+
+
 def _hidden(made: dict[str, Floats], tokens: Sequence[int]) -> Floats:
     """The last layer's normalised output at every position: llama as its paper and its Hub code define it."""
     x = made["model.embed_tokens.weight"][list(tokens)]
@@ -198,8 +223,13 @@ GGUF_NAMES = {
 }  # fmt: skip
 
 
-def write_gguf(path: Path, architecture: str = "llama", made: dict[str, Floats] | None = None) -> Path:
-    """The model as one GGUF file, float32, of other weights if they are given; needs `gguf`."""
+def write_gguf(
+    path: Path, architecture: str = "llama", made: dict[str, Floats] | None = None, *, framed: bool = False
+) -> Path:
+    """The model as one GGUF file, float32, of other weights if they are given; needs `gguf`.
+
+    `framed`: its tokenizer puts the beginning before every text and the end after it.
+    """
     from gguf import GGUFWriter, LlamaFileType, TokenType
 
     writer = GGUFWriter(path, architecture)
@@ -222,7 +252,8 @@ def write_gguf(path: Path, architecture: str = "llama", made: dict[str, Floats] 
     writer.add_token_merges(MERGES)
     writer.add_bos_token_id(BEGIN)
     writer.add_eos_token_id(END)
-    writer.add_add_bos_token(value=False)
+    writer.add_add_bos_token(value=framed)
+    writer.add_add_eos_token(value=framed)
     for name, value in (made or weights()).items():
         writer.add_tensor(*_gguf(name, value))
     writer.write_header_to_file()

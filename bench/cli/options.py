@@ -152,6 +152,9 @@ class How:
     task_folder: Annotated[
         str, typer.Option("--task-folder", help="Folder of your own lm-eval task files.", metavar="FOLDER")
     ] = ""
+    trust_task_code: Annotated[
+        list[str], named("--trust-task-code", "Code of task files that may run, by the names the refusal lists.")
+    ] = field(default_factory=list)
     max_length: Annotated[
         int, typer.Option("--max-length", help="Tokens a scored sequence may have.", min=0, metavar="TOKENS")
     ] = 0

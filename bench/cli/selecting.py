@@ -6,7 +6,7 @@ What is wrong with an option is said before anything is loaded, in one line.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,6 +129,7 @@ def _overrides(how: How, *, fetch: bool) -> tuple[tuple[str, ...], Overrides]:
     from bench.scoring.task_files import task_files
 
     names, files, tasks_sha256 = task_files(split(how.task), how.task_folder)
+    _agree(files, how, ask=fetch)
     name, path, sha256 = overrides.text(how.text, fetch=fetch) if how.text else (None, None, None)
     asked = overrides.Overrides(
         text=name,
@@ -140,6 +141,17 @@ def _overrides(how: How, *, fetch: bool) -> tuple[tuple[str, ...], Overrides]:
         chat_template=how.chat_template,
     )
     return tuple(names), asked
+
+
+def _agree(files: Mapping[str, str], how: How, *, ask: bool) -> None:
+    """Say which code the task files run; where it is about to run, only with consent. Raises UserError."""
+    from bench.scoring.task_code import code_of, require_consent
+
+    found = code_of(files, [task for task in split(how.task) if task.endswith((".yaml", ".yml"))])
+    if ask:
+        require_consent(found, split(how.trust_task_code))
+    if found:
+        warn([f"the task files run code: {code}" for code in found])
 
 
 def budget_s(text: str, profile: str) -> float | None:

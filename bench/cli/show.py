@@ -40,7 +40,7 @@ class Columns(View):
         str,
         named(
             "--columns",
-            "default, memory, counters, speed, points, roof, energy, quality, served, predicted, capacity, all.",
+            "default, memory, counters, speed, points, roof, energy, quality, tasks, served, predicted, capacity, all.",
             _columns,
         ),
     ] = "default"

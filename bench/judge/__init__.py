@@ -23,6 +23,7 @@ __all__ = [
     "recommendation",
     "rows",
     "score_per_byte",
+    "scores",
     "sequential",
     "stand_ins",
     "stats",

@@ -20,6 +20,7 @@ from bench.judge.figures import figures
 from bench.judge.noise_floor import floor_between, perplexity_verdict
 from bench.judge.pairing import PairedItems, pair, pair_task, same_weights, tasks_of, versions_apart
 from bench.judge.rows import Row
+from bench.judge.scores import lm_eval_name
 from bench.judge.speeds import speed_ratios
 from bench.judge.stats import MARGIN, Estimate, Verdict, mean_estimate
 from bench.records.record import Record
@@ -46,7 +47,7 @@ class Change:
     """One figure of one row."""
 
     figure: str
-    """The figure's name, or `acc:TASK`."""
+    """The figure's name, `acc:TASK`, or `score:TASK:METRIC` where that is no share of right items."""
     before: float | None
     """None where there is no single value: of a task that was judged by its choices."""
     now: float | None
@@ -206,11 +207,9 @@ def _task(items: PairedItems, task: str, margin: float) -> Iterator[Change]:
         return
     same = items.these == items.reference and not decided[0].difference.value
     course = Course.SAME if same else OF_VERDICT.get(decided[0].verdict, Course.UNDECIDED)
-    count = len(items.these)
-    yield Change(
-        figure=f"acc:{task}", before=math.fsum(items.reference) / count, now=math.fsum(items.these) / count,
-        change=decided[0].difference, course=course,
-    )  # fmt: skip
+    now, before = items.scores
+    figure = f"acc:{task}" if items.chance is not None else f"score:{task}:{lm_eval_name(items.metric)}"
+    yield Change(figure=figure, before=before, now=now, change=decided[0].difference, course=course)
 
 
 def _versions(pairs: Sequence[tuple[Record, Record]]) -> dict[str, tuple[str, str]]:

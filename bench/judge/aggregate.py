@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
+from bench.judge.differences import more_of_mean, right_or_wrong
 from bench.judge.stats import CONFIDENCE, Estimate, PairedDifference, Verdict, Z, design_effect, more_items
 
 AT_CHANCE = 2.0
@@ -27,7 +28,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def together(results: Sequence[PairedDifference]) -> list[PairedDifference]:
     """The verdicts of tasks that are read side by side.
 
-    Of many tasks one differs by chance: worse and better need a McNemar p of at most 5 % after Holm over those that
+    Of many tasks one differs by chance: worse and better need a p of at most 5 % after Holm over those that
     are measurable, else they are undecided. Equivalence needs no correction for a claim about one task.
     """
     family = [i for i, result in enumerate(results) if result.verdict is not Verdict.NOT_MEASURABLE]
@@ -36,18 +37,22 @@ def together(results: Sequence[PairedDifference]) -> list[PairedDifference]:
     for index, p_value in adjusted.items():
         result = replace(results[index], holm_p=p_value)
         if result.verdict in {Verdict.WORSE, Verdict.BETTER} and p_value > 1 - CONFIDENCE:
-            more = more_items(
-                result.lost, result.gained, result.items, result.margin, design=result.design, family=len(family),
-                z=result.z,
-            )  # fmt: skip
-            result = replace(result, verdict=Verdict.UNDECIDED, more_items=more)
+            result = replace(result, verdict=Verdict.UNDECIDED, more_items=_more(result, len(family)))
         found[index] = result
     return found
 
 
+def _more(result: PairedDifference, family: int) -> int | None:
+    if result.lost is None or result.gained is None:
+        return more_of_mean(result.difference, result.items, result.margin, family=family)
+    return more_items(
+        result.lost, result.gained, result.items, result.margin, design=result.design, family=family, z=result.z
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """Right (1) and wrong (0) answers of two models to one task's items, pair by pair."""
+    """Right (1), wrong (0) and partly right answers of two models to one task's items, pair by pair."""
 
     these: Sequence[float]
     reference: Sequence[float]
@@ -68,26 +73,34 @@ def recovery(tasks: Sequence[Answers], margin: float) -> Recovery | None:
     """Mean over tasks of (score - chance) / (1 - chance), divided by the reference's; None without a task.
 
     The interval is the delta method's for a ratio of dependent means, with one lost and one gained item added over all
-    tasks together (as Bonett and Price do for one table, Journal of Educational and Behavioral Statistics 37, 2012),
-    so that no flips do not mean no error. Not measurable where the reference's own score is within two standard
+    tasks of right and wrong answers together (as Bonett and Price do for one table, Journal of Educational and
+    Behavioral Statistics 37, 2012), so that no flips do not mean no error; of items that are a part right the change
+    has a spread of its own, and nothing is added. Not measurable where the reference's own score is within two standard
     errors of chance.
     """
+    from scipy.stats import t
+
     if not tasks:
         return None
     share_of = 1 / len(tasks)
+    flipping = [right_or_wrong(task.these, task.reference) for task in tasks]
     base = difference = of_base = of_difference = of_both = 0.0
-    for task in tasks:
+    least = math.inf  # degrees of freedom of the shortest task whose spread is its own
+    for task, flips in zip(tasks, flipping, strict=True):
         weight = share_of / (1 - task.chance)
         n, right = len(task.reference), mean(task.reference)
         changes = [new - old for new, old in zip(task.these, task.reference, strict=True)]
         change = mean(changes)
         effective = n / design_effect(changes, task.clusters)
-        counted = effective + 2 * share_of
-        squares = (math.fsum(c * c for c in changes) * effective / n + 2 * share_of) / counted
+        added = 2 / sum(flipping) if flips else 0.0
+        counted = effective + added
+        squares = (math.fsum(c * c for c in changes) * effective / n + added) / counted
         moved = math.fsum(changes) * effective / n / counted
         base += weight * (right - task.chance)
         difference += weight * change
-        of_difference += weight**2 * (squares - moved**2) / counted
+        freedom = counted if flips else counted - 1
+        of_difference += weight**2 * (squares - moved**2) / freedom if freedom > 0 else math.inf
+        least = least if flips else min(least, freedom)
         effective = n / design_effect(task.reference, task.clusters)
         spread = math.fsum(old * old for old in task.reference) / n - right * right
         both = math.fsum(c * old for c, old in zip(changes, task.reference, strict=True)) / n - change * right
@@ -96,7 +109,10 @@ def recovery(tasks: Sequence[Answers], margin: float) -> Recovery | None:
     if base <= AT_CHANCE * math.sqrt(of_base):
         return Recovery(share=Estimate(math.nan), verdict=Verdict.NOT_MEASURABLE)
     change = difference / base
-    half = Z * math.sqrt(max(of_difference - 2 * change * of_both + change**2 * of_base, 0.0)) / base
+    quantile = Z if math.isinf(least) else float(t.isf((1 - CONFIDENCE) / 2, max(least, 1.0)))
+    half = quantile * math.sqrt(max(of_difference - 2 * change * of_both + change**2 * of_base, 0.0)) / base
+    if math.isinf(half):  # of one item nothing is known of its spread
+        return Recovery(share=Estimate(1 + change), verdict=Verdict.UNDECIDED)
     low, high = change - half, change + half
     share = Estimate(1 + change, 1 + low, 1 + high)
     return Recovery(share=share, verdict=_verdict(low, high, margin))

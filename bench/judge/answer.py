@@ -33,14 +33,14 @@ class Finding:
     instrument: Instrument
     verdict: Verdict
     estimate: Estimate
-    """Perplexity: by which share it grew. Tasks: the mean change over those that this instrument judged, or the
-    share of the score above chance that is left over all of them (`of_score`)."""
+    """Perplexity (of the text, or of tasks): by which share it grew. Tasks: the mean change over those it judged, or
+    the share of the score above chance that is left over all of them (`of_score`)."""
     margin: float
     """The loss that still counts as equivalent, as the caller gave it."""
     of_score: bool = False
     """Whether the estimate is a share of the score that is left, not a change."""
     tasks: Mapping[Verdict, int] = field(default_factory=dict)
-    """Tasks by their own verdict, after Holm over all of the row's; empty for perplexity."""
+    """Tasks by their own verdict, after Holm over all of the row's; empty for the perplexity of the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,28 +142,43 @@ def _of_tasks(item: Comparison, margin: float) -> list[Finding]:
     """
     decided = [task.decision for task in item.tasks if task.decision]
     present = {decision.instrument for decision in decided}
-    if Instrument.CHOICE not in present:
-        whole = _of_score(item, decided, margin)
-        return [whole] if whole else []
-    order = (Instrument.CHOICE, Instrument.GENERATED, Instrument.ACCURACY)
-    each = [(name, [one for one in decided if one.instrument is name]) for name in order if name in present]
+    if Instrument.CHOICE not in present and (whole := _of_score(item, decided, margin)):
+        return [whole, *_by(decided, (Instrument.PERPLEXITY,), margin)]
+    order = (Instrument.CHOICE, Instrument.GENERATED, Instrument.ACCURACY, Instrument.SHARES, Instrument.PERPLEXITY)
+    return _by(decided, order, margin)
+
+
+def _by(decided: Sequence[Decision], order: Sequence[Instrument], margin: float) -> list[Finding]:
+    """What each of these instruments decided, over the tasks that it was the sharpest of."""
+    each = {name: [one for one in decided if one.instrument is name] for name in order}
     return [
         Finding(
-            instrument=name, verdict=_together(own), estimate=_mean(own), margin=margin,
+            instrument=name,
+            verdict=_together(own),
+            estimate=_growth(_mean(own)) if name is Instrument.PERPLEXITY else _mean(own),
+            margin=margin,
             tasks=Counter(decision.verdict for decision in own),
         )
-        for name, own in each
-    ]  # fmt: skip
+        for name, own in each.items()
+        if own
+    ]
+
+
+def _growth(log_ratio: Estimate) -> Estimate:
+    """By which share perplexity grew, of the logarithm of its ratio with the sign turned."""
+    ends = [None if end is None else math.expm1(-end) for end in (log_ratio.high, log_ratio.low)]
+    return Estimate(math.expm1(-log_ratio.value), *ends)
 
 
 def _of_score(item: Comparison, decided: Sequence[Decision], margin: float) -> Finding | None:
+    """The score above chance that is left over all tasks that have one, where every other decided task has one too."""
     scored = [one for one in decided if one.instrument is not Instrument.PERPLEXITY]
-    if item.recovery is None or not scored:
+    if item.recovery is None or not scored or len(scored) > item.recovered:
         return None
     counted = Counter(decision.verdict for decision in scored)
-    generated = all(one.instrument is Instrument.GENERATED for one in scored)
+    kinds = {one.instrument for one in scored}
     return Finding(
-        instrument=Instrument.GENERATED if generated else Instrument.ACCURACY,
+        instrument=kinds.pop() if len(kinds) == 1 else Instrument.ACCURACY,
         verdict=Verdict.WORSE if counted[Verdict.WORSE] else item.recovery.verdict,
         estimate=item.recovery.share,
         margin=margin,

@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 
 from bench.engines.registry import backend, backend_names
 from bench.judge.aggregate import Recovery, recovery, together
-from bench.judge.decisions import Decision, accuracy_difference, decide, looks_of, without_choices
+from bench.judge.decisions import Decision, decide, looks_of, without_choices
 from bench.judge.decisions import together as decisions_together
-from bench.judge.figures import accuracies, figures
-from bench.judge.pairing import PairedItems, pair, pair_task, tasks_of, versions_apart
+from bench.judge.differences import score_difference
+from bench.judge.figures import figures
+from bench.judge.pairing import PairedItems, pair, pair_task, recoveries, tasks_of, versions_apart
 from bench.judge.rows import LoadedAs, Row
+from bench.judge.scores import aggregation, lm_eval_name
 from bench.judge.speeds import speed_ratios
 from bench.judge.stats import MARGIN, Estimate, PairedDifference
 from bench.records.cell import REFERENCE, Precision
 from bench.records.record import NO_WIDER_WEIGHTS, Record
+from bench.records.scored import PERPLEXITIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +28,12 @@ class TaskComparison:
 
     task: str
     result: PairedDifference | None
-    """By accuracy, the figure people know."""
+    """By its own score, the figure people know; None where it is a perplexity, or not paired."""
     reason: str = ""
     decision: Decision | None = None
     """By the sharpest instrument that both records hold, after Holm over the tasks; None where nothing pairs."""
+    metric: str = ""
+    """The score that is compared, as lm-eval names it; empty where nothing pairs."""
     blunter: str = ""
     """Why that is not the probability of the right choice though the task may have choices, empty otherwise."""
 
@@ -43,7 +48,9 @@ class Comparison:
     """By the names of figures (weights, peak, prefill and decode): this divided by the reference."""
     tasks: tuple[TaskComparison, ...]
     recovery: Recovery | None = None
-    """What is left of the reference's score above chance over all tasks that could be paired, None without one."""
+    """What is left of the reference's score above chance over all tasks that have one and could be paired."""
+    recovered: int = 0
+    """How many tasks that is about."""
     apart: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Packages that the two were measured with in different versions: by name, this one's and the reference's."""
 
@@ -102,12 +109,14 @@ def against(row: Row, reference: Row, margin: float = MARGIN) -> Comparison:
     """One row against its reference: records and items are paired once, for all that is said of them."""
     memory, speed = (pair(row, reference, suite) for suite in ("memory", "throughput"))
     items = {task: pair_task(row, reference, task) for task in tasks_of(row)}
-    tasks, left = _tasks(items, margin) if tasks_of(reference) else ((), None)
+    tasks = _tasks(items, margin) if tasks_of(reference) else ()
+    skills = recoveries(items.values())
     pairs = [two for two in (memory, speed) if two]
     pairs += [(found.this, found.base) for found in items.values() if isinstance(found, PairedItems)]
     return Comparison(
-        row=row, reference=reference, ratios=_ratios(memory, speed), tasks=tasks, recovery=left, apart=_apart(pairs)
-    )
+        row=row, reference=reference, ratios=_ratios(memory, speed), tasks=tasks, recovery=recovery(skills, margin),
+        recovered=len(skills), apart=_apart(pairs),
+    )  # fmt: skip
 
 
 def _apart(pairs: Sequence[tuple[Record, Record]]) -> dict[str, tuple[str, str]]:
@@ -127,31 +136,32 @@ def _ratios(memory: tuple[Record, Record] | None, speed: tuple[Record, Record] |
     return ratios
 
 
-def _tasks(found: Mapping[str, PairedItems | str], margin: float) -> tuple[tuple[TaskComparison, ...], Recovery | None]:
-    """Task by task, and over all of them together."""
+def _tasks(found: Mapping[str, PairedItems | str], margin: float) -> tuple[TaskComparison, ...]:
+    """Task by task."""
     pairs = {task: items for task, items in found.items() if isinstance(items, PairedItems)}
-    judged = dict(zip(pairs, together([_paired(items, task, margin) for task, items in pairs.items()]), strict=True))
+    scored = {task: items for task, items in pairs.items() if aggregation(items.metric) not in PERPLEXITIES}
+    judged = dict(zip(scored, together([_paired(items, margin) for items in scored.values()]), strict=True))
     by_instrument = {task: _decided(items, task, margin) for task, items in pairs.items()}
     sharpest = [decisions[0] for decisions in by_instrument.values() if decisions]
     decided = {decision.task: decision for decision in decisions_together(sharpest)}
-    tasks = tuple(
+    return tuple(
         TaskComparison(
             task=task,
             result=judged.get(task),
             reason=items if isinstance(items, str) else "",
             decision=decided.get(task),
+            metric="" if isinstance(items, str) else lm_eval_name(items.metric),
             blunter="" if isinstance(items, str) else _blunter(items, task),
         )
         for task, items in found.items()
     )
-    return tasks, recovery([items.answers for items in pairs.values()], margin)
 
 
-def _paired(items: PairedItems, task: str, margin: float) -> PairedDifference:
-    return accuracy_difference(
-        items.these, items.reference, items.chance, margin=margin, clusters=items.clusters,
-        looks=looks_of(accuracies(items.this)[task]),
-    )  # fmt: skip
+def _paired(items: PairedItems, margin: float) -> PairedDifference:
+    these, reference = items.scaled
+    return score_difference(
+        these, reference, items.chance, margin=margin, clusters=items.clusters, looks=looks_of(items.metric)
+    )
 
 
 def _decided(items: PairedItems, task: str, margin: float) -> list[Decision]:

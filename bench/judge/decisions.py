@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One task's verdict, by the sharpest instrument that both rows hold of it, at whichever look it was stopped. Pure.
 
-A task of choices is decided by the probability of the right choice, any other by its own score. What is judged are
-stored measurements of the same items, paired by their hashes; so the suite that decides whether to go on and the view
-that reads records later come to the same verdict. Where a task was looked at while it was scored, its records say so
-(label `looks`), and intervals, p values and verdicts are those of all its looks together.
+A task of choices is decided by the probability of the right choice, any other by its own score or perplexity. What is
+judged are stored measurements of the same items, paired by their hashes; so the suite that decides whether to go on and
+the view that reads records later come to the same verdict. Where a task was looked at while it was scored, its records
+say so (label `looks`), and intervals, p values and verdicts are those of all its looks together.
 """
 
 from __future__ import annotations
@@ -18,25 +18,13 @@ from statistics import mean
 from bench.judge import choices
 from bench.judge.aggregate import holm
 from bench.judge.choices import Change, ItemChoices, choices_of, mean_change, probability_margin
-from bench.judge.figures import ACCURACY
+from bench.judge.differences import at_chance, chance_of, on_scale, score_difference
+from bench.judge.scores import WHOLE, aggregation, compared, is_metric, weights
+from bench.judge.scores import clusters as clusters_of
 from bench.judge.sequential import ERROR, level, overall
-from bench.judge.stats import (
-    MARGIN,
-    Estimate,
-    PairedDifference,
-    Verdict,
-    mcnemar,
-    paired_difference,
-    verdict_of,
-)
+from bench.judge.stats import MARGIN, Estimate, Verdict, mcnemar, verdict_of
 from bench.records.record import Measurement
-
-AT_CHANCE = 2.0
-"""A reference this many standard errors above chance or fewer has nothing to lose."""
-
-
-HALF = 0.5
-"""From here on a share of an item that is lost counts as an item lost."""
+from bench.records.scored import PERPLEXITIES
 
 
 class Instrument(StrEnum):
@@ -47,7 +35,7 @@ class Instrument(StrEnum):
     ACCURACY = "accuracy"
     GENERATED = "generated answers"
     SHARES = "mean score"
-    """A metric that is a share of each item, not right or wrong."""
+    """A metric of which each item has a share or an amount, not right or wrong."""
 
 
 STOPPING = {Instrument.CHOICE, Instrument.ACCURACY, Instrument.GENERATED}
@@ -61,8 +49,9 @@ class Decision:
     task: str
     instrument: Instrument
     difference: Estimate
-    """This minus the reference: of probabilities and shares of right items; of a rolling task ln of the perplexity
-    ratio, sign turned, so that below zero is worse everywhere. The interval holds at 95 % over all looks."""
+    """This minus the reference: of probabilities and shares of right items; of a metric on a scale of its own as a
+    share of the reference's mean; of a perplexity ln of the ratio. Below zero is worse everywhere: where less is better
+    the sign is turned. The interval holds at 95 % over all looks."""
     reference: float
     """The reference's own mean on these items; of a rolling task 0."""
     margin: float
@@ -95,12 +84,12 @@ def match(ours: Measurement, theirs: Measurement) -> Pairs:
 
     Records from before hashes were kept pair as a whole or not at all.
     """
-    if ours.labels.get("digest") == theirs.labels.get("digest") and len(ours.values) == len(theirs.values):
-        every = tuple(range(len(ours.values)))
-        return Pairs(mine=every, yours=every)
     names, others = hashes(ours), hashes(theirs)
     if len({*names}) < len(names) or len({*others}) < len(others):  # answers of several filters in one
         return Pairs(mine=(), yours=())
+    if ours.labels.get("digest") == theirs.labels.get("digest") and len(ours.values) == len(theirs.values):
+        every = tuple(range(len(ours.values)))
+        return Pairs(mine=every, yours=every)
     places = {name: index for index, name in enumerate(others)}
     mine = [(index, places[name]) for index, name in enumerate(names) if name in places]
     return Pairs(mine=tuple(index for index, _ in mine), yours=tuple(index for _, index in mine))
@@ -127,32 +116,27 @@ def decide(
     (`probability_margin`), the share by which a rolling task's perplexity may grow.
     """
     mine, yours = ({m.name: m for m in reversed(of_task(found, task))} for found in (ours, theirs))
-    found = []
-    score = next((name for name in ACCURACY if name in mine and name in yours), None)
-    named = score or next((name for name in mine if name in yours and "item_weights" in mine[name].labels), None)
-    if named is None:
+    found: list[Decision] = []
+    metrics = [m for m in of_task(ours, task) if is_metric(m) and m.name in yours and WHOLE not in m.labels]
+    if not metrics:
         return []
-    pairs, looks = match(mine[named], yours[named]), looks_of(mine[named])
+    score = compared(metrics)
+    other = yours[score.name]
+    pairs, looks = match(score, other), looks_of(score)
     if not pairs.mine:
         return []
-    groups = mine[named].labels.get("clusters")
-    clusters = [int(str(groups[i])) for i in pairs.mine] if isinstance(groups, list) else None
+    groups = clusters_of(score)
+    clusters = [groups[i] for i in pairs.mine] if groups else None
     if choices.NAME in mine and choices.NAME in yours:
         this, base = choices_of(mine[choices.NAME]), choices_of(yours[choices.NAME])
         picked = [this[i] for i in pairs.mine], [base[i] for i in pairs.yours]
         found.append(_by_choices(task, *picked, clusters, looks, margin))
-    values = [mine[named].values[i] for i in pairs.mine], [yours[named].values[i] for i in pairs.yours]
-    if score is None:
-        weights = mine[named].labels["item_weights"]
-        assert isinstance(weights, list)
-        found.append(_by_perplexity(task, *values, [float(str(weights[i])) for i in pairs.mine], looks, margin))
+    values = [score.values[i] for i in pairs.mine], [other.values[i] for i in pairs.yours]
+    if aggregation(score) in PERPLEXITIES:
+        of_items = weights(score)
+        found.append(_by_perplexity(task, *values, [of_items[i] for i in pairs.mine], looks, margin))
     else:
-        chance = mine[named].labels.get("chance")
-        generated = Instrument.GENERATED if "answer_tokens" in mine else Instrument.ACCURACY
-        by_score = _by_accuracy(
-            task, *values, float(chance) if isinstance(chance, int | float) else 0.0, clusters, looks, margin
-        )
-        found.append(by_score if by_score.instrument is Instrument.SHARES else replace(by_score, instrument=generated))
+        found.append(_by_score(task, score, *values, clusters, looks, margin, generated="answer_tokens" in mine))
     return found
 
 
@@ -221,17 +205,19 @@ def by_probability(
     return replace(found, verdict=Verdict.NOT_MEASURABLE) if at_chance(before, chance, clusters) else found
 
 
-def _by_accuracy(
-    task: str, these: Sequence[float], reference: Sequence[float], chance: float, clusters: Sequence[int] | None,
-    looks: tuple[int, ...], margin: float,
+def _by_score(
+    task: str, score: Measurement, these: Sequence[float], reference: Sequence[float],
+    clusters: Sequence[int] | None, looks: tuple[int, ...], margin: float, *, generated: bool,
 ) -> Decision:  # fmt: skip
-    found = accuracy_difference(these, reference, chance, margin=margin, clusters=clusters, looks=looks)
-    p_value = found.p_value
-    if found.design > 1:  # as many flips as their clusters are worth
+    after, before = on_scale(score, these, reference)
+    found = score_difference(after, before, chance_of(score), margin=margin, clusters=clusters, looks=looks)
+    p_value, right = found.p_value, found.lost is not None
+    if found.lost is not None and found.gained is not None and found.design > 1:  # as many as their clusters are worth
         p_value = overall(mcnemar(round(found.lost / found.design), round(found.gained / found.design)), looks)
+    by = Instrument.GENERATED if generated else Instrument.ACCURACY
     return Decision(
         task=task,
-        instrument=Instrument.ACCURACY if _right_or_wrong(these, reference) else Instrument.SHARES,
+        instrument=by if right else Instrument.SHARES,
         difference=found.difference,
         reference=mean(reference),
         margin=found.margin,
@@ -239,42 +225,6 @@ def _by_accuracy(
         p_value=p_value,
         verdict=found.verdict,
         looks=looks,
-    )
-
-
-def _right_or_wrong(these: Sequence[float], reference: Sequence[float]) -> bool:
-    return {*these, *reference} <= {0.0, 1.0}
-
-
-def accuracy_difference(
-    these: Sequence[float], reference: Sequence[float], chance: float, *, margin: float = MARGIN,
-    clusters: Sequence[int] | None = None, looks: tuple[int, ...] = (),
-) -> PairedDifference:  # fmt: skip
-    """Right and wrong answers of two models to the same items, at the level of all looks.
-
-    A metric may also be a share of an item (the probability that truthfulqa_mc2 gives to true answers). Then a little
-    less of every item is no item lost: the interval is that of the mean change, and an item counts as lost or gained
-    where half of it or more is.
-    """
-    from scipy.stats import norm
-
-    each = level(looks)
-    if _right_or_wrong(these, reference):
-        z = float(norm.isf(each / 2))
-        found = paired_difference(these, reference, chance, margin=margin, clusters=clusters, z=z)
-        return replace(found, p_value=overall(found.p_value, looks))
-    changes = [new - old for new, old in zip(these, reference, strict=True)]
-    change, width = mean_change(changes, clusters, each), margin * (mean(reference) - chance)
-    verdict = Verdict.UNDECIDED if change.difference.low is None else verdict_of(change.difference, width)
-    return PairedDifference(
-        difference=change.difference,
-        lost=sum(moved <= -HALF for moved in changes),
-        gained=sum(moved >= HALF for moved in changes),
-        items=len(changes),
-        p_value=overall(change.p_value, looks),
-        verdict=Verdict.NOT_MEASURABLE if at_chance(reference, chance, clusters) else verdict,
-        more_items=None,
-        margin=width,
     )
 
 
@@ -307,11 +257,3 @@ def _decision(
         verdict=Verdict.UNDECIDED if open_ended else verdict_of(change.difference, margin),
         looks=looks,
     )
-
-
-def at_chance(reference: Sequence[float], chance: float, clusters: Sequence[int] | None) -> bool:
-    """Whether the reference is within two standard errors of a guess, and so has nothing to lose."""
-    found = mean_change(reference, clusters, ERROR).difference
-    if found.low is None or found.half_width is None:
-        return True
-    return found.value - chance <= found.half_width

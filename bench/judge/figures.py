@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from statistics import mean, median
 
 from bench.judge.capacity import capacity_answers
+from bench.judge.scores import accuracies, clusters, estimate, items, metrics_of, scores, shown
 from bench.judge.speeds import further_points, main_point, moves, number, shares_of_roof, speed
 from bench.judge.stats import (
     Estimate,
@@ -15,13 +16,9 @@ from bench.judge.stats import (
     design_effect,
     mean_estimate,
     median_estimate,
-    proportion,
     quantile,
 )
 from bench.records.record import Ending, Measurement, Record
-
-ACCURACY = ("acc", "exact_match", "em")
-"""Metrics that are a share of right items; the first one a task has stands for it in a table."""
 
 REQUEST = (512, 128)
 """Tokens read and generated of the request that is to be fastest."""
@@ -211,30 +208,16 @@ def _capacity(record: Record) -> dict[str, Estimate]:
     return figures
 
 
-def accuracies(record: Record) -> dict[str, Measurement]:
-    """By task, the items' right (1) and wrong (0) answers."""
-    tasks: dict[str, Measurement] = {}
-    for metric in ACCURACY:
-        for measurement in record.measurements:
-            task = measurement.labels.get("task")
-            if measurement.name == metric and isinstance(task, str):
-                tasks.setdefault(task, measurement)
-    return tasks
-
-
 def _quality(record: Record) -> dict[str, Estimate]:
+    metrics = metrics_of(record)
     tasks = accuracies(record)
-    result = {f"acc:{task}": proportion(m.values, clusters(m)) for task, m in tasks.items()}
+    result = {f"acc:{task}": estimate(measurement) for task, measurement in tasks.items()}
+    result |= {f"score:{one.task}:{one.metric}": one.estimate for one in scores(metrics)}
     if tasks:
         result["acc"] = mean_of_tasks(list(tasks.values()))
-        result["items"] = Estimate(float(sum(len(m.values) for m in tasks.values())))
+    if metrics:
+        result["items"] = Estimate(float(sum(items(shown(found)) for found in metrics.values())))
     return result
-
-
-def clusters(measurement: Measurement) -> list[int] | None:
-    """Subject of each item by number, None where the task has no subjects."""
-    found = measurement.labels.get("clusters")
-    return [int(str(number)) for number in found] if isinstance(found, list) else None
 
 
 def mean_of_tasks(tasks: Sequence[Measurement]) -> Estimate:
@@ -242,8 +225,10 @@ def mean_of_tasks(tasks: Sequence[Measurement]) -> Estimate:
     parts = [mean_estimate(task.values) for task in tasks]
     value = mean(part.value for part in parts)
     wider = [math.sqrt(design_effect(task.values, clusters(task))) for task in tasks]
-    alike = [proportion(task.values, clusters(task)).half_width or 0.0 for task in tasks]  # all right or all wrong
-    halves = [(part.half_width or same) * factor for part, same, factor in zip(parts, alike, wider, strict=True)]
+    alike = [estimate(task).half_width for task in tasks]  # all right or all wrong: Wilson's
+    if None in alike:
+        return Estimate(value)
+    halves = [(part.half_width or same or 0.0) * factor for part, same, factor in zip(parts, alike, wider, strict=True)]
     half = math.sqrt(sum(h * h for h in halves)) / len(parts)
     return Estimate(value, value - half, value + half)
 

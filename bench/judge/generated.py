@@ -12,8 +12,8 @@ from statistics import mean
 
 from bench.judge.compare import Comparison
 from bench.judge.decisions import Pairs, match
-from bench.judge.figures import accuracies
 from bench.judge.pairing import answered, pair
+from bench.judge.scores import WHOLE, compared, metrics_of
 from bench.judge.stats import Estimate, mean_estimate
 from bench.records.record import Measurement, Record
 from bench.records.scored import LOOPING, SHORTEST, loop_share
@@ -81,8 +81,11 @@ def _pieces(text: str) -> list[str]:
 
 def _pairs(this: Record, base: Record, task: str) -> Pairs:
     """Which answers are to the same items: by the hashes that stand with the task's score."""
-    scores = [accuracies(record).get(task) for record in (this, base)]
-    ours, theirs = (score or _tokens(record)[task] for score, record in zip(scores, (this, base), strict=True))
+    found = [[m for m in metrics_of(record).get(task, ()) if WHOLE not in m.labels] for record in (this, base)]
+    ours, theirs = (
+        compared(metrics) if metrics else _tokens(record)[task]
+        for metrics, record in zip(found, (this, base), strict=True)
+    )
     return match(ours, theirs)
 
 

@@ -7,14 +7,15 @@ newest of the other need not answer the same question where an older one does, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bench.judge.aggregate import Answers
 from bench.judge.decisions import match
-from bench.judge.figures import accuracies
-from bench.judge.figures import clusters as subjects
+from bench.judge.differences import chance_of, on_scale
 from bench.judge.rows import Row
+from bench.judge.scores import WHOLE, accuracies, compared, is_skill, lm_eval_name, metrics_of, of_items, weights
+from bench.judge.scores import clusters as subjects
 from bench.records.cell import MEMORY_LIMIT
 from bench.records.provenance import same_files
 from bench.records.record import Ending, Measurement, Record
@@ -62,22 +63,51 @@ def pair(row: Row, reference: Row, suite: str) -> tuple[Record, Record] | None:
 class PairedItems:
     """One task's items that both rows answered, in the same order."""
 
+    metric: Measurement
+    """What this row holds of them: the metric that both are compared by."""
     these: tuple[float, ...]
     reference: tuple[float, ...]
-    chance: float
+    chance: float | None
+    """What a guess scores; None where the metric is no share of what could be right, and has no recovery."""
+    words: tuple[float, ...]
+    """Words or bytes of each item where the metric is a perplexity, else one each."""
     clusters: tuple[int, ...] | None
     this: Record
     base: Record
 
     @property
-    def answers(self) -> Answers:
-        """The pairs as the recovery takes them."""
+    def answers(self) -> Answers | None:
+        """The pairs as the recovery takes them, None where a score above chance means nothing."""
+        if self.chance is None:
+            return None
         return Answers(these=self.these, reference=self.reference, chance=self.chance, clusters=self.clusters)
+
+    @property
+    def scores(self) -> tuple[float, float]:
+        """What the metric comes to over these items: of this row and of the reference."""
+        this, base = (of_items(self.metric, values, self.words) for values in (self.these, self.reference))
+        return this, base
+
+    @property
+    def scaled(self) -> tuple[list[float], list[float]]:
+        """Both sides as differences are taken of them: more is better, one hundredth is one percent."""
+        return on_scale(self.metric, self.these, self.reference)
 
 
 def tasks_of(row: Row) -> list[str]:
     """Every task that a row has answered, in the order of its newest records."""
+    return list(dict.fromkeys(task for record in answered(row, "quality") for task in metrics_of(record)))
+
+
+def skills_of(row: Row) -> list[str]:
+    """The tasks whose score a row has above chance, in the order of its newest records."""
     return list(dict.fromkeys(task for record in answered(row, "quality") for task in accuracies(record)))
+
+
+def recoveries(pairs: Iterable[PairedItems | str]) -> list[Answers]:
+    """What of these pairs a recovery can be made of."""
+    found = (pair.answers for pair in pairs if isinstance(pair, PairedItems))
+    return [answers for answers in found if answers is not None]
 
 
 def pair_task(row: Row, reference: Row, task: str, *, weights: bool = True) -> PairedItems | str:
@@ -88,7 +118,7 @@ def pair_task(row: Row, reference: Row, task: str, *, weights: bool = True) -> P
     found: list[PairedItems] = []
     reason = "the reference did not answer this task"
     for this, base in reversed(list(_answering(row, reference, task))):
-        result = _pair_items(this, base, task, weights=weights)
+        result = _pair_items(this, base, task, same_files=weights)
         if isinstance(result, str):
             reason = result
         else:
@@ -103,23 +133,25 @@ def _most_comparable(items: PairedItems) -> tuple[int, bool, int]:
 def _answering(row: Row, reference: Row, task: str) -> Iterator[tuple[Record, Record]]:
     for this in answered(row, "quality"):
         for base in answered(reference, "quality"):
-            if task in accuracies(this) and task in accuracies(base):
+            if task in metrics_of(this) and task in metrics_of(base):
                 yield this, base
 
 
-def _pair_items(this: Record, base: Record, task: str, *, weights: bool) -> PairedItems | str:
-    ours, theirs = accuracies(this)[task], accuracies(base)[task]
-    reason = _differs(this, base, ours, theirs, weights=weights)
+def _pair_items(this: Record, base: Record, task: str, *, same_files: bool) -> PairedItems | str:
+    ours, theirs = (compared(metrics_of(record)[task]) for record in (this, base))
+    reason = _differs(this, base, ours, theirs, weights=same_files)
     if reason:
         return reason
     pairs = match(ours, theirs)
     if not pairs.mine:
         return _no_pair(ours, theirs)
-    chance, groups = ours.labels.get("chance"), subjects(ours)
+    groups = subjects(ours)
     return PairedItems(
+        metric=ours,
+        words=tuple(weights(ours)[i] for i in pairs.mine),
         these=tuple(ours.values[i] for i in pairs.mine),
         reference=tuple(theirs.values[i] for i in pairs.yours),
-        chance=float(chance) if isinstance(chance, int | float) else 0.0,
+        chance=chance_of(ours) if is_skill(theirs) else None,
         clusters=tuple(groups[i] for i in pairs.mine) if groups else None,
         this=this,
         base=base,
@@ -139,8 +171,15 @@ def _differs(this: Record, base: Record, ours: Measurement, theirs: Measurement,
         values = [record.cell.settings.get(name) for record in (this, base)]
         if values[0] != values[1] and name != MEMORY_LIMIT:
             return f"different {name}: {values[0]} against {values[1]}"
-    if ours.name != theirs.name:
-        return f"different metrics: {ours.name} against {theirs.name}"
+    return _metrics_differ(ours, theirs)
+
+
+def _metrics_differ(ours: Measurement, theirs: Measurement) -> str:
+    """Why two metrics' items are no pairs; empty if they may be."""
+    if lm_eval_name(ours) != lm_eval_name(theirs):
+        return f"different metrics: {lm_eval_name(ours)} against {lm_eval_name(theirs)}"
+    if WHOLE in ours.labels or WHOLE in theirs.labels:
+        return f"{ours.name} is a figure of the whole task: no items to pair (`bench show --columns tasks`)"
     versions = [measurement.labels.get("version") for measurement in (ours, theirs)]
     return f"different task versions: {versions[0]} against {versions[1]}" if versions[0] != versions[1] else ""
 

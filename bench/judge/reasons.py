@@ -18,6 +18,16 @@ ENERGY = {"prefill_j_per_token", "decode_j_per_token", "idle_w"}
 BANDWIDTH_SHARE, MATRIX_SHARE = "decode_bandwidth_share", "prefill_matrix_share"
 FROM_FP32 = "kld_fp32_mean"
 NOT_APPLICABLE = "n/a"
+NO_SUCH_FIGURE = "its record holds no such figure"
+NO_REFERENCE = "measured without the distributions of its 16-bit row"
+GPU_ALONE = "counted by the allocator of a GPU"
+LACKING = {
+    "peak_allocated_bytes": GPU_ALONE,
+    "peak_reserved_bytes": GPU_ALONE,
+    "cost_usd_per_item": "no prices: nobody pays for its answers, or its entry states none",
+    **dict.fromkeys(("kld_mean", "kld_p99", "same_top1", "ln_ppl_ratio", "true_token_rms"), NO_REFERENCE),
+}
+"""Why a record may lack a figure."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ def is_masked(record: Record) -> bool:
 
 
 def missing_figure(record: Record, figure: str) -> Missing | None:
-    """Why a record that ended well lacks this figure of its suite, None if nothing is known of the reason."""
+    """Why a record that ended well lacks this figure of its suite; None for a distance from an fp32 row that is not."""
     if figure in GENERATED and is_masked(record):
         return MASKED
     if figure in ENERGY and (why := no_energy(record)):
@@ -51,7 +61,9 @@ def missing_figure(record: Record, figure: str) -> Missing | None:
     if why := no_share(record, figure):
         return Missing(NOT_APPLICABLE, why)
     is_reference = wrote_anchor(record) if figure == FROM_FP32 else record.cell.precision == REFERENCE
-    return Missing("reference") if record.cell.suite == "divergence" and is_reference else None
+    if record.cell.suite == "divergence" and is_reference:
+        return Missing("reference")
+    return None if figure == FROM_FP32 else Missing(NOT_APPLICABLE, LACKING.get(figure, NO_SUCH_FIGURE))
 
 
 def no_energy(record: Record) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from statistics import mean
 
 from bench.judge.aggregate import Recovery, recovery
-from bench.judge.figures import accuracies, figures
-from bench.judge.pairing import PairedItems, answered, pair_task, tasks_of
+from bench.judge.figures import figures
+from bench.judge.pairing import answered, pair_task, recoveries, skills_of
 from bench.judge.rows import Row
+from bench.judge.scores import accuracies
 from bench.judge.stats import MARGIN
 
 GIB = 1024**3
@@ -65,14 +66,21 @@ def score_per_byte(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Ra
             unranked["random weights have no score"].append(row)
         elif lacking:
             unranked[f"no {' and no '.join(lacking)} record"].append(row)
+        elif not skills_of(row):
+            unranked["no task whose score is a share of right items"].append(row)
         else:
             together[row.device].append(row)
-    rankings = [Ranking(device=device, rows=tuple(_ranked(found, margin))) for device, found in together.items()]
+    rankings = []
+    for device, found in together.items():
+        tasks = [task for task in skills_of(found[0]) if all(task in skills_of(row) for row in found)]
+        if tasks:
+            rankings.append(Ranking(device=device, rows=tuple(_ranked(found, tasks, margin))))
+        else:
+            unranked["no task that every row of its device has answered"] += found
     return rankings, [Unranked(reason=reason, rows=tuple(left)) for reason, left in unranked.items()]
 
 
-def _ranked(rows: Sequence[Row], margin: float) -> list[RankedRow]:
-    tasks = [task for task in tasks_of(rows[0]) if all(task in tasks_of(row) for row in rows)]
+def _ranked(rows: Sequence[Row], tasks: Sequence[str], margin: float) -> list[RankedRow]:
     plain = [RankedRow(row=row, weights_bytes=_bytes(row), score=score(row, tasks)) for row in rows]
     found: list[RankedRow] = []
     for item in sorted(plain, key=lambda ranked: (ranked.weights_bytes, -ranked.score)):
@@ -81,7 +89,7 @@ def _ranked(rows: Sequence[Row], margin: float) -> list[RankedRow]:
             found.append(item)
             continue
         pairs = [pair_task(item.row, best.row, task, weights=False) for task in tasks]
-        share = recovery([pair.answers for pair in pairs if isinstance(pair, PairedItems)], margin)
+        share = recovery(recoveries(pairs), margin)
         found.append(replace(item, against=best.row, share=share))
     return found
 
@@ -98,4 +106,4 @@ def score(row: Row, tasks: Sequence[str]) -> float:
         chance = found.labels.get("chance")
         least = float(chance) if isinstance(chance, int | float) else 0.0
         shares.append((mean(found.values) - least) / (1 - least))
-    return mean(shares) if shares else 0.0
+    return mean(shares)

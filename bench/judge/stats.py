@@ -189,18 +189,18 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """Right and wrong answers of two models on the same items."""
+    """Scores of two models on the same items."""
 
     difference: Estimate
-    """Share right of this minus the reference."""
-    lost: int
-    """Items right with the reference and wrong with this."""
-    gained: int
-    """Items wrong with the reference and right with this."""
+    """Share right (or mean score) of this minus the reference."""
+    lost: int | None
+    """Items right with the reference and wrong with this; None where items are not right or wrong."""
+    gained: int | None
+    """Items wrong with the reference and right with this; None where items are not right or wrong."""
     items: int
     """Pairs."""
     p_value: float
-    """Exact McNemar test, mid-p; 1 where no item flipped."""
+    """Exact McNemar test, mid-p, 1 where no item flipped; Student's test where items are not right or wrong."""
     verdict: Verdict
     more_items: int | None
     """About how many more items would decide, None if decided or unknowable."""
@@ -209,7 +209,7 @@ class PairedDifference:
     design: float = 1.0
     """How many of these items are worth one independent item: above 1 where items come in clusters."""
     holm_p: float | None = None
-    """The McNemar test's p after Holm over the tasks compared, None if it stands alone."""
+    """The same p after Holm over the tasks compared, None if it stands alone."""
     z: float = Z
     """The normal quantile of its interval: wider where the task was looked at several times."""
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.judge.aggregate import Recovery, recovery
-from bench.judge.pairing import PairedItems, pair_task, tasks_of
+from bench.judge.pairing import PairedItems, pair_task, recoveries, skills_of
 from bench.judge.recommend import Candidate, decoded
 from bench.judge.rows import Row
 from bench.judge.score_per_byte import score
@@ -50,18 +50,18 @@ class Duel:
 
 def against(row: Row, other: Row, margin: float = MARGIN) -> tuple[Recovery | None, int, int]:
     """One row's score as a share of the other's over the items that both answered, with their items and tasks."""
-    shared = [task for task in tasks_of(row) if task in set(tasks_of(other))]
+    shared = [task for task in skills_of(row) if task in set(skills_of(other))]
     pairs = [pair_task(row, other, task, weights=False) for task in shared]
-    answered = [pair for pair in pairs if isinstance(pair, PairedItems)]
-    found = recovery([pair.answers for pair in answered], margin)
+    answered = [pair for pair in pairs if isinstance(pair, PairedItems) and pair.answers]
+    found = recovery(recoveries(answered), margin)
     return found, sum(len(pair.these) for pair in answered), len(answered)
 
 
 def ranked(taken: Sequence[Candidate]) -> list[Ranked]:
     """The candidates of one device in tiers, the best first; those without a common task last."""
-    scored = [one for one in taken if tasks_of(one.row) and not one.row.means_nothing]
+    scored = [one for one in taken if skills_of(one.row) and not one.row.means_nothing]
     common = [
-        task for task in (tasks_of(scored[0].row) if scored else []) if all(task in tasks_of(s.row) for s in scored)
+        task for task in (skills_of(scored[0].row) if scored else []) if all(task in skills_of(s.row) for s in scored)
     ]
     scores = {id(one): score(one.row, common) for one in scored} if common else {}
     order = sorted((one for one in scored if id(one) in scores), key=lambda one: -scores[id(one)])
@@ -121,7 +121,7 @@ def duel(found: Sequence[Candidate], margin: float = MARGIN) -> Duel | None:
     None where records allow none. `found` are the candidates of one device that fit its memory.
     """
     sized = {one.row.name: _weights(one) for one in found if one.row.precision == REFERENCE}
-    known = [one for one in found if tasks_of(one.row) and not one.row.means_nothing and one.need]
+    known = [one for one in found if skills_of(one.row) and not one.row.means_nothing and one.need]
     larger = [one for one in known if one.row.precision == Precision.INT4]
     smaller = [one for one in known if one.row.precision == REFERENCE]
     duels = []

@@ -44,6 +44,8 @@ class Unit(StrEnum):
     """Between 0 and 1; a right or wrong item is 1.0 or 0.0. A change of a fraction may be negative."""
     NAT = "nat"
     """Natural-log units: log-likelihoods and KL divergence."""
+    SCORE = "score"
+    """A metric's own scale, as its task defines it: BLEU from 0 to 100, Matthews' coefficient from -1 to 1."""
     BIT = "bit"
     COUNT = "count"
     JOULE = "joule"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,46 @@ class Choices:
         return {"choices": counts[0] if len(set(counts)) == 1 else list(counts), "right": list(self.right)}
 
 
+MEAN = "mean"
+WEIGHTED = ("weighted_perplexity", "bits_per_byte")
+"""Aggregations of pairs: an item's log-likelihood, and its words or bytes."""
+PERPLEXITIES = ("perplexity", *WEIGHTED)
+"""Aggregations of log-likelihoods, in nats."""
+BRIER = "brier_score"
+"""A mean over items: of each the squared distance of its probabilities from the truth."""
+FROM_ITEMS = (MEAN, BRIER, *PERPLEXITIES)
+"""Aggregations that are computed on reading, from the items' own values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricKind:
+    """How a metric of a task is read."""
+
+    aggregation: str = MEAN
+    """How lm-eval makes one figure of it: a name of its registry, or that of the task's own function."""
+    lower_is_better: bool = False
+
+    def labels(self) -> dict[str, JsonValue]:
+        """What a Measurement of this metric says of it; nothing of an ordinary mean."""
+        labels: dict[str, JsonValue] = {} if self.aggregation == MEAN else {"aggregation": self.aggregation}
+        return labels | ({"lower_is_better": True} if self.lower_is_better else {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate:
+    """A metric of a whole task, as lm-eval computes it, where no item has a value of it that would do."""
+
+    metric: str
+    filter: str | None
+    """The answer filter, None for a task that has but one."""
+    value: float
+    error: float | None
+    """lm-eval's standard error, None where it has none for this aggregation."""
+    items: int
+    """Items that have a part in it."""
+    kind: MetricKind
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskResult:
     """One task's results, item by item, in the order they were asked."""
@@ -68,7 +109,9 @@ class TaskResult:
     digest: str
     """Twelve hexadecimal digits over documents and prompts in order: equal only for the very same items."""
     metrics: dict[str, list[float]]
-    """Values of each metric, one for each item; of a task with several answer filters by its first one."""
+    """Values of each metric that items have, one for each; of a task with several answer filters by its first one."""
+    kinds: dict[str, MetricKind] = field(default_factory=dict)
+    """How each metric is read, in the task's order: those of the whole task too, which no item has."""
     output_type: str = ""
     """How lm-eval asks it: `multiple_choice`, `generate_until`, `loglikelihood`, `loglikelihood_rolling`."""
     choices: Choices | None = None
@@ -91,20 +134,21 @@ class TaskResult:
     """Hash of the chat template around the items, None without one."""
     answers: list[Answer] | None = None
     """What was generated, None for a task that generates nothing."""
-    weights: list[float] | None = None
-    """Words or bytes of each item where a metric is a perplexity, None elsewhere."""
+    weights: dict[str, list[float]] = field(default_factory=dict)
+    """By metric that is a perplexity, words or bytes of each item."""
 
-    def labels(self) -> dict[str, JsonValue]:
-        """What a Measurement of these values says about them."""
+    def labels(self, metric: str = "") -> dict[str, JsonValue]:
+        """What a Measurement of a metric's values says about them; without one, what is said of all."""
         labels: dict[str, JsonValue] = {"task": self.task, "version": self.version, "digest": self.digest}
         more: dict[str, JsonValue] = {
             "chance": self.chance, "template": self.template, "item_hashes": self.hashes or None,
             "documents": self.documents or None, "clusters": list(self.clusters) if self.clusters else None,
             "truncated": self.truncated or None, "chat_template": self.chat,
-            "item_weights": list(self.weights) if self.weights is not None else None,
+            "item_weights": list(self.weights[metric]) if metric in self.weights else None,
             "output_type": self.output_type or None, "filter": self.filter,
         }  # fmt: skip
-        return labels | {name: value for name, value in more.items() if value is not None}
+        kind = self.kinds.get(metric, MetricKind()).labels()
+        return labels | {name: value for name, value in more.items() if value is not None} | kind
 
 
 def task_result(
@@ -113,6 +157,7 @@ def task_result(
     rows: Sequence[Mapping[str, Any]],
     generated: Mapping[Item, Answer],
     truncated: Collection[Item],
+    kinds: Mapping[str, MetricKind],
     chat: str | None,
     template: str | None,
 ) -> TaskResult:
@@ -129,13 +174,13 @@ def task_result(
     asked = [f"{row['doc_hash']}{row['prompt_hash']}" for row in rows]
     metadata = getattr(task.config, "metadata", None) or {}
     answers = [generated[name, row["doc_id"]] for row in rows if (name, row["doc_id"]) in generated]
-    metrics, weights = _metrics(rows, kind)
+    metrics, weights = _metrics(rows, kinds)
     return TaskResult(
         task=name, version=metadata.get("version"), chance=metadata.get("chance"),
-        digest=_digest([*asked, framed or ""]), metrics=metrics, output_type=kind,
+        digest=_digest([*asked, framed or ""]), metrics=metrics, output_type=kind, kinds=dict(kinds),
         choices=_choices(task, rows, metrics.get("acc")) if kind == "multiple_choice" else None,
         filter=filters[0] if len(filters) > 1 else None,
-        by_filter={one: _metrics(every[one], kind)[0] for one in filters[1:]},
+        by_filter={one: _metrics(every[one], kinds)[0] for one in filters[1:]},
         hashes="".join(_hash(f"{row['doc_id']}{a}{framed or ''}", 10) for row, a in zip(rows, asked, strict=True)),
         documents=_digest([row["doc_hash"] for row in rows]),
         clusters=_clusters([row["doc"] for row in rows], metadata.get("cluster", SUBJECT)),
@@ -144,22 +189,56 @@ def task_result(
     )  # fmt: skip
 
 
-def _metrics(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[dict[str, list[float]], list[float] | None]:
-    """Values of each metric by item, and the words or bytes of each item where a metric is a perplexity.
+def item_values(rows: Sequence[Mapping[str, Any]], metric: str, kind: MetricKind) -> list[float] | None:
+    """One number of each item, None where it is a metric of the whole task (f1 of gold and answer, BLEU)."""
+    found = [row["metrics"].get(metric) for row in rows]
+    if kind.aggregation in WEIGHTED:
+        found = [_halves(value)[0] for value in found]
+    elif kind.aggregation == BRIER:
+        found = [_brier(value) for value in found]
+    values = [_number(value) for value in found]
+    return None if None in values else [value for value in values if value is not None]
 
-    Elsewhere a metric of pairs (f1's gold and answer) is one of the whole task, not of an item: it is left out.
-    """
+
+def _metrics(
+    rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, MetricKind]
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Values of each metric that every item has, and words or bytes of each item by metric that is a perplexity."""
     metrics: dict[str, list[float]] = {}
-    weights = None
-    for metric in rows[0]["metrics"]:
-        values = [row["metrics"][metric] for row in rows]
-        if isinstance(values[0], tuple | list):
-            if kind != "loglikelihood_rolling":
-                continue
-            weights = [float(weight) for _, weight in values]
-            values = [value for value, _ in values]
-        metrics[metric] = [float(value) for value in values]
+    weights: dict[str, list[float]] = {}
+    for metric, kind in kinds.items():
+        values = item_values(rows, metric, kind)
+        if values is None:
+            continue
+        metrics[metric] = values
+        if kind.aggregation in WEIGHTED:
+            weights[metric] = [float(_halves(row["metrics"][metric])[1]) for row in rows]  # type: ignore[arg-type]
     return metrics, weights
+
+
+def _halves(value: object) -> tuple[object, object]:
+    """A pair's two halves, nothing twice where it is none."""
+    return (value[0], value[1]) if isinstance(value, tuple | list) and len(value) == 2 else (None, None)
+
+
+def _number(value: object) -> float | None:
+    """A finite number, None for anything else: a pair, a text, an item that has no such metric."""
+    if value is None or isinstance(value, str | bytes | tuple | list | Mapping):
+        return None
+    try:
+        found = float(value)  # type: ignore[arg-type]  # a number of any library
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _brier(value: Any) -> float | None:
+    """One item's Brier score from its right choice and its probabilities."""
+    try:
+        gold, probabilities = value
+        return sum((float(p) - (index == gold)) ** 2 for index, p in enumerate(probabilities))
+    except (TypeError, ValueError):
+        return None
 
 
 def _choices(task: Any, rows: Sequence[Mapping[str, Any]], accuracy: list[float] | None) -> Choices | None:

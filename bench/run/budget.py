@@ -117,10 +117,15 @@ class Budget(Value):
 
 
 def _parts(spare: float, more: dict[str, float], weights: dict[str, float]) -> dict[str, float]:
-    """How a rest is spread over what is needed more, nobody given more than that until all have it."""
-    if spare >= sum(more.values()):
-        whole = sum(more.values())
-        return {key: spare * (need / whole if whole else 1.0) for key, need in more.items()}
+    """How a rest is spread over what is needed more, nobody given more than that until all have it.
+
+    What is left when all have it is spread too, and a cell of which hardly anything was expected has its part as if a
+    second had been: what is fixed in a short cell is no part of its prediction.
+    """
+    beyond = spare - sum(more.values())
+    if beyond >= 0:
+        parts = {key: max(need, STEADY_S) for key, need in more.items()}
+        return {key: need + beyond * parts[key] / sum(parts.values()) for key, need in more.items()}
     found, open_keys = dict.fromkeys(more, 0.0), set(more)
     while open_keys:
         level = spare / (sum(weights[key] * more[key] for key in open_keys) or 1.0)

@@ -16,11 +16,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.engines.contract import Unsupported
-from bench.records.scored import Answer, Item, TaskResult, task_result
+from bench.records.record import Caveat
+from bench.records.scored import Aggregate, Answer, Item, TaskResult, task_result
+from bench.scoring.aggregates import aggregates, metric_kinds
+from bench.scoring.tasks import rendering
 
 SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "few-shot": 1234}
 """lm-eval's own, written down: they draw the few-shot examples."""
 Rows = list[dict[str, Any]]
+
+
+class TaskFailed(Exception):
+    """A task's own code, or lm-eval's for it, cannot score what was answered; the message names the task and why."""
 
 
 class RunningEvaluation:
@@ -53,16 +60,30 @@ class RunningEvaluation:
         return len(self.order[task])
 
     def advance(self, task: str, items: int) -> None:
-        """Answer the next items of a task, until `items` of it are answered."""
+        """Answer the next items of a task, until `items` of it are answered. Raises TaskFailed, NotFinite."""
         batch = self.order[task][self.done[task] : items]
         if not batch:
             return
         requests = {item: self._requests[task][item] for item in sorted(batch)}
         flat = [request for asked in requests.values() for request in asked]
         _answer(self.lm, flat)
-        self._rows[task] += _rows(self.loaded[task], requests)
+        try:
+            with rendering(task):
+                self._rows[task] += _rows(self.loaded[task], requests)
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise TaskFailed(f"{task} cannot be scored: {said[:200]}") from error
         self.done[task] += len(batch)
         self.answered += len(flat)
+
+    def notes(self) -> list[Caveat]:
+        """What the model's tokenizer made differ from lm-eval's figures."""
+        framed = getattr(self.lm, "framing", None)  # a served model's tokens are its own
+        return framed.notes() if framed else []
+
+    def aggregates(self, task: str) -> tuple[list[Aggregate], list[Caveat]]:
+        """Metrics that are no mean over items, over all that was answered, and why one of them has no value."""
+        return aggregates(self.loaded[task], sorted(self._rows[task], key=lambda row: row["doc_id"]))
 
     def result(self, task: str) -> TaskResult:
         """What was answered of a task until now, in the order it was asked. Raises ValueError where nothing was."""
@@ -70,7 +91,8 @@ class RunningEvaluation:
         place = {item: index for index, item in enumerate(self.order[task])}
         rows = sorted(self._rows[task], key=lambda row: place[row["doc_id"]])
         cut: set[Item] = getattr(self.lm, "truncated", set())
-        return task_result(task, self.loaded[task], rows, answers, cut, self.chat, self.template)
+        kinds = metric_kinds(self.loaded[task], rows)
+        return task_result(task, self.loaded[task], rows, answers, cut, kinds, self.chat, self.template)
 
 
 def _seed() -> None:
@@ -92,12 +114,13 @@ def _built(lm: Any, task: Any, items: Sequence[int], chat: bool) -> dict[int, li
     if task.config.num_fewshot is None:
         task.set_config(key="num_fewshot", value=0)
     task.set_fewshot_seed(seed=SEEDS["few-shot"])
-    task.build_all_requests(
-        samples=list(items),
-        apply_chat_template=chat,
-        chat_template=lm.apply_chat_template if chat else None,
-        tokenizer_name=lm.tokenizer_name if chat else "",
-    )
+    with rendering(task.config.task):
+        task.build_all_requests(
+            samples=list(items),
+            apply_chat_template=chat,
+            chat_template=lm.apply_chat_template if chat else None,
+            tokenizer_name=lm.tokenizer_name if chat else "",
+        )
     found: dict[int, list[Any]] = {item: [] for item in items}
     for request in task.instances:
         found[items[request.doc_id]].append(request)

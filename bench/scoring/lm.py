@@ -14,7 +14,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, TemplateLM
 from pydantic import JsonValue
@@ -25,6 +24,7 @@ from bench.engines.contract import Chats, Engine, NotFinite, Row, Score, Unsuppo
 from bench.records.scored import Answer, Item, TaskResult, loop_share
 from bench.scoring import journal as journals
 from bench.scoring.evaluation import RunningEvaluation
+from bench.scoring.framing import framing
 from bench.scoring.generation import Options, limits_of
 from bench.scoring.journal import Journal
 from bench.scoring.tasks import load_tasks
@@ -67,7 +67,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     """lm-eval's requests answered by an Engine.
 
     Encoding, truncation and rolling windows follow lm-eval's own Hugging Face model, so that the same weights give
-    the same scores there and here; scores are float32 whatever the weights are.
+    the same scores there and here, but for what a tokenizer puts around a text (`bench.scoring.framing`); scores are
+    float32 whatever the weights are.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         self.journal = journal or Journal()
         self.max_length = min(max_length, engine.context_length)
         self._prefix_text = engine.decode([engine.prefix_token]) or "\0"
+        self.framing = framing(engine, encoder=frame.objective is Objective.SEQ2SEQ)
         self.done = done
         self.truncated: set[Item] = set()
         """Task and document of every item that was cut to fit."""
@@ -101,11 +103,13 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
         """Tokens, with the ones the tokenizer itself puts before a text unless told not to.
 
-        A text that already begins with the beginning token gets no second one, as in lm-eval's own model.
+        A text that already begins with the beginning token gets no second one, as in lm-eval's own model. None that it
+        puts after a text: what is read here goes on.
         """
         if add_special_tokens is None:
             add_special_tokens = not string.startswith(self._prefix_text)
-        return self.engine.encode(string, special=add_special_tokens)
+        tokens = self.engine.encode(string, special=add_special_tokens)
+        return self.framing.open_ended(tokens) if add_special_tokens else tokens
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """As lm-eval's; a context of blanks alone, which move to the continuation, is the empty one that it documents.
@@ -153,17 +157,13 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:
         """Log-likelihood (nats) of each whole text, every token predicted once, in windows of `max_length`."""
-        owners, rows = [], []
+        owners: list[int] = []
+        rows: list[Row] = []
         for owner, request in enumerate(requests):
-            for window in utils.get_rolling_token_windows(
-                token_list=self.tok_encode(request.args[0]),
-                prefix_token=self.prefix_token_id,
-                max_seq_len=self.max_length,
-                context_len=1,
-            ):
-                context, continuation = utils.make_disjoint_window(window)
-                owners.append(owner)
-                rows.append(Row(tuple(context), tuple(continuation)))
+            tokens = self.tok_encode(request.args[0])
+            windows = self.framing.rolling(tokens, self.max_length, str(request.task_name))
+            owners += [owner] * len(windows)
+            rows += windows
         scores = self._score(rows)
         totals = [0.0] * len(requests)
         for owner, score in zip(owners, scores, strict=True):

@@ -12,8 +12,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from bench.engines.contract import Reply, Stopped, TextEngine, Unsupported
-from bench.records.scored import TaskResult
-from bench.scoring.evaluation import RunningEvaluation
+from bench.records.record import Caveat
+from bench.records.scored import Aggregate, TaskResult
+from bench.scoring.evaluation import RunningEvaluation, TaskFailed
 from bench.scoring.generation import Options, limits_of
 from bench.scoring.lm import Progress, chosen_items, scored
 from bench.scoring.tasks import load_tasks
@@ -62,6 +63,10 @@ class Answered:
 
     result: TaskResult
     replies: tuple[Reply, ...]
+    aggregates: tuple[Aggregate, ...] = ()
+    """Metrics of the whole task."""
+    failed: tuple[Caveat, ...] = ()
+    """Why one of them has no value."""
 
 
 @dataclass(kw_only=True)
@@ -100,14 +105,21 @@ def evaluate_text(
         try:
             for item in range(asked):
                 evaluation.advance(name, item + 1)
+        except TaskFailed as error:
+            found.not_applicable[name] = str(error)
+            continue
         except Stopped as error:
             found.stopped = f"{error} ({evaluation.done[name]} of {asked} items of {name} answered)"
             if not evaluation.done[name]:
                 return found
         order = evaluation.order[name][: evaluation.done[name]]
+        whole, failed = evaluation.aggregates(name)
         found.answered.append(
-            Answered(result=evaluation.result(name), replies=tuple(lm.replies[item] for item in order))
-        )
+            Answered(
+                result=evaluation.result(name), replies=tuple(lm.replies[item] for item in order),
+                aggregates=tuple(whole), failed=tuple(failed),
+            )
+        )  # fmt: skip
         if found.stopped:
             return found
     return found

@@ -19,20 +19,43 @@ GROUP_KEYS = {"group", "group_alias", "task", "aggregate_metric_list", "metadata
 """What a group may say; anything else would change its members, which are read from their own files."""
 
 
-@dataclass(frozen=True)
-class Function:
-    """`!function module.name`, not run."""
-
-    name: str
+Base = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+"""The parser that lm-eval reads the same files with: two parsers may read one file as two."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Base):  # type: ignore[misc,valid-type]  # whichever is there
     """Reads task files without running what they name."""
 
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.functions: list[str] = []
+        """What stands behind `!function`, wherever in the file: as a value, as a key, in a set."""
 
-_Loader.add_multi_constructor(
-    "!", lambda loader, suffix, node: Function(str(node.value)) if suffix == "function" else None
-)
+
+def _function(loader: _Loader, suffix: str, node: yaml.Node) -> str | None:
+    if suffix != "function":
+        return None
+    loader.functions.append(str(node.value))
+    return f"!function {node.value}"
+
+
+_Loader.add_multi_constructor("!", _function)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One file that a task consists of."""
+
+    path: Path
+    functions: tuple[str, ...]
+    """`module.function` of each `!function`, not run."""
+    merged: Mapping[str, object]
+    """What it configures together with what it includes, as lm-eval merges them."""
+
+    def module(self, function: str) -> Path | None:
+        """The Python file of one of its functions, None where that is of an installed package."""
+        file = self.path.parent / f"{function.rpartition('.')[0].replace('.', '/')}.py"
+        return file.resolve() if file.is_file() else None
 
 
 @dataclass
@@ -122,44 +145,63 @@ def _members(path: Path, group: str, config: Mapping[str, object], listed: Seque
 
 def _parsed(path: Path) -> dict[str, object]:
     """A YAML file's mapping, empty if it holds something else. Raises UserError with file and line."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, object], tuple[str, ...]]:
+    """A YAML file's mapping, and every function that it names. Raises UserError with file and line."""
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader that skips tags
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        config = loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}, line {line}: {error.problem or 'not YAML'}", "mend the task file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}, line 1: {' '.join(str(error).split())[:120]}", "mend the task file") from None
-    return config if isinstance(config, dict) else {}
+    return (config if isinstance(config, dict) else {}), tuple(loader.functions)
+
+
+def unchanged(used: Mapping[str, str], planned: str | None) -> None:
+    """Raise UserError where task files are no longer those of the hash that was planned with."""
+    if used and planned and _sha256(used) != planned:
+        raise UserError("the task files have changed since the run was planned", "start the run again")
 
 
 def _sha256(used: Mapping[str, str]) -> str:
     """Over the task files, what they include and the Python files of the functions they name, in order of names."""
     files: dict[Path, None] = {}
-    for _, path in sorted(used.items()):
-        _collect(Path(path), files)
+    for part in parts(used):
+        files[part.path] = None
+        modules = (part.module(function) for function in part.functions)
+        files |= {module: None for module in modules if module is not None}
     return sha256(b"".join(path.read_bytes() for path in files))
 
 
-def _collect(path: Path, files: dict[Path, None]) -> None:
-    if path in files:
-        return
-    files[path] = None
-    config = _parsed(path)
+def parts(used: Mapping[str, str]) -> list[Part]:
+    """Every file that these tasks (paths by name) consist of, in order of names, each once. Raises UserError."""
+    found: dict[Path, Part] = {}
+    for _, path in sorted(used.items()):
+        _collect(Path(path), found, ())
+    return list(found.values())
+
+
+def _collect(path: Path, found: dict[Path, Part], within: tuple[Path, ...]) -> Mapping[str, object]:
+    """What a file and its includes configure together."""
+    if path in within:
+        raise UserError(f"{path} includes itself", "mend the task file")
+    if path in found:
+        return found[path].merged
+    config, functions = _read(path)
     includes = config.get("include") or []
+    merged: dict[str, object] = {}
+    inner: dict[Path, Part] = {}
     for include in includes if isinstance(includes, list) else [includes]:
         part = path.parent / str(include)
         if not part.is_file():
             raise UserError(f"{path} includes {include}, which is not there", "mend the task file")
-        _collect(part.resolve(), files)
-    for name in _functions(config):
-        module = path.parent / f"{name.rpartition('.')[0].replace('.', '/')}.py"
-        if module.is_file():  # else of an installed package
-            files[module.resolve()] = None
-
-
-def _functions(value: object) -> Iterator[str]:
-    if isinstance(value, Function):
-        yield value.name
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _functions(inner)
+        merged |= _collect(part.resolve(), inner, (*within, path))
+    merged |= {name: value for name, value in config.items() if name != "include"}
+    found[path] = Part(path=path, functions=functions, merged=merged)
+    for one, known in inner.items():
+        found.setdefault(one, known)
+    return merged

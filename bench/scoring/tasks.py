@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,7 @@ def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Task
 
     offline = offline_tasks()
     hub = [name for name in names if name not in offline and name not in files]
+    _sandbox_templates()
     manager = TaskManager(include_defaults=bool(hub))
     unknown = [name for name in hub if name not in manager.all_tasks]
     if unknown:
@@ -70,7 +72,8 @@ def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Task
     for name in names:
         spec = offline.get(name, name) if name not in files else _own(Path(files[name]))
         try:
-            found |= manager.load([spec])["tasks"]
+            with rendering(name):
+                found |= manager.load([spec])["tasks"]
         except OSError as error:
             if name in files or name in offline:
                 reason = f"the data of task {name} cannot be read: {_first_line(error)}"
@@ -80,6 +83,34 @@ def load_tasks(names: Sequence[str], files: Mapping[str, str]) -> dict[str, Task
             )
             raise UserError(f"task {name} needs the Hugging Face Hub: {_first_line(error)}", remedy) from error
     return found
+
+
+def _sandbox_templates() -> None:
+    """Have lm-eval render templates in a sandbox: what a task file says of its prompts must not reach the interpreter.
+
+    It keeps lm-eval's own settings and filters; nothing is rendered otherwise, what reaches out of the document raises.
+    """
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from lm_eval import utils
+
+    plain = utils.env
+    if isinstance(plain, ImmutableSandboxedEnvironment):
+        return
+    utils.env = ImmutableSandboxedEnvironment(
+        loader=plain.loader, undefined=plain.undefined, keep_trailing_newline=plain.keep_trailing_newline
+    )
+    utils.env.filters.update(plain.filters)
+
+
+@contextmanager
+def rendering(task: str) -> Iterator[None]:
+    """Turn what is wrong with a task's template into one line. Raises UserError."""
+    from jinja2 import TemplateError
+
+    try:
+        yield
+    except TemplateError as error:
+        raise UserError(f"a template of task {task} cannot be rendered: {_first_line(error)}", "mend it") from error
 
 
 OWN = "bench_facts_en"

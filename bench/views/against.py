@@ -66,12 +66,14 @@ def lines(found: Sequence[Courses], lone: Sequence[Lone]) -> Iterator[str]:
 
 
 def _word(one: Change) -> str:
-    return WORDS.get(one.figure, one.figure.removeprefix("acc:"))
+    return WORDS.get(one.figure, one.figure.removeprefix("acc:").removeprefix("score:").replace(":", " "))
 
 
 def _value(one: Change, value: float | None) -> str:
     if value is None:
         return "-"
+    if one.figure.startswith("score:"):
+        return significant(value)
     if one.figure.startswith("acc:"):
         return f"{value:.1%}"
     unit = BY_FIGURE[one.figure].unit
@@ -79,7 +81,7 @@ def _value(one: Change, value: float | None) -> str:
 
 
 def _change(one: Change) -> str:
-    return points(one.change) if one.figure.startswith("acc:") else change(one.change)
+    return points(one.change) if one.figure.startswith(("acc:", "score:")) else change(one.change)
 
 
 def flats(found: Sequence[Courses]) -> list[Flat]:

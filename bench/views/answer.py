@@ -137,17 +137,18 @@ SHORT = {Instrument.PERPLEXITY: "perplexity"}
 
 
 def _instrument(found: Finding) -> str:
-    return SHORT.get(found.instrument, str(found.instrument))
+    of_tasks = " of tasks" if found.instrument is Instrument.PERPLEXITY and found.tasks else ""
+    return SHORT.get(found.instrument, str(found.instrument)) + of_tasks
 
 
 def _finding(found: Finding) -> str:
     name = _instrument(found)
     if found.verdict is Verdict.NOT_MEASURABLE:
         return f"{name}: the reference itself is at chance"
-    if found.instrument is Instrument.PERPLEXITY:
-        return f"{name} {change(found.estimate)}: {found.verdict}"
     worse, asked = found.tasks.get(Verdict.WORSE, 0), sum(found.tasks.values())
     on = f" on {worse} of {asked} tasks" if worse and asked > 1 else ""
+    if found.instrument is Instrument.PERPLEXITY:
+        return f"{name} {change(found.estimate)}: {found.verdict}{on}"
     if found.of_score:
         keeps = "keep" if found.instrument is Instrument.GENERATED else "keeps"
         return f"{name} {keeps} {share(found.estimate)} of the score: {found.verdict}{on}"

@@ -123,8 +123,8 @@ def _quality(rows: Sequence[Row], found: Mapping[int, Answer], warnings: Warning
     for row in shown:
         figures, answer = row.figures(), found.get(id(row))
         found_by = answer.findings if answer else ()
-        by_text = next((one for one in found_by if one.instrument is Instrument.PERPLEXITY), None)
-        by_tasks = [one for one in found_by if one.instrument is not Instrument.PERPLEXITY]
+        by_text = next((one for one in found_by if one.instrument is Instrument.PERPLEXITY and not one.tasks), None)
+        by_tasks = [one for one in found_by if one is not by_text]
         cells = _perplexity(table, row, figures, by_text, warnings)
         for name in columns[1:]:
             mark = warnings.mark(row, name) if COLUMNS[name].figure in figures else ""

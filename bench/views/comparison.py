@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from bench.judge.answer import Answer, Choice, by_model, choose, model_of
 from bench.judge.compare import Alone, Comparison, TaskComparison
-from bench.judge.decisions import Instrument
+from bench.judge.decisions import Decision, Instrument
 from bench.judge.reasons import NOT_APPLICABLE
+from bench.judge.scores import ACCURACY
 from bench.judge.stats import Estimate, PairedDifference, Verdict
 from bench.units import signed
 from bench.views.cells import named, written
@@ -29,6 +30,8 @@ DISTANCES = ("kld_mean", "same_top1", "ln_ppl_ratio")
 TASK_TITLES = ("task", "verdict", "by", "points", "p(right)", "lost", "gained", "items", "Holm p")
 BY = {Instrument.CHOICE: "choices", Instrument.GENERATED: "generated", Instrument.PERPLEXITY: "perplexity"}
 """Instruments in a cell; accuracy is itself."""
+NOT_COUNTED = "-"
+"""Items are not right or wrong: none is lost or gained."""
 
 
 def details(comparisons: Sequence[Comparison], margin: float) -> list[View]:
@@ -109,7 +112,7 @@ def task_views(comparisons: Sequence[Comparison], margin: float) -> list[View]:
         View(
             title=f"{named(item.row)} {item.row.precision} ({item.row.scheme}) against {item.reference.scheme}",
             table=Table(list(TASK_TITLES), list(_task_rows(item))),
-            notes=tuple(footnotes(margin)) if item is asked[-1] else (),
+            notes=tuple(footnotes(margin, other_scores=any(map(_others, asked)))) if item is asked[-1] else (),
         )
         for item in asked
     ]
@@ -117,8 +120,13 @@ def task_views(comparisons: Sequence[Comparison], margin: float) -> list[View]:
 
 def _task_rows(item: Comparison) -> Iterator[list[str]]:
     for task in item.tasks:
-        cells = _task_cells(task.result, task) if task.result else [task.reason, *[""] * (len(TASK_TITLES) - 2)]
-        yield [task.task, *cells]
+        if task.result:
+            cells = _task_cells(task.result, task)
+        elif task.decision:
+            cells = _perplexity_cells(task.decision)
+        else:
+            cells = [task.reason, *[""] * (len(TASK_TITLES) - 2)]
+        yield [task.task + _named_metric(task), *cells]
     if item.recovery is not None and len(item.tasks) > 1:
         yield ["all tasks", *_recovery_cells(item)]
 
@@ -136,9 +144,26 @@ def _task_cells(found: PairedDifference, task: TaskComparison) -> list[str]:
     instrument = BY.get(decision.instrument, str(decision.instrument)) if decision else str(Instrument.ACCURACY)
     significance = "-" if p_value is None else f"{p_value:.2g}"
     return [
-        said(verdict) + more, instrument, _points(found.difference), probability, str(found.lost), str(found.gained),
-        str(found.items), significance,
+        said(verdict) + more, instrument, _points(found.difference), probability, _counted(found.lost),
+        _counted(found.gained), str(found.items), significance,
     ]  # fmt: skip
+
+
+def _perplexity_cells(decision: Decision) -> list[str]:
+    """A task of texts: its points are percent of perplexity, sign turned, and no item is right or wrong."""
+    p_value = "-" if decision.holm_p is None else f"{decision.holm_p:.2g}"
+    blank = [NOT_COUNTED] * 3
+    by = BY[Instrument.PERPLEXITY]
+    return [said(decision.verdict), by, _points(decision.difference), *blank, str(decision.items), p_value]
+
+
+def _named_metric(task: TaskComparison) -> str:
+    """` (rouge1)` behind the task's name where its score is no accuracy."""
+    return f" ({task.metric})" if task.metric and task.metric.partition(",")[0] not in ACCURACY else ""
+
+
+def _counted(count: int | None) -> str:
+    return NOT_COUNTED if count is None else str(count)
 
 
 def _points(difference: Estimate) -> str:
@@ -159,8 +184,8 @@ def _recovery_cells(item: Comparison) -> list[str]:
     assert item.recovery is not None
     results = [task.result for task in item.tasks if task.result]
     counts = [
-        sum(result.lost for result in results),
-        sum(result.gained for result in results),
+        sum(result.lost or 0 for result in results),
+        sum(result.gained or 0 for result in results),
         sum(result.items for result in results),
     ]
     measurable = item.recovery.verdict is not Verdict.NOT_MEASURABLE
@@ -168,18 +193,32 @@ def _recovery_cells(item: Comparison) -> list[str]:
     return [said(item.recovery.verdict), str(Instrument.ACCURACY), share, "-", *map(str, counts), "-"]
 
 
-def footnotes(margin: float) -> list[str]:
-    """What the columns of the task table mean."""
+def _others(item: Comparison) -> bool:
+    """Whether any task has a score of which items are not right or wrong."""
+    results = [task.result for task in item.tasks if task.decision]
+    return any(result is None or result.lost is None for result in results)
+
+
+def footnotes(margin: float, *, other_scores: bool = False) -> list[str]:
+    """What the columns of the task table mean; `other_scores`: of tasks too whose items are not right or wrong."""
     within = f"equivalent: the interval lies within {margin:.1%} of what the reference scores above chance; "
-    return [
+    found = [
         "by: the sharpest instrument that both records hold; choices: the probability of the right choice.",
         "points: this minus the reference, in percent of the items; p(right): of that probability; 95 % intervals.",
         within + "worse, better: it lies on one side of zero, and Holm's p is at most 0.05.",
         "undecided (+n items): about n more would decide; without a number not even a thousand times as many would.",
         "at chance: the reference itself scores within two standard errors of chance and has nothing to lose.",
         "lost, gained: items right to wrong and wrong to right. Holm p: exact McNemar test (mid-p) over these tasks.",
-        "all tasks: share of the reference's score above chance that is left, mean over the tasks.",
+        "all tasks: share of the reference's score above chance that is left, mean over the tasks that have one.",
     ]
+    return (
+        found
+        + [
+            "Scores of which items are not right or wrong (lost, gained: -): Student's test of the mean change; points",
+            "are percent of the reference's on a scale of the task's own, or of its perplexity; below zero is worse.",
+        ]
+        * other_scores
+    )
 
 
 def flats(found: Sequence[Answer]) -> list[Flat]:
@@ -205,7 +244,7 @@ def _head(item: Comparison) -> Flat:
 
 def _whole(answer: Answer, choice: Choice | None) -> Flat:
     item, found = answer.comparison, answer.row.figures()
-    text = next((one for one in answer.findings if one.instrument is Instrument.PERPLEXITY), None)
+    text = next((one for one in answer.findings if one.instrument is Instrument.PERPLEXITY and not one.tasks), None)
     row: dict[str, FlatValue] = {**_head(item), "task": None}
     row |= {f"{name}_ratio": item.ratios[name].value if name in item.ratios else None for name in RATIOS}
     row |= {name: found[name].value if name in found else None for name in DISTANCES}
@@ -233,6 +272,7 @@ def _tasks(item: Comparison) -> Iterator[Flat]:
         yield {
             **_head(item),
             "task": task.task,
+            "metric": task.metric or None,
             "verdict": str(result.verdict) if result else None,
             "reason": task.reason or None,
             "difference": result.difference.value if result else None,
@@ -241,7 +281,7 @@ def _tasks(item: Comparison) -> Iterator[Flat]:
             "lost": result.lost if result else None,
             "gained": result.gained if result else None,
             "items": result.items if result else None,
-            "mcnemar_p": result.p_value if result else None,
+            "mcnemar_p": result.p_value if result and result.lost is not None else None,
             "holm_p": result.holm_p if result else None,
             "margin": result.margin if result else None,
             "more_items": result.more_items if result else None,

@@ -33,6 +33,8 @@ class Unit(StrEnum):
     USD = "USD"
     OWN = "the quantity's own"
     """A bound of a claim: bytes, tokens per second, rows or parameters, as its quantity says."""
+    METRIC = "the metric's own"
+    """A task's score on whatever scale its metric has."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,8 @@ DIVERGENCE = (
     Field("ppl", Unit.RATIO, "perplexity of the text"),
 )
 QUALITY = (
-    Field("acc", Unit.SHARE, "right items, unweighted mean over the tasks"),
-    Field("items", Unit.COUNT, "items answered, all tasks together"),
+    Field("acc", Unit.SHARE, "right items, unweighted mean over the tasks that have such a score"),
+    Field("items", Unit.COUNT, "items answered, all tasks together, whatever their scores"),
     Field("input_tokens", Unit.TOKENS, "prompt tokens that a served model counted"),
     Field("output_tokens", Unit.TOKENS, "generated tokens that a served model counted"),
     Field("cost_usd", Unit.USD, "what a served model's answers cost"),

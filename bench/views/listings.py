@@ -12,6 +12,7 @@ from bench.judge.points import Point
 from bench.judge.points import points as points_of
 from bench.judge.reasons import MASKED, NOT_APPLICABLE, NOT_MEASURED, is_masked
 from bench.judge.rows import Row
+from bench.judge.scores import of_tasks
 from bench.records.record import Record
 from bench.units import human_bytes, human_limit
 from bench.views.cells import identity, mixed, of_random, unlimited, written
@@ -54,6 +55,23 @@ def _reason(table: Table, row: Row, suite: str) -> str:
     """Why a record has no figures, as a mark; empty if it has."""
     missing = row.missing(suite)
     return f"{missing.short} {table.note(str(missing))}" if missing else ""
+
+
+def tasks(rows: Sequence[Row]) -> Table:
+    """What stands for each task, by its name; further metrics and answer filters are keys of CSV and JSON."""
+    several = mixed(rows)
+    titles = ["model", "precision", "scheme"] + ["engine"] * several
+    table = Table([*titles, "task", "metric", "score", "items"])
+    for row in rows:
+        record = row.records["quality"]
+        head = identity(row, several=several)
+        if reason := _reason(table, row, "quality"):
+            table.rows.append([*head, "all", "", reason, ""])
+            continue
+        for one in of_tasks(record):
+            unit = Unit.SHARE if one.share else Unit.METRIC
+            table.rows.append([*head, one.task, one.metric, written(one.estimate, unit), f"{one.items:,}"])
+    return table
 
 
 RATES = (
@@ -141,6 +159,14 @@ def _answer(table: Table, answer: CapacityAnswer) -> list[str]:
 
 
 LISTINGS = {
+    "tasks": Listing(
+        suite="quality",
+        table=tasks,
+        notes=(
+            "± is half of the 95 % interval: Wilson's of right or wrong items, else Student's; whole tasks: lm-eval's.",
+            "metric: a task's accuracy, else its first; filters are named as in lm-eval. All of them: --format json.",
+        ),
+    ),
     "points": Listing(
         suite="throughput",
         table=points,

@@ -29,7 +29,7 @@ from bench.views.fields import (
 )
 from bench.views.formats import Flat, FlatValue
 
-STANDS_FOR = {"TASK": r".+", "BATCH": r"\d+", "PROMPT": r"\d+", "PRECISION": r"[a-z]+\d*"}
+STANDS_FOR = {"TASK": r".+", "METRIC": r".+", "BATCH": r"\d+", "PROMPT": r"\d+", "PRECISION": r"[a-z]+\d*"}
 """What a word in capitals in a key's name matches."""
 
 
@@ -78,6 +78,12 @@ SHOW = Output(
         *IDENTITY,
         *FIGURES,
         Field("acc_TASK", Unit.SHARE, "right items of one task", "quality"),
+        Field(
+            "score_TASK_METRIC",
+            Unit.METRIC,
+            "any metric of one task, as lm-eval names it (`exact_match,strict-match`); `_low` and `_high` beside it",
+            "quality",
+        ),
         *(
             Field(f"{rate.name}_BATCHxPROMPT", rate.unit, f"`{rate.name}` at another batch and prompt", "throughput")
             for rate in RATES
@@ -105,13 +111,18 @@ COMPARE = Output(
         REFERENCE,
         Field("versions_apart", Unit.TEXT, "packages that the two were measured with in different versions"),
         Field("task", Unit.TEXT, "the task, null where the row is about all of them"),
+        Field("metric", Unit.TEXT, "its score that is compared, as lm-eval names it", "quality"),
         Field("weights_bytes_ratio", Unit.RATIO, "weights, this divided by the reference", "memory"),
         Field("peak_bytes_ratio", Unit.RATIO, "peak memory, this divided by the reference", "memory"),
         Field("prefill_tokens_per_s_ratio", Unit.RATIO, "prefill rate, this divided by the reference", "throughput"),
         Field("decode_tokens_per_s_ratio", Unit.RATIO, "decode rate, this divided by the reference", "throughput"),
         *_pick("kld_mean", "same_top1", "ln_ppl_ratio"),
         Field("answer", Unit.TEXT, "verdict of the sharpest instrument: of the row over all of them, or of the task"),
-        Field("decided_by", Unit.TEXT, "`perplexity ratio`, `choice probability`, `accuracy` or `generated answers`"),
+        Field(
+            "decided_by",
+            Unit.TEXT,
+            "`perplexity ratio`, `choice probability`, `accuracy`, `generated answers` or `mean score`",
+        ),
         Field("take", Unit.TEXT, "engine and scheme to take of this model: the least memory that loses nothing"),
         Field("perplexity_change", Unit.SHARE, "perplexity over the reference's, minus 1", "divergence"),
         Field("perplexity_verdict", Unit.TEXT, "of perplexity alone; `below its noise floor` too", "divergence"),
@@ -122,17 +133,23 @@ COMPARE = Output(
         Field(
             "verdict",
             Unit.TEXT,
-            "the same by accuracy alone, over all tasks or of this one",
+            "the same by the score alone, over all tasks or of this one",
             "quality",
         ),
         Field("recovery", Unit.SHARE, "reference's score above chance that is left, mean over the tasks", "quality"),
         Field("reason", Unit.TEXT, "why the task cannot be paired", "quality"),
-        Field("difference", Unit.SHARE, "right items, this minus the reference", "quality"),
-        Field("lost", Unit.COUNT, "items right with the reference and wrong with this", "quality"),
-        Field("gained", Unit.COUNT, "items wrong with the reference and right with this", "quality"),
+        Field(
+            "difference",
+            Unit.SHARE,
+            "right items, this minus the reference; of a score on another scale a share of the reference's, below zero "
+            "worse",
+            "quality",
+        ),
+        Field("lost", Unit.COUNT, "items right with the reference and wrong with this, if items are either", "quality"),
+        Field("gained", Unit.COUNT, "items wrong with the reference and right with this, if either", "quality"),
         Field("items", Unit.COUNT, "items that both answered", "quality"),
-        Field("mcnemar_p", Unit.PROBABILITY, "p of the exact McNemar test, mid-p", "quality"),
-        Field("holm_p", Unit.PROBABILITY, "the same after Holm over these tasks", "quality"),
+        Field("mcnemar_p", Unit.PROBABILITY, "p of the exact McNemar test, mid-p, of right and wrong items", "quality"),
+        Field("holm_p", Unit.PROBABILITY, "the same (else Student's) after Holm over these tasks", "quality"),
         Field("margin", Unit.SHARE, "difference that still counts as equivalent", "quality"),
         Field("more_items", Unit.COUNT, "about how many more items would decide", "quality"),
         Field("answers", Unit.COUNT, "generated answers", "quality"),
@@ -275,7 +292,7 @@ AGAINST = Output(
     fields=(
         *ROW,
         Field("device_before", Unit.TEXT, "device in the other result set"),
-        Field("figure", Unit.TEXT, "which figure; `acc:TASK` of a task"),
+        Field("figure", Unit.TEXT, "which figure; `acc:TASK` or `score:TASK:METRIC` of a task"),
         Field("before", Unit.OWN, "in the other result set"),
         Field("now", Unit.OWN, "in this one"),
         Field("change", Unit.SHARE, "by which share it grew; of a task the difference of probabilities or shares"),

@@ -11,12 +11,14 @@ from bench.judge.checkpoints import UNKNOWN, Checkpoint
 from bench.judge.figures import figures
 from bench.judge.reasons import FROM_FP32, NOT_APPLICABLE, missing_figure
 from bench.judge.rows import Row
+from bench.judge.scores import Score, others
 from bench.judge.stats import Estimate
 from bench.records.record import Record
 from bench.units import human_bytes
 from bench.views import fields, formats
 from bench.views.cells import identity, mixed, written
 from bench.views.columns import COLUMNS, PREDICTED, VIEWS, Column
+from bench.views.fields import Unit
 from bench.views.footnotes import footnotes
 from bench.views.formats import Flat, FlatValue, Table, View
 from bench.views.outputs import SHOW
@@ -50,6 +52,9 @@ def flat(record: Record, more: Mapping[str, Estimate] = MappingProxyType({}), ch
     for name in SHOW.intervals:
         row[f"{name}_low"], row[f"{name}_high"] = (found[name].low, found[name].high) if name in found else (None, None)
     row |= {name.replace(":", "_"): value.value for name, value in found.items() if ":" in name}
+    for name, value in found.items():
+        if name.startswith("score:"):
+            row |= {f"{name.replace(':', '_')}_low": value.low, f"{name.replace(':', '_')}_high": value.high}
     row |= {f"{name.replace(':', '_')}_bound": answer.bound for name, answer in capacity_answers(record).items()}
     row["predicted_weights_bytes"] = record.predicted.weights_bytes
     row["predicted_peak_bytes"] = record.predicted.peak_bytes
@@ -103,11 +108,38 @@ def cell(table: Table, row: Row, found: Mapping[str, Estimate], column: Column) 
     if missing := row.missing(column.suite):
         return f"{missing.short} {table.note(str(missing))}" if missing.why else missing.short
     if column.figure in found:
-        return written(found[column.figure], column.unit)
+        return written(found[column.figure], column.unit) + _other_scores(table, row, column)
+    if column.figure == "acc" and (other := _instead(table, row)):
+        return other
     lacking = missing_figure(row.records[column.suite], column.figure)
     if lacking is None:
         return "-" if column.figure == FROM_FP32 else NOT_APPLICABLE
     return f"{lacking.short} {table.note(lacking.why)}" if lacking.why else lacking.short
+
+
+def _instead(table: Table, row: Row) -> str:
+    """What a task without a share of right items scored, by name; of several a mark, for their scores have no mean."""
+    found = others(row.records["quality"])
+    if len(found) == 1:
+        return said(found[0])
+    if not found:
+        return ""
+    return f"{NOT_APPLICABLE} {table.note(f'its tasks count no right answers: {_listed(found)}')}"
+
+
+def _other_scores(table: Table, row: Row, column: Column) -> str:
+    """A mark where an accuracy leaves out tasks that have none."""
+    found = others(row.records["quality"]) if column.figure == "acc" else []
+    return f" {table.note(f'without tasks that count no right answers: {_listed(found)}')}" if found else ""
+
+
+def _listed(found: Sequence[Score]) -> str:
+    return ", ".join(f"{one.task} {said(one)}" for one in found)
+
+
+def said(score: Score) -> str:
+    """A score with its metric's name: `mcc 0.41 ±0.1`."""
+    return f"{score.metric} {written(score.estimate, Unit.SHARE if score.share else Unit.METRIC)}"
 
 
 def _predicted(row: Row, found: Mapping[str, Estimate], name: str) -> str:

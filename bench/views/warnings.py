@@ -2,8 +2,9 @@
 """Warnings that people read: grouped by what they mean for the reader, marked in the cells that they concern. Pure.
 
 A record keeps every warning as it was raised. Thirty of them under a table are read by nobody, so a view says at most
-five things: speed is unsure, memory is unsure, quality is unsure, the weights are not what they seem, less was measured
-than asked. Each has a letter that stands in the cells concerned. `--warnings` lists all of them in full.
+six things: speed is unsure, memory is unsure, quality is unsure, the weights are not what they seem, less was measured
+than asked, lm-eval gives another figure. Each has a letter that stands in the cells concerned. `--warnings` lists all
+of them in full.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ MOST = 5
 """Lines under a view."""
 NAMES = 3
 """At most so many rows are named; the others are counted."""
-SPEED, MEMORY, QUALITY, WEIGHTS, LESS = (
-    "speed is unsure", "memory is unsure", "quality is unsure", "the weights", "less than asked",
+SPEED, MEMORY, QUALITY, WEIGHTS, LESS, OTHER = (
+    "speed is unsure", "memory is unsure", "quality is unsure", "the weights", "less than asked", "not as in lm-eval",
 )  # fmt: skip
 END = ". In full: --warnings"
 """How the last line ends where everything had room."""
 SPARE = len("; 99 more in full: --warnings")
 """Characters that the end of the last line may take."""
-MEANINGS = (SPEED, MEMORY, QUALITY, WEIGHTS, LESS)
+MEANINGS = (SPEED, MEMORY, QUALITY, WEIGHTS, LESS, OTHER)
 OF_SUITE = {"throughput": SPEED, "memory": MEMORY, "divergence": QUALITY, "quality": QUALITY, "capacity": LESS}
 """What a kind that is not named below means, by the suite whose record has it."""
 KINDS = {
@@ -42,6 +43,7 @@ KINDS = {
     "over_limit": MEMORY,
     "low_bit_source": WEIGHTS, "low_bit_grid": WEIGHTS, "random_weights": WEIGHTS, "calibrated": WEIGHTS,
     "not_measured": LESS, "undecided": LESS, "not_applicable": LESS, "task_not_applicable": LESS,
+    "metric_not_computed": LESS, "task_failed": LESS, "begin_not_scored": OTHER, "end_left_out": OTHER,
     "truncated_items": LESS, "cut_by_budget": LESS, "items_cut": LESS, "items_settled": LESS,
 }  # fmt: skip
 CONCERNS = {SPEED: ("throughput",), MEMORY: ("memory",), WEIGHTS: ("divergence", "quality")}

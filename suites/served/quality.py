@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.engines.contract import Stopped, Unsupported
-from bench.records.record import Caveat, Measurement, Unit
-from bench.suite import TextRun, Work, measured
+from bench.records.record import Caveat, Measurement
+from bench.suite import TextRun, Work
+from suites import metrics
 from suites.served import ledger
 
 if TYPE_CHECKING:
@@ -69,8 +70,5 @@ def _of_task(run: TextRun, answered: Answered) -> list[Measurement]:
         text = f"{result.task}: {empty} of {len(replies)} answers are empty and count as wrong"
         run.caveats.append(Caveat(kind="empty_output", text=text, advice="look at what the server answers"))
     run.keep_text(result.task, replies[0].text, replies[0].output_tokens or len(replies[0].arrivals_s))
-    found = []
-    for metric, values in result.metrics.items():
-        unit = Unit.FRACTION if all(0 <= v <= 1 for v in values) else Unit.NAT
-        found.append(measured(metric, unit, values, counter="lm-eval", labels=result.labels()))
-    return found + ledger(replies, {"task": result.task, "digest": result.digest})
+    run.caveats += answered.failed
+    return metrics.every(result, answered.aggregates) + ledger(replies, {"task": result.task, "digest": result.digest})

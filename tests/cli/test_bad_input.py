@@ -131,6 +131,59 @@ def test_items_longer_than_the_context_are_cut_counted_and_told(bench, tmp_path)
     assert not list((tmp_path / "cache" / "journal").glob("*"))  # the cell is settled
 
 
+def test_code_of_task_files_from_elsewhere_runs_with_consent_by_name_alone(bench, tmp_path):
+    """Refused before anything is planned; `plan` lists it and runs nothing; with its name it runs, and is told."""
+    folder, marker = own_tasks(tmp_path), tmp_path / "ran"
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "part.yaml").write_text("process_docs: !function hidden.f\n")
+    (tmp_path / "others" / "hidden.py").write_text(f"open({str(marker)!r}, 'w').close()\nf = lambda docs: docs\n")
+    (folder / "one.yaml").write_text(f"include: ../others/part.yaml\n{OWN}")
+    listed = f"the task files run code: hidden.py ({tmp_path / 'others' / 'hidden.py'}: f)"
+    code, out, err = score(bench, "--task", folder / "one.yaml")
+    assert (code, out) == (2, "")
+    assert err == [f"bench: {listed}; read it, then allow it: --trust-task-code hidden.py"]
+    assert not (tmp_path / "results").exists() and not marker.exists()
+    planned = ("--backend", "fake", "--device", "cpu", "--suite", "quality", "--task", folder / "one.yaml")
+    code, _, err = bench("plan", *planned)
+    assert (code, err, marker.exists()) == (0, [listed], False)
+    code, _, err = score(bench, "--task", folder / "one.yaml", "--trust-task-code", "hidden.py")
+    assert code == 0 and listed in err and marker.exists()
+    assert outcome(tmp_path)[0].ending == Ending.OK
+
+
+def test_code_beside_a_named_task_file_runs_and_is_told(bench, tmp_path):
+    """Even where nothing else is said (`--quiet`)."""
+    folder = own_tasks(tmp_path)
+    (folder / "code.py").write_text("f = lambda docs: docs\n")
+    (folder / "one.yaml").write_text(f"process_docs: !function code.f\n{OWN}")
+    code, _, err = score(bench, "--task", folder / "one.yaml")
+    assert (code, err[0]) == (0, f"the task files run code: code.py ({folder / 'code.py'}: f)")
+    assert score(bench, "--task-folder", folder)[0] == 2
+
+
+def test_a_task_without_right_answers_has_its_score_in_the_table_in_json_and_in_its_listing(bench, tmp_path):
+    """f1 is a figure of the whole task: measured, stored and shown by its name, with lm-eval's error."""
+    folder = own_tasks(tmp_path)
+    metrics = "metric_list: [{metric: f1, aggregation: f1, higher_is_better: true}]"
+    (folder / "one.yaml").write_text(
+        OWN.replace("metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]", metrics)
+    )
+    code, _, _ = score(bench, "--precision", "fp16", "--task", folder / "one.yaml")
+    _, record = outcome(tmp_path)
+    measured = record.measurement("f1")
+    assert (code, measured.labels["of_items"], len(measured.values)) == (0, 3, 1)
+    _, shown, _ = bench("show", "--precision", "int8", "--columns", "quality")
+    assert "f1 0" in shown
+    _, listed, _ = bench("show", "--precision", "int8", "--columns", "tasks")
+    assert re.search(r"own_choice +f1 +0.* 3", listed)
+    _, text, _ = bench("show", "--precision", "int8", "--format", "json")
+    (flat,) = json.loads(text)
+    assert flat["score_own_choice_f1"] == measured.values[0] and flat["acc"] is None
+    _, compared, _ = bench("compare", "--format", "json")
+    reason = next(row["reason"] for row in json.loads(compared) if row["task"] == "own_choice")
+    assert reason.startswith("f1 is a figure of the whole task")
+
+
 def test_logits_that_are_not_finite_fail_scoring_and_divergence_naming_item_and_precision(bench, tmp_path, monkeypatch):
     """The 16-bit reference is sound and stays; each int8 cell fails with its own line."""
     monkeypatch.setenv("BENCH_FAKE_FAULT", "nan@load:fake-int8")

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+import tiny_llama
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed here: nox -s bench-llamacpp has it")
 pytest.importorskip("gguf")
@@ -386,3 +387,14 @@ def test_requests_for_cuda_are_refused_before_anything_is_loaded():
     assert {BACKEND.default_scheme(p, make_machine().kind).name for p in BACKEND.defaults["cpu"]} == {
         "gguf-f32", "gguf-f16", "gguf-q8_0", "gguf-q4_k_m",
     }  # fmt: skip
+
+
+def test_a_tokenizer_that_begins_and_ends_every_text_changes_no_question(tmp_path):
+    """The beginning is not scored and the end stands in no context: by the model's own definition."""
+    pytest.importorskip("lm_eval")
+    engine = load(tiny_llama.write_gguf(tmp_path / "framed.gguf", framed=True))
+    assert engine.encode("the fox", special=True) == [tiny_llama.BEGIN, *tiny_llama.encode("the fox"), tiny_llama.END]
+    found, true = tiny_llama.asked_after_beginning(engine)
+    engine.close()
+    assert found == pytest.approx(true, abs=2e-3)
+    assert abs(found[1] - found[2]) > 0.1

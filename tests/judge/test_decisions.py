@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from builders import sample
 
-from bench.judge.decisions import Instrument, accuracy_difference, decide, match, together, without_choices
+from bench.judge.decisions import Instrument, decide, match, together, without_choices
+from bench.judge.differences import score_difference
 from bench.judge.sequential import ladder, level
 from bench.judge.stats import Verdict
 from bench.records.record import Measurement, Unit
@@ -149,7 +150,7 @@ def test_how_many_more_items_would_decide_is_said_at_the_level_of_the_looks():
     """Fourteen lost and four gained of 200 are a difference at one look, and not yet over seven."""
     reference = [1.0] * 150 + [0.0] * 50
     these = [0.0] * 14 + [1.0] * 136 + [1.0] * 4 + [0.0] * 46
-    once = accuracy_difference(these, reference, 0.25)
-    often = accuracy_difference(these, reference, 0.25, looks=ladder(200))
+    once = score_difference(these, reference, 0.25)
+    often = score_difference(these, reference, 0.25, looks=ladder(200))
     assert (once.verdict, once.more_items) == (Verdict.WORSE, None)
     assert often.verdict is Verdict.UNDECIDED and 20 < often.more_items < 200

@@ -22,7 +22,8 @@ from builders import (
     speed_samples,
 )
 
-from bench.judge.figures import accuracies, anchor_of, figures, reference_figures, wrote_anchor
+from bench.judge.figures import anchor_of, figures, reference_figures, wrote_anchor
+from bench.judge.scores import accuracies
 from bench.judge.speeds import decode_rates, prefill_rates
 from bench.judge.stats import Estimate, clustered_mean, proportion
 from bench.records.record import Unit

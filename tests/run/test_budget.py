@@ -60,6 +60,15 @@ def test_with_plenty_of_time_nobody_has_less_than_is_predicted() -> None:
     assert all(budget.shares()[need.key] >= need.seconds for need in TWO)
 
 
+def test_a_cell_that_is_expected_to_take_no_time_has_some() -> None:
+    """A tiny model's is predicted as 0 s: with minutes to spare it is not cut at its minimum."""
+    budget = Budget(left_s=480, needs=needs(("a quality", 0.0, 0.0), ("b quality", 0.1, 0.0), ("c quality", 20, 5)))
+    shares = budget.shares()
+    assert shares["a quality"] == pytest.approx((480 - 20.1) / 17)
+    assert shares["b quality"] == pytest.approx(0.1 + (480 - 20.1) / 17)
+    assert sum(shares.values()) == pytest.approx(480)
+
+
 def test_the_least_useful_minimum_is_left_out_first() -> None:
     """Memory before windows, windows before speed; a row is not compared with a reference that is not there."""
     assert set(Budget(left_s=10, needs=TWO).shares()) == {"a memory", "b memory", "a divergence", "b divergence"}

@@ -19,7 +19,7 @@ from lm_eval.api.instance import Instance  # noqa: E402
 
 from bench.catalog.model import Objective  # noqa: E402
 from bench.engines import fake  # noqa: E402
-from bench.engines.contract import LoadRequest, NotFinite, Unsupported  # noqa: E402
+from bench.engines.contract import LoadRequest, NotFinite, Row, Unsupported  # noqa: E402
 from bench.records.cell import Weights  # noqa: E402
 from bench.scoring.journal import Journal  # noqa: E402
 from bench.scoring.lm import EngineLM, Frame, chosen_items, evaluate  # noqa: E402
@@ -494,12 +494,30 @@ def test_a_text_that_begins_with_its_beginning_token_does_not_get_another(pair):
 
 
 def test_rolling_log_likelihoods_are_those_of_lm_evals_own_model(pair):
-    """Whole texts over several windows give the same sums."""
+    """Whole texts over several windows give the same sums.
+
+    Where the tokenizer puts a beginning before a text, lm-eval 0.4.13 scores that token too, after itself: once it no
+    longer does, this test fails, and what records say of it (`bench.scoring.framing`) is to be taken back.
+    """
     ours, theirs = pair
     texts = [context for context, _ in request_pairs(1, 12) if context]
+    begins = ours.framing.begin == ours.tok_encode("a")[:1]
+    if begins:  # windows of a text that is longer than one begin elsewhere, by the token that is not scored
+        texts = [text for text in texts if len(ours.tok_encode(text)) < ours.max_length]
     requests = [ask("loglikelihood_rolling", text) for text in texts]
     others = theirs.loglikelihood_rolling(requests, disable_tqdm=True)
-    assert ours.loglikelihood_rolling(requests) == pytest.approx(others, abs=1e-3)
+    mine = ours.loglikelihood_rolling(requests)
+    if begins:
+        rows = [Row((0,), (*[0] * times, *ours.engine.encode(text))) for times in (0, 1) for text in texts]
+        found = [score.total for score in ours.engine.score(rows)]
+        assert (mine, others) == (
+            pytest.approx(found[: len(texts)], abs=1e-3),
+            pytest.approx(found[len(texts) :], abs=1e-3),
+        )
+        assert len(texts) > 5 and max(other - own for own, other in zip(mine, others, strict=True)) < -1
+    else:
+        assert mine == pytest.approx(others, abs=1e-3)
+    assert [note.kind for note in ours.framing.notes()] == ["begin_not_scored"] * begins
 
 
 def test_generated_answers_are_those_of_lm_evals_own_model(pair):

@@ -10,6 +10,7 @@ import pytest
 from builders import sample
 
 from bench.records.record import Measurement, Unit
+from bench.scoring.evaluation import TaskFailed
 from suites.stopping import Stopping, following
 
 
@@ -46,6 +47,20 @@ class Answers:
     def measured(self, task: str) -> list[Measurement]:
         """What was answered until now."""
         return measured(task, self.tasks[task][: self.done[task]])
+
+
+class Broken(Answers):
+    """Tasks of which some cannot be scored from an item on."""
+
+    def __init__(self, at: dict[str, int], **tasks: list[float]) -> None:
+        super().__init__(**tasks)
+        self.at = at
+
+    def advance(self, task: str, items: int) -> None:
+        """Answer, unless the task's own code raises."""
+        if items >= self.at.get(task, 10**9):
+            raise TaskFailed(f"{task} cannot be scored: KeyError: 'gold'")
+        super().advance(task, items)
 
 
 BASE = np.random.default_rng(0).normal(1.0, 2.0, 300).tolist()
@@ -144,3 +159,19 @@ def test_the_suite_says_in_its_labels_what_was_done():
     labels = found.tasks["moved"].labels(300)
     assert set(labels) == {"looks", "rounds"} and labels["rounds"] == 9
     assert SimpleNamespace(**labels).looks[-1] == 300
+
+
+def test_a_task_that_cannot_be_scored_costs_itself_alone():
+    """Whether at once or at a later item: the others are answered to the end, and the record says why."""
+    answers = Broken({"first": 1, "later": 20}, first=BASE[:40], later=BASE[:40], sound=BASE[:40])
+    found = run(answers, {})
+    assert (list(found.tasks), answers.done["sound"]) == (["sound"], 40)
+    assert [(c.kind, c.text) for c in found.caveats()] == [
+        ("task_failed", f"{name} cannot be scored: KeyError: 'gold'; it is left out") for name in ("first", "later")
+    ]
+
+
+def test_where_no_task_can_be_scored_the_cell_fails_with_the_reason():
+    """An empty record would look like an answer."""
+    with pytest.raises(TaskFailed, match="only cannot be scored"):
+        run(Broken({"only": 1}, only=BASE[:40]), {})

@@ -24,7 +24,8 @@ from bench.engines.contract import NotFinite
 from bench.errors import UserError
 from bench.instruments import Instruments, Reading
 from bench.instruments.clock import VirtualClock
-from bench.judge.figures import accuracies, anchor_of, figures, reference_figures
+from bench.judge.figures import anchor_of, figures, reference_figures
+from bench.judge.scores import accuracies
 from bench.records.cell import Precision, Weights
 from bench.records.record import Ending, Unit
 from bench.records.store import Store

@@ -58,9 +58,11 @@ def test_every_empty_cell_has_its_reason() -> None:
 
 
 def test_a_figure_that_a_measured_suite_lacks_is_not_empty() -> None:
-    """An int8 row measured without a reference has no distance, and says n/a."""
+    """An int8 row measured without a reference has no distance, and says why."""
     record = make_record(make_cell("divergence", "int8"), measurements=(sample("nll_nat", [2.0], Unit.NAT),))
-    assert people(newest([record]), ("kld",)).rows[0][3:] == ["n/a"]
+    table = people(newest([record]), ("kld",))
+    assert table.rows[0][3:] == ["n/a [1]"]
+    assert table.notes == ["measured without the distributions of its 16-bit row"]
 
 
 def test_random_weights_and_devices_are_named() -> None:
