@@ -24,6 +24,21 @@ def human_bytes(count: float) -> str:
     return f"{size:.{digits}f} {unit}"
 
 
+def human_limit(count: int) -> str:
+    """A number of bytes that somebody chose, as it was chosen: `12 GB`, `12 GiB` or `512 MiB`, whichever is shortest.
+
+    Exact up to five digits, for a limit of 12 GB that is shown as 11.2 GiB looks like another one.
+    """
+    units = [(f"{prefix}B", 1000**power) for power, prefix in enumerate(("", "k", "M", "G", "T"))]
+    units += [(f"{prefix}iB", 1024**power) for power, prefix in enumerate(("", "K", "M", "G", "T")) if power]
+    exact = [(f"{count / size:.5g}", name) for name, size in units if size <= count]
+    exact = [(text, name) for text, name in exact if "e" not in text and float(text) * dict(units)[name] == count]
+    if not exact:
+        return human_bytes(count)
+    text, name = min(exact, key=lambda found: len(found[0]))
+    return f"{text} {name}"
+
+
 def human_seconds(seconds: float) -> str:
     """`45 s`, `3 min 05 s`, `2 h 10 min`."""
     whole = round(seconds)

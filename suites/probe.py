@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.processes import unfinished
 from bench.records.cell import Weights
 from bench.records.record import Caveat
 from bench.suite import SuiteRun
 
 MIN_WINDOWS = 2
 """Fewer have no interval."""
+USUAL_BYTES = 4
+"""Of a token of English text; other scripts and code have fewer."""
 FOLDER = Path(__file__).parent / "data" / "probe"
 REGISTERS = ("encyclopaedic", "dialogue", "instructions", "code", "arithmetic", "chinese")
 
@@ -64,6 +66,26 @@ def file_windows(
     return found
 
 
+def too_short(path: Path, length: int) -> str | None:
+    """What to warn of before a model is loaded where a text is probably too short, None if it is long enough.
+
+    No tokenizer has been asked then. Raises UserError where the text has not even as many bytes as tokens are needed,
+    for no token is shorter than a byte.
+    """
+    there, needed = path.stat().st_size, MIN_WINDOWS * length
+    if there < needed:
+        raise UserError(
+            f"{path.name} is too short: {MIN_WINDOWS} windows of {length} tokens are needed, and it is {there} bytes",
+            f"give at least {needed} tokens, about {USUAL_BYTES * needed} bytes",
+        )
+    if there < USUAL_BYTES * needed:
+        return (
+            f"{path.name} may be too short: {MIN_WINDOWS} windows of {length} tokens are needed, and its {there} bytes "
+            f"are about {there // USUAL_BYTES} tokens"
+        )
+    return None
+
+
 def tokenizer_caveats(run: SuiteRun) -> list[Caveat]:
     """A caveat for each other engine that splits this text differently for the same model.
 
@@ -91,9 +113,10 @@ def tokenizer_caveats(run: SuiteRun) -> list[Caveat]:
                     advice="figures per token of the two engines do not compare; check the file's tokenizer",
                 )
             )
-    part = folder / f"{run.cell.backend}.part{os.getpid()}"
+    path = folder / f"{run.cell.backend}.json"
+    part = unfinished(path)
     part.write_text(json.dumps(own), encoding="utf-8")
-    part.replace(folder / f"{run.cell.backend}.json")
+    part.replace(path)
     return found
 
 

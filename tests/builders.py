@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -253,6 +255,13 @@ def suite_run(suite_name: str, engine: Engine, cache: Path, tools: Instruments |
     loading = Loading(seconds=1.0, baseline=nothing, peak=nothing, ready=nothing, loaded=nothing)
     tools = tools or Instruments(fake._CLOCK, fake.ArithmeticMemory())
     return SuiteRun(cell=planned(suite_name).cell, engine=engine, instruments=tools, loading=loading, cache=cache)
+
+
+def dead_process() -> int:
+    """The number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as process:
+        process.wait()
+    return process.pid
 
 
 def can_make_group() -> bool:

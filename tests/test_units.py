@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.units import human_bytes, human_seconds, parse_seconds, significant
+from bench.units import human_bytes, human_limit, human_seconds, parse_seconds, significant
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,27 @@ from bench.units import human_bytes, human_seconds, parse_seconds, significant
 def test_bytes_have_three_digits_in_the_largest_unit_that_is_at_least_one(count: float, text: str) -> None:
     """Binary units, a fourth digit only between 1,000 and 1,023, rounding never adds a digit."""
     assert human_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (12 * 10**9, "12 GB"),
+        (12 * 2**30, "12 GiB"),
+        (512 * 2**20, "512 MiB"),
+        (512 * 10**6, "512 MB"),
+        (1_500_000_000, "1.5 GB"),
+        (3 * 2**29, "1.5 GiB"),
+        (4096, "4 KiB"),
+        (999, "999 B"),
+        (1, "1 B"),
+        (16_384 * 10**6, "16384 MB"),
+        (8_123_456_789, "7.57 GiB"),
+    ],
+)
+def test_a_limit_is_shown_as_it_was_chosen(count: int, text: str) -> None:
+    """12 GB are not 11.2 GiB to whoever asked for 12 GB; what nobody chose has three digits."""
+    assert human_limit(count) == text
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,9 @@ else prints, and nothing else ends the process.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +32,9 @@ COMMANDS = (
 """In the order in which `bench --help` lists them."""
 
 INTERRUPTED = 130
-"""Exit code of a command that Ctrl-C stopped: 128 and the number of SIGINT."""
+"""Exit code of a command that Ctrl-C stopped, or what does the same: 128 and the number of SIGINT."""
+LIKE_CTRL_C = ("SIGTERM", "SIGHUP")
+"""A request to end, and a terminal that was closed."""
 
 app = typer.Typer(help=summary, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 for command in COMMANDS:
@@ -51,9 +56,31 @@ def guarded(call: Callable[[], None]) -> int:
         return 2
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # typer has turned Ctrl-C into this
-            err.print("\nstopped; every finished record is kept, and the same command goes on from here")
+            with contextlib.suppress(OSError):  # nobody may be left to read it
+                err.print("\nstopped; every finished record is kept, and the same command goes on from here")
         raise
     return 0
+
+
+def heed_requests_to_end() -> None:
+    """Let them stop a command as Ctrl-C does, which ends what it started and cleans up.
+
+    What whoever started us lets us ignore stays ignored, as `nohup` does with a closed terminal.
+    """
+    terminals = [number for number in (0, 1, 2) if os.isatty(number)]
+    numbers = [getattr(signal, name) for name in LIKE_CTRL_C if hasattr(signal, name)]
+    heeded = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+
+    def stop(number: int, frame: object) -> None:
+        for other in heeded:  # the kernel and the shell may both tell of a closed terminal
+            signal.signal(other, lambda number, frame: None)
+        if number != signal.SIGTERM:
+            for terminal in terminals:  # it is gone: writing there would fail
+                os.dup2(os.open(os.devnull, os.O_RDWR), terminal)
+        raise KeyboardInterrupt
+
+    for number in heeded:
+        signal.signal(number, stop)
 
 
 def traced(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -63,6 +90,7 @@ def traced(kind: type[BaseException], error: BaseException, trace: TracebackType
 
 def main() -> None:
     """Entry point of the command `bench`."""
+    heed_requests_to_end()
     sys.excepthook = traced
     mend()
     try:

@@ -73,20 +73,24 @@ def _measure(judged: Sequence[Judged], asked: Selection, store: Store, trying: T
     from bench.instruments.machine import describe
     from bench.judge.claims import undecided
     from bench.plan.claims import selections
-    from bench.run import options
-    from bench.run.measure import continued, run_plan, together
+    from bench.run.measure import Call, continued, run_call, run_key, together
     from bench.run.memory_limit import capacity_bytes
+    from bench.run.options import RunOptions
 
     require_backends(asked.backends)
-    described = describe(asked.device)
+    known, described = store.ids(), describe(asked.device)
     each, left = selections(undecided(judged), asked, capacity_bytes(described))
-    made = together([planned(item, output)[0] for item in each])
     whole = replace(asked, models=("claims", *sorted({name for item in each for name in item.models})))
-    made, run_id, _ = continued(made, whole, store, fresh=False)
-    reasons = dict.fromkeys(f"{item.model} {item.what}: {item.reason}" for item in made.left_out)
-    warn(f"left out: {line}" for line in [*left, *reasons])
-    if not made.cells:
-        err.print("nothing to run")
-        return False
-    limits = options.RunOptions(timeout_s=trying.timeout, threads=trying.threads)
-    return print_failed(run_plan(made, whole, store, described, run_id, limits, err, quiet=trying.quiet))
+    limits = RunOptions(timeout_s=trying.timeout, threads=trying.threads)
+
+    def plan_now() -> Call:
+        made = together([planned(item, output, store, described, known=known) for item in each])
+        return continued(made, run_key(whole, described), store, limits, fresh=False)
+
+    def begin(call: Call) -> None:
+        reasons = dict.fromkeys(f"{item.model} {item.what}: {item.reason}" for item in call.plan.left_out)
+        warn(f"left out: {line}" for line in [*left, *reasons])
+        if call.nothing:
+            err.print("nothing to run")
+
+    return print_failed(run_call(plan_now, begin, whole, store, described, err, quiet=trying.quiet) or [])

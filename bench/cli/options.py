@@ -107,6 +107,15 @@ WeightsFrom = Annotated[
 ]
 Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
 DeviceSlug = Annotated[str, named("--device", "Device slug or glob, as in results/.")]
+Budget = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        help="Seconds of measuring, loading apart: 90s, 20min, none. Default: 8min a model, profile standard.",
+        show_default=False,
+        metavar="TIME",
+    ),
+]
 Timeout = Annotated[
     float | None,
     typer.Option("--timeout", help="Seconds one load or cell may take.", metavar="SECONDS", callback=_seconds),
@@ -194,7 +203,10 @@ class Limits:
     memory_limit: Annotated[
         str,
         typer.Option(
-            "--memory-limit", help="Run under a hard limit: 12GB, 12GiB, or bytes.", show_default=False, metavar="SIZE"
+            "--memory-limit",
+            help="Run under a hard limit: 12GB, 12GiB, 512M, or bytes.",
+            show_default=False,
+            metavar="SIZE",
         ),
     ] = ""
     force: Annotated[bool, typer.Option("--force", help="Also what is predicted not to fit.")] = False

@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench.cli.stored import opened
 from bench.errors import UserError
+from bench.processes import temporary_folder
 
 if TYPE_CHECKING:
     from bench.records.store import Store
@@ -25,7 +25,7 @@ def other_results(name: str, results: Path) -> Iterator[Store]:
     if Path(name).is_dir():
         yield opened(Path(name))
         return
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+    with temporary_folder() as folder:
         _extract(name, results, Path(folder))
         yield opened(Path(folder))
 

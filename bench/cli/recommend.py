@@ -38,7 +38,9 @@ class Asked:
 
     memory: Annotated[
         str,
-        typer.Option("--memory", help="What the process may hold: 12GB, 12GiB.", show_default=False, metavar="SIZE"),
+        typer.Option(
+            "--memory", help="What the process may hold: 12GB, 12GiB, 512M.", show_default=False, metavar="SIZE"
+        ),
     ] = ""
     min_decode: Annotated[
         float | None, typer.Option("--min-decode", help="Tokens a second, at least.", min=0, metavar="RATE")

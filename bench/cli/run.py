@@ -12,14 +12,23 @@ import typer
 
 from bench.cli.compare import print_answer
 from bench.cli.console import Format, err, out, warn
-from bench.cli.options import MOST_THREADS, Cells, Folders, How, Limits, Quiet, Timeout, money
+from bench.cli.options import MOST_THREADS, Budget, Cells, Folders, How, Limits, Quiet, Timeout, money
 from bench.cli.publish import write_figures
-from bench.cli.selecting import planned, require_backends, require_keys, require_schemes, selection
+from bench.cli.selecting import (
+    budget_s,
+    planned,
+    require_backends,
+    require_keys,
+    require_schemes,
+    selection,
+    where,
+)
 from bench.cli.show import print_rows
 from bench.cli.stored import newest_rows
 from bench.errors import UserError
 
 if TYPE_CHECKING:
+    from bench.records.cell import Cell
     from bench.records.record import Record
     from bench.records.store import Store
     from bench.records.surroundings import Machine
@@ -49,15 +58,7 @@ class RunLimits(Limits):
     """Limits."""
 
     timeout: Timeout = None
-    budget: Annotated[
-        str,
-        typer.Option(
-            "--budget",
-            help="Seconds of measuring, loading apart: 90s, 20min, none. Default: 8min a model, profile standard.",
-            show_default=False,
-            metavar="TIME",
-        ),
-    ] = ""
+    budget: Budget = ""
     max_cost: Annotated[
         float | None,
         typer.Option("--max-cost", metavar="USD", help="What paid APIs may cost in this call.", callback=money),
@@ -78,64 +79,90 @@ def run(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> N
 
     Example: bench run --model gpt2 --precision fp16,int4 --budget 20min
     """
-    records, store, described = measure(cells, how, limits, output)
-    if not records:
+    done = measure(cells, how, limits, output)
+    if done.records is None:
         raise typer.Exit(0)
-    _print_measured(records, store, described)
+    _print_measured(done)
     if output.publish_after:
         write_figures(output, check=False)
-    raise typer.Exit(1 if print_failed(records) else 0)
+    raise typer.Exit(1 if print_failed(done.records) else 0)
 
 
-def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> tuple[list[Record], Store, Machine]:
-    """Measure what is not settled; the records of this call, with the store and the machine. Ends where none is due."""
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a call has come to."""
+
+    records: list[Record] | None
+    """Those of this call, None where nothing was due."""
+    answered: frozenset[str]
+    """Ids of the records that came since it began, whoever's."""
+    suites: set[str]
+    """Those that were asked for."""
+    store: Store
+    machine: Machine
+
+
+def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> Measured:
+    """Measure what is not settled, and say so where that is nothing."""
     from bench.judge.figures import request_seconds
     from bench.run import options
-    from bench.run.measure import continued, run_plan
+    from bench.run.measure import Call, continued, run_call, run_key
     from bench.views.plan import left_out, total
 
     asked = selection(cells, how, limits, fetch=True)
-    given = _budget(limits.budget) if limits.budget else None
-    usual = options.DEFAULT_BUDGET_S if how.profile == "standard" and not limits.budget else None
-    made, described, store = planned(asked, output, budget_s=given or usual)
     require_backends(asked.backends)
-    require_schemes(made)
-    restraint = options.RunOptions(
-        timeout_s=limits.timeout,
-        threads=_threads(how.threads),
-        request_seconds=request_seconds if how.threads == "auto" else None,
-        budget_s=given if limits.budget else options.default_budget_s(how.profile, (p.cell for p in made.cells)),
-        max_cost_usd=limits.max_cost,
+    given = budget_s(limits.budget, how.profile)
+    store, described = where(asked, output)
+    known, threads = store.ids(), _threads(how.threads)
+    meant: dict[str, Cell] = {}
+
+    def plan_now() -> Call:
+        made = planned(asked, output, store, described, budget_s=given, known=None if cells.fresh else known)
+        require_schemes(made)
+        meant.update({planned.cell.key: planned.cell for planned in made.cells})
+        restraint = options.RunOptions(
+            timeout_s=limits.timeout,
+            threads=threads,
+            request_seconds=request_seconds if how.threads == "auto" else None,
+            budget_s=given if limits.budget else options.default_budget_s(how.profile, (p.cell for p in made.cells)),
+            max_cost_usd=limits.max_cost,
+        )
+        call = continued(made, run_key(asked, described), store, restraint, fresh=cells.fresh)
+        require_keys(call.plan, limits.max_cost)
+        return call
+
+    def begin(call: Call) -> None:
+        if (others := len(store.ids() - known)) and not output.quiet:
+            err.print(f"another bench has answered {others} cells since this call began", markup=False)
+        if call.resumed and not output.quiet:
+            err.print(f"continuing run {call.run}: {call.resumed} cells are settled already", markup=False)
+        warn(left_out(call.plan))
+        if call.nothing:
+            out.print(total(call.plan))
+
+    records = run_call(plan_now, begin, asked, store, described, err, quiet=output.quiet, wait=not limits.no_wait)
+    return Measured(
+        records=records,
+        answered=store.ids() - known,
+        suites={cell.suite for cell in meant.values()},
+        store=store,
+        machine=described,
     )
-    made, run_id, resumed = continued(made, asked, store, fresh=cells.fresh)
-    if resumed and not output.quiet:
-        err.print(f"continuing run {run_id}: {resumed} cells are settled already", markup=False)
-    warn(left_out(made))
-    if not made.cells and not any(left.planned for left in made.left_out):
-        out.print(total(made))
-        return [], store, described
-    require_keys(made, limits.max_cost)
-    records = run_plan(
-        made, asked, store, described, run_id, restraint, err,
-        quiet=output.quiet, wait=not limits.no_wait,
-    )  # fmt: skip
-    return records, store, described
 
 
-def _print_measured(records: Sequence[Record], store: Store, described: Machine) -> None:
-    """The rows that this run has added to with those of the same weights, and where the records lie."""
-    written = {record.id for record in records}
-    here = [row for row in newest_rows(store) if row.device == described.device]
-    shown = {(row.model, row.backend, row.checkpoint.mark) for row in here if written & row.record_ids}
+def _print_measured(done: Measured) -> None:
+    """The rows that this call is about with those of the same weights, and where the records lie."""
+    here = [row for row in newest_rows(done.store) if row.device == done.machine.device]
+    shown = {(row.model, row.backend, row.checkpoint.mark) for row in here if done.answered & row.record_ids}
     rows = [row for row in here if (row.model, row.backend, row.checkpoint.mark) in shown]
-    suites = {record.cell.suite for record in records}
+    suites = done.suites
     if suites != {"capacity"}:
         left = print_answer(rows)
         if left:
             print_rows(left, "default", Format.TABLE)
     if "capacity" in suites:
         print_rows(rows, "capacity", Format.TABLE)
-    out.print(f"records: {store.root}", markup=False)
+    out.print(f"records: {done.store.root}", markup=False)
 
 
 def print_failed(records: Sequence[Record]) -> bool:
@@ -154,13 +181,3 @@ def _threads(text: str) -> int | None:
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MOST_THREADS:
         raise UserError(f"no threads {text!r}", f"a number from 1 to {MOST_THREADS}, or auto")
     return int(text)
-
-
-def _budget(text: str) -> float | None:
-    """Seconds, None for no end."""
-    from bench.run.options import budget_s
-
-    try:
-        return budget_s(text)
-    except ValueError:
-        raise UserError(f"no budget {text!r}", "20min, 90s, 2h or none") from None

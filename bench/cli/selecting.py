@@ -6,7 +6,7 @@ What is wrong with an option is said before anything is loaded, in one line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ def selection(cells: Cells, how: How, limits: Limits, *, fetch: bool) -> Selecti
     if cells.base and not Path(cells.base).is_dir():
         raise UserError(f"no folder {cells.base}", "give the base's folder in Hub layout")
     tasks, beyond = _overrides(how, fetch=fetch)
+    _check_text(beyond.text_path, how.profile, split(cells.suite))
     return asked.Selection(
         models=tuple(split(cells.model)),
         precisions=precisions,
@@ -97,6 +98,18 @@ def _check_files(paths: str | None) -> None:
             raise UserError(f"no folder or file {path}", "give an existing folder in Hub layout, or a GGUF file")
 
 
+def _check_text(path: str | None, profile: str, names: Sequence[str]) -> None:
+    """Say before anything is loaded that a text is too short for the suite that reads it."""
+    from suites import DEFAULT, probe, suite
+
+    profiles = suite("divergence").PROFILES
+    if path is None or "divergence" not in (names or DEFAULT) or profile not in profiles:
+        return
+    length = profiles[profile]["window_tokens"]
+    assert isinstance(length, int)
+    warn(filter(None, [probe.too_short(Path(path), length)]))
+
+
 def _memory_limit(text: str, cells: Cells, device: str) -> int | None:
     """Bytes of the hard limit, None for none."""
     from bench.instruments.machine import describe
@@ -141,10 +154,33 @@ def _agree(files: Mapping[str, str], how: How, *, ask: bool) -> None:
         warn([f"the task files run code: {code}" for code in found])
 
 
-def planned(asked: Selection, folders: Folders, *, budget_s: float | None = None) -> tuple[Plan, Machine, Store]:
-    """The plan for a selection on this machine, with the machine and the records it was made from.
+def budget_s(text: str, profile: str) -> float | None:
+    """Seconds that `--budget` allows all cells, or a usual call's for one model; None for no end. Raises UserError."""
+    from bench.run import options
 
-    `budget_s` says which cut cells `--missing` asks again. A device without records has its roof measured (3 s, once).
+    if not text:
+        return options.DEFAULT_BUDGET_S if profile == "standard" else None
+    try:
+        return options.budget_s(text)
+    except ValueError:
+        raise UserError(f"no budget {text!r}", "20min, 90s, 2h or none") from None
+
+
+def where(asked: Selection, folders: Folders) -> tuple[Store, Machine]:
+    """The records that a call adds to, and the machine that it is about."""
+    from bench.instruments.machine import describe
+
+    return opened(folders.results), describe(asked.device)
+
+
+def planned(
+    asked: Selection, folders: Folders, store: Store, described: Machine, *, budget_s: float | None = None,
+    known: Collection[str] | None = None,
+) -> Plan:  # fmt: skip
+    """The plan for a selection on this machine, from the records that are there now.
+
+    `budget_s` says which cut cells `--missing` asks again; `known`, which records were there when the call began: what
+    another call has settled since then is not asked again. A device without records has its roof measured (3 s, once).
     """
     from bench.catalog.entries import read_catalog
     from bench.engines.registry import backend
@@ -152,13 +188,14 @@ def planned(asked: Selection, folders: Folders, *, budget_s: float | None = None
     from bench.plan.device_roof import device_roof
     from bench.plan.plan import make_plan
 
-    store, described = opened(folders.results), machine.describe(asked.device)
     free = machine.free_bytes(asked.device)
     records = list(store.records())
     roof = device_roof(described, [backend(name) for name in asked.backends], records)
-    made = make_plan(asked, read_catalog(folders.folder), described, records, free, roof=roof, budget_s=budget_s)
+    made = make_plan(
+        asked, read_catalog(folders.folder), described, records, free, roof=roof, budget_s=budget_s, known=known
+    )
     warn_of_unreadable(store)
-    return made, described, store
+    return made
 
 
 def require_backends(names: Sequence[str]) -> None:

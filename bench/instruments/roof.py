@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 
 from bench.instruments.machine import computing_on
 from bench.paths import ROOT
+from bench.processes import module
 from bench.records.surroundings import Roof
 
 PATIENCE_S = 120.0
@@ -23,14 +23,7 @@ DIGITS = 5
 
 def measure_roof(library: str, kind: str, threads: int | None = None) -> Roof:
     """The roof of a device of that kind for kernels of `library` (`torch` or `numpy`), or one that says why not."""
-    command = [
-        sys.executable,
-        "-m",
-        "bench.instruments.roof_worker",
-        kind,
-        library,
-        *([str(threads)] if threads else []),
-    ]
+    command = module("bench.instruments.roof_worker", kind, library, *([threads] if threads else []))
     own = computing_on(kind)
     if threads:
         own |= {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}

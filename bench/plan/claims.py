@@ -15,7 +15,7 @@ from bench.plan.selection import Selection, context
 from bench.records.cell import Precision, Scheme
 from bench.records.record import Prediction
 from bench.suite import Work
-from bench.units import human_bytes
+from bench.units import human_bytes, human_limit
 
 COMPUTED_WITH, COMPUTED_ON = "transformers", "cuda"
 """Predictions behind verdicts use this backend's default schemes on this kind of device: most claims are about GPUs."""
@@ -62,7 +62,7 @@ def selections(
             continue
         budget = int(turning)
         if budget > capacity_bytes:
-            left.append(f"{claim.id}: {human_bytes(budget)} are claimed, {human_bytes(capacity_bytes)} are there")
+            left.append(f"{claim.id}: {human_limit(budget)} are claimed, {human_bytes(capacity_bytes)} are there")
             continue
         asked = replace(
             base, models=(model.measured_for(claim),), precisions=(claim.precision,), schemes=(),

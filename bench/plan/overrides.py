@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import JsonValue
 
 from bench.errors import UserError
 from bench.paths import ROOT, cache_folder
+from bench.processes import module
 from bench.records.document import sha256
 
 WIKITEXT = "wikitext2"
@@ -83,23 +83,10 @@ def text(argument: str, *, fetch: bool) -> tuple[str, str | None, str | None]:
     return path.name, str(path.resolve()), sha256(data)
 
 
-FETCH = """
-import os, sys
-from datasets import load_dataset
-rows = load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split="test")["text"]
-os.makedirs(os.path.dirname(sys.argv[1]), exist_ok=True)
-part = sys.argv[1] + f".part{os.getpid()}"
-open(part, "w", encoding="utf-8").write("".join(rows))
-os.replace(part, sys.argv[1])
-"""
-
-
 def _fetch(path: Path) -> None:
     """Fetch it in a separate process: the library is large, and this process must stay small during the measurement."""
     env = os.environ | {"HF_DATASETS_CACHE": str(cache_folder() / "datasets"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", FETCH, str(path)], env=env, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(module("bench.plan.wikitext", path), env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
         raise UserError(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import suites
@@ -27,6 +27,7 @@ from bench.plan.selection import (
     source_of,
     telling_suites,
 )
+from bench.processes import is_unfinished
 from bench.records.cell import (
     COMPARED,
     PROFILES,
@@ -41,7 +42,7 @@ from bench.records.cell import (
 from bench.records.record import Prediction, Record
 from bench.records.surroundings import Machine, Roof
 from bench.suite import Pace
-from bench.units import human_bytes
+from bench.units import human_bytes, human_limit
 from suites import suite, text_suite
 
 ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4, Precision.SERVED)
@@ -100,17 +101,21 @@ class Plan:
 def make_plan(
     selection: Selection, models: Sequence[Model], machine: Machine, records: Iterable[Record] = (),
     free_bytes: int = 0, *, roof: Roof | None = None, budget_s: float | None = None,
+    known: Collection[str] | None = None,
 ) -> Plan:  # fmt: skip
     """The plan for a selection on a machine, given the records that exist.
 
     `free_bytes` is the memory a worker could have; 0 means that is not looked at. `roof` is what the device can do at
     most, None for what the records say of it. With `missing`, a cell that an earlier budget cut is asked again where
-    `budget_s` is more than that budget was, or None. Raises UserError when the selection names something unknown.
+    `budget_s` is more than that budget was, or None. With `known`, the ids of the records that were there when this
+    call began, what another call has settled since then is not asked again. Raises UserError when the selection names
+    something unknown.
     """
     asked, left_out = _ask(selection, models, machine)
     asked = [_with_capacity(planned, machine, free_bytes) for planned in asked]
     existing = list(records)
-    done = {r.cell.key for r in existing if _answers(r, machine.device, budget_s)} if selection.missing else set()
+    recent = existing if selection.missing else [r for r in existing if known is not None and r.id not in known]
+    done = {r.cell.key for r in recent if _answers(r, machine.device, budget_s)}
     cells = [planned for planned in asked if planned.cell.key not in done]
     settled = len(asked) - len(cells)
     cells = _with_references(cells, selection, machine)
@@ -261,7 +266,7 @@ def _position(planned: Planned) -> tuple[str, str, int, str, int]:
 def has_reference(cell: Cell) -> bool:
     """Whether this machine holds distributions written by that reference cell with the engine installed now."""
     pattern = reference_name(cell.key, installed(backend(cell.backend).requires))
-    return any(".part" not in path.name and path.is_dir() for path in reference_folder().glob(pattern))
+    return any(not is_unfinished(path) and path.is_dir() for path in reference_folder().glob(pattern))
 
 
 def _answers(record: Record, device: str, budget_s: float | None) -> bool:
@@ -286,7 +291,7 @@ def _by_size(cells: list[Planned], free_bytes: int, force: bool) -> tuple[list[P
         if (predicted.needed_bytes or 0) <= room:
             fitting.append(planned)
             continue
-        there = f"{human_bytes(limit)} is the limit" if limit == room else f"{human_bytes(free_bytes)} are free"
+        there = f"{human_limit(limit)} is the limit" if limit == room else f"{human_bytes(free_bytes)} are free"
         own = f" and {human_bytes(predicted.baseline_bytes)} for the process" if predicted.baseline_bytes else ""
         reason = f"does not fit: predicted {human_bytes(predicted.peak_bytes or 0)}{own}, {there}"
         what = f"{planned.cell.precision} {planned.cell.suite}"

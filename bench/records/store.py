@@ -16,6 +16,7 @@ from pydantic import JsonValue, ValidationError
 
 from bench.errors import UserError
 from bench.paths import RESULTS
+from bench.processes import sweep, unfinished
 from bench.records.cell import Cell, Value
 from bench.records.document import Document, validate
 from bench.records.parsing import JSON_BYTES, parse_json, read_json, text_of
@@ -45,7 +46,7 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise UserError, before anything is measured, if no record could be written here."""
-        probe = self.root / f".write-{os.getpid()}"
+        probe = unfinished(self.root / ".write")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"0" * 65536)
@@ -77,8 +78,16 @@ class Store:
         ended = run.ended.replace("-", "").replace(":", "")
         return self._write(self.root / run.device / RUNS / f"{ended}-{run.run}.json", to_text(run))
 
+    def sweep(self) -> None:
+        """Delete what processes that died while they wrote have left here."""
+        sweep(self.root.rglob("*.part-*"))
+
+    def ids(self) -> frozenset[str]:
+        """The ids of all records, by their files' names."""
+        return frozenset(path.stem.rpartition("-")[2] for path in self.root.glob("*/*/*/*/*.json"))
+
     def _write(self, path: Path, text: str) -> Path:
-        part = path.with_name(f".{path.name}.{os.getpid()}")
+        part = unfinished(path.with_name(f".{path.name}"))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -231,7 +240,7 @@ class Runs:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / ".gitignore").write_text("*\n")
         path = self._path(selection)
-        part = path.with_suffix(".part")
+        part = unfinished(path)
         part.write_text(json.dumps({"run": run, "cells": [cell.key for cell in cells]}))
         part.replace(path)
 

@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
 """One process for each loaded model; limits, resume and progress. Nothing here judges what was measured."""
 
-__all__ = ["cache", "display", "measure", "memory_limit", "options"]
+__all__ = ["cache", "display", "measure", "memory_limit", "needs", "options"]

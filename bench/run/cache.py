@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 from bench.errors import UserError
 from bench.paths import cache_folder
+from bench.processes import is_unfinished, left_behind
 from bench.scoring.journal import stale_journals
-from bench.scoring.reference import being_written
 
 KINDS = {
     "references": ("reference", "distributions of 16-bit and fp32 rows, to measure distances from"),
@@ -86,9 +86,11 @@ def clear(kinds: Sequence[str], settled: Mapping[str, float] = MappingProxyType(
     for kind in wanted:
         for path in stale_journals(settled) if kind == STALE else _within(cache_folder() / KINDS[kind][0]):
             before = size(path)
-            if path.is_dir() and not being_written(path):
+            if is_unfinished(path) and not left_behind(path):
+                continue
+            if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.is_file():
+            else:
                 path.unlink(missing_ok=True)
             freed += before - (size(path) if path.exists() else 0)
     return freed

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +16,7 @@ from bench.instruments import machine
 from bench.instruments.roof import measure_roof
 from bench.plan.plan import Plan, Planned, has_reference
 from bench.plan.selection import Selection
+from bench.records.cell import digest
 from bench.records.record import Record, Run
 from bench.records.store import Runs, Store
 from bench.records.surroundings import Condition, Machine, Roof
@@ -25,31 +26,59 @@ from bench.run.display import LiveDisplay
 from bench.run.locks import measuring
 from bench.run.options import Observer, RunOptions
 from bench.run.runner import Runner, new_run_id
+from bench.run.sweep import sweep
 from bench.scoring.journal import forget
 
 
-def continued(plan: Plan, selection: Selection, store: Store, *, fresh: bool) -> tuple[Plan, str, int]:
-    """The plan without what an unfinished run of the same call settled, that run's id (or a new one), and how many.
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """What one call is to do, as it stands now."""
+
+    plan: Plan
+    options: RunOptions
+    key: str
+    """Under which name its run is found again after an interruption."""
+    run: str
+    """Id of the run that it begins, or goes on with."""
+    resumed: int = 0
+    """Cells that an interrupted call of this run has settled."""
+    fresh: bool = False
+    """Whether nothing of an interrupted run is used."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no record is left to be made."""
+        return not self.plan.cells and not any(left.planned for left in self.plan.left_out)
+
+
+def run_key(selection: Selection, described: Machine) -> str:
+    """The name of a selection's run: equal cards of one machine have runs of their own, which may go on at once."""
+    name = machine.lock_name(described)
+    return selection.key if name == described.device else digest([selection.key, name])
+
+
+def continued(plan: Plan, key: str, store: Store, options: RunOptions, *, fresh: bool) -> Call:
+    """The plan without what an unfinished run of the same call (`run_key`) settled, under that run's id or a new one.
 
     A settled reference whose distributions are gone from the cache is measured again where another cell needs them.
     A run that turns out to have settled everything is finished here.
     """
     runs = Runs(store.root)
-    if fresh:
-        for planned in plan.cells:
-            forget(planned.cell.key)
-    run = None if fresh else runs.unfinished(selection.key)
+    run = None if fresh else runs.unfinished(key)
+    call = Call(plan=plan, options=options, key=key, run=run or new_run_id(), fresh=fresh)
     if run is None:
-        return plan, new_run_id(), 0
+        return call
     settled = {r.cell.key for r in store.records() if r.run == run and r.outcome.ending.settled}
     needed = {p.reference.key: p.reference for p in plan.cells if p.reference and p.cell.key not in settled}
-    settled -= {key for key, reference in needed.items() if not has_reference(reference)}
+    settled -= {name for name, reference in needed.items() if not has_reference(reference)}
     cells = tuple(planned for planned in plan.cells if planned.cell.key not in settled)
     left = tuple(item for item in plan.left_out if item.planned is None or item.planned.cell.key not in settled)
     skipped = len(plan.cells) - len(cells)
-    if not cells and not any(item.planned for item in left):
-        runs.finish(selection.key)
-    return replace(plan, cells=cells, left_out=left, settled=plan.settled + skipped), run, skipped
+    plan = replace(plan, cells=cells, left_out=left, settled=plan.settled + skipped)
+    call = replace(call, plan=plan, resumed=skipped)
+    if call.nothing:
+        runs.finish(key)
+    return call
 
 
 def together(plans: Sequence[Plan]) -> Plan:
@@ -63,40 +92,65 @@ def together(plans: Sequence[Plan]) -> Plan:
     )
 
 
-def run_plan(
-    plan: Plan,
+def run_call(
+    planned: Callable[[], Call],
+    begin: Callable[[Call], None],
     selection: Selection,
     store: Store,
     described: Machine,
-    run: str,
-    options: RunOptions,
     console: Console,
     *,
     quiet: bool,
     wait: bool = True,
-) -> list[Record]:
-    """Measure every cell. The run stays unfinished until every cell is settled, so that the same call completes it.
+) -> list[Record] | None:
+    """Measure every cell; None where there was nothing to do. What is not settled stays open for the same call.
 
-    Without `wait` a device that another harness measures on is a UserError.
+    `planned` says what is to be done. It is asked again when nobody else measures here any more, if that may have
+    changed, and `begin` hears what will be done. Without `wait` a device that another harness measures on is a
+    UserError.
     """
+    before, call = store.ids(), planned()
+    if call.nothing:
+        begin(call)
+        return None
     store.check_writable()
-    engines = [backend(name) for name in dict.fromkeys(planned.cell.backend for planned in plan.cells)]
-    elsewhere = all(engine.roof or engine.remote for engine in engines)
 
     def tell(text: str) -> None:
         console.out(text, highlight=False)
 
-    with contextlib.nullcontext() if elsewhere else measuring(machine.lock_name(described), wait=wait, tell=tell):
-        return _measure(plan, selection, store, described, run, options, console, engines, quiet=quiet)
+    with _alone(_engines(call.plan), selection, store, described, wait=wait, tell=tell) as waited:
+        if waited or store.ids() != before:
+            call = planned()
+        begin(call)
+        sweep(store)
+        try:
+            return [] if call.nothing else _measure(call, store, described, console, quiet=quiet)
+        finally:
+            sweep(store)
 
 
-def _measure(
-    plan: Plan, selection: Selection, store: Store, described: Machine, run: str, options: RunOptions, console: Console,
-    engines: Sequence[Backend], *, quiet: bool,
-) -> list[Record]:  # fmt: skip
-    """The same, while this process holds the device's lock."""
-    runs = Runs(store.root)
-    runs.begin(selection.key, run, [planned.cell for planned in plan.cells])
+def _engines(plan: Plan) -> list[Backend]:
+    return [backend(name) for name in dict.fromkeys(planned.cell.backend for planned in plan.cells)]
+
+
+def _alone(
+    engines: Sequence[Backend], selection: Selection, store: Store, described: Machine, *, wait: bool,
+    tell: Callable[[str], None],
+) -> contextlib.AbstractContextManager[bool]:  # fmt: skip
+    """The right to measure here; where nothing here computes, the right to ask the same for the same folder."""
+    if all(engine.roof or engine.remote for engine in engines):
+        name = f"call-{digest([selection.key, str(store.root.resolve())])}"
+        return measuring(name, wait=wait, tell=tell, what="asks the same")
+    return measuring(machine.lock_name(described), wait=wait, tell=tell)
+
+
+def _measure(call: Call, store: Store, described: Machine, console: Console, *, quiet: bool) -> list[Record]:
+    """The same, while this process holds the lock."""
+    runs, plan, options, engines = Runs(store.root), call.plan, call.options, _engines(call.plan)
+    if call.fresh:
+        for planned in plan.cells:
+            forget(planned.cell.key)
+    runs.begin(call.key, call.run, [planned.cell for planned in plan.cells])
 
     def roofed(state: Condition) -> Condition:
         here = [engine for engine in engines if not engine.remote]
@@ -108,13 +162,15 @@ def _measure(
         if options.request_seconds and described.kind == "cpu":
             options = replace(options, swept=_swept(plan, described, display, options.request_seconds))
         before = roofed(state)
-        runner = Runner(run=run, store=store, described=described, before=before, observer=display, options=options)
+        runner = Runner(
+            run=call.run, store=store, described=described, before=before, observer=display, options=options
+        )
         records = runner.run(plan)
     ended = f"{now():%Y-%m-%dT%H:%M:%SZ}"
     after = roofed(machine.condition(described.kind))
-    store.write_run(Run(run=run, device=described.device, ended=ended, before=before, after=after))
+    store.write_run(Run(run=call.run, device=described.device, ended=ended, before=before, after=after))
     if all(record.outcome.ending.settled for record in records) and not runner.undecided:
-        runs.finish(selection.key)
+        runs.finish(call.key)
     return records
 
 

@@ -27,8 +27,10 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,24 +40,28 @@ import psutil
 
 from bench.errors import UserError
 from bench.instruments import container
+from bench.processes import GRACE_S, left_behind, mark
 from bench.records.record import CRUDE, Caveat, MemoryLimit
 from bench.records.surroundings import Machine
-from bench.units import human_bytes
+from bench.units import human_bytes, human_limit
 
 CGROUPS = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
-UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
-    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12} | {
+    "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40
 }  # fmt: skip
+"""Whether a B follows or not."""
 CUDA = "CUDA allocator"
+LOOK_S = 0.02
+"""Seconds between two tries to remove a group whose processes are ending."""
 
 
 def parse_bytes(text: str) -> int:
-    """`12GB` is 12e9 bytes, `12GiB` 12 x 2^30, a bare number bytes. Raises UserError for anything else."""
+    """`12GB` and `12G` are 12e9 bytes, `12GiB` and `12Gi` 12 x 2^30, a bare number bytes. Raises UserError."""
     found = re.fullmatch(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([a-zA-Z]*)\s*", text, re.ASCII)
-    unit = UNITS.get(found[2].lower()) if found else None
+    unit = UNITS.get(found[2].lower().removesuffix("b")) if found else None
     if found is None or unit is None or float(found[1]) * unit < 1:
-        raise UserError(f"no amount of memory: {text!r}", "write 12GB, 12GiB or a number of bytes")
+        raise UserError(f"no amount of memory: {text!r}", "write 12GB, 12GiB, 512M or a number of bytes")
     return int(float(found[1]) * unit)
 
 
@@ -68,7 +74,7 @@ def check(limit_bytes: int, capacity_bytes: int) -> int:
     """The same limit, checked. Raises UserError if it exceeds the device's memory and so would limit nothing."""
     if limit_bytes > capacity_bytes:
         raise UserError(
-            f"a memory limit of {human_bytes(limit_bytes)} is more than the {human_bytes(capacity_bytes)} there are",
+            f"a memory limit of {human_limit(limit_bytes)} is more than the {human_bytes(capacity_bytes)} there are",
             "give less, or leave the limit out",
         )
     return limit_bytes
@@ -116,8 +122,7 @@ def confined(limit_bytes: int | None, device: str) -> Iterator[Confinement | Non
             try:
                 yield _in_group(version, group, limit_bytes)
             finally:
-                with contextlib.suppress(OSError):  # a child that has not been reaped yet: the group is empty soon
-                    group.rmdir()
+                remove_group(group)
             return
     yield _scope(limit_bytes) or _resource_limit(limit_bytes)
 
@@ -143,7 +148,7 @@ def _make_group(version: int, limit_bytes: int) -> Path | None:
     own = own_group(version)
     if own is None:
         return None
-    group = own / f"bench-{os.getpid()}-{secrets.token_hex(3)}"
+    group = own / f"{mark()}{secrets.token_hex(3)}"
     try:
         if version == 2 and "memory" not in (own / "cgroup.subtree_control").read_text().split():
             (own / "cgroup.subtree_control").write_text("+memory")  # refused while processes sit in that group
@@ -167,6 +172,33 @@ def _make_group(version: int, limit_bytes: int) -> Path | None:
     if not hard:
         group.rmdir()
     return group if hard else None
+
+
+def remove_group(group: Path) -> None:
+    """Take a group away with all that still runs in it; the kernel gives it up soon after its last process."""
+    deadline = time.monotonic() + GRACE_S
+    while True:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for pid in (group / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+        try:
+            group.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(LOOK_S)
+        else:
+            return
+
+
+def sweep_groups() -> None:
+    """Remove the groups of runs whose process is gone, and what may still compute in them."""
+    for own in filter(None, map(own_group, (1, 2))):
+        for group in own.glob("bench-*"):
+            if left_behind(group):
+                remove_group(group)
 
 
 def _in_group(version: int, group: Path, limit_bytes: int) -> Confinement:
@@ -201,7 +233,7 @@ def overrun(limit: MemoryLimit | None) -> list[Caveat]:
         return []
     held = f"the driver counted {human_bytes(limit.highest_bytes or 0)}"
     text = (
-        f"{held} for this process: more than its limit of {human_bytes(limit.bytes)}, which holds the allocator alone"
+        f"{held} for this process: more than its limit of {human_limit(limit.bytes)}, which holds the allocator alone"
     )
     return [Caveat(kind="over_limit", text=text, advice="it needs that figure; give a lower limit to see what fits")]
 

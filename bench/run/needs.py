@@ -40,6 +40,15 @@ def further(
     return longer, budget.again(map(need, longer))
 
 
+def shares(budget_s: float | None, cells: Iterable[Planned]) -> dict[str, float] | None:
+    """By key, the seconds that each cell may take as far as is predicted, none for one that stays undecided.
+
+    None without an end.
+    """
+    budget = opened(budget_s, cells)
+    return None if budget is None else budget.shares()
+
+
 def need(planned: Planned) -> Need:
     """What one cell needs. A guess leaves nothing out that the device could do in time at its roof."""
     cell, pace, reference = planned.cell, planned.pace or Pace(), planned.reference

@@ -7,12 +7,10 @@ import json
 import os
 import selectors
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +22,7 @@ from bench.instruments import container
 from bench.instruments.machine import computing_on
 from bench.paths import ROOT, cache_folder
 from bench.plan.plan import Plan, Planned
+from bench.processes import GRACE_S, module, stop_group, temporary_folder
 from bench.records.record import Ending, Outcome, Record
 from bench.records.store import Store, read_record
 from bench.records.surroundings import Condition, Machine
@@ -32,7 +31,6 @@ from bench.run.budget import Budget, expected_s
 from bench.run.memory_limit import Confinement, confined
 from bench.run.needs import further, opened
 from bench.run.options import Observer, RunOptions
-from bench.run.processes import GRACE_S, stop_group
 from bench.run.request import Asked, Event, Request, lacking
 from bench.run.worker_process import WorkerProcess, death
 from bench.scoring.journal import forget
@@ -120,13 +118,12 @@ class Runner:
     def _answered_by(self, worker: WorkerProcess) -> set[str]:
         """Start the worker, wait for it, and write the records that it could not write itself."""
         kills, confinement, launched = container.oom_kills(), worker.confinement, time.monotonic()
-        command = [sys.executable, "-m", "bench.run.worker"]
         known = len(self.records)
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        with temporary_folder() as folder:
             read, write = os.pipe()
             request = Path(folder) / "request.json"
             request.write_text(self._request(worker, write).model_dump_json(), encoding="utf-8")
-            command.append(str(request))
+            command = module("bench.run.worker", request)
             log = Path(folder) / "log.txt"
             with log.open("wb") as output:
                 process = subprocess.Popen(
@@ -134,9 +131,9 @@ class Runner:
                     stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[write],
                     cwd=ROOT, env=self._environment(worker.cells[0]), start_new_session=True,
                 )  # fmt: skip
-            os.close(write)
-            self.observer.load(worker.cells[0])
             try:
+                os.close(write)
+                self.observer.load(worker.cells[0])
                 code = self._wait(process, read, worker)
             finally:
                 stop_group(process)
@@ -231,7 +228,8 @@ class Runner:
     def _hub_tasks(self, first: Planned) -> bool:
         from bench.scoring.tasks import offline_names
 
-        return any(task not in offline_names() for task in _tasks(first))
+        tasks = first.cell.settings.get("tasks")
+        return isinstance(tasks, list) and any(str(task) not in offline_names() for task in tasks)
 
     def _wait(self, process: subprocess.Popen[bytes], events: int, worker: WorkerProcess) -> int:
         """Sleep until the worker says something, ends, or breaks its limit; returns its exit code."""
@@ -326,12 +324,6 @@ class Runner:
 
 def _resolved(paths: str | None) -> str | None:
     return ",".join(str(Path(path).resolve()) for path in paths.split(",")) if paths else None
-
-
-def _tasks(planned: Planned) -> Iterator[str]:
-    tasks = planned.cell.settings.get("tasks")
-    if isinstance(tasks, list):
-        yield from map(str, tasks)
 
 
 def new_run_id() -> str:

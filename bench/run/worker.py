@@ -7,12 +7,10 @@ whatever a library prints goes to the log. Records go straight to `results/`, so
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -42,7 +40,7 @@ from bench.run.request import Asked, Request
 from bench.scoring.anchor import anchor_path, is_anchor
 from bench.scoring.journal import Journal, journal_folder
 from bench.suite import Loading, RestartWorker, SuiteRun, TextRun
-from bench.units import human_bytes
+from bench.units import human_limit
 from suites import suite, suite_sha256, text_suite
 
 
@@ -228,7 +226,7 @@ class Worker:
         outcome, limit = ending(error, during), self.request.memory_limit
         if limit is None or outcome.ending is not Ending.DOES_NOT_FIT:
             return outcome
-        named = f"{outcome.reason}, under a limit of {human_bytes(limit.bytes)} ({limit.enforced_by})"
+        named = f"{outcome.reason}, under a limit of {human_limit(limit.bytes)} ({limit.enforced_by})"
         return outcome.model_copy(update={"reason": named})
 
     def _reference_path(self, reference: Cell, engine: Engine) -> Path:
@@ -297,19 +295,8 @@ def ending(error: Exception, during: str = "work") -> Outcome:
     return Outcome(ending=Ending.FAILED, reason=reason[:300], detail=traceback.format_exc())
 
 
-def die_with_parent() -> None:
-    """On Linux, ask the kernel to kill this process when the runner dies, so that no orphan keeps a GPU."""
-    if sys.platform == "linux":
-        import ctypes
-
-        pr_set_pdeathsig = 1
-        with contextlib.suppress(OSError):
-            ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
 def main() -> int:
     """Answer the request named on the command line."""
-    die_with_parent()
     request = Request.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     worker = Worker(request)
     try:

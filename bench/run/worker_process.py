@@ -14,7 +14,7 @@ from bench.plan.plan import Planned
 from bench.records.record import Ending, Outcome
 from bench.run.assemble import now
 from bench.run.memory_limit import Confinement
-from bench.units import human_bytes
+from bench.units import human_bytes, human_limit
 
 REACHED = 0.9
 """Share of a limit below which a kill was not the limit's: groups count also what dies for want of the whole machine's
@@ -67,7 +67,7 @@ def death(code: int, worker: WorkerProcess, log: str, kills_before: int | None) 
 
 def _killed_inside(confinement: Confinement, phase: str, log: str) -> Outcome:
     """The kernel killed it: either it reached its group's limit, or the machine itself had no memory left."""
-    limit, highest = human_bytes(confinement.limit_bytes), confinement.highest_bytes()
+    limit, highest = human_limit(confinement.limit_bytes), confinement.highest_bytes()
     if highest is not None and highest < REACHED * confinement.limit_bytes:
         words = f"killed by the kernel {phase} at {human_bytes(highest)} of its limit of {limit}"
         return Outcome(ending=Ending.KILLED, reason=f"{words}: the machine itself had no more", detail=log)

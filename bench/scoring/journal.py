@@ -24,6 +24,7 @@ from pydantic import JsonValue
 
 from bench.engines.contract import Engine, Row, Score
 from bench.paths import cache_folder
+from bench.processes import unfinished
 
 STALE_DAYS = 14
 """Days after which an unfinished cell is no longer continued."""
@@ -53,7 +54,7 @@ class Journal:
 
     def _write(self, path: Path, answer: JsonValue) -> None:
         """Temporary file, fsync, rename. A disk that refuses costs the resume, not the cell; so do infinite scores."""
-        part = path.with_suffix(f".part{os.getpid()}")
+        part = unfinished(path)
         with contextlib.suppress(OSError, ValueError):
             path.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps({"sha256": _hash(answer), "answer": answer}, allow_nan=False)

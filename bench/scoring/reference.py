@@ -8,16 +8,19 @@ its weight. Rows are renormalised on reading. `divergence` measures the error wh
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
+
+from bench.processes import is_unfinished, left_behind, put, unfinished
 
 Floats = NDArray[np.float32]
 POWER = 4
@@ -70,7 +73,7 @@ class Writer:
         keep: Collection[Path] = (),
     ) -> None:
         self.path, self.windows, self.about, self.keep = path, windows, about, keep
-        self.part = path.with_name(f"{path.name}.part{os.getpid()}")
+        self.part = unfinished(path)
         self.part.mkdir(parents=True, exist_ok=True)
         rows = sum(len(window) - 1 for window in windows)
         codes = self.part / "codes.npy"
@@ -111,8 +114,7 @@ class Writer:
             written = self.windows[: len(self.nll)]  # a budget may end before the last; the rest of the codes is empty
             (self.part / "tokens.json").write_text(json.dumps([list(w) for w in written]))
             (self.part / "about.json").write_text(json.dumps(dict(self.about)))
-            remove(self.path)
-            self.part.rename(self.path)
+            replace(self.path, self.part)
             prune(self.path.parent, self.path, *self.keep)
         else:
             remove(self.part)
@@ -170,12 +172,22 @@ class Reader:
         return result
 
 
+def replace(path: Path, part: Path) -> None:
+    """Put a finished reference where another may lie, which goes at once and whole: nobody reads half of it.
+
+    Two processes may do so together. The name holds the cell, the versions and the weights, so whoever comes second
+    keeps what the first has put there.
+    """
+    old = unfinished(path.with_name(f"{path.name}-old"))
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(old)
+    put(part, path)
+    remove(old)
+
+
 def remove(path: Path) -> None:
     """Delete a reference, or what is left of one."""
-    if path.is_dir():
-        for file in path.iterdir():
-            file.unlink()
-        path.rmdir()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def reserve(path: Path) -> None:
@@ -191,17 +203,24 @@ def prune(folder: Path, *keep: Path, limit_bytes: int = CACHE_LIMIT_BYTES) -> No
     Anchors go last because another engine's session, hours later, has nothing else to be compared with.
     """
     sizes = {p: _size(p) for p in folder.iterdir() if p.is_dir() and not being_written(p)}
-    for path in sorted(sizes, key=lambda p: (p.name.startswith("anchor-"), p.stat().st_mtime)):
+    for path in sorted(sizes, key=lambda p: (p.name.startswith("anchor-"), _changed(p))):
         if sum(sizes.values()) > limit_bytes and path not in keep:
             remove(path)
             del sizes[path]
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
+    with contextlib.suppress(FileNotFoundError):  # another process prunes too
+        return sum(file.stat().st_size for file in folder.iterdir())
+    return 0
+
+
+def _changed(folder: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):
+        return folder.stat().st_mtime
+    return 0.0
 
 
 def being_written(path: Path) -> bool:
-    """Whether this is the unfinished folder of a process that still runs."""
-    name, _, pid = path.name.rpartition(".part")
-    return bool(name) and pid.isdigit() and psutil.pid_exists(int(pid))
+    """Whether this is the unfinished folder of a process that may still run."""
+    return is_unfinished(path) and not left_behind(path)

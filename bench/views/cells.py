@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bench.judge.rows import Row
 from bench.judge.stats import Estimate
 from bench.records.cell import Weights
-from bench.units import human_bytes, human_seconds, significant
+from bench.units import human_bytes, human_limit, human_seconds, significant
 from bench.views.fields import Unit
 
 MERGED = " + "
@@ -39,7 +39,7 @@ def marked(mark: str) -> str:
 
 def named(row: Row) -> str:
     """The model's name, with the mark of its weights where others share it, and the memory limit it ran under."""
-    return unlimited(row) + (f" (limit {human_bytes(row.limit)})" if row.limit else "")
+    return unlimited(row) + (f" (limit {human_limit(row.limit)})" if row.limit else "")
 
 
 def unlimited(row: Row) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bench.catalog.model import Claim, Quantity
 from bench.judge.claims import BYTES, Basis, Judged, Verdict
-from bench.units import human_bytes, significant
+from bench.units import human_bytes, human_limit, significant
 from bench.views.formats import Flat, Table
 from bench.views.outputs import CLAIMS
 
@@ -90,7 +90,7 @@ def _predicted(judged: Judged, value: float) -> str:
 
 def _of_record(judged: Judged, value: float) -> str:
     claim, found, limit = judged.claim, judged.evidence, judged.record and judged.record.memory_limit
-    where = f"a hard limit of {human_bytes(limit.bytes)} ({limit.enforced_by})" if limit else ""
+    where = f"a hard limit of {human_limit(limit.bytes)} ({limit.enforced_by})" if limit else ""
     if found.basis is Basis.RAN:
         return f"ran under {where}"
     if found.basis is Basis.DID_NOT_FIT:
@@ -129,13 +129,17 @@ def _if_binary(claim: Claim, value: float) -> str:
 
 
 def bounds(claim: Claim) -> str:
-    """The claimed bounds as people write them: `at most 11.2 GiB`."""
+    """The claimed bounds as people write them: `at most 12 GB`."""
     low, high = claim.at_least, claim.at_most
     if low is not None and high is not None:
-        return _amount(claim, low) if low == high else f"{_amount(claim, low)} to {_amount(claim, high)}"
+        return _stated(claim, low) if low == high else f"{_stated(claim, low)} to {_stated(claim, high)}"
     if low is not None:
-        return f"at least {_amount(claim, low)}"
-    return f"at most {_amount(claim, high)}" if high is not None else "no bound"
+        return f"at least {_stated(claim, low)}"
+    return f"at most {_stated(claim, high)}" if high is not None else "no bound"
+
+
+def _stated(claim: Claim, value: float) -> str:
+    return human_limit(int(value)) if claim.quantity in BYTES else _amount(claim, value)
 
 
 def _amount(claim: Claim, value: float) -> str:

@@ -14,7 +14,7 @@ from bench.judge.reasons import MASKED, NOT_APPLICABLE, NOT_MEASURED, is_masked
 from bench.judge.rows import Row
 from bench.judge.scores import of_tasks
 from bench.records.record import Record
-from bench.units import human_bytes
+from bench.units import human_bytes, human_limit
 from bench.views.cells import identity, mixed, of_random, unlimited, written
 from bench.views.fields import Unit
 from bench.views.formats import Table, View
@@ -131,7 +131,7 @@ def capacity(rows: Sequence[Row]) -> Table:
         if reason := _reason(table, row, "capacity"):
             found = figures(record).get("budget_bytes")
             budget = found.value if found else row.limit
-            table.rows.append([*head, human_bytes(budget) if budget else "", "all", reason, *[""] * 4])
+            table.rows.append([*head, human_limit(int(budget)) if budget else "", "all", reason, *[""] * 4])
             continue
         for answer in capacity_answers(record).values():
             table.rows.append([*head, *_answer(table, answer)])
@@ -148,7 +148,7 @@ def _answer(table: Table, answer: CapacityAnswer) -> list[str]:
     unit = "tokens" if context else "sequence" if answer.largest == 1 else "sequences"
     counted = f"{answer.largest:,} {unit}"
     return [
-        human_bytes(answer.budget_bytes),
+        human_limit(answer.budget_bytes),
         "longest context" if context else f"batch of prompt {answer.prompt_tokens}",
         f"≥ {counted}" if answer.is_at_least else counted,
         "unknown" if answer.predicted is None else f"{answer.predicted:,}",

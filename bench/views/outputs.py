@@ -250,6 +250,7 @@ PLAN = Output(
         PREDICTED_PEAK,
         Field("predicted_baseline_bytes", Unit.BYTES, "the process before loading: no part of the peak"),
         Field("predicted_s", Unit.SECONDS, "time it takes"),
+        Field("budget_s", Unit.SECONDS, "what the budget is predicted to allow it, 0 for none; null without an end"),
         Field("why", Unit.TEXT, "`reference` where others are compared with it"),
         Field("left_out", Unit.TEXT, "why it will not run"),
         Field("predicted_context_tokens", Unit.TOKENS, "longest context that fits the budget", "capacity"),

@@ -3,26 +3,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bench.plan.plan import Plan, Planned
 from bench.records.record import Prediction
 from bench.units import human_bytes, human_seconds
 from bench.views.formats import Flat, Table
 from bench.views.outputs import PLAN
 
+CUT = 0.99
+"""A cell whose share of a budget is below so much of what it needs is cut."""
 
-def flats(made: Plan) -> list[Flat]:
+
+Shares = Mapping[str, float] | None
+"""By key, the seconds of a budget that each cell may take; None without an end."""
+
+
+def flats(made: Plan, shares: Shares = None) -> list[Flat]:
     """One row for each cell, then one for each thing that is left out."""
-    left_out = [{"model": left.model, "precision": left.what, "left_out": left.reason} for left in made.left_out]
-    return [*(PLAN.flat(_flat(planned)) for planned in made.cells), *(PLAN.flat(row) for row in left_out)]
+    cells = [_flat(planned, shares) for planned in made.cells]
+    left_out: list[Flat] = [
+        {"model": left.model, "precision": left.what, "left_out": left.reason} for left in made.left_out
+    ]
+    return [PLAN.flat(row) for row in [*cells, *left_out]]
 
 
-def _flat(planned: Planned) -> Flat:
+def _flat(planned: Planned, shares: Shares) -> Flat:
     cell, predicted = planned.cell, planned.predicted
+    share = None if shares is None else round(shares.get(cell.key, 0.0), 1)
     return {
         "model": cell.model, "precision": str(cell.precision), "scheme": cell.scheme, "suite": cell.suite,
         "weights": str(cell.weights), "predicted_weights_bytes": predicted.weights_bytes,
         "predicted_peak_bytes": predicted.peak_bytes, "predicted_baseline_bytes": predicted.baseline_bytes,
-        "predicted_s": predicted.seconds, "why": planned.why or None, "left_out": None, **flat_capacity(predicted),
+        "predicted_s": predicted.seconds, "budget_s": share, "why": planned.why or None, "left_out": None,
+        **flat_capacity(predicted),
     }  # fmt: skip
 
 
@@ -48,11 +62,31 @@ def _size(count: int | None) -> str:
     return human_bytes(count) if count else "unknown"
 
 
-def lines(made: Plan) -> list[str]:
-    """What is predicted to fit a budget, what is left out, and how much there is to do in all."""
+def lines(made: Plan, budget_s: float | None = None, shares: Shares = None) -> list[str]:
+    """What is predicted to fit a budget, what is left out, how much there is to do, and what the call's budget cuts."""
     capacity = [planned for planned in made.cells if planned.cell.suite == "capacity"]
     found = [f"predicted to fit, {planned.cell}: {fitting(planned.predicted)}" for planned in capacity]
-    return [*found, *left_out(made), total(made)]
+    return [*found, *left_out(made), total(made), *_within(made, budget_s, shares)]
+
+
+def _within(made: Plan, budget_s: float | None, shares: Shares) -> list[str]:
+    """A line for what a budget would cut, and one for what it would leave undecided, as far as is predicted."""
+    if budget_s is None or shares is None or not made.cells:
+        return []
+    several = len({planned.cell.model for planned in made.cells}) > 1
+    cut, undecided = [], []
+    for planned in made.cells:
+        cell, needed = planned.cell, planned.predicted.seconds or 0.0
+        named = (f"{cell.model} " if several else "") + f"{cell.scheme} {cell.suite}"
+        share = shares.get(cell.key)
+        if share is None:
+            undecided.append(named)
+        elif share < CUT * needed:
+            cut.append(f"{named} to {human_seconds(share)} of {human_seconds(needed)}")
+    head = f"a budget of {human_seconds(budget_s)} (--budget)"
+    found = [f"{head} cuts {'; '.join(cut)}"] if cut else []
+    found += [f"{head} leaves undecided {', '.join(undecided)}"] if undecided else []
+    return found or [f"{head} is enough, loading apart"]
 
 
 def left_out(made: Plan) -> list[str]:

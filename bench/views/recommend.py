@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from bench.judge.recommendation import Recommended
 from bench.judge.rows import Row
 from bench.judge.stats import Estimate, Verdict
 from bench.judge.tiers import Duel, Ranked
-from bench.units import human_bytes, significant
+from bench.units import human_bytes, human_limit, significant
 from bench.views.answer import change, flow, label, points, share
 from bench.views.cells import labelled, unlimited, written
 from bench.views.fields import Unit
@@ -41,7 +40,7 @@ def asked(limits: Limits) -> str:
     """`at most 12 GB, at least 20 tokens/s, at most 1 % worse`, in the order of the options."""
     parts = []
     if limits.memory_bytes is not None:
-        parts.append(f"at most {size(limits.memory_bytes)}")
+        parts.append(f"at most {human_limit(int(limits.memory_bytes))}")
     if limits.min_decode is not None:
         parts.append(f"at least {limits.min_decode:g} tokens/s")
     if limits.max_loss is not None:
@@ -49,14 +48,6 @@ def asked(limits: Limits) -> str:
     if limits.context_tokens is not None:
         parts.append(f"{limits.context_tokens:,} positions")
     return ", ".join(parts) or "no limits"
-
-
-def size(count: float) -> str:
-    """A limit in the decimal units that people buy memory in, where it is a round number of them."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
-        if count >= factor and math.isclose(count / factor, round(count / factor, 1)):
-            return f"{count / factor:g} {unit}"
-    return human_bytes(count)
 
 
 def sentences(found: Recommended, command: Callable[[Row], str | None], width: int) -> Iterator[str]:

@@ -18,6 +18,7 @@ from bench.engines.llamacpp.census import count
 from bench.errors import UserError
 from bench.plan.plan import make_plan
 from bench.plan.selection import Selection
+from bench.processes import place
 from bench.records.cell import Weights
 
 MACHINE = make_machine()
@@ -177,10 +178,10 @@ def test_the_cache_holds_whole_files_or_none(own_cache):
 def test_what_a_killed_process_left_is_removed(own_cache):
     """A part of a process that is gone disappears with the next file; one of a living process stays."""
     own_cache.mkdir(parents=True)
-    (own_cache / "x.gguf.part999999999").write_bytes(b"half")
-    (own_cache / f"y.gguf.part{os.getppid()}").write_bytes(b"being written")
+    (own_cache / f"x.gguf.part-{place()}-999999999").write_bytes(b"half")
+    (own_cache / f"y.gguf.part-{place()}-{os.getppid()}").write_bytes(b"being written")
     gguf_cache.made("a.gguf", 4, lambda part: part.write_bytes(b"whole"))
-    assert sorted(path.name for path in own_cache.iterdir()) == ["a.gguf", f"y.gguf.part{os.getppid()}"]
+    assert sorted(path.name for path in own_cache.iterdir()) == ["a.gguf", f"y.gguf.part-{place()}-{os.getppid()}"]
 
 
 def test_the_cache_keeps_its_bound_and_drops_the_least_recently_used(own_cache, monkeypatch):

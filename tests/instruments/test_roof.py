@@ -28,6 +28,7 @@ from bench.judge.figures import figures
 from bench.judge.joined import joined
 from bench.judge.reasons import no_share
 from bench.judge.rows import newest
+from bench.processes import module
 from bench.records.record import Run, Unit
 from bench.records.store import Store
 from bench.records.surroundings import ROOF_METHOD, Condition, Roof
@@ -228,7 +229,7 @@ def test_the_library_is_the_one_the_models_run_on(
     monkeypatch.setattr(subprocess, "run", run)
     engine = replace(fake.BACKEND, roof=None, requires=requires)
     assert measure._roof([engine], "cpu", 3).copy_bytes_per_s == (1234600.0,)
-    assert asked["command"][1:] == ["-m", "bench.instruments.roof_worker", "cpu", library, "3"]
+    assert asked["command"] == module("bench.instruments.roof_worker", "cpu", library, 3)
     assert (asked["env"]["CUDA_VISIBLE_DEVICES"], asked["env"]["OMP_NUM_THREADS"]) == ("", "3")
 
 

@@ -26,7 +26,7 @@ def test_a_run_under_a_hard_limit_of_the_budget_decides() -> None:
     judged = verdict(ran)
     assert (judged.verdict, judged.record) == (Verdict.HOLDS, ran)
     assert judged.evidence == Evidence(basis=Basis.RAN)
-    assert evidence(judged) == "ran under a hard limit of 954 MiB (cgroup v2); transformers bf16 on cpu-test"
+    assert evidence(judged) == "ran under a hard limit of 1 GB (cgroup v2); transformers bf16 on cpu-test"
     assert verdict(limited(GB, Ending.DOES_NOT_FIT)).verdict is Verdict.FAILS
 
 

@@ -21,6 +21,7 @@ from bench.instruments.machine import installed
 from bench.plan.baseline import BASELINE_BYTES, GPTQ_BYTES, baseline_bytes
 from bench.plan.plan import Plan, has_reference, make_plan
 from bench.plan.selection import Selection, chosen_models
+from bench.processes import unfinished
 from bench.records.cell import Cell, Precision, Weights
 from bench.records.record import Ending, Provenance, Record
 from bench.run.worker import Worker
@@ -247,7 +248,7 @@ def test_a_reference_in_the_cache_is_not_measured_again(references: Path, monkey
     reference = make_cell("divergence")
     path = worker_path(reference, monkeypatch, installed(backend("fake").requires))
     assert path.parent == references
-    path.with_name(f"{path.name}.part1").mkdir(parents=True)
+    unfinished(path).mkdir(parents=True)
     asking: dict[str, Any] = {"precisions": (Precision.INT8,), "suites": ("divergence",)}
     assert [p.why for p in plan(**asking).cells] == ["reference", ""]
     path.mkdir()

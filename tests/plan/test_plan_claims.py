@@ -22,4 +22,4 @@ def test_open_memory_claims_become_limited_cells() -> None:
     (asked,) = found
     assert (asked.models, asked.precisions, asked.suites) == (("tiny",), (Precision.FP16,), ("memory",))
     assert (asked.memory_limit_bytes, asked.tokens, asked.force) == (GB, 100, True)
-    assert left == ["huge: 93.1 GiB are claimed, 7.45 GiB are there"]
+    assert left == ["huge: 100 GB are claimed, 7.45 GiB are there"]

@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
+from bench.processes import unfinished
 from bench.run.cache import clear, held
+
+PART = unfinished(Path("b")).name
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with two references, one of them being written by this process, and converted weights."""
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
-    for name, size in (("reference/a", 100), (f"reference/b.part{os.getpid()}", 7), ("weights/w", 50), ("else", 3)):
+    for name, size in (("reference/a", 100), (f"reference/{PART}", 7), ("weights/w", 50), ("else", 3)):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "file").write_bytes(b"x" * size)
     return tmp_path
@@ -60,7 +63,7 @@ def test_journals_that_nobody_goes_on_from_are_stale_and_cleared_apart(cache: Pa
 def test_one_kind_is_cleared_and_what_is_being_written_stays(cache: Path) -> None:
     """The bytes freed come back; other kinds are untouched."""
     assert clear(["references"]) == 100
-    assert [path.name for path in (cache / "reference").iterdir()] == [f"b.part{os.getpid()}"]
+    assert [path.name for path in (cache / "reference").iterdir()] == [PART]
     assert (cache / "weights" / "w").exists()
     assert clear(["all"]) == 50
     assert clear(["all"]) == 0

@@ -61,9 +61,34 @@ def test_a_second_harness_waits_and_says_so(holder: subprocess.Popen[str]) -> No
         assert holder.stdin
         holder.stdin.close()  # now the holder ends
 
-    with locks.measuring("dev", wait=True, tell=tell):
+    with locks.measuring("dev", wait=True, tell=tell) as waited:
+        assert waited
         assert locks.lock_path("dev").read_text() == f"{os.getpid()}\n"
     assert said == [f"another bench (process {holder.pid}) measures on dev: waiting for it"]
+
+
+@linux
+def test_a_lock_goes_with_its_holder_and_free_ones_are_swept(holder: subprocess.Popen[str]) -> None:
+    """What a killed one left too; one that is held stays."""
+    with locks.measuring("mine", wait=False, tell=print) as waited:
+        assert waited is False
+        locks.lock_path("free").touch()
+        locks.sweep_locks()
+        folder = locks.lock_path("mine").parent
+        assert {path.name.split("-")[0] for path in folder.iterdir()} == {"dev", "mine"}
+    assert [path.name.split("-")[0] for path in folder.iterdir()] == ["dev"]
+    holder.kill()
+    holder.wait()
+    locks.sweep_locks()
+    assert list(folder.iterdir()) == []
+
+
+def test_equal_machines_that_share_a_home_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They name their devices alike; the containers of one machine know its start and share its devices."""
+    here = locks.lock_path("dev")
+    assert locks.lock_path("dev") == here
+    monkeypatch.setattr(locks, "_machine", lambda: "another")
+    assert locks.lock_path("dev") != here
 
 
 @linux

@@ -12,13 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from builders import can_make_group, make_cell, make_condition, make_machine, make_model, make_scheme
+from builders import can_make_group, dead_process, make_cell, make_condition, make_machine, make_model, make_scheme
 
 from bench.engines import fake
 from bench.engines.contract import DoesNotFit
 from bench.errors import UserError
 from bench.instruments import Instruments
 from bench.instruments.memory import CudaMemory
+from bench.processes import place
 from bench.records.record import Ending, MemoryLimit, Prediction
 from bench.records.store import Store
 from bench.run import memory_limit
@@ -26,7 +27,7 @@ from bench.run.memory_limit import Confinement, capacity_bytes, charged_bytes, c
 from bench.run.request import Asked, Request
 from bench.run.worker import Worker, ending
 from bench.run.worker_process import WorkerProcess, death
-from bench.units import human_bytes
+from bench.units import human_limit
 
 MIB = 2**20
 LIMIT = 200 * MIB
@@ -44,20 +45,29 @@ TAKE = "import sys; held = bytearray(int(sys.argv[1])); print(len(held))"
         ("512MiB", 512 * MIB),
         ("4096", 4096),
         ("7 kB", 7000),
+        ("12G", 12 * 10**9),
+        ("12Gi", 12 * 2**30),
+        ("512m", 512 * 10**6),
+        ("512Mi", 512 * MIB),
+        ("3 K", 3000),
+        ("2T", 2 * 10**12),
+        ("100B", 100),
     ],
 )
 def test_amounts_are_read_as_they_are_written(text: str, count: int) -> None:
-    """GB is decimal and GiB binary, a bare number is bytes."""
+    """GB is decimal and GiB binary, with and without the B; a bare number is bytes."""
     assert parse_bytes(text) == count
 
 
-@pytest.mark.parametrize("text", ["banana", "", "GB", "-1GB", "12 PB", "0GB", "1e9", "12GB extra", "0.1"])
+@pytest.mark.parametrize(
+    "text", ["banana", "", "GB", "-1GB", "12 PB", "0GB", "1e9", "12GB extra", "0.1", "12i", "12iB", "12Bi", "12GG"]
+)
 def test_what_is_no_amount_is_one_line(text: str) -> None:
     """With the remedy; fractions of a byte and nothing at all are no amounts either."""
     with pytest.raises(UserError) as caught:
         parse_bytes(text)
     assert repr(text) in caught.value.message
-    assert caught.value.remedy == "write 12GB, 12GiB or a number of bytes"
+    assert caught.value.remedy == "write 12GB, 12GiB, 512M or a number of bytes"
 
 
 def test_more_than_there_is_limits_nothing_and_is_refused() -> None:
@@ -69,6 +79,42 @@ def test_more_than_there_is_limits_nothing_and_is_refused() -> None:
     assert capacity_bytes(machine) == 7
     machine.gpu_memory_bytes = 5
     assert capacity_bytes(machine) == 5
+
+
+@linux
+def test_a_group_goes_with_what_still_runs_in_it() -> None:
+    """Whatever a worker left behind ends with the limit, and the next run finds no group."""
+    if not can_make_group():
+        pytest.skip("no cgroup may be made here")
+    with confined(LIMIT, "cpu") as confinement:
+        assert confinement is not None
+        group = Path(confinement.prefix[-1]).parent
+        process = subprocess.Popen(confinement.command(["sleep", "600"]))
+        while str(process.pid) not in (group / "cgroup.procs").read_text().split():
+            assert process.poll() is None
+    assert process.wait(60) == -signal.SIGKILL
+    assert not group.exists()
+
+
+@linux
+def test_a_group_of_a_dead_run_is_swept_with_its_processes_and_a_living_one_s_stays() -> None:
+    """Who made it stands in its name."""
+    if not can_make_group():
+        pytest.skip("no cgroup may be made here")
+    with confined(LIMIT, "cpu") as confinement:
+        assert confinement is not None
+        ours = Path(confinement.prefix[-1]).parent
+        left = ours.with_name(f"bench-{place()}-{dead_process()}-abcdef")
+        left.mkdir()
+        inside = Confinement(
+            limit_bytes=1, enforced_by="", prefix=(*confinement.prefix[:-1], str(left / "cgroup.procs"))
+        )
+        process = subprocess.Popen(inside.command(["sleep", "600"]))
+        while str(process.pid) not in (left / "cgroup.procs").read_text().split():
+            assert process.poll() is None
+        memory_limit.sweep_groups()
+        assert process.wait(60) == -signal.SIGKILL
+        assert (left.exists(), ours.exists()) == (False, True)
 
 
 def run(confinement: Confinement, count: int) -> subprocess.CompletedProcess[str]:
@@ -251,7 +297,7 @@ def test_a_death_at_the_limit_does_not_fit_and_names_it() -> None:
     confinement = Confinement(limit_bytes=12 * 10**9, enforced_by="cgroup v1", kills=lambda: 1)
     outcome = death(-signal.SIGKILL, WorkerProcess([], confinement=confinement), "log", None)
     assert outcome.ending is Ending.DOES_NOT_FIT
-    assert outcome.reason == "needs more than its limit of 11.2 GiB (cgroup v1): killed by the kernel while loading"
+    assert outcome.reason == "needs more than its limit of 12 GB (cgroup v1): killed by the kernel while loading"
     reached = Confinement(
         limit_bytes=12 * 10**9, enforced_by="cgroup v1", kills=lambda: 1, highest_bytes=lambda: 11_900_000_000
     )
@@ -268,7 +314,7 @@ def test_a_death_far_below_the_limit_is_not_the_limit_s() -> None:
     outcome = death(-signal.SIGKILL, WorkerProcess([], confinement=confinement), "log", None)
     assert outcome.ending is Ending.KILLED
     assert outcome.reason == (
-        "killed by the kernel while loading at 5.59 GiB of its limit of 11.2 GiB: the machine itself had no more"
+        "killed by the kernel while loading at 5.59 GiB of its limit of 12 GB: the machine itself had no more"
     )
 
 
@@ -314,7 +360,7 @@ def test_what_the_driver_counts_is_held_against_a_gpu_s_limit(tmp_path: Path, li
     assert record.memory_limit is not None
     assert record.memory_limit.highest_bytes == peak.values[0] > 10**8 + 10**7
     assert [caveat.kind for caveat in record.warnings if caveat.kind == "over_limit"] == kinds
-    assert all(human_bytes(limit) in caveat.text for caveat in record.warnings if caveat.kind == "over_limit")
+    assert all(human_limit(limit) in caveat.text for caveat in record.warnings if caveat.kind == "over_limit")
 
 
 def test_a_limit_that_a_gpu_s_engine_cannot_keep_is_unsupported(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+import selectors
 import shutil
 import signal
 import subprocess
@@ -36,10 +37,9 @@ from bench.records.census import Census
 from bench.records.record import Ending, Outcome
 from bench.records.store import Runs, Store
 from bench.records.surroundings import Condition
-from bench.run import processes, runner
+from bench.run import runner
 from bench.run.needs import opened
 from bench.run.options import RunOptions
-from bench.run.processes import stop_group
 from bench.run.runner import Runner, new_run_id
 from bench.run.worker import UnprovenPrecision, ending, require_proof
 from bench.run.worker_process import WorkerProcess, death
@@ -533,25 +533,6 @@ def test_a_worker_dies_with_its_runner(bench):
     assert len({record.run for record in bench.records()}) == 1
 
 
-def test_a_child_that_ignores_the_request_is_killed(monkeypatch):
-    """Whatever a worker started goes with it, asked first, then killed."""
-    monkeypatch.setattr(processes, "GRACE_S", 0.2)
-    script = "trap '' TERM; sleep 600 & echo ready; wait"
-    process = subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdout.readline() == b"ready\n"
-    stop_group(process)
-    until(lambda: not group_alive(process.pid))
-    assert process.returncode == -signal.SIGKILL
-    process.stdout.close()
-
-
-def test_an_obedient_worker_is_not_killed():
-    """A process that ends when asked is only asked."""
-    process = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
-    stop_group(process)
-    assert process.returncode == -signal.SIGTERM
-
-
 # The runner in this process.
 
 
@@ -750,6 +731,18 @@ def test_the_limit_is_generous_unless_it_is_given(tmp_path, seconds, timeout_s, 
     predicted = cell.predicted.model_copy(update={"seconds": seconds})
     worker = WorkerProcess([SimpleNamespace(predicted=predicted)])
     assert make_runner(tmp_path, options=RunOptions(timeout_s=timeout_s))._limit(worker) == limit
+
+
+def test_a_limit_of_years_is_waited_for_in_parts(tmp_path):
+    """A prediction may be absurd; the system's call counts 24 days at most and raises on more."""
+    (cell,) = planned().cells
+    predicted = cell.predicted.model_copy(update={"seconds": 1e12})
+    plan = Plan(cells=(replace(cell, predicted=predicted),), left_out=())
+    assert make_runner(tmp_path)._limit(WorkerProcess(list(plan.cells))) == 3e13
+    (record,) = run_plan(tmp_path, plan)
+    assert record.outcome.ending is Ending.OK
+    with selectors.DefaultSelector() as selector, pytest.raises(OverflowError):
+        selector.select(3e13)
 
 
 def test_run_ids_sort_by_time_and_differ():

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import dead_process
 from numpy.typing import NDArray
 
+from bench.processes import place, unfinished
 from bench.scoring.reference import (
     CODES,
     POWER,
@@ -185,7 +185,7 @@ def test_the_oldest_references_go_when_the_folder_is_too_large(tmp_path: Path) -
 
 def test_a_reference_being_written_by_another_process_is_not_pruned(tmp_path: Path) -> None:
     """Its folder may be the oldest, and its memory map is in use."""
-    part = reference_of(tmp_path, f"other.part{os.getpid()}", 100, 9)
+    part = reference_of(tmp_path, unfinished(Path("other")).name, 100, 9)
     keep = reference_of(tmp_path, "keep", 100, 1)
     prune(tmp_path, keep, limit_bytes=150)
     assert part.is_dir()
@@ -216,9 +216,7 @@ def test_everything_that_a_run_needs_is_kept(tmp_path: Path) -> None:
 
 def test_what_a_dead_process_left_is_pruned(tmp_path: Path) -> None:
     """A killed worker's part is nobody's any more."""
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    part = reference_of(tmp_path, f"other.part{dead.pid}", 100, 1)
+    part = reference_of(tmp_path, f"other.part-{place()}-{dead_process()}", 100, 1)
     keep = reference_of(tmp_path, "keep", 100, 9)
     prune(tmp_path, keep, limit_bytes=150)
     assert not part.exists()
@@ -241,6 +239,42 @@ def test_a_full_disk_is_found_before_anything_is_computed(tmp_path: Path, monkey
     with pytest.raises(OSError, match="No space left"):
         Writer(tmp_path / "ref", WINDOWS, VOCABULARY)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_that_write_one_reference_leave_one(tmp_path: Path) -> None:
+    """It holds one cell at the same weights and versions: whoever comes second keeps what is there or replaces it."""
+    exact = distributions(3.0, rows=3)
+    writers = [Writer(tmp_path / "ref", WINDOWS[:1], VOCABULARY) for _ in range(2)]
+    writers[1].part = writers[0].part.rename(tmp_path / "ref.part-000000-1")  # as another process would call it
+    writers[0].part.mkdir()
+    for writer in writers:
+        with writer:
+            writer.add(exact)
+    assert [path.name for path in tmp_path.iterdir()] == ["ref"]
+    assert Reader(tmp_path / "ref", WINDOWS[:1]).top1(0).tolist() == exact.argmax(axis=-1).tolist()
+
+
+def test_a_reference_that_was_put_there_in_the_very_moment_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found none and both rename: the second finds the first one's, which is the same, and fails no cell."""
+    exact = distributions(3.0, rows=3)
+    rename = Path.rename
+
+    def first(self: Path, target: Path) -> Path:
+        if self.name.startswith("ref.part"):
+            monkeypatch.undo()
+            write(tmp_path / "ref", WINDOWS[:1])
+            (tmp_path / "ref" / "first").touch()
+        return rename(self, target)
+
+    with Writer(tmp_path / "ref", WINDOWS[:1], VOCABULARY) as writer:
+        writer.part = rename(writer.part, tmp_path / "ref.part-000000-1")
+        writer.add(exact)
+        monkeypatch.setattr(Path, "rename", first)
+    assert [path.name for path in tmp_path.iterdir()] == ["ref"]
+    assert (tmp_path / "ref" / "first").exists()
+    Reader(tmp_path / "ref", WINDOWS[:1])
 
 
 def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def test_without_a_record_the_scheme_that_a_claim_names_is_predicted() -> None:
     own, other, unknown = (
         verdict(claims=(claim.model_copy(update={"scheme": name}),)) for name in ("gptq-int8", "gguf-q8_0", "exl2")
     )
-    assert re.match(r"predicted [\d.]+ MiB as gptq-int8 \(450 MiB of it before loading\) of at most 954", evidence(own))
+    assert re.match(
+        r"predicted [\d.]+ MiB as gptq-int8 \(450 MiB of it before loading\) of at most 1 GB", evidence(own)
+    )
     assert re.match(r"predicted [\d.]+ \wiB as gguf-q8_0 \(", evidence(other))
     assert re.match(r"predicted [\d.]+ MiB as bnb-int8 in place of exl2 \(", evidence(unknown))
     assert " as " not in evidence(verdict(claims=(claim,)))
@@ -95,7 +97,7 @@ def test_a_predicted_peak_is_the_whole_process_s_as_a_limit_would_count_it() -> 
 
 def test_bounds_read_in_the_unit_of_their_quantity() -> None:
     """Bytes in binary units, counts in full."""
-    assert bounds(make_claim()) == "at most 954 MiB"
+    assert bounds(make_claim()) == "at most 1 GB"
     assert bounds(make_claim(quantity=Quantity.DECODE, at_most=None, at_least=5)) == "at least 5 tokens/s"
     assert bounds(make_claim(quantity=Quantity.PARAMETERS, at_least=1000, at_most=2000)) == "1,000 to 2,000"
     assert bounds(make_claim(quantity=Quantity.PARAMETERS, at_least=1000, at_most=1000)) == "1,000"
@@ -117,6 +119,6 @@ def test_the_table_shows_evidence_record_and_contradiction() -> None:
 def test_a_peak_of_loading_alone_says_how_it_is_decided() -> None:
     """Both figures, and the command that measures under the claimed budget."""
     assert evidence(verdict(peaks(GB // 2, 2 * GB))) == (
-        "measured 477 MiB of at most 954 MiB, but 1.86 GiB while loading, without a limit: "
+        "measured 477 MiB of at most 1 GB, but 1.86 GiB while loading, without a limit: "
         "`bench claims --run` decides it; transformers bf16 on cpu-test"
     )

@@ -96,7 +96,7 @@ def test_every_question_has_a_line_with_its_answer_and_its_bound() -> None:
     table = capacity(newest([found()]))
     titles = ["budget", "question", "largest", "predicted", "peak at it", "trials", "bounded by"]
     assert table.titles == ["model", "precision", "scheme", *titles]
-    assert {tuple(row[:4]) for row in table.rows[:3]} == {("tiny (random weights)", "fp16", "fake-fp16", "954 MiB")}
+    assert {tuple(row[:4]) for row in table.rows[:3]} == {("tiny (random weights)", "fp16", "fake-fp16", "1 GB")}
     assert [row[4:] for row in table.rows] == [
         ["longest context", "5,400 tokens", "6,100", "950 MiB", "3", "memory"],
         ["batch of prompt 512", "12 sequences", "unknown", "1.00 GiB", "2 (1 killed)", "engine [1]"],
@@ -130,7 +130,7 @@ def test_a_capacity_that_does_not_fit_says_why() -> None:
     settings = {**make_cell("capacity").settings, "memory_limit_bytes": 10**9}
     cell = make_cell("capacity", settings=settings)
     table = capacity(newest([failed(cell, Ending.DOES_NOT_FIT, "out of memory in load")]))
-    assert [row[3:6] for row in table.rows] == [["954 MiB", "all", "does not fit [1]"]]
+    assert [row[3:6] for row in table.rows] == [["1 GB", "all", "does not fit [1]"]]
     assert table.notes == ["does not fit: out of memory in load"]
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from builders import called, make_cell, make_record, memory_samples, quality_samples, speed_samples
 
+from bench.judge.recommend import Limits
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.views.recommend import size
+from bench.views.recommend import asked
 
 
 def model(name: str, right: int, *, weights: int, itl_s: float = 0.1) -> list[Record]:
@@ -35,11 +36,11 @@ def results(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(12e9, "12 GB"), (1.5e9, "1.5 GB"), (500e6, "500 MB"), (12 * 2**30, "12.0 GiB"), (900, "900 B")]
+    ("count", "text"), [(12e9, "12 GB"), (1.5e9, "1.5 GB"), (500e6, "500 MB"), (12 * 2**30, "12 GiB"), (900, "900 B")]
 )
-def test_a_limit_is_written_as_people_buy_memory(count: float, text: str) -> None:
-    """Round decimal units where it is a round number of them, else binary ones."""
-    assert size(count) == text
+def test_a_limit_is_written_as_it_was_given(count: float, text: str) -> None:
+    """In the unit that is shortest and exact."""
+    assert asked(Limits(memory_bytes=count)) == f"at most {text}"
 
 
 def recommended(capsys: pytest.CaptureFixture[str], results: Path, *options: Any) -> tuple[int, str, str]:

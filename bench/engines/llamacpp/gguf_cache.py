@@ -8,10 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
 from bench.errors import UserError
 from bench.paths import cache_folder
+from bench.processes import sweep, unfinished
 
 LIMIT_BYTES = 48 << 30
 """Bytes of made files that stay; about one 7B model at every scheme. `BENCH_GGUF_CACHE_BYTES` overrides it."""
@@ -34,10 +33,10 @@ def made(name: str, needed_bytes: int, write: Callable[[Path], None]) -> Path:
     if target.is_file():
         os.utime(target)
         return target
-    part = target.with_name(f"{name}.part{os.getpid()}")
+    part = unfinished(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers()
+        sweep(folder().glob("*.part*"))
         _make_room(needed_bytes)
         write(part)
         part.replace(target)
@@ -50,14 +49,6 @@ def made(name: str, needed_bytes: int, write: Callable[[Path], None]) -> Path:
     return target
 
 
-def _remove_leftovers() -> None:
-    """Delete parts whose process is gone."""
-    for part in folder().glob("*.part*"):
-        owner = part.suffix.removeprefix(".part")
-        if not owner.isdigit() or not psutil.pid_exists(int(owner)):
-            part.unlink(missing_ok=True)
-
-
 def _make_room(needed: int) -> None:
     """Delete the least recently used files until the bound holds; refuse what the disk cannot take."""
     limit = int(os.environ.get("BENCH_GGUF_CACHE_BYTES", LIMIT_BYTES))
@@ -67,7 +58,7 @@ def _make_room(needed: int) -> None:
     while kept and (total > limit or free < needed + SPARE_BYTES):
         oldest = kept.pop(0)
         size = oldest.stat().st_size
-        oldest.unlink()
+        oldest.unlink(missing_ok=True)
         total, free = total - size, free + size
     if free < needed + SPARE_BYTES:
         raise UserError(

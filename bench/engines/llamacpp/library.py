@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections import deque
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import psutil
 from bench.engines.contract import DoesNotFit, Unsupported
 from bench.errors import UserError
 from bench.instruments.memory import ProcessMemory
+from bench.processes import module, temporary_folder
 from bench.records.record import Caveat
 
 ERROR = 4
@@ -146,6 +146,6 @@ def repacking_works() -> bool:
     """
     if "AMX_INT8 = 1" not in system_info():
         return True
-    with tempfile.TemporaryDirectory() as folder:  # deleted here, because a crashed child deletes nothing
-        command = [sys.executable, "-m", "bench.engines.llamacpp.repack_probe", folder]
+    with temporary_folder() as folder:  # deleted here, because a crashed child deletes nothing
+        command = module("bench.engines.llamacpp.repack_probe", folder)
         return subprocess.run(command, check=False, capture_output=True).returncode == 0

@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from bench.engines.weights.fingerprints import fingerprint
 from bench.engines.weights.locate import package_file
 from bench.errors import UserError
 from bench.instruments.distributions import is_installed
+from bench.processes import module
 from bench.records.cell import Weights, digest
 from bench.records.record import Caveat, Provenance
 
@@ -196,7 +196,7 @@ def quantize(source: Path, target: Path, number: int, threads: int | None) -> No
     Raises UserError with llama.cpp's own last error when it fails.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "bench.engines.llamacpp.quantize", source, target, str(number), str(threads or 0)],
+        module("bench.engines.llamacpp.quantize", source, target, number, threads or 0),
         check=False, capture_output=True, text=True, errors="replace",
         env={**os.environ, "GGML_NO_BACKTRACE": "1"},
     )  # fmt: skip

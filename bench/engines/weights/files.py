@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import processes
 from bench.catalog.local_model import check_files
 from bench.engines.contract import Unsupported
 from bench.engines.weights.fingerprints import fingerprints
@@ -122,16 +122,16 @@ def made_once(folder: Path, module: str, arguments: Sequence[str | Path]) -> Pat
     """
     if folder.is_dir():
         return folder
-    part = folder.with_name(f"{folder.name}.part{os.getpid()}")
+    part = processes.unfinished(folder)
     try:
         part.mkdir(parents=True)
-        command = [sys.executable, "-m", f"bench.engines.weights.{module}", *map(str, arguments), str(part)]
+        command = processes.module(f"bench.engines.weights.{module}", *arguments, part)
         done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
         if done.returncode == REFUSED:
             raise Unsupported(done.stderr.strip().splitlines()[-1])
         if done.returncode:
             raise NotMade(done.returncode, module, stderr=done.stderr)
-        part.rename(folder)
+        processes.put(part, folder)
     except OSError as error:
         raise UserError(f"cannot write {folder.parent}: {error.strerror}", "free space, or set BENCH_CACHE") from None
     finally:
