@@ -35,8 +35,7 @@ from bench.run.request import Asked, Event, Request, lacking
 from bench.run.worker_process import WorkerProcess, death
 from bench.scoring.journal import forget
 
-LEAST_LIMIT_S = 900.0
-LIMIT_FACTOR = 30
+LEAST_LIMIT_S, LIMIT_FACTOR = 900.0, 30
 """A cell may take this many times its predicted seconds, and at least LEAST_LIMIT_S, before it is stopped."""
 LONGEST_WAIT_S = 3600.0
 """One wait for news. A limit may be longer than what the system's call can count, 24 days."""
