@@ -220,6 +220,19 @@ def _with_capacity(planned: Planned, machine: Machine, free_bytes: int) -> Plann
     return replace(planned, predicted=found)
 
 
+def timed_again(plan: Plan, machine: Machine, records: Iterable[Record], roof: Roof | None) -> Plan:
+    """The plan with the seconds that a newer look at its device lets expect.
+
+    A plan may have looked while something else computed: on a device without records that look is all there is, and one
+    such look predicted forty times too much.
+    """
+    if roof is None or roof.memory() is None:
+        return plan
+    estimator = Estimator(machine, records, [planned.model for planned in plan.cells], roof)
+    cells = tuple(_timed(planned, estimator) for planned in plan.cells)
+    return replace(plan, cells=cells, seconds=predict.all_seconds(((p.cell, p.predicted) for p in cells), machine.kind))
+
+
 def _timed(planned: Planned, estimator: Estimator) -> Planned:
     """A cell with the seconds that its device's roof and records let expect."""
     cell = planned.cell

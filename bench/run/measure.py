@@ -14,7 +14,7 @@ from bench.engines.contract import Backend
 from bench.engines.registry import backend
 from bench.instruments import machine
 from bench.instruments.roof import measure_roof
-from bench.plan.plan import Plan, Planned, has_reference
+from bench.plan.plan import Plan, Planned, has_reference, timed_again
 from bench.plan.selection import Selection
 from bench.records.cell import digest
 from bench.records.record import Record, Run
@@ -162,6 +162,7 @@ def _measure(call: Call, store: Store, described: Machine, console: Console, *, 
         if options.request_seconds and described.kind == "cpu":
             options = replace(options, swept=_swept(plan, described, display, options.request_seconds))
         before = roofed(state)
+        plan = timed_again(plan, described, store.records(), before.roof)
         runner = Runner(
             run=call.run, store=store, described=described, before=before, observer=display, options=options
         )

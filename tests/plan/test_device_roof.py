@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 from builders import make_condition
 
+from bench.catalog.entries import read_catalog
+from bench.instruments import machine
 from bench.plan import device_roof
+from bench.plan.plan import make_plan, timed_again
+from bench.plan.selection import Selection
+from bench.records.cell import Precision, Weights
 from bench.records.surroundings import Roof
 
 
@@ -23,3 +28,17 @@ def test_a_look_that_others_disturbed_is_not_kept(
     path = tmp_path / "roofs" / "device.json"
     assert device_roof._kept(path, "torch", "cpu") == look
     assert path.exists() == kept
+
+
+def test_a_plan_is_timed_again_by_the_look_of_its_run() -> None:
+    """The plan looked while something else computed and saw a tenth: its cells are expected ten times as slow."""
+    busy = Roof(engine="x", method=2, copy_bytes_per_s=(1e9,), matrix_per_s={"fp32": (1e10,), "bf16": (1e10,)})
+    quiet = Roof(engine="x", method=2, copy_bytes_per_s=(1e10,), matrix_per_s={"fp32": (1e11,), "bf16": (1e11,)})
+    asked = Selection(models=("gpt2",), weights=Weights.RANDOM, suites=("throughput",), precisions=(Precision.FP16,))
+    here = machine.describe("cpu")
+    slow = make_plan(asked, read_catalog(), here, roof=busy)
+    again = timed_again(slow, here, [], quiet)
+    assert slow.cells[0].predicted.seconds == pytest.approx(10 * (again.cells[0].predicted.seconds or 0.0), rel=0.01)
+    assert again.cells[0].cell == slow.cells[0].cell
+    assert timed_again(slow, here, [], None) is slow
+    assert timed_again(slow, here, [], Roof(engine="x", method=2)) is slow
