@@ -63,8 +63,6 @@ def own_model(path: Path, base: Path | None = None) -> Model:
         if folder.is_dir():
             check_files(folder)
     config = _architecture(described)
-    if described.is_file():
-        dimensions.check(config, described)
     if adapter:
         config = adapted(config, path)
     header = gguf_model.header_in(config)
@@ -91,7 +89,14 @@ def objective(config: Config) -> Objective:
 
 def gguf_config(path: Path) -> dict[str, JsonValue]:
     """What the header of a GGUF tells, or those of a folder's files of one model. Raises UserError."""
-    return gguf_model.config([found.header for found in gguf_folder.models_of(path)])
+    headers = [found.header for found in gguf_folder.models_of(path)]
+    for header in headers:
+        name = header.architecture
+        told = ((key, header.metadata.get(f"{name}.{key}")) for key in gguf_model.KEYS)
+        if name in gguf_model.FAMILIES:  # others have sizes of zero: a model without attention has no heads
+            given: dict[str, JsonValue] = {gguf_model.KEYS[key]: value for key, value in told if isinstance(value, int)}
+            dimensions.check({"model_type": gguf_model.FAMILIES[name], **given}, path)
+    return gguf_model.config(headers)
 
 
 def check_files(folder: Path) -> None:
