@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from bench.cli.options import Folders
 from bench.cli.stored import exit_for_unreadable, joined_records, opened
 
 if TYPE_CHECKING:
+    from bench.records.record import Record
     from bench.records.store import Store
 
 
@@ -29,12 +31,12 @@ def publish(output: Published) -> None:
 
     Example: bench publish --check
     """
-    store = write_figures(output, check=output.check, drop=output.drop)
-    _write_results(output, store)
+    store, records = write_figures(output, check=output.check, drop=output.drop)
+    _write_results(output, store, records)
     exit_for_unreadable(store)
 
 
-def _write_results(output: Published, store: Store) -> None:
+def _write_results(output: Published, store: Store, records: Sequence[Record]) -> None:
     """What is published beside the records; with `--check`, end with 1 where it is not up to date."""
     import suites
     from bench.catalog.entries import read_catalog
@@ -45,7 +47,6 @@ def _write_results(output: Published, store: Store) -> None:
     from bench.views import publication
     from bench.views.site import publish as site
 
-    records = joined_records(store)
     rows, models = with_any(newest(records), suites.DEFAULT), read_catalog(output.folder)
     found = publication.made(rows)
     pages: dict[str, bytes] = {}
@@ -68,10 +69,10 @@ def _write_results(output: Published, store: Store) -> None:
     out.print(f"{output.results} " + (f"updated: {', '.join(stale)}" if stale else "is up to date"), markup=False)
 
 
-def write_figures(folders: Folders, *, check: bool, drop: bool = False) -> Store:
+def write_figures(folders: Folders, *, check: bool, drop: bool = False) -> tuple[Store, list[Record]]:
     """Bring the catalogue's README up to date; with `check`, end with 1 where it is not.
 
-    Returns the records, whose odd ones were named and left out.
+    Returns the store and its records, whose odd ones were named and left out.
     """
     from bench.catalog.entries import read_catalog
     from bench.views.publish import publish as write
@@ -84,4 +85,4 @@ def write_figures(folders: Folders, *, check: bool, drop: bool = False) -> Store
         err.print(f"{path} is stale: run `bench publish`", markup=False)
         raise typer.Exit(1)
     out.print(f"{path} " + ("updated" if stale else "is up to date"), markup=False)
-    return store
+    return store, records

@@ -16,6 +16,7 @@ __all__ = [
     "generated",
     "joined",
     "noise_floor",
+    "pairing",
     "plausible",
     "points",
     "reasons",

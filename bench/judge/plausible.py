@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from bench.judge.speeds import exceeds, held_against, main_point
 from bench.records.cell import QUALITY_SUITES, Weights
-from bench.records.record import Ending, Measurement, Record, Unit
+from bench.records.record import Ending, Measurement, Record, Unit, moment
 from bench.units import human_bytes
 
 APART = 0.10
@@ -52,17 +52,8 @@ def repeated(records: Iterable[Record]) -> Mapping[tuple[str, str], int]:
 
 
 def _times(record: Record, now: datetime) -> Iterator[str]:
-    try:
-        started = datetime.fromisoformat(record.started)
-    except ValueError:
-        yield f"started {record.started!r} is no time"
-        return
-    if started.tzinfo is None:
-        yield "started without a time zone"
-    elif started > now + AHEAD:
-        yield f"started in the future: {started.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    if not math.isfinite(record.seconds) or record.seconds < 0:
-        yield f"took {record.seconds} s"
+    if moment(record.started) > now + AHEAD:
+        yield f"started in the future: {moment(record.started):%Y-%m-%d %H:%M} UTC"
 
 
 def _values(record: Record) -> Iterator[str]:

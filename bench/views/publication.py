@@ -23,6 +23,7 @@ from bench.judge.answer import answers
 from bench.judge.compare import compare
 from bench.judge.rows import Row
 from bench.judge.stats import MARGIN
+from bench.processes import unfinished
 from bench.views import answer_tables, comparison, formats, table
 from bench.views.columns import VIEWS
 from bench.views.formats import Flat, Table
@@ -186,7 +187,7 @@ def write(folder: Path, found: Publication) -> bool:
                 path.unlink()
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.part")
+            part = unfinished(path)
             part.write_bytes(found.files[name])
             part.replace(path)
     except OSError as error:

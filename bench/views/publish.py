@@ -20,6 +20,7 @@ from bench.judge.rows import Row, newest, with_any
 from bench.judge.stand_ins import StandIn, stand_ins
 from bench.plan import predict
 from bench.plan.claims import COMPUTED_ON, COMPUTED_WITH, predicted_for
+from bench.processes import unfinished
 from bench.records.cell import Precision
 from bench.records.record import Record
 from bench.views.claims import counts, evidence, named, terms
@@ -232,7 +233,7 @@ def published(text: str, path: Path) -> set[str]:
 
 def _replace(path: Path, text: str) -> None:
     """The whole page or the old one: words of ours stand in it that nothing makes again."""
-    part = path.with_name(f".{path.name}.part")
+    part = unfinished(path)
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
