@@ -54,8 +54,8 @@ def model_class(config: PreTrainedConfig, request: LoadRequest) -> type[PreTrain
 
 def own_config(config: PreTrainedConfig, found: type[PreTrainedModel]) -> PreTrainedConfig:
     """The part of a configuration that the class is made from: of some that read pictures too, the text's alone."""
-    parts = getattr(config, "sub_configs", {})
-    is_text = found.config_class is not type(config) and found.config_class == parts.get("text_config")
+    parts, made_from = getattr(config, "sub_configs", {}), getattr(found, "config_class", None)  # none of own code
+    is_text = made_from is not None and made_from is not type(config) and made_from == parts.get("text_config")
     return config.get_text_config() if is_text else config
 
 
