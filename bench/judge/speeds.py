@@ -126,7 +126,7 @@ def point_figures(record: Record) -> dict[tuple[int, int], dict[str, Estimate]]:
     """Figures by batch and prompt, the main point first; decode of each sequence and the 95 % quantile of gaps too."""
     points: dict[tuple[int, int], dict[str, Measurement]] = {}
     for m in record.measurements:
-        if m.name in {"prefill_s", "ttft_s", "itl_s"}:
+        if m.name in {"prefill_s", "ttft_s", "itl_s"} and "batch" in m.labels:  # what a server sends has no batch
             points.setdefault((int(number(m, "batch")), int(number(m, "prompt_tokens"))), {})[m.name] = m
     moved = moves(record)
     return {at: (rates := speed(found, moved)) | _each(found, rates, at[0]) for at, found in points.items()}

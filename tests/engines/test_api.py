@@ -36,6 +36,7 @@ from bench.records.store import Store
 from bench.run.options import RunOptions
 from bench.run.runner import Runner
 from bench.run.worker_process import WorkerProcess
+from bench.views.soundness import fault
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-a-key-that-nobody-may-see"
@@ -357,7 +358,9 @@ def bench(*arguments: object, **environment: str) -> subprocess.CompletedProcess
 
 def records(folder: Path) -> dict[str, Record]:
     """By suite."""
-    return {record.cell.suite: record for record in Store(folder).records()}
+    found = {record.cell.suite: record for record in Store(folder).records()}
+    assert {name: fault(record) for name, record in found.items()} == dict.fromkeys(found, "")
+    return found
 
 
 def test_an_api_entry_is_planned_for_the_api_and_for_nothing_else() -> None:

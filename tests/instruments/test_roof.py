@@ -388,7 +388,8 @@ def test_the_roofs_of_every_run_are_listed_with_what_changed_and_what_they_cost(
     assert table.rows[3][-1] == "fp32 +5%"
     assert (len(table.rows), table.notes) == (4, [OLDER, "not measured", "no kernel"])
     today = before.model_copy(update={"method": 2, "read_bytes_per_s": {"fp32": (27e9, 21e9), "bf16": (1e9,)}})
-    other = Run(run="r", device="c", ended="x", before=make_condition(roof=before), after=make_condition(roof=today))
+    end = make_condition(roof=today)
+    other = Run(run="r", device="c", ended="2026-01-03T03:31:01Z", before=make_condition(roof=before), after=end)
     (start, end) = roofs([other]).rows
     assert (start[-1], end[2:6], end[-1]) == ("", ["2 threads", "26", "27", "0.36"], "not comparable [1]")
 

@@ -155,9 +155,9 @@ def test_equal_cards_have_runs_and_locks_of_their_own(monkeypatch: pytest.Monkey
         found.append((machine.lock_name(here), run_key(Selection(), here)))
     assert found[0] == found[2]
     assert found[0][0] != found[1][0] and found[0][1] != found[1][1]
-    Runs(tmp_path).begin(found[0][1], "of the first", [])
+    Runs(tmp_path).begin(found[0][1], "of-the-first", [])
     plan, store = Plan(cells=(), left_out=()), Store(tmp_path)
-    assert continued(plan, found[1][1], store, RunOptions(), fresh=False).run != "of the first"
-    assert continued(plan, found[0][1], store, RunOptions(), fresh=False).run == "of the first"
+    assert continued(plan, found[1][1], store, RunOptions(), fresh=False).run != "of-the-first"
+    assert continued(plan, found[0][1], store, RunOptions(), fresh=False).run == "of-the-first"
     cpu = make_machine()
     assert run_key(Selection(), cpu) == Selection().key
