@@ -12,6 +12,7 @@ import typer
 from bench.cli.console import err, out
 from bench.cli.options import Folders
 from bench.cli.stored import exit_for_unreadable, joined_records, opened
+from bench.paths import RESULTS, ROOT
 
 if TYPE_CHECKING:
     from bench.records.record import Record
@@ -45,6 +46,7 @@ def _write_results(output: Published, store: Store, records: Sequence[Record]) -
     from bench.judge.rows import newest, with_any
     from bench.plan.claims import predicted_for
     from bench.views import publication
+    from bench.views.publish import publish_screen
     from bench.views.site import publish as site
 
     rows, models = with_any(newest(records), suites.DEFAULT), read_catalog(output.folder)
@@ -53,6 +55,10 @@ def _write_results(output: Published, store: Store, records: Sequence[Record]) -
     if is_installed("jinja2"):
         pages = dict(site.files(rows, judge(models, records, predicted_for), list(store.runs())))
     stale = publication.stale(output.results, found)
+    if output.results.resolve() == RESULTS.resolve() and publish_screen(
+        ROOT / "README.md", rows, f"{RESULTS.name}/plots", check=output.check
+    ):
+        stale.append("README.md of the project")
     if pages and site.stale(output.results / "site", pages):
         stale.append("site/")
     left = [*found.left_out, *([] if pages else ["the site needs jinja2"])]

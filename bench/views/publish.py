@@ -23,6 +23,7 @@ from bench.plan.claims import COMPUTED_ON, COMPUTED_WITH, predicted_for
 from bench.processes import unfinished
 from bench.records.cell import Precision
 from bench.records.record import Record
+from bench.views import first_screen
 from bench.views.claims import counts, evidence, named, terms
 from bench.views.columns import VIEWS
 from bench.views.comparison import ratio_table, task_table
@@ -229,6 +230,20 @@ def published(text: str, path: Path) -> set[str]:
     cells = (line.split(" | ", 1)[0].removeprefix("| ") for line in text[begin:end].splitlines() if " | " in line)
     names = {cell.partition(" (")[0] for cell in cells}
     return {name for name in names if name != "model" and not name.startswith("---")}
+
+
+def publish_screen(path: Path, rows: Sequence[Row], plots: str, *, check: bool) -> bool:
+    """Bring what a README begins with up to date; returns whether it was stale. One without the block is left alone."""
+    try:
+        before = path.read_text(encoding="utf-8")
+        if marker(first_screen.NAME, "begin") not in before:
+            return False
+        after = annotated(before, {first_screen.NAME: first_screen.block(rows, plots)}, path)
+        if after != before and not check:
+            _replace(path.resolve(), after)
+    except OSError as error:
+        raise UserError(f"cannot publish to {path}: {error.strerror}", "check the path and its permissions") from None
+    return after != before
 
 
 def _replace(path: Path, text: str) -> None:

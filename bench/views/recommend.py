@@ -71,7 +71,8 @@ def _take(found: Recommended) -> Iterator[str]:
     best = found.places[0]
     tied = [place for place in found.places[1:] if place.tier is not None and place.tier == best.tier]
     one = best.candidate
-    yield f"Take {unlimited(one.row)} at {label(one.row)} in {one.row.backend}{_figures(one)}"
+    yield f"Take {unlimited(one.row)} at {label(one.row)} in {one.row.backend}"
+    yield from _figures(one)
     if tied:
         names = ", ".join(unlimited(place.candidate.row) for place in tied)
         yield f"its items cannot tell it from {names}: it needs the least memory of these"
@@ -81,13 +82,11 @@ def _take(found: Recommended) -> Iterator[str]:
         yield from _costs(cost, found.prices)
 
 
-def _figures(one: Candidate) -> str:
-    parts = []
+def _figures(one: Candidate) -> Iterator[str]:
     if one.need:
-        parts.append(f"{human_bytes(one.need.bytes)} with its process" + (", proved under the limit" * one.proved))
+        yield f"{human_bytes(one.need.bytes)} with its process" + (", proved under the limit" * one.proved)
     if one.decode:
-        parts.append(f"{written(one.decode, Unit.RATE)} tokens/s")
-    return f": {', '.join(parts)}" if parts else ""
+        yield f"{written(one.decode, Unit.RATE)} tokens/s"
 
 
 def _costs(cost: Cost, prices: Prices) -> Iterator[str]:
@@ -134,7 +133,8 @@ def views(found: Recommended) -> list[View]:
     """What satisfies everything, and the nearest of what does not."""
     made = []
     if found.places:
-        made.append(View(title=f"satisfies {asked(found.limits)}", table=_table(found), notes=tuple(_notes(found))))
+        title = f"satisfies {asked(found.limits)}" if found.limits != Limits() else "the row to take of each model"
+        made.append(View(title=title, table=_table(found), notes=tuple(_notes(found))))
     if found.near:
         made.append(View(title="near misses", table=_near(found)))
     return made

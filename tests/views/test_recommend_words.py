@@ -53,9 +53,9 @@ def test_the_best_tier_is_taken_and_stands_first(results: Path, capsys: pytest.C
     """The better model under a limit that both keep, the smaller one where only it fits."""
     code, said, _ = recommended(capsys, results, "--memory", "2000")
     assert code == 0
-    assert said.startswith("Take good at fake-fp16 in fake: 1.95 KiB with its process, 10.0 ±0.0 tokens/s")
+    assert said.startswith("Take good at fake-fp16 in fake; 1.95 KiB with its process; 10.0 ±0.0 tokens/s")
     code, said, _ = recommended(capsys, results, "--memory", "1900")
-    assert said.startswith("Take small at fake-fp16 in fake: 1.56 KiB with its process")
+    assert said.startswith("Take small at fake-fp16 in fake; 1.56 KiB with its process")
     assert "100 B too much" in said
     assert code == 0
 
