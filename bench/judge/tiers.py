@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from bench.judge.aggregate import Recovery, recovery
 from bench.judge.pairing import PairedItems, pair_task, recoveries, skills_of
@@ -20,6 +21,7 @@ from bench.judge.score_per_byte import score
 from bench.judge.stats import MARGIN, Verdict
 from bench.records.cell import REFERENCE, Precision
 
+MOST = 20
 SEPARATED = frozenset({Verdict.BETTER, Verdict.WORSE})
 
 
@@ -59,19 +61,45 @@ def against(row: Row, other: Row, margin: float = MARGIN) -> tuple[Recovery | No
 
 def ranked(taken: Sequence[Candidate]) -> list[Ranked]:
     """The candidates of one device in tiers, the best first; those without a common task last."""
-    scored = [one for one in taken if skills_of(one.row) and not one.row.means_nothing]
-    common = [
-        task for task in (skills_of(scored[0].row) if scored else []) if all(task in skills_of(s.row) for s in scored)
-    ]
-    scores = {id(one): score(one.row, common) for one in scored} if common else {}
-    order = sorted((one for one in scored if id(one) in scores), key=lambda one: -scores[id(one)])
+    scores, front = _scores(taken), _front(taken)
+    order = sorted((one for one in taken if id(one) in scores), key=lambda one: -scores[id(one)])
     places = _tiers(order)
-    front = {id(one) for one in taken if not any(_dominates(other, one) for other in taken if other is not one)}
     rest = [one for one in taken if id(one) not in scores]
     return [
         Ranked(candidate=one, tier=places.get(id(one)), score=scores.get(id(one)), on_front=id(one) in front)
         for one in [*sorted(order, key=lambda one: (places[id(one)], _size(one))), *sorted(rest, key=_size)]
     ]
+
+
+def standings(taken: Sequence[Candidate]) -> list[Ranked]:
+    """The same candidates in their own order, with score and front and without tiers.
+
+    For tiers every pair has to be told apart, which takes minutes for a page of thousands of rows.
+    """
+    scores, front = _scores(taken), _front(taken)
+    return [Ranked(candidate=one, tier=None, score=scores.get(id(one)), on_front=id(one) in front) for one in taken]
+
+
+def _scores(taken: Sequence[Candidate]) -> dict[int, float]:
+    """By candidate, its score over the tasks that all that answered any have answered."""
+    skills = {id(one): skills_of(one.row) for one in taken if not one.row.means_nothing}
+    scored = [one for one in taken if skills.get(id(one))]
+    common = [task for task in (skills[id(scored[0])] if scored else []) if all(task in skills[id(s)] for s in scored)]
+    return {id(one): score(one.row, common) for one in scored} if common else {}
+
+
+def _front(taken: Sequence[Candidate]) -> set[int]:
+    """Those that none is proved to be at least as good as in memory, decode and quality, and better in one.
+
+    Of many that are smaller and faster the MOST smallest are looked at.
+    """
+    by_size = sorted(taken, key=_size)
+    found = set()
+    for one in taken:
+        above = (other for other in by_size if other is not one and _smaller_and_faster(other, one))
+        if not any(_no_worse(other, one) for other in islice(above, MOST)):
+            found.add(id(one))
+    return found
 
 
 def _tiers(order: Sequence[Candidate]) -> dict[int, int]:
@@ -95,18 +123,19 @@ def _tied(one: Candidate, other: Candidate) -> bool:
     return found is None or found.verdict not in SEPARATED
 
 
-def _dominates(one: Candidate, other: Candidate) -> bool:
-    """Whether `one` needs no more memory, is no slower and is proved no worse, and is better in one of these."""
+def _smaller_and_faster(one: Candidate, other: Candidate) -> bool:
+    """Whether `one` needs no more memory and is no slower, and is better in one of these."""
     if one.need is None or other.need is None:
         return False
     no_larger, no_slower = one.need.bytes <= other.need.bytes, decoded(one) >= decoded(other)
-    better = one.need.bytes < other.need.bytes or decoded(one) > decoded(other)
-    return no_larger and no_slower and better and _no_worse(one, other)
+    return no_larger and no_slower and (one.need.bytes < other.need.bytes or decoded(one) > decoded(other))
 
 
 def _no_worse(one: Candidate, other: Candidate) -> bool:
     if one.row.name == other.row.name:
         return one.is_reference or one.verdict in {Verdict.EQUIVALENT, Verdict.BETTER} or other.verdict is Verdict.WORSE
+    if one.row.means_nothing or other.row.means_nothing:
+        return False
     found, _, _ = against(one.row, other.row)
     return found is not None and found.verdict in {Verdict.BETTER, Verdict.EQUIVALENT}
 

@@ -201,7 +201,7 @@ def test_the_address_holds_the_whole_state(opened: Opened) -> None:
 def test_the_plot_tells_a_row_and_chooses_it(opened: Opened) -> None:
     """Hovering over the point of `quick` tells it, a click chooses its row."""
     page = opened()
-    page.wait_for_function("document.getElementById('plot').view")
+    page.wait_for_selector("#plot canvas")
     x, y = page.evaluate(
         """() => {
           const view = document.getElementById("plot").view, row = document.querySelector("tr[id*=quick]");

@@ -12,7 +12,7 @@ from bench.judge.decisions import Instrument
 from bench.judge.recommend import Candidate, Limits, candidates
 from bench.judge.rows import Row
 from bench.judge.stats import Estimate, Verdict
-from bench.judge.tiers import ranked
+from bench.judge.tiers import standings
 from bench.units import slug
 from bench.views.answer import change, label, points, share
 from bench.views.cells import labelled, written
@@ -92,7 +92,7 @@ def entries(rows: Sequence[Row]) -> list[Entry]:
         here = [row for row in rows if row.device == device]
         known = candidates(here, Limits())
         judged = {id(answer.row): answer for answer in answers(compare(here)[0])}
-        places = {id(place.candidate): place for place in ranked([one for one in known if one.fits])}
+        places = {id(place.candidate): place for place in standings([one for one in known if one.fits])}
         for one in known:
             place = places.get(id(one))
             score, front = (place.score, place.on_front) if place else (None, False)

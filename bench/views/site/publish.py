@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.errors import UserError
 from bench.judge.claims import Judged
@@ -16,6 +18,9 @@ from bench.units import slug
 from bench.views import claims, formats
 from bench.views.site import model_page, plot
 from bench.views.site.data import HEADINGS, Entry, entries, page_of
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 HERE = Path(__file__).parent
 VENDORED = ("dataTables.min.css", "dataTables.min.js", "vega.min.js", "vega-lite.min.js", "vega-interpreter.js")
@@ -80,13 +85,11 @@ def files(rows: Sequence[Row], judged: Sequence[Judged], runs: Sequence[Run]) ->
 
 
 def _index(found: Sequence[Entry], devices: Sequence[str]) -> bytes:
-    marked, _ = plot.with_front(plot.points(found))
     present = {one.row.precision for one in found}
     counts = {name: sum(one.row.device == name for one in found) for name in devices}
     data = {
         "titles": {heading.key: heading.title for heading in HEADINGS},
-        "cells": {one.id: {key: cell.text for key, cell in one.cells.items()} for one in found},
-        "points": marked, "spec": plot.specification(width=600),
+        "spec": plot.specification(width=600),
         "device": max(devices, key=lambda name: counts[name]) if devices else "",
     }  # fmt: skip
     return _rendered(
@@ -106,13 +109,18 @@ def _page(
 
 def _rendered(template: str, **values: object) -> bytes:
     """A page. Every value is escaped by the library; nothing of a record is taken for markup."""
+    text: str = _environment().get_template(template).render(**values)
+    return text.encode("utf-8", errors="replace")
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    """The templates, each compiled once."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError:
         raise UserError("the site needs jinja2", "pip install -e '.[publish]'") from None
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    text: str = environment.get_template(template).render(**values)
-    return text.encode("utf-8", errors="replace")

@@ -11,6 +11,7 @@
   const inputs = ["device", "precision", "memory", "decode", "loss", "price", "search"];
   const picked = new Set();
   let preset = "c";
+  let waiting = 0;
 
   for (const row of rows) {
     row.cells[column.loss].classList.add("quality");
@@ -18,11 +19,14 @@
     pick.type = "button";
     pick.className = "pick";
     pick.textContent = "+";
-    pick.setAttribute("aria-label", "choose " + row.cells[0].textContent + " " + row.cells[1].textContent);
-    pick.setAttribute("aria-pressed", "false");
-    pick.addEventListener("click", () => choose(row.id));
+    pick.ariaLabel = "choose " + row.cells[0].textContent + " " + row.cells[1].textContent;
+    pick.ariaPressed = "false";
     row.cells[0].prepend(pick);
   }
+
+  // Every cell of a row: hidden columns are taken out of it later.
+  const held = new Map(rows.map((row) => [row.id, Array.from(row.cells)]));
+  const said = (id, index) => (index ? held.get(id)[index] : held.get(id)[0].querySelector("a")).textContent;
 
   const view = new DataTable(table, {
     paging: rows.length > 300, pageLength: 100, lengthMenu: [100, 500, -1], order: [], autoWidth: false,
@@ -44,6 +48,7 @@
     return told(row, "loss") !== null && told(row, "loss") <= loss / 100;
   }
 
+  let priced = false;
   function cost(row) {
     const price = number("price"), decode = told(row, "decode");
     return price === null || !decode ? null : (price / 3600 / decode) * 1e6;
@@ -52,23 +57,29 @@
   function apply() {
     const device = by("device").value, precision = by("precision").value;
     view.search.fixed("chosen", (text, cells, index) => {
-      const row = view.row(index).node();
+      const row = rows[index];
       return (!device || row.dataset.device === device) && (!precision || row.dataset.precision === precision);
     });
     for (const row of rows) {
       row.classList.toggle("dim", !keeps(row));
-      const value = cost(row), cell = view.cell(row, column.cost);
-      const node = cell.node();
-      if (node) {
-        node.textContent = value === null ? "-" : value.toPrecision(3);
-        node.dataset.order = value === null ? "" : String(value);
-        cell.invalidate("dom");
-      }
     }
+    if (priced || number("price") !== null) price();
     view.search(by("search").value).draw();
     status();
-    plot();
+    clearTimeout(waiting);
+    waiting = setTimeout(plot, 150); // after the last letter that is typed
     remember();
+  }
+
+  function price() {
+    priced = number("price") !== null;
+    for (const row of rows) {
+      const value = cost(row), cell = view.cell(row, column.cost), node = cell.node();
+      if (!node) continue;
+      node.textContent = value === null ? "-" : value.toPrecision(3);
+      node.dataset.order = value === null ? "" : String(value);
+      cell.invalidate("dom");
+    }
   }
 
   function shown() {
@@ -96,8 +107,11 @@
     remember();
   }
 
+  let shownAsPicked = [];
   function marked() {
-    for (const row of rows) {
+    const changed = new Set([...shownAsPicked, ...chosenRows()]);
+    shownAsPicked = chosenRows();
+    for (const row of changed) {
       const on = picked.has(row.id), button = row.querySelector("button.pick");
       row.classList.toggle("picked", on);
       button.textContent = on ? "−" : "+";
@@ -115,8 +129,8 @@
   const used = () => heads.filter((head) => head.dataset.presets.includes(preset) || head.dataset.key === "device");
   const titles = () => used().map((head) => data.titles[head.dataset.key]);
   function cells(row) {
-    return used().map((head) => data.cells[row.id][head.dataset.key] === "-" && head.dataset.key === "cost"
-      ? (cost(row) === null ? "-" : cost(row).toPrecision(3)) : data.cells[row.id][head.dataset.key]);
+    return used().map((head) => head.dataset.key === "cost" && cost(row) !== null
+      ? cost(row).toPrecision(3) : said(row.id, column[head.dataset.key]));
   }
 
   const escapes = {
@@ -158,8 +172,10 @@
   }
 
   function points() {
-    const visible = new Set(shown().map((row) => row.id));
-    const found = data.points.filter((point) => visible.has(point.id)).map((point) => ({ ...point }));
+    const found = shown().filter((row) => told(row, "memory") !== null && told(row, "decode") !== null).map((row) => ({
+      id: row.id, name: said(row.id, 0) + " " + said(row.id, column.precision), loss: said(row.id, column.loss),
+      memory: told(row, "memory"), decode: told(row, "decode"), low: told(row, "low"), high: told(row, "high"), verdict: row.dataset.verdict,
+    }));
     for (const point of found) {
       point.dominated = found.some((other) => dominates(other, point)) || !keeps(rowOf(point.id));
     }
@@ -176,7 +192,19 @@
 
   const rowOf = (id) => rows.find((row) => row.id === id);
 
+  // The plot's libraries are larger than all else: they are read when the table can be used.
+  const needed = ["vega.min.js", "vega-lite.min.js", "vega-interpreter.js"];
+  function load() {
+    const name = needed.shift();
+    if (!name) return plot();
+    const script = document.createElement("script");
+    script.src = "assets/" + name;
+    script.addEventListener("load", load);
+    document.head.append(script);
+  }
+
   function plot() {
+    if (needed.length || !window.vega || !vega.expressionInterpreter) return;
     const { found, front } = points();
     by("figure").hidden = found.length === 0;
     if (!found.length) return;
@@ -230,6 +258,10 @@
     view.on("order", remember);
   }
 
+  table.tBodies[0].addEventListener("click", (event) => {
+    const pick = event.target.closest("button.pick");
+    if (pick) choose(pick.closest("tr").id);
+  });
   by("controls").hidden = false;
   by("controls").addEventListener("submit", (event) => event.preventDefault());
   for (const id of inputs) by(id).addEventListener("input", apply);
@@ -238,8 +270,9 @@
   by("clear").addEventListener("click", () => { picked.clear(); marked(); remember(); });
   by("reset").addEventListener("click", () => { for (const id of inputs) by(id).value = ""; view.order([]); columns("c"); picked.clear(); marked(); apply(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", plot);
-  let waiting = 0;
   addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(plot, 150); });
   restore();
+  document.documentElement.dataset.readyMs = String(Math.round(performance.now()));
   document.documentElement.dataset.ready = "yes";
+  setTimeout(load, 0);
 })();
