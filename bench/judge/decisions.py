@@ -17,7 +17,15 @@ from statistics import mean
 
 from bench.judge import choices
 from bench.judge.aggregate import holm
-from bench.judge.choices import Change, ItemChoices, choices_of, mean_change, probability_margin
+from bench.judge.choices import (
+    Change,
+    ItemChoices,
+    MarginChange,
+    choices_of,
+    margin_change,
+    mean_change,
+    probability_margin,
+)
 from bench.judge.differences import at_chance, chance_of, on_scale, score_difference
 from bench.judge.scores import WHOLE, aggregation, compared, is_metric, weights
 from bench.judge.scores import clusters as clusters_of
@@ -62,6 +70,8 @@ class Decision:
     verdict: Verdict
     looks: tuple[int, ...] = ()
     """Numbers of items at which it was, or would have been, looked at; empty where it was scored in one go."""
+    margins: MarginChange | None = None
+    """How the decision margins of a task with choices moved, None of other instruments."""
     holm_p: float | None = None
     """The same p after Holm over the tasks that are read side by side, None if it stands alone."""
 
@@ -130,7 +140,8 @@ def decide(
     if choices.NAME in mine and choices.NAME in yours:
         this, base = choices_of(mine[choices.NAME]), choices_of(yours[choices.NAME])
         picked = [this[i] for i in pairs.mine], [base[i] for i in pairs.yours]
-        found.append(_by_choices(task, *picked, clusters, looks, margin))
+        by_choices = _by_choices(task, *picked, clusters, looks, margin)
+        found.append(replace(by_choices, margins=margin_change(*picked)))
     values = [score.values[i] for i in pairs.mine], [other.values[i] for i in pairs.yours]
     if aggregation(score) in PERPLEXITIES:
         of_items = weights(score)

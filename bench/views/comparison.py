@@ -269,6 +269,7 @@ def _whole(answer: Answer, choice: Choice | None) -> Flat:
 def _tasks(item: Comparison) -> Iterator[Flat]:
     for task in item.tasks:
         result, decision = task.result, task.decision
+        margins = decision.margins if decision else None
         yield {
             **_head(item),
             "task": task.task,
@@ -293,4 +294,7 @@ def _tasks(item: Comparison) -> Iterator[Flat]:
             "change_margin": decision.margin if decision else None,
             "change_p": decision.holm_p if decision else None,
             "blunter": task.blunter or None,
+            "margin_factor": margins.factor if margins else None,
+            "margin_lost": margins.lost if margins else None,
+            "margin_gained": margins.gained if margins else None,
         }

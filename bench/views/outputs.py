@@ -129,6 +129,9 @@ COMPARE = Output(
         Field("change", Unit.SHARE, "change that `decided_by` found of the task, this minus the reference", "quality"),
         Field("change_margin", Unit.SHARE, "change that still counts as equivalent there", "quality"),
         Field("change_p", Unit.PROBABILITY, "its p after Holm over these tasks and all looks", "quality"),
+        Field("margin_factor", Unit.RATIO, "median of decision margins (right less best wrong) over theirs", "quality"),
+        Field("margin_lost", Unit.COUNT, "items whose decision margin fell to zero or below", "quality"),
+        Field("margin_gained", Unit.COUNT, "items whose decision margin rose above zero", "quality"),
         Field("blunter", Unit.TEXT, "why the task is not decided by the probability of the right choice", "quality"),
         Field(
             "verdict",

@@ -65,6 +65,13 @@ def test_answers_of_two_filters_in_one_are_no_pair():
     assert match(doubled, chosen(MARGINS)[0]).mine == ()
 
 
+def test_how_decision_margins_moved_stands_beside_the_probability() -> None:
+    """Half of every margin of one nat is left, and one of twenty turned."""
+    decided = decide(chosen([0.5] * 19 + [-0.5]), chosen([1.0] * 20), "t")[0]
+    assert decided.margins is not None
+    assert (round(decided.margins.factor, 6), decided.margins.lost, decided.margins.gained) == (0.5, 1, 0)
+
+
 def test_a_task_that_was_looked_at_is_judged_at_the_level_of_all_looks():
     """Both instruments' intervals are wider, by what `level` says, and p is over all looks."""
     looks = list(ladder(400))
