@@ -18,7 +18,8 @@ WORKERS = ("--numprocesses", "logical", "--maxprocesses", "8")
 """A worker for each core, each about 1 GiB; `-- -n 0` runs the tests in one process."""
 NEED_LLAMA = (
     "tests/engines/test_llamacpp.py", "tests/engines/test_gguf.py", "tests/engines/test_backends.py",
-    "tests/engines/test_api.py", "tests/engines/test_quantizer.py", "tests/suites/test_capacity_engines.py",
+    "tests/engines/test_api.py", "tests/engines/test_quantizer.py", "tests/engines/test_llamacpp_recurrent.py",
+    "tests/suites/test_capacity_engines.py",
 )  # fmt: skip
 NEED_PUBLISH = ("tests/views/test_site.py", "tests/views/test_site_browser.py", "tests/views/test_publication.py")
 PEER = ("optimum-benchmark==0.6.0", "transformers==4.57.1", "torch==2.13.0")
