@@ -396,5 +396,5 @@ def test_a_tokenizer_that_begins_and_ends_every_text_changes_no_question(tmp_pat
     assert engine.encode("the fox", special=True) == [tiny_llama.BEGIN, *tiny_llama.encode("the fox"), tiny_llama.END]
     found, true = tiny_llama.asked_after_beginning(engine)
     engine.close()
-    assert found == pytest.approx(true, abs=2e-3)
+    assert found == pytest.approx(true, rel=2e-4, abs=2e-3)  # keys and values are float16
     assert abs(found[1] - found[2]) > 0.1
