@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
-from bench.catalog.config import SIZES, Config, Settings, settings
+from bench.catalog.config import SIZES, Config, Settings, once, settings
 
 
 class Role(StrEnum):
@@ -55,12 +55,14 @@ def is_known(config: Config | None) -> bool:
     return config is not None and config.get("model_type") in SIZES
 
 
+@once
 def weights(config: Config) -> tuple[Weight, ...]:
     """Every tensor of the language model, tied ones once. Raises UnknownArchitecture."""
     s = settings(config)
     return tuple(FAMILIES[s["model_type"]](s))
 
 
+@once
 def parameters(config: Config) -> int:
     """Exact parameter count, tied tensors once. Raises UnknownArchitecture."""
     return sum(weight.parameters for weight in weights(config))
@@ -76,8 +78,13 @@ def same_architecture(one: Config | None, other: Config | None) -> bool:
     """Whether two models take the same memory and time: every size alike, the vocabulary nearly so."""
     if one is None or other is None or not is_known(one) or not is_known(other):
         return False
-    mine, yours = ({k: v for k, v in settings(config).items() if k not in NO_SIZE} for config in (one, other))
-    return mine == yours and abs(parameters(one) / parameters(other) - 1) <= ALIKE
+    return shape(one) == shape(other) and abs(parameters(one) / parameters(other) - 1) <= ALIKE
+
+
+@once
+def shape(config: Config) -> str:
+    """All sizes but the vocabulary's and what changes none, in one text. Raises UnknownArchitecture."""
+    return str(sorted((k, v) for k, v in settings(config).items() if k not in NO_SIZE))
 
 
 def cache_elements(config: Config, tokens: int, batch: int = 1) -> int:

@@ -7,11 +7,17 @@ class's default. Aliases and defaults follow the configuration files of transfor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NotRequired, TypedDict, cast
+import json
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Concatenate, NotRequired, ParamSpec, TypedDict, TypeVar, cast
 
 from pydantic import JsonValue
 
+T = TypeVar("T")
+P = ParamSpec("P")
+MOST_ANSWERS = 8192
+"""Answers of one function that are remembered."""
 Config = Mapping[str, JsonValue]
 """The keys of a `config.json`, under whatever names the family uses."""
 
@@ -62,6 +68,42 @@ class UnknownArchitecture(ValueError):
     """The config's model_type is not in SIZES, so nothing can be predicted from it."""
 
 
+def once(function: Callable[Concatenate[Config, P], T]) -> Callable[Concatenate[Config, P], T]:
+    """The same function of a config, and of schemes, words and numbers, worked out once for equal ones.
+
+    A plan asks a dozen things of every entry, a catalogue of thousands is planned as one, and half of its entries are
+    tunes of another. Nobody changes a config or a scheme that is being asked about.
+    """
+    known: dict[tuple[object, ...], tuple[tuple[object, ...], T]] = {}
+
+    @wraps(function)
+    def call(config: Config, *more: P.args, **named: P.kwargs) -> T:
+        others = (*more, *named.values())
+        key = (_text(config), *(value if isinstance(value, str | int) else id(value) for value in others))
+        found = known.get(key)
+        if found is None:
+            if len(known) >= MOST_ANSWERS:
+                known.clear()
+            found = known[key] = (others, function(config, *more, **named))  # what is kept keeps its id
+        return found[1]
+
+    return cast(Callable[Concatenate[Config, P], T], call)
+
+
+def _text(config: Config) -> str:
+    """Equal for configs of equal content."""
+    found = _TEXTS.get(id(config))
+    if found is None:
+        if len(_TEXTS) >= MOST_ANSWERS:
+            _TEXTS.clear()
+        found = _TEXTS[id(config)] = (config, json.dumps(config, sort_keys=True, default=str))
+    return found[1]
+
+
+_TEXTS: dict[int, tuple[Config, str]] = {}
+
+
+@once
 def settings(config: Config) -> Settings:
     """The config under the common key names, every default filled in. Raises UnknownArchitecture."""
     kind = config.get("model_type")

@@ -14,7 +14,7 @@ from bench.catalog.prompts import TEMPLATES
 from bench.errors import UserError
 from bench.paths import CATALOG
 from bench.records.cell import Slug, Value
-from bench.records.document import read_yaml, validate
+from bench.records.document import Document, read_all, read_yaml, validate
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -35,7 +35,7 @@ def read_catalog(folder: Path = CATALOG) -> tuple[Model, ...]:
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise UserError(f"no catalogue in {folder}", "pass --catalog FOLDER, or run from a checkout")
-    placed = [(path, index, model) for path in files for index, model in enumerate(read_family(path))]
+    placed = [(doc.path, index, model) for doc in read_all(files) for index, model in enumerate(entries_of(doc))]
     _check_unique(placed)
     _check_uses(placed)
     names = {model.name for _, _, model in placed}
@@ -114,7 +114,12 @@ def _field(place: tuple[str | int, ...]) -> str:
 
 def read_family(path: Path) -> list[Model]:
     """The entries of one file; `family` and `organisation` are given once at its top."""
-    document = read_yaml(path)
+    return entries_of(read_yaml(path))
+
+
+def entries_of(document: Document) -> list[Model]:
+    """The entries of one file that has been read."""
+    path = document.path
     head = document.data if isinstance(document.data, dict) else {}
     unknown = sorted(map(str, set(head) - {"family", "organisation", "models"}))
     if unknown or not isinstance(head.get("models"), list) or "family" not in head:

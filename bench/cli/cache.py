@@ -23,7 +23,8 @@ class Clearing:
     """Options."""
 
     clear: Annotated[
-        list[str], named("--clear", "references, weights, texts, datasets, journals, stale or all.", _kinds)
+        list[str],
+        named("--clear", "references, weights, texts, datasets, index, entries, journals, stale or all.", _kinds),
     ] = field(default_factory=list)
     results: ResultsFolder = RESULTS
 

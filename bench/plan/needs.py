@@ -9,7 +9,7 @@ from bench.catalog.model import Model
 from bench.engines.contract import Backend
 from bench.plan import predict
 from bench.plan.baseline import with_baseline
-from bench.plan.plan import HEADROOM
+from bench.plan.plan import HEADROOM, stored_on
 from bench.records.cell import Precision
 from bench.records.surroundings import Machine
 from suites import suite
@@ -40,7 +40,7 @@ def needs(model: Model, engine: Backend, machine: Machine, free_bytes: int) -> d
         scheme = engine.default_scheme(precision, machine.kind)
         peak = weights = whole = None
         if scheme is not None:
-            stored = engine.adapt(scheme, machine)
+            stored = stored_on(machine, engine, scheme)
             work = memory.work(settings)
             predicted = predict.predict(model, stored, machine.kind, settings, work, engine.footprint)
             predicted = with_baseline(predicted, machine.kind, engine.name, scheme)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import suites
 from bench.catalog import remote
@@ -116,7 +117,7 @@ def make_plan(
     existing = list(records)
     recent = existing if selection.missing else [r for r in existing if known is not None and r.id not in known]
     done = {r.cell.key for r in recent if _answers(r, machine.device, budget_s)}
-    cells = [planned for planned in asked if planned.cell.key not in done]
+    cells = [planned for planned in asked if planned.cell.key not in done] if done else asked
     settled = len(asked) - len(cells)
     cells = _with_references(cells, selection, machine)
     fitting, too_large = _by_size(cells, free_bytes, selection.force)
@@ -137,10 +138,10 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
     backends = [backend(name) for name in selection.backends]
     if selection.path:
         require_readable(selection.path, backends)
-    chosen = chosen_models(selection, models)
+    chosen, named = chosen_models(selection, models), {model.name: model for model in models}
     _refuse_unknown(selection, backends)
     for model in chosen:
-        base = next((other for other in models if other.name == model.base_model), None)
+        base = named.get(model.base_model or "")
         for engine in backends:
             seen = described(model, selection.path, engine)
             reason = never(selection, seen, engine)
@@ -190,7 +191,7 @@ def _planned(
         backend=engine.name, scheme=scheme.name, precision=scheme.precision, suite=name, suite_version=found.VERSION,
         profile=profile, settings=settings, device=machine.device, fingerprint=_fingerprint(selection, weights),
     )  # fmt: skip
-    stored, work = engine.adapt(scheme, machine), found.work(settings)
+    stored, work = stored_on(machine, engine, scheme), found.work(settings)
     trained = weights is not Weights.RANDOM
     predicted = predict.predict(model, stored, machine.kind, settings, work, engine.footprint, trained=trained)
     return Planned(
@@ -205,6 +206,16 @@ def _fingerprint(selection: Selection, weights: Weights) -> str | None:
     if weights is not Weights.LOCAL or selection.path is None:
         return None
     return told_apart(selection.path, selection.base)
+
+
+@lru_cache(maxsize=64)
+def _adapted(adapt: Callable[[Scheme, Machine], Scheme], scheme: Scheme, machine: Machine) -> Scheme:
+    return adapt(scheme, machine)
+
+
+def stored_on(machine: Machine, engine: Backend, scheme: Scheme) -> Scheme:
+    """The scheme as this device stores it: one object for all cells of it."""
+    return _adapted(engine.adapt, scheme, machine)
 
 
 def _with_capacity(planned: Planned, machine: Machine, free_bytes: int) -> Planned:
@@ -255,7 +266,7 @@ def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
 
 def _with_references(cells: list[Planned], selection: Selection, machine: Machine) -> list[Planned]:
     """Add the reference's divergence cell if others need its distributions and the cache does not hold them."""
-    keys = {planned.cell.unlimited.key for planned in cells}
+    keys = {planned.cell.unlimited.key for planned in cells if planned.cell.suite == "divergence"}
     selection = replace(selection, memory_limit_bytes=None)
     added: list[Planned] = []
     for planned in cells:
@@ -276,9 +287,15 @@ def _position(planned: Planned) -> tuple[str, str, int, str, int]:
     return (cell.model, cell.backend, ORDER.index(cell.precision), cell.scheme, suites.ORDER.index(cell.suite))
 
 
+@lru_cache
+def _installed(packages: tuple[str, ...]) -> dict[str, str]:
+    """Read once: three of a plan's four seconds went into asking for every cell again."""
+    return installed(packages)
+
+
 def has_reference(cell: Cell) -> bool:
     """Whether this machine holds distributions written by that reference cell with the engine installed now."""
-    pattern = reference_name(cell.key, installed(backend(cell.backend).requires))
+    pattern = reference_name(cell.key, _installed(backend(cell.backend).requires))
     return any(not is_unfinished(path) and path.is_dir() for path in reference_folder().glob(pattern))
 
 
@@ -289,7 +306,7 @@ def _answers(record: Record, device: str, budget_s: float | None) -> bool:
     if record.cut and (budget_s is None or record.budget_s is None or budget_s > record.budget_s):
         return False
     engine = backend(record.cell.backend) if record.cell.backend in backend_names() else None
-    now = installed(engine.requires) if engine else {}
+    now = _installed(engine.requires) if engine else {}
     return all(record.versions.packages.get(name) == version for name, version in now.items())
 
 

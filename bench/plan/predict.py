@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from bench.catalog import architecture
 from bench.catalog.architecture import Role
-from bench.catalog.config import Config, UnknownArchitecture
+from bench.catalog.config import Config, UnknownArchitecture, once
 from bench.catalog.gguf_model import header_in
 from bench.catalog.model import Model
 from bench.engines.contract import Footprint
@@ -49,6 +49,7 @@ def grouped(scheme: Scheme, columns: Iterable[int]) -> Scheme:
     return scheme.model_copy(update={"group": scheme.group_else})
 
 
+@once
 def weights_bytes(config: Config, scheme: Scheme) -> int:
     """Bytes of the census of a model loaded in a scheme.
 
@@ -86,6 +87,7 @@ def stored_type(model: Model) -> str:
     return "float32" if model.package else str(told).removeprefix("torch.")
 
 
+@once
 def mapped_bytes(config: Config, scheme: Scheme, stored: str = "float16") -> int:
     """Bytes of a checkpoint's mapped file that are resident and in no weight, `stored` the type of what it casts."""
     kernel, every = scheme.kernel, architecture.weights(config)
@@ -146,6 +148,7 @@ def predict(
     )  # fmt: skip
 
 
+@once
 def needed(
     config: Config,
     scheme: Scheme,

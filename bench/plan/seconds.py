@@ -10,8 +10,9 @@ records, those of the same model before others. A cell that was measured here be
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 from bench.catalog.model import Model
@@ -45,12 +46,12 @@ def compute_type(scheme: Scheme, kind: str) -> str:
     return "fp32" if kind == "cpu" else "fp16"
 
 
-def at_the_roof(parameters: int, weights_bytes: int, roof: Roof | None, computing: str, kind: str) -> Pace:
+def at_the_roof(parameters: int, weights_bytes: int, known: Mapping[str, float], computing: str, kind: str) -> Pace:
     """What a token would take if nothing but the device limited it.
 
-    Where no roof is known, `predict.RATES` is the last resort.
+    `known` is what its roof tells (`Roof.quantities`); where it tells nothing, `predict.RATES` is the last resort.
     """
-    rates, usual = roof.quantities() if roof else {}, predict.RATES[kind]
+    rates, usual = dict(known), predict.RATES[kind]
     memory = rates.pop("memory", WITHOUT_RECORDS * usual.read_bytes_per_s)
     matrix = rates.get(computing) or max(rates.values(), default=WITHOUT_RECORDS * usual.operations_per_s)
     return Pace(prefill_s=2 * parameters / matrix, decode_s=weights_bytes / memory)
@@ -87,10 +88,20 @@ class Estimator:
         here = [r for r in records if r.cell.device == machine.device and r.outcome.ending is Ending.OK and r.seconds]
         here.sort(key=lambda record: record.when, reverse=True)
         self.roof = roof or newest_roof(here)
+        self._rates = self.roof.quantities() if self.roof else {}
         self.own: dict[str, Record] = {}
         for record in here:
             self.own.setdefault(record.cell.key, record)
+        self._measured = {_kind_of(record.cell) for record in here}
         self.looks = [look for record in here if (look := self._look(record))]
+
+    @cached_property
+    def _alike(self) -> dict[tuple[str, str, str], list[Look]]:
+        """Looks by engine, scheme and suite."""
+        found: dict[tuple[str, str, str], list[Look]] = {}
+        for look in self.looks:
+            found.setdefault((look.backend, look.scheme, look.suite), []).append(look)
+        return found
 
     def _look(self, record: Record) -> Look | None:
         cell = record.cell
@@ -106,7 +117,7 @@ class Estimator:
 
     def _at_the_roof(self, model: Model, scheme: Scheme, weights: int) -> Pace:
         parameters = predict.multiplied(model, weights)
-        return at_the_roof(parameters, weights, self.roof, compute_type(scheme, self.kind), self.kind)
+        return at_the_roof(parameters, weights, self._rates, compute_type(scheme, self.kind), self.kind)
 
     def factor(self, cell: Cell, weights: int) -> float:
         """How much slower than its roof a cell is expected to be.
@@ -114,10 +125,10 @@ class Estimator:
         By records of its engine's scheme in its suite. Else from those of other suites and other schemes: if int4 is
         three times slower than int8 in one suite, it is expected to be so in the next.
         """
-        engine = [look for look in self.looks if look.backend == cell.backend]
-        own = [look for look in engine if (look.scheme, look.suite) == (cell.scheme, cell.suite)]
+        own = self._alike.get((cell.backend, cell.scheme, cell.suite), [])
         if own:
             return _typical(own, cell.model, weights)
+        engine = [look for look in self.looks if look.backend == cell.backend]
         of_scheme = [look for look in engine if look.scheme == cell.scheme]
         of_suite = [look for look in engine if look.suite == cell.suite]
         if not of_scheme or not of_suite:
@@ -140,17 +151,25 @@ class Estimator:
         pace = self._at_the_roof(model, scheme, weights).times(self.factor(cell, weights))
         own = self.own_seconds(cell, pace, work)
         pace = pace.times(own / pace.seconds(work)) if own and pace.seconds(work) else pace
-        return pace.model_copy(update={"guess": not any(look.backend == cell.backend for look in self.looks)})
+        return pace.model_copy(update={"guess": cell.backend not in self._engines})
+
+    @cached_property
+    def _engines(self) -> set[str]:
+        return {look.backend for look in self.looks}
 
     def own_seconds(self, cell: Cell, pace: Pace | None, work: Work) -> float | None:
         """What the very same cell took when it was last measured here, in proportion where a budget cut it."""
-        record = self.own.get(cell.key)
+        record = self.own.get(cell.key) if _kind_of(cell) in self._measured else None  # a key takes its time
         if record is None:
             return None
         if not record.cut or pace is None:
             return record.seconds
         done = pace.seconds(suite(cell.suite).done(cell.settings, record.measurements))
         return record.seconds * pace.seconds(work) / done if done else None
+
+
+def _kind_of(cell: Cell) -> tuple[str, str, str, str]:
+    return cell.model, cell.backend, cell.scheme, cell.suite
 
 
 def newest_roof(newest_first: Iterable[Record]) -> Roof | None:

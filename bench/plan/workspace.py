@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from bench.catalog import architecture
 from bench.catalog.architecture import Role, Weight
-from bench.catalog.config import Config, Settings, settings
+from bench.catalog.config import Config, Settings, once, settings
 from bench.plan.activations import FLOAT, copies, is_gated, live_bytes, score_bytes
 from bench.records.cell import Scheme
 
@@ -75,7 +75,7 @@ def workspace_bytes(
     `trained` tells real weights from random ones, which have next to no outlier features. Raises UnknownArchitecture.
     """
     s = settings(config)
-    linear = [weight for weight in architecture.weights(config) if weight.role is Role.LINEAR]
+    linear = _linear(config)
     apart = 1.0 if s["model_type"] in POST_NORM else OUTLIERS * trained
     live = live_bytes(s, linear, scheme, tokens, batch, apart)
     if device != "cpu":
@@ -88,12 +88,18 @@ def workspace_bytes(
     )
 
 
+@once
 def runtime_bytes(config: Config, scheme: Scheme, device: str) -> int:
     """Bytes beyond the weights that stay once a model is loaded and has run: library state, and its class's tables."""
     imported = IMPORTED_BYTES if device == "cpu" and scheme.quantizes else 0
-    linear = [weight for weight in architecture.weights(config) if weight.role is Role.LINEAR]
+    linear = _linear(config)
     compiler = (TRACER_BYTES + TRACE_BYTES * _traces(linear)) * scheme.kernel.traced
     return RUNTIME_BYTES[device] - imported + _tables(settings(config)) + compiler
+
+
+@once
+def _linear(config: Config) -> list[Weight]:
+    return [weight for weight in architecture.weights(config) if weight.role is Role.LINEAR]
 
 
 def _lost_by_layers(s: Settings, linear: Sequence[Weight], scheme: Scheme, rows: int, apart: float) -> float:

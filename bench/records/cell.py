@@ -18,9 +18,9 @@ Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
 class Value(BaseModel):
-    """An immutable value; unknown keys are errors, and the docstring under a field is its schema text."""
+    """An immutable value; unknown keys are errors, and a docstring under a field says what it holds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Precision(StrEnum):
@@ -159,6 +159,8 @@ class Cell(Value):
     @property
     def unlimited(self) -> Cell:
         """The same question without a memory limit, which changes no answer but whether there is one."""
+        if MEMORY_LIMIT not in self.settings:
+            return self
         return self.model_copy(update={"settings": {k: v for k, v in self.settings.items() if k != MEMORY_LIMIT}})
 
     def __str__(self) -> str:

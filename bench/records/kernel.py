@@ -15,7 +15,7 @@ computes apart."""
 class Kernel(BaseModel):
     """How one kernel uses memory. The default needs nothing more, like a plain matrix product."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     moments: tuple[Moment, ...] = ()
     """What a layer holds beside input, output and weight at each moment that may be its worst."""

@@ -19,6 +19,8 @@ KINDS = {
     "weights": ("weights", "weights converted for an engine"),
     "texts": ("texts", "texts fetched for divergence"),
     "datasets": ("datasets", "items of evaluation tasks"),
+    "index": ("index", "which records views show, and figures computed from them"),
+    "entries": ("catalog", "what the catalogue's files hold, parsed"),
     "journals": ("journal", "answers of unfinished quality cells, which the same call goes on from"),
 }
 """The kinds that can be cleared, by name: folder and description."""

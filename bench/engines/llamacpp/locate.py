@@ -15,7 +15,7 @@ from bench.catalog.gguf_file import Gguf
 from bench.catalog.gguf_folder import header_of
 from bench.catalog.model import Model
 from bench.engines.contract import LoadRequest, Unsupported
-from bench.engines.llamacpp import gguf_cache, gguf_layout, random_weights
+from bench.engines.llamacpp import gguf_cache, gguf_layout
 from bench.engines.llamacpp.gguf_layout import FILE_TYPE
 from bench.engines.weights.files import asking_the_hub
 from bench.engines.weights.fingerprints import fingerprint
@@ -177,6 +177,8 @@ def _hub(model: Model, scheme: str) -> _Source:
 
 
 def _random(request: LoadRequest) -> Located:
+    from bench.engines.llamacpp import random_weights  # numpy: not for who only asks where a file lies
+
     reason = gguf_layout.refuses(request.model.architecture)
     if reason:
         raise Unsupported(reason)
