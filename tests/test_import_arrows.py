@@ -16,6 +16,8 @@ import pytest
 from bench.paths import ROOT
 
 HEAVY = ("torch", "transformers", "pandas", "lm_eval", "datasets", "bitsandbytes", "llama_cpp", "gguf")
+FORKS = {"bench.records.listing"}
+"""Its forked child lists a folder and must end there: whatever else it did would be done twice."""
 LONGEST = 330
 """Lines of a module."""
 
@@ -219,6 +221,9 @@ def test_only_entry_points_exit(name: str) -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node) in {"sys.exit", "typer.Exit", "os._exit"}
         if node not in main
     ]
+    if name in FORKS:
+        assert exits == ["os._exit"]
+        return
     assert exits == [] or room_of(name) == "cli"
 
 

@@ -12,12 +12,11 @@ import typer
 from bench.cli.console import Format, print_facts, print_flat, print_table, print_title
 from bench.cli.options import Backend, Device, Models, Output, split
 from bench.cli.show import print_rows
-from bench.cli.stored import exit_for_unreadable, joined_records, opened
+from bench.cli.stored import Stored
 
 if TYPE_CHECKING:
     from bench.catalog.model import Model
     from bench.judge.rows import Row
-    from bench.records.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,6 @@ def catalog(entries: Entries, asked: Needs, output: Output) -> None:
     from bench.catalog.entries import read_catalog, select
     from bench.engines.registry import backend
     from bench.instruments import machine
-    from bench.judge.rows import newest
     from bench.judge.stand_ins import stand_ins
     from bench.plan.needs import needs
     from bench.views import overview
@@ -54,11 +52,10 @@ def catalog(entries: Entries, asked: Needs, output: Output) -> None:
     every = read_catalog(output.folder)
     names = [*entries.name, *entries.model]
     chosen = select(every, split(names)) if names else every
-    store, kind = opened(output.results), asked.device.value if asked.device else machine.device_kind()
+    stored, kind = Stored(output.results), asked.device.value if asked.device else machine.device_kind()
     engine, described, free = backend(asked.backend), machine.describe(kind), machine.free_bytes(kind)
     needed = {model.name: needs(model, engine, described, free) for model in chosen}
-    records = joined_records(store)
-    rows = newest(records)
+    rows = stored.rows()
     done, others = overview.measured(rows), stand_ins(every, rows)
     if output.format.flat:
         flats = [overview.flat(m, needed[m.name], done.get(m.name), others.get(m.name)) for m in chosen]
@@ -66,21 +63,20 @@ def catalog(entries: Entries, asked: Needs, output: Output) -> None:
     elif len(chosen) == 1:
         name = chosen[0].name
         print_facts(overview.entry(chosen[0], needed[name], others.get(name)), output.format)
-        _print_measured(chosen[0], every, rows, records, output.format)
+        _print_measured(chosen[0], every, rows, stored, output.format)
     else:
         print_table(overview.listing(chosen, needed, done, others), output.format)
-    exit_for_unreadable(store)
+    stored.finish()
 
 
-def _print_measured(
-    model: Model, every: Sequence[Model], rows: Sequence[Row], records: Sequence[Record], form: Format
-) -> None:
+def _print_measured(model: Model, every: Sequence[Model], rows: Sequence[Row], stored: Stored, form: Format) -> None:
     """Of one entry: what became of its claims, and its figures."""
     from bench.judge.claims import judge
     from bench.plan.claims import predicted_for
     from bench.views.claims import people
 
-    judged = judge([model], records, predicted_for, every)
+    measured = {model.measured_for(claim) for claim in model.claims}
+    judged = judge([model], stored.records(measured) if measured else [], predicted_for, every)
     if judged:
         print_title("claims", form)
         print_table(people(judged), form)

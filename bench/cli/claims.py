@@ -13,7 +13,7 @@ from bench.cli.console import err, out, print_flat, print_table, warn
 from bench.cli.options import MOST_THREADS, Cells, How, Limits, Output, Quiet, Subject, Timeout, split
 from bench.cli.run import print_failed
 from bench.cli.selecting import planned, require_backends, selection
-from bench.cli.stored import exit_for_unreadable, joined_records, opened
+from bench.cli.stored import Stored, opened
 
 if TYPE_CHECKING:
     from bench.judge.claims import Judged
@@ -48,14 +48,16 @@ def claims(subject: Subject, trying: Trying, output: Output) -> None:
 
     every = read_catalog(output.folder)
     chosen = select(every, split(subject.model)) if subject.model else every
-    store = opened(output.results)
-    judged = judge(chosen, joined_records(store), predicted_for, every)
+    measured = {model.measured_for(claim) for model in chosen for claim in model.claims}
+    stored = Stored(output.results)
+    judged = judge(chosen, stored.records(measured), predicted_for, every)
     failed = False
     if trying.run:
         cells = Cells(backend=subject.backend, weights=subject.weights, device=subject.device)
         asked = selection(cells, How(), Limits(force=True), fetch=False)
-        failed = _measure(judged, asked, store, trying, output)
-        judged = judge(chosen, joined_records(store), predicted_for, every)
+        failed = _measure(judged, asked, opened(output.results), trying, output)
+        stored = Stored(output.results)
+        judged = judge(chosen, stored.records(measured), predicted_for, every)
     if output.format.flat:
         print_flat(flats(judged), output.format)
     elif judged:
@@ -63,7 +65,7 @@ def claims(subject: Subject, trying: Trying, output: Output) -> None:
         out.print(counts(judged))
     else:
         out.print("no claims: these entries make none")
-    exit_for_unreadable(store)
+    stored.finish()
     if failed:
         raise typer.Exit(1)
 

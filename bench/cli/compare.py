@@ -15,7 +15,7 @@ import typer
 
 from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_notes, print_parts, print_views
 from bench.cli.options import Rows, View
-from bench.cli.stored import exit_for_unreadable, matching, newest_rows, opened
+from bench.cli.stored import Stored, matching
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def compare(asked: Rows, comparing: Comparing, output: View) -> None:
     """
     if comparing.across and comparing.across not in list(Across):
         raise UserError(f"nothing to compare across {comparing.across!r}", f"one of: {', '.join(Across)}")
-    store = opened(output.results)
-    rows = newest_rows(store)
+    stored = Stored(output.results)
+    rows = stored.rows()
     if comparing.against:
         _print_against(matching(rows, asked), asked, comparing, output)
     elif comparing.across:
@@ -82,13 +82,14 @@ def compare(asked: Rows, comparing: Comparing, output: View) -> None:
         # A row needs its reference beside it, so precision and scheme choose only after the pairing.
         rows = matching(rows, replace(asked, precision=[], scheme=[]))
         found, alone = _compared(rows, comparing.margin)
-        found = [item for item in found if any(item.row is row for row in matching(rows, asked))]
+        chosen = {id(row) for row in matching(rows, asked)}
+        found = [item for item in found if id(item.row) in chosen]
         print_comparisons(found, output.format, comparing, every=output.warnings)
         if not output.format.flat:
             print_lines([*comparison.lines(alone), *_marks(found, alone)], output.format)
         if not found and not alone and not output.format.flat:
             print_lines([NO_RECORDS])
-    exit_for_unreadable(store)
+    stored.finish()
 
 
 def _compared(rows: Sequence[Row], margin: float) -> tuple[list[Comparison], list[Alone]]:
@@ -106,8 +107,8 @@ def print_answer(rows: Sequence[Row]) -> list[Row]:
     found, alone = _compared(rows, MARGIN)
     print_comparisons(found, Format.TABLE, Comparing())
     print_lines([*comparison.lines(alone), *_marks(found, alone)])
-    told = [row for item in found for row in (item.row, item.reference)]
-    return [row for row in rows if not any(row is other for other in told)]
+    told = {id(row) for item in found for row in (item.row, item.reference)}
+    return [row for row in rows if id(row) not in told]
 
 
 def _marks(found: Sequence[Comparison], alone: Sequence[Alone]) -> list[str]:
@@ -169,14 +170,16 @@ def _print_against(rows: Sequence[Row], asked: Rows, comparing: Comparing, outpu
     from bench.judge.against import against
     from bench.views import against as view
 
-    with other_results(comparing.against, output.results) as other:
-        found, lone = against(rows, matching(newest_rows(other), asked), comparing.margin)
-    if output.format.flat:
-        print_flat(view.flats(found), output.format)
-        return
-    print_lines([view.summary(found)] if found else ["nothing to compare: no row has new records of the same question"])
-    print_views(view.views(found), output.format)
-    print_lines(view.lines(found, lone), output.format)
+    with other_results(comparing.against, output.results) as other:  # its records are read as they are shown
+        found, lone = against(rows, matching(other.rows(), asked), comparing.margin)
+        other.index.save()
+        if output.format.flat:
+            print_flat(view.flats(found), output.format)
+            return
+        nothing = "nothing to compare: no row has new records of the same question"
+        print_lines([view.summary(found) if found else nothing])
+        print_views(view.views(found), output.format)
+        print_lines(view.lines(found, lone), output.format)
 
 
 def _print_per_byte(rows: Sequence[Row], form: Format, margin: float) -> None:

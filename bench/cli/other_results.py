@@ -9,25 +9,21 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bench.cli.stored import opened
+from bench.cli.stored import Stored
 from bench.errors import UserError
 from bench.processes import temporary_folder
 
-if TYPE_CHECKING:
-    from bench.records.store import Store
-
 
 @contextmanager
-def other_results(name: str, results: Path) -> Iterator[Store]:
+def other_results(name: str, results: Path) -> Iterator[Stored]:
     """The records of a folder, or of the results folder as a git revision had it. Raises UserError for neither."""
     if Path(name).is_dir():
-        yield opened(Path(name))
+        yield Stored(Path(name))
         return
     with temporary_folder() as folder:
         _extract(name, results, Path(folder))
-        yield opened(Path(folder))
+        yield Stored(Path(folder), lasting=False)
 
 
 def _extract(revision: str, results: Path, folder: Path) -> None:

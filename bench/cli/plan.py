@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from bench.cli.console import print_flat, print_lines, print_table
 from bench.cli.options import Budget, Cells, How, Limits, Output
-from bench.cli.selecting import budget_s, planned, selection, where
+from bench.cli.selecting import budget_s, planned, selection
+from bench.cli.stored import Stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +23,15 @@ def plan(cells: Cells, how: How, limits: PlanLimits, output: Output) -> None:
 
     Example: bench plan --model 'pythia-*' --precision fp16,int4
     """
+    from bench.instruments.machine import describe
     from bench.run import needs, options
     from bench.views import plan as view
 
     asked = selection(cells, how, limits, fetch=False)
     given = budget_s(limits.budget, how.profile)
-    made = planned(asked, output, *where(asked, output), budget_s=given)
+    stored = Stored(output.results)
+    made = planned(asked, output, stored, describe(asked.device), budget_s=given)
+    stored.index.save()
     budget = given if limits.budget else options.default_budget_s(how.profile, (p.cell for p in made.cells))
     shares = needs.shares(budget, made.cells)
     if output.format.flat:

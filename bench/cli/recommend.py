@@ -16,14 +16,13 @@ from bench.cli.compare import run_command
 from bench.cli.console import Format, out, print_flat, print_lines, print_title, print_views
 from bench.cli.options import Output, Rows, split
 from bench.cli.run import RunCells, RunHow, RunLimits, RunOutput, measure
-from bench.cli.stored import exit_for_unreadable, matching, newest_rows, opened
+from bench.cli.stored import Stored, matching
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.judge.recommend import Limits as Wanted
     from bench.judge.recommendation import Recommended
     from bench.judge.rows import Row
-    from bench.records.store import Store
     from bench.views.recommend import Guess
 
 PIPE_WIDTH = 100
@@ -101,10 +100,10 @@ def recommend(asked: Asked, money: Money, among: Among, output: Output) -> None:
         raise UserError(
             "an API's price is compared with nothing", "say what the box costs: --price 0.60/h, or --tariff"
         )
-    store = opened(output.results)
     if among.measure:
-        _measure(wanted, among, output, store)
-    rows = _rows(store, among)
+        _measure(wanted, among, output)
+    stored = Stored(output.results)
+    rows = _rows(stored, among)
     found = recommended(rows, wanted, prices, longest_context(output.folder))
     guesses = _predicted(wanted, rows, among, output) if among.predicted else []
     if output.format.flat:
@@ -113,7 +112,7 @@ def recommend(asked: Asked, money: Money, among: Among, output: Output) -> None:
         print_flat([*(flat for one in found for flat in view.flats(one)), *map(view.guess, guesses)], output.format)
     else:
         _print(found, guesses, wanted, among, output.format)
-    exit_for_unreadable(store)
+    stored.finish()
     if not any(one.places for one in found):
         raise typer.Exit(1)
 
@@ -149,12 +148,12 @@ def _price(text: str, unit: str, example: str) -> float | None:
     return float(found[1])
 
 
-def _rows(store: Store, among: Among) -> list[Row]:
+def _rows(stored: Stored, among: Among) -> list[Row]:
     """The rows that may be recommended."""
     import suites
     from bench.judge.rows import with_any
 
-    return matching(with_any(newest_rows(store), suites.ORDER), among)
+    return matching(with_any(stored.rows(), suites.ORDER), among)
 
 
 def _predicted(wanted: Wanted, rows: Sequence[Row], among: Among, output: Output) -> list[Guess]:
@@ -181,7 +180,7 @@ def _predicted(wanted: Wanted, rows: Sequence[Row], among: Among, output: Output
     return sorted(found, key=lambda guess: -guess.bytes)
 
 
-def _measure(wanted: Wanted, among: Among, output: Output, store: Store) -> None:
+def _measure(wanted: Wanted, among: Among, output: Output) -> None:
     """Measure precision after precision, from 16 bits down, until one satisfies every limit."""
     from bench.judge.recommend import best_of_models, candidates
 
@@ -192,7 +191,7 @@ def _measure(wanted: Wanted, among: Among, output: Output, store: Store) -> None
     for precision in BEST_FIRST:
         cells = RunCells(model=among.model, precision=[precision], backend=engines, missing=True)
         measure(cells, RunHow(), RunLimits(), folders)
-        found = candidates(_rows(store, among), wanted, longest_context(output.folder))
+        found = candidates(_rows(Stored(output.results), among), wanted, longest_context(output.folder))
         if best_of_models(found):
             return
 

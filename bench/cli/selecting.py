@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.cli.console import warn
 from bench.cli.options import Cells, DeviceKind, Folders, How, Limits, split
-from bench.cli.stored import opened, warn_of_unreadable
+from bench.cli.stored import Stored, opened, warn_of_unreadable
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def where(asked: Selection, folders: Folders) -> tuple[Store, Machine]:
 
 
 def planned(
-    asked: Selection, folders: Folders, store: Store, described: Machine, *, budget_s: float | None = None,
+    asked: Selection, folders: Folders, store: Store | Stored, described: Machine, *, budget_s: float | None = None,
     known: Collection[str] | None = None,
 ) -> Plan:  # fmt: skip
     """The plan for a selection on this machine, from the records that are there now.
@@ -189,7 +189,7 @@ def planned(
     from bench.plan.plan import make_plan
 
     free = machine.free_bytes(asked.device)
-    records = list(store.records())
+    records = store.of_device(described.device) if isinstance(store, Stored) else list(store.records())
     roof = device_roof(described, [backend(name) for name in asked.backends], records)
     made = make_plan(
         asked, read_catalog(folders.folder), described, records, free, roof=roof, budget_s=budget_s, known=known

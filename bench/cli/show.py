@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_notes, print_views
 from bench.cli.options import Rows, SuiteNames, View, named, split
-from bench.cli.stored import exit_for_unreadable, matching, newest_rows, opened
+from bench.cli.stored import Stored, matching, opened
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,21 +51,21 @@ def show(asked: Shown, output: Columns) -> None:
 
     Example: bench show --model 'smollm2-*' --columns memory
     """
+    if output.columns == "roof" and not output.format.flat:
+        _print_roofs(opened(output.results), asked.device, output.format)
+        return
+    stored = Stored(output.results)  # first: the folder is listed while the rest is imported
     from bench.views.table import flats
     from bench.views.warnings import every
 
-    store = opened(output.results)
-    if output.columns == "roof" and not output.format.flat:
-        _print_roofs(store, asked.device, output.format)
-        return
-    rows = matching(newest_rows(store), asked)
+    rows = matching(stored.rows(), asked)
     if output.format.flat:
         print_flat(flats(rows, split(asked.suite)), output.format)
     else:
         print_rows(rows, output.columns, output.format)
         if output.warnings:
             print_notes(every(rows), output.format)
-    exit_for_unreadable(store)
+    stored.finish()
 
 
 def print_rows(rows: Sequence[Row], columns: str, form: Format) -> None:

@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import mean
 
 from bench.judge.differences import more_of_mean, right_or_wrong
+from bench.judge.moments import mean, student
 from bench.judge.stats import CONFIDENCE, Estimate, PairedDifference, Verdict, Z, design_effect, more_items
 
 AT_CHANCE = 2.0
@@ -78,8 +78,6 @@ def recovery(tasks: Sequence[Answers], margin: float) -> Recovery | None:
     has a spread of its own, and nothing is added. Not measurable where the reference's own score is within two standard
     errors of chance.
     """
-    from scipy.stats import t
-
     if not tasks:
         return None
     share_of = 1 / len(tasks)
@@ -109,7 +107,7 @@ def recovery(tasks: Sequence[Answers], margin: float) -> Recovery | None:
     if base <= AT_CHANCE * math.sqrt(of_base):
         return Recovery(share=Estimate(math.nan), verdict=Verdict.NOT_MEASURABLE)
     change = difference / base
-    quantile = Z if math.isinf(least) else float(t.isf((1 - CONFIDENCE) / 2, max(least, 1.0)))
+    quantile = Z if math.isinf(least) else -student((1 - CONFIDENCE) / 2, max(least, 1.0))
     half = quantile * math.sqrt(max(of_difference - 2 * change * of_both + change**2 * of_base, 0.0)) / base
     if math.isinf(half):  # of one item nothing is known of its spread
         return Recovery(share=Estimate(1 + change), verdict=Verdict.UNDECIDED)

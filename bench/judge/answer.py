@@ -12,11 +12,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import mean
 
 from bench.judge.bottleneck import Bottleneck, why_this_fast
 from bench.judge.compare import Comparison
 from bench.judge.decisions import Decision, Instrument
+from bench.judge.moments import mean
 from bench.judge.noise_floor import floor_between, perplexity_verdict
 from bench.judge.rows import Row
 from bench.judge.stats import MARGIN, Estimate, Verdict

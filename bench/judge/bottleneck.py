@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bench.judge.kept import kept
 from bench.judge.speeds import compute_type, main_point, shares_of_roof
 from bench.judge.stats import Estimate
 from bench.records.record import Record
@@ -54,6 +55,7 @@ class Bottleneck:
     """How many times faster that is: 1 for its own."""
 
 
+@kept(Bottleneck)
 def why_this_fast(record: Record) -> Bottleneck:
     """What the speeds of a throughput record tell beside its run's roof. Other records give None throughout."""
     roof, kind = record.before.roof, compute_type(record)

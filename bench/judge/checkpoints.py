@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bench.records.cell import Weights, digest
+from bench.records.head import Loaded, loaded
 from bench.records.provenance import same_files
 from bench.records.record import Record
 
@@ -31,7 +32,7 @@ class Checkpoint:
     source: str = ""
     """Of a served model its name and host."""
     since: str = ""
-    """When they were first measured."""
+    """When they were first measured, empty where they are alone."""
     alone: bool = True
     """Whether no other weights have this name on this device and in this engine."""
 
@@ -45,22 +46,25 @@ class _Group:
     """Records of the same files."""
 
     files: dict[str, str]
-    records: list[Record] = field(default_factory=list)
+    records: list[Loaded] = field(default_factory=list)
 
-    def holds(self, record: Record) -> bool:
+    def holds(self, record: Loaded) -> bool:
         """Whether a record that says nothing of its files has the same cell, or the same run, as one of these."""
-        asked = record.cell.fingerprint
-        if asked is not None:
-            return any(other.cell.fingerprint == asked for other in self.records)
+        if record.fingerprint is not None:
+            return any(other.fingerprint == record.fingerprint for other in self.records)
         return any(other.run == record.run for other in self.records)
 
 
 def checkpoints(records: Sequence[Record]) -> list[Checkpoint]:
     """For each record the weights it is of, in the order of the records."""
+    return checkpoints_of([loaded(record) for record in records])
+
+
+def checkpoints_of(records: Sequence[Loaded]) -> list[Checkpoint]:
+    """The same by what records tell of their weights."""
     by_name: dict[Name, list[int]] = defaultdict(list)
     for place, record in enumerate(records):
-        cell = record.cell
-        by_name[cell.device, cell.model, cell.weights, cell.backend].append(place)
+        by_name[record.name].append(place)
     found = [UNKNOWN] * len(records)
     for places in by_name.values():
         for place, checkpoint in zip(places, _of_one_name([records[place] for place in places]), strict=True):
@@ -68,18 +72,27 @@ def checkpoints(records: Sequence[Record]) -> list[Checkpoint]:
     return found
 
 
-def _of_one_name(records: Sequence[Record]) -> list[Checkpoint]:
+def same_for_all(records: Sequence[Loaded], found: Sequence[Checkpoint]) -> bool:
+    """Whether all other records that say what one of these says, of one name, are of the same weights as they.
+
+    They are where these are of one checkpoint and name its files in one way: what is found of them depends on no date.
+    """
+    told = {tuple(sorted(record.files.items())) for record in records if record.files}
+    return len(told) <= 1 and all(checkpoint.alone for checkpoint in found)
+
+
+def _of_one_name(records: Sequence[Loaded]) -> list[Checkpoint]:
     groups: list[_Group] = []
-    for record in sorted(filter(_files, records), key=lambda record: -len(_files(record))):
-        group = next((group for group in groups if same_files(group.files, _files(record))), None)
+    for record in sorted((r for r in records if r.files), key=lambda record: -len(record.files)):
+        group = next((group for group in groups if same_files(group.files, record.files)), None)
         if group is None:
-            groups.append(group := _Group(files=_files(record)))
+            groups.append(group := _Group(files=record.files))
         group.records.append(record)
-    silent: dict[str | None, list[Record]] = defaultdict(list)
+    silent: dict[str | None, list[Loaded]] = defaultdict(list)
     for record in records:
-        if not _files(record):
+        if not record.files:
             group = _likeliest(groups, record)
-            (group.records if group else silent[record.cell.fingerprint]).append(record)
+            (group.records if group else silent[record.fingerprint]).append(record)
     alone = len(groups) + len(silent) <= 1
     made = [(_told(group, alone=alone), group.records) for group in groups]
     made += [(Checkpoint(mark=mark or "", alone=alone), group) for mark, group in silent.items()]
@@ -87,25 +100,20 @@ def _of_one_name(records: Sequence[Record]) -> list[Checkpoint]:
     return [by_record[id(record)] for record in records]
 
 
-def _files(record: Record) -> dict[str, str]:
-    """The files that a record says were loaded, none of random weights; of a served model who serves it."""
-    if record.cell.weights is Weights.REMOTE:
-        return {record.cell.source: "served"}
-    return {} if record.provenance is None or record.provenance.random else record.provenance.files
-
-
-def _likeliest(groups: Sequence[_Group], record: Record) -> _Group | None:
+def _likeliest(groups: Sequence[_Group], record: Loaded) -> _Group | None:
     """The group of a record without files: of its cell or run, of its scheme before others; else the newest.
 
     None for one whose cell names other weights than every group's.
     """
     own = [group for group in groups if group.holds(record)]
-    if not own and record.cell.fingerprint is None:
+    if not own and record.fingerprint is None:
         own = list(groups)
-    scheme = record.cell.scheme
     return max(
         own,
-        key=lambda group: (any(r.cell.scheme == scheme for r in group.records), max(r.started for r in group.records)),
+        key=lambda group: (
+            any(r.scheme == record.scheme for r in group.records),
+            max(r.started for r in group.records),
+        ),
         default=None,
     )
 
@@ -113,9 +121,9 @@ def _likeliest(groups: Sequence[_Group], record: Record) -> _Group | None:
 def _told(group: _Group, *, alone: bool) -> Checkpoint:
     sizes = {name: mark.partition(":")[0] for name, mark in sorted(group.files.items())}
     files = tuple((name, int(size)) for name, size in sizes.items() if size.isdigit())
-    since = min(record.started for record in group.records)
-    served = group.records[0].cell.weights is Weights.REMOTE
-    source = group.records[0].cell.source if served else ""
+    since = "" if alone else min(record.started for record in group.records)
+    first = group.records[0]
+    source = first.source if first.name[2] == Weights.REMOTE else ""
     return Checkpoint(mark=digest(group.files), files=files, source=source, since=since, alone=alone)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from bench.judge.moments import student
 from bench.judge.stats import Estimate, clustered_error
 from bench.records.record import Measurement
 
@@ -52,10 +53,10 @@ def choices_of(measurement: Measurement) -> list[ItemChoices]:
     right, counts = measurement.labels["right"], measurement.labels["choices"]
     assert isinstance(right, list)
     sizes = counts if isinstance(counts, list) else [counts] * len(right)
-    found, start = [], 0
+    found, start, values = [], 0, measurement.values
     for size, index in zip(sizes, right, strict=True):
         end = start + int(str(size))
-        found.append(ItemChoices(log_likelihoods=measurement.values[start:end], right=int(str(index))))
+        found.append(ItemChoices(log_likelihoods=values[start:end], right=int(str(index))))
         start = end
     return found
 
@@ -84,7 +85,7 @@ def mean_change(changes: Sequence[float], clusters: Sequence[int] | None, level:
 
     A cluster's items are never taken for more than as many independent ones. No interval with fewer than two items.
     """
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     n = len(changes)
     middle = math.fsum(changes) / n
@@ -99,8 +100,8 @@ def mean_change(changes: Sequence[float], clusters: Sequence[int] | None, level:
         return Change(difference=Estimate(middle, middle, middle), p_value=float(middle == 0.0))
     if math.isinf(error):
         return Change(difference=Estimate(middle), p_value=1.0)
-    half = float(t.isf(level / 2, freedom)) * error
-    p_value = float(2 * t.sf(abs(middle) / error, freedom))
+    half = -student(level / 2, freedom) * error
+    p_value = float(2 * stdtr(freedom, -abs(middle) / error))
     return Change(difference=Estimate(middle, middle - half, middle + half), p_value=p_value)
 
 

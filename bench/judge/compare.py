@@ -12,6 +12,7 @@ from bench.judge.decisions import Decision, decide, looks_of, without_choices
 from bench.judge.decisions import together as decisions_together
 from bench.judge.differences import score_difference
 from bench.judge.figures import figures
+from bench.judge.kept import kept_of
 from bench.judge.pairing import PairedItems, pair, pair_task, recoveries, tasks_of, versions_apart
 from bench.judge.rows import LoadedAs, Row
 from bench.judge.scores import aggregation, lm_eval_name
@@ -105,18 +106,34 @@ def _reference_scheme(row: Row) -> str | None:
     return scheme.name if scheme else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Answers:
+    """What the answers of two rows come to."""
+
+    tasks: tuple[TaskComparison, ...]
+    recovery: Recovery | None
+    recovered: int
+    apart: dict[str, tuple[str, str]]
+
+
 def against(row: Row, reference: Row, margin: float = MARGIN) -> Comparison:
     """One row against its reference: records and items are paired once, for all that is said of them."""
     memory, speed = (pair(row, reference, suite) for suite in ("memory", "throughput"))
+    histories = [found.history.get("quality", ()) for found in (row, reference)]
+    judged = kept_of(f"answers {margin!r}", histories, _Answers, lambda: _answers(row, reference, margin))
+    apart = _apart([two for two in (memory, speed) if two]) | judged.apart
+    return Comparison(
+        row=row, reference=reference, ratios=_ratios(memory, speed), tasks=judged.tasks, recovery=judged.recovery,
+        recovered=judged.recovered, apart=dict(sorted(apart.items())),
+    )  # fmt: skip
+
+
+def _answers(row: Row, reference: Row, margin: float) -> _Answers:
     items = {task: pair_task(row, reference, task) for task in tasks_of(row)}
     tasks = _tasks(items, margin) if tasks_of(reference) else ()
     skills = recoveries(items.values())
-    pairs = [two for two in (memory, speed) if two]
-    pairs += [(found.this, found.base) for found in items.values() if isinstance(found, PairedItems)]
-    return Comparison(
-        row=row, reference=reference, ratios=_ratios(memory, speed), tasks=tasks, recovery=recovery(skills, margin),
-        recovered=len(skills), apart=_apart(pairs),
-    )  # fmt: skip
+    pairs = [(found.this, found.base) for found in items.values() if isinstance(found, PairedItems)]
+    return _Answers(tasks=tasks, recovery=recovery(skills, margin), recovered=len(skills), apart=_apart(pairs))
 
 
 def _apart(pairs: Sequence[tuple[Record, Record]]) -> dict[str, tuple[str, str]]:

@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from statistics import mean
 
 from bench.judge import choices
 from bench.judge.aggregate import holm
@@ -27,6 +26,7 @@ from bench.judge.choices import (
     probability_margin,
 )
 from bench.judge.differences import at_chance, chance_of, on_scale, score_difference
+from bench.judge.moments import mean
 from bench.judge.scores import WHOLE, aggregation, compared, is_metric, weights
 from bench.judge.scores import clusters as clusters_of
 from bench.judge.sequential import ERROR, level, overall
@@ -142,7 +142,8 @@ def decide(
         picked = [this[i] for i in pairs.mine], [base[i] for i in pairs.yours]
         by_choices = _by_choices(task, *picked, clusters, looks, margin)
         found.append(replace(by_choices, margins=margin_change(*picked)))
-    values = [score.values[i] for i in pairs.mine], [other.values[i] for i in pairs.yours]
+    our_values, their_values = score.values, other.values
+    values = [our_values[i] for i in pairs.mine], [their_values[i] for i in pairs.yours]
     if aggregation(score) in PERPLEXITIES:
         of_items = weights(score)
         found.append(_by_perplexity(task, *values, [of_items[i] for i in pairs.mine], looks, margin))

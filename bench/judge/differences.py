@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import mean
 
 from bench.judge.choices import mean_change
+from bench.judge.moments import mean
 from bench.judge.scores import is_skill, lower_is_better
 from bench.judge.sequential import ERROR, level, overall
 from bench.judge.stats import (
@@ -64,11 +64,11 @@ def score_difference(
     clusters: Sequence[int] | None = None, looks: tuple[int, ...] = (),
 ) -> PairedDifference:  # fmt: skip
     """Two models' scores of the same items, at the level of all looks; `chance` None where no guess has a score."""
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     each = level(looks)
     if right_or_wrong(these, reference):
-        z = float(norm.isf(each / 2))
+        z = -float(ndtri(each / 2))
         found = paired_difference(these, reference, chance or 0.0, margin=margin, clusters=clusters, z=z)
         return replace(found, p_value=overall(found.p_value, looks))
     changes = [new - old for new, old in zip(these, reference, strict=True)]
@@ -95,12 +95,12 @@ def more_of_mean(difference: Estimate, n: int, margin: float, *, family: int = 1
     The interval shrinks with the root of their number. In a family of tasks one that is worse or better must be so at
     5 % divided by their number, as in `more_items`.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     half, middle = difference.half_width, abs(difference.value)
     if half is None:
         return None
-    stricter = float(norm.isf(ERROR / 2 / family)) / Z
+    stricter = -float(ndtri(ERROR / 2 / family)) / Z
     ways = [(half * stricter / middle) ** 2] if middle else []
     ways += [(half / (margin - middle)) ** 2] if middle < margin else []
     times = min(ways, default=math.inf)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import mean, median
+from statistics import median
 
 from bench.judge.capacity import capacity_answers
+from bench.judge.kept import kept
+from bench.judge.moments import mean
 from bench.judge.scores import accuracies, clusters, estimate, items, metrics_of, scores, shown
 from bench.judge.speeds import further_points, main_point, moves, number, shares_of_roof, speed
 from bench.judge.stats import (
@@ -24,6 +26,7 @@ REQUEST = (512, 128)
 """Tokens read and generated of the request that is to be fastest."""
 
 
+@kept(dict[str, Estimate])
 def figures(record: Record) -> dict[str, Estimate]:
     """Every figure that this record's measurements give, in base units."""
     found = main_point(record)
@@ -181,6 +184,7 @@ def _from_fp32(kld: Measurement, top1: Measurement) -> dict[str, Estimate]:
     }
 
 
+@kept(dict[str, Estimate])
 def reference_figures(record: Record, reference: Record) -> dict[str, Estimate]:
     """How far the 16-bit row `reference` is from fp32, where the fp32 row's `record` had to measure that.
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean
 
 from bench.judge.compare import Comparison
 from bench.judge.decisions import Pairs, match
+from bench.judge.kept import kept_of
+from bench.judge.moments import mean
 from bench.judge.pairing import answered, pair
 from bench.judge.scores import WHOLE, compared, metrics_of
 from bench.judge.stats import Estimate, mean_estimate
@@ -39,6 +40,12 @@ class GeneratedAnswers:
 
 def generated_answers(comparison: Comparison) -> list[GeneratedAnswers]:
     """Every task with generated answers that both rows gave to the same items, then the throughput suite's text."""
+    rows = (comparison.row, comparison.reference)
+    histories = [row.history.get(suite, ()) for suite in ("quality", "throughput") for row in rows]
+    return kept_of("generated", histories, list[GeneratedAnswers], lambda: _generated(comparison))
+
+
+def _generated(comparison: Comparison) -> list[GeneratedAnswers]:
     found = []
     seen: set[str] = set()
     for this in answered(comparison.row, "quality"):
@@ -92,10 +99,8 @@ def _pairs(this: Record, base: Record, task: str) -> Pairs:
 def _of_task(this: Record, base: Record, task: str, pairs: Pairs) -> GeneratedAnswers:
     def values(name: str) -> tuple[Sequence[float], Sequence[float]]:
         one, other = (record.measurement(name, task=task) for record in (this, base))
-        return (
-            [one.values[i] for i in pairs.mine] if one else (),
-            [other.values[i] for i in pairs.yours] if other else (),
-        )
+        mine, yours = one.values if one else (), other.values if other else ()
+        return [mine[i] for i in pairs.mine] if one else (), [yours[i] for i in pairs.yours] if other else ()
 
     lengths, loops, cut = values("answer_tokens"), values("answer_loop"), values("answer_cut")
     empty = values("answer_empty")

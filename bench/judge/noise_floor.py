@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean
 
+from bench.judge.kept import kept
+from bench.judge.moments import mean
 from bench.judge.stats import MARGIN, Estimate, Verdict, Z, mean_estimate
 from bench.records.record import Measurement, Record
 
@@ -49,6 +50,7 @@ class NoiseFloor:
         return max(way.ln_perplexity for way in (self.neighbours, self.decode) if way)
 
 
+@kept(NoiseFloor | None)
 def noise_floor(record: Record) -> NoiseFloor | None:
     """A divergence record's own floor; None if it measured none, as older records of rows that are no reference."""
     nll = record.measurement("nll_nat")
@@ -154,6 +156,7 @@ class Arithmetic:
         return max(0.0, 1 - self.weights / self.as_it_runs) if self.as_it_runs > 0 else 0.0
 
 
+@kept(Arithmetic | None)
 def arithmetic(record: Record) -> Arithmetic | None:
     """How much of a divergence record's distance is its device's, None where its weights were not measured alone."""
     weights, whole = record.measurement("weights_kld_nat"), record.measurement("kld_nat")

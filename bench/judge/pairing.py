@@ -7,12 +7,13 @@ newest of the other need not answer the same question where an older one does, s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.judge.aggregate import Answers
 from bench.judge.decisions import match
 from bench.judge.differences import chance_of, on_scale
+from bench.judge.kept import kept_of
 from bench.judge.rows import Row
 from bench.judge.scores import WHOLE, accuracies, compared, is_skill, lm_eval_name, metrics_of, of_items, weights
 from bench.judge.scores import clusters as subjects
@@ -50,12 +51,22 @@ def pair(row: Row, reference: Row, suite: str) -> tuple[Record, Record] | None:
     A reference measured with the same versions comes before any other: an environment of its own (GPTQ's) brings
     another torch, and what that changes is no cost of a precision.
     """
-    for this in answered(row, suite):
-        for base in sorted(answered(reference, suite), key=lambda base: bool(versions_apart(this, base))):
+    histories = [found.history.get(suite, ()) for found in (row, reference)]
+    places = kept_of("pair", histories, tuple[int, int] | None, lambda: _places(*histories))
+    return None if places is None else (histories[0][places[0]], histories[1][places[1]])
+
+
+def _places(history: Sequence[Record], of_reference: Sequence[Record]) -> tuple[int, int] | None:
+    for i, this in _measured(history):
+        for j, base in sorted(_measured(of_reference), key=lambda item: bool(versions_apart(this, item[1]))):
             asked = this.cell.settings == base.cell.settings and this.cell.suite_version == base.cell.suite_version
             if asked and same_weights(this, base):
-                return this, base
+                return i, j
     return None
+
+
+def _measured(history: Sequence[Record]) -> list[tuple[int, Record]]:
+    return [(place, record) for place, record in enumerate(history) if record.outcome.ending is Ending.OK]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +106,16 @@ class PairedItems:
 
 def tasks_of(row: Row) -> list[str]:
     """Every task that a row has answered, in the order of its newest records."""
-    return list(dict.fromkeys(task for record in answered(row, "quality") for task in metrics_of(record)))
+    return kept_of("tasks", [row.history.get("quality", ())], list[str], lambda: _tasks_by(row, metrics_of))
 
 
 def skills_of(row: Row) -> list[str]:
     """The tasks whose score a row has above chance, in the order of its newest records."""
-    return list(dict.fromkeys(task for record in answered(row, "quality") for task in accuracies(record)))
+    return kept_of("skills", [row.history.get("quality", ())], list[str], lambda: _tasks_by(row, accuracies))
+
+
+def _tasks_by(row: Row, told: Callable[[Record], Iterable[str]]) -> list[str]:
+    return list(dict.fromkeys(task for record in answered(row, "quality") for task in told(record)))
 
 
 def recoveries(pairs: Iterable[PairedItems | str]) -> list[Answers]:
@@ -144,12 +159,12 @@ def _pair_items(this: Record, base: Record, task: str, *, same_files: bool) -> P
     pairs = match(ours, theirs)
     if not pairs.mine:
         return _no_pair(ours, theirs)
-    groups = subjects(ours)
+    groups, mine, yours = subjects(ours), ours.values, theirs.values
     return PairedItems(
         metric=ours,
         words=tuple(weights(ours)[i] for i in pairs.mine),
-        these=tuple(ours.values[i] for i in pairs.mine),
-        reference=tuple(theirs.values[i] for i in pairs.yours),
+        these=tuple(mine[i] for i in pairs.mine),
+        reference=tuple(yours[i] for i in pairs.yours),
         chance=chance_of(ours) if is_skill(theirs) else None,
         clusters=tuple(groups[i] for i in pairs.mine) if groups else None,
         this=this,

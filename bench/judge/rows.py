@@ -4,30 +4,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from bench.judge.checkpoints import UNKNOWN, Checkpoint, checkpoints
+from bench.judge.checkpoints import UNKNOWN, Checkpoint, checkpoints, checkpoints_of, same_for_all
 from bench.judge.figures import figures, reference_figures
 from bench.judge.reasons import NOT_APPLICABLE, NOT_MEASURED, Missing
 from bench.judge.stats import Estimate
-from bench.records.cell import (
-    COMPARED,
-    PROFILES,
-    QUALITY_SUITES,
-    RANDOM_SAYS_NOTHING,
-    REFERENCE,
-    Cell,
-    Precision,
-    Weights,
-)
+from bench.records.cell import COMPARED, QUALITY_SUITES, RANDOM_SAYS_NOTHING, REFERENCE, Precision, Weights
+from bench.records.head import Head, RowKey, rank, row_key
+from bench.records.index import Index
 from bench.records.record import Ending, Record
+from bench.records.shelved import Shelf
 
 LoadedAs = tuple[str, str, Weights, str, int | None, str]
 """Device, model, weights, backend, memory limit and the mark of the very files."""
-Key = tuple[LoadedAs, str]
-"""What one row is: with its scheme."""
+Key = tuple[RowKey, str]
+"""What one row is: with the mark of the very files."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,10 +34,11 @@ class Row:
     scheme: str
     precision: Precision
     device: str
-    records: dict[str, Record]
+    records: Mapping[str, Record]
     """By suite, the record that views use."""
-    history: dict[str, list[Record]]
-    """Every record of each suite, the one that views use first: a comparison looks here for a pair."""
+    history: Mapping[str, Sequence[Record]]
+    """Every record of each suite, the one that views use first: a comparison looks here for a pair. Of records that
+    differ in nothing but their samples, the index gives the first alone."""
     limit: int | None = None
     """Bytes of the hard limit it ran under: rows under different limits are different rows."""
     checkpoint: Checkpoint = UNKNOWN
@@ -104,53 +99,132 @@ class Row:
         return None if ending is Ending.OK else Missing(ending.replace("_", " "), record.outcome.reason)
 
 
+class First(Mapping[str, Record]):
+    """By suite the first record of a history, which need not be loaded to be counted."""
+
+    def __init__(self, history: Mapping[str, Sequence[Record]]) -> None:
+        self._history = history
+
+    def __getitem__(self, suite: str) -> Record:
+        return self._history[suite][0]
+
+    def __contains__(self, suite: object) -> bool:
+        return suite in self._history
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._history)
+
+    def __len__(self) -> int:
+        return len(self._history)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Named:
+    """What a row is called, by the first of its records."""
+
+    key: RowKey
+    precision: Precision
+    checkpoint: Checkpoint
+
+    @property
+    def loaded_as(self) -> LoadedAs:
+        device, model, weights, backend, _, limit = self.key
+        return (device, model, Weights(weights), backend, limit, self.checkpoint.mark)
+
+
 def newest(records: Iterable[Record]) -> list[Row]:
     """Rows in reading order, one for each scheme of the very same weights; for each suite the record that views use.
 
     Newer suite versions come before older, larger profiles before smaller, measured before not, then the newest.
     """
     known = list(records)
-    cells: dict[Key, tuple[Cell, Checkpoint]] = {}
+    names: dict[Key, _Named] = {}
     found: dict[Key, dict[str, list[Record]]] = defaultdict(dict)
     for record, checkpoint in zip(known, checkpoints(known), strict=True):
-        key = (_loaded_as(record.cell, checkpoint), record.cell.scheme)
-        cells.setdefault(key, (record.cell, checkpoint))
-        found[key].setdefault(record.cell.suite, []).append(record)
+        key = row_key(record.cell)
+        names.setdefault(
+            (key, checkpoint.mark), _Named(key=key, precision=record.cell.precision, checkpoint=checkpoint)
+        )
+        found[key, checkpoint.mark].setdefault(record.cell.suite, []).append(record)
     for history in found.values():
         for of_suite in history.values():
-            of_suite.sort(key=_rank, reverse=True)
-    fp32 = {
-        key[0]: history["divergence"][0]
+            of_suite.sort(key=rank, reverse=True)
+    return _rows(names, found)
+
+
+def newest_of(index: Index, load: Callable[[Head], Record]) -> list[Row]:
+    """The same by an index; records are loaded as they are read."""
+    names: dict[Key, _Named] = {}
+    found: dict[Key, dict[str, list[Head]]] = defaultdict(dict)
+    for head, checkpoint in _told_apart(index):
+        key = (head.row, checkpoint.mark)
+        named = _Named(key=head.row, precision=Precision(head.precision), checkpoint=checkpoint)
+        names.setdefault(key, named)
+        found[key].setdefault(head.suite, []).append(head)
+    shelves = {
+        key: {suite: Shelf(_first_alike(heads), load, index) for suite, heads in history.items()}
         for key, history in found.items()
-        if cells[key][0].precision == Precision.FP32 and "divergence" in history
     }
-    rows = [_row(*cells[key], history, fp32) for key, history in found.items()]
+    return _rows(names, shelves)
+
+
+def _told_apart(index: Index) -> list[tuple[Head, Checkpoint]]:
+    """Heads with the weights they are of, in the order of their paths.
+
+    Of a name that stands for several weights every record counts: the newest decides where one without files belongs.
+    """
+    by_name: dict[tuple[str, str, str, str], list[Head]] = defaultdict(list)
+    for head in sorted(index.shown(), key=_place):
+        by_name[head.loaded.name].append(head)
+    found: list[tuple[Head, Checkpoint]] = []
+    for name, own in by_name.items():
+        heads, told = own, [head.loaded for head in own]
+        marks = checkpoints_of(told)
+        if not same_for_all(told, marks):
+            device, model = name[:2]
+            heads = [head for head in index.heads(device=device, model=model) if head.loaded.name == name]
+            marks = checkpoints_of([head.loaded for head in heads])
+        found += zip(heads, marks, strict=True)
+    return sorted(found, key=lambda item: _place(item[0]))
+
+
+def _first_alike(heads: Iterable[Head]) -> list[Head]:
+    """In the order of their rank, of those that a comparison cannot tell apart the first."""
+    first: dict[str, Head] = {}
+    for head in sorted(heads, key=lambda head: head.rank, reverse=True):
+        first.setdefault(head.likeness, head)
+    return list(first.values())
+
+
+def _place(head: Head) -> list[str]:
+    return head.path.split("/")
+
+
+def _rows(names: Mapping[Key, _Named], found: Mapping[Key, Mapping[str, Sequence[Record]]]) -> list[Row]:
+    fp32 = {
+        names[key].loaded_as: history["divergence"][0]
+        for key, history in found.items()
+        if names[key].precision == Precision.FP32 and "divergence" in history
+    }
+    rows = [_row(names[key], dict(sorted(history.items())), fp32) for key, history in found.items()]
     return sorted(rows, key=_reading_order)
 
 
-def _loaded_as(cell: Cell, checkpoint: Checkpoint) -> LoadedAs:
-    return (cell.device, cell.model, cell.weights, cell.backend, cell.memory_limit_bytes, checkpoint.mark)
-
-
-def _row(cell: Cell, checkpoint: Checkpoint, history: dict[str, list[Record]], fp32: dict[LoadedAs, Record]) -> Row:
+def _row(named: _Named, history: Mapping[str, Sequence[Record]], fp32: Mapping[LoadedAs, Record]) -> Row:
+    device, model, weights, backend, scheme, limit = named.key
     return Row(
-        model=cell.model,
-        weights=cell.weights,
-        backend=cell.backend,
-        scheme=cell.scheme,
-        precision=cell.precision,
-        device=cell.device,
-        records={suite: found[0] for suite, found in history.items()},
+        model=model,
+        weights=Weights(weights),
+        backend=backend,
+        scheme=scheme,
+        precision=named.precision,
+        device=device,
+        records=First(history),
         history=history,
-        limit=cell.memory_limit_bytes,
-        checkpoint=checkpoint,
-        fp32=fp32.get(_loaded_as(cell, checkpoint)) if cell.precision == REFERENCE else None,
+        limit=limit,
+        checkpoint=named.checkpoint,
+        fp32=fp32.get(named.loaded_as) if named.precision == REFERENCE else None,
     )
-
-
-def _rank(record: Record) -> tuple[int, bool, int, bool, str]:
-    profile = PROFILES.index(record.cell.profile) if record.cell.profile in PROFILES else -1
-    return (record.cell.suite_version, record.outcome.ending is Ending.OK, profile, *record.when)
 
 
 def _reading_order(row: Row) -> tuple[str, str, str, str, int, str, str, int, str]:

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import mean
 
 from bench.judge.aggregate import Recovery, recovery
 from bench.judge.figures import figures
+from bench.judge.kept import kept_of
+from bench.judge.moments import mean
 from bench.judge.pairing import answered, pair_task, recoveries, skills_of
 from bench.judge.rows import Row
 from bench.judge.scores import accuracies
@@ -100,6 +101,10 @@ def _bytes(row: Row) -> float:
 
 def score(row: Row, tasks: Sequence[str]) -> float:
     """Mean over the tasks of (accuracy - chance) / (1 - chance), each from the newest record that answered it."""
+    return kept_of(f"score {tasks!r}", [row.history.get("quality", ())], float, lambda: _score(row, tasks))
+
+
+def _score(row: Row, tasks: Sequence[str]) -> float:
     shares = []
     for task in tasks:
         found = next(accuracies(record)[task] for record in answered(row, "quality") if task in accuracies(record))

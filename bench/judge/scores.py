@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import stdev
 
+from bench.judge.moments import stdev, student
 from bench.judge.stats import Estimate, Z, clustered_error, mean_estimate, proportion
 from bench.records.record import Measurement, Record
 from bench.records.scored import MEAN, PERPLEXITIES, WEIGHTED
@@ -172,24 +172,20 @@ def of_items(measurement: Measurement, values: Sequence[float], words: Sequence[
 
 def mean_of(values: Sequence[float], groups: Sequence[int] | None) -> Estimate:
     """Mean with Student's interval, by clusters where there are some; a cluster's items are no more than one each."""
-    from scipy.stats import t
-
     plain = mean_estimate(values)
     count = len(set(groups)) if groups else 0
     if groups is None or count < 2 or plain.half_width is None:
         return plain if not groups or plain.half_width is None else Estimate(plain.value)
-    half = max(plain.half_width, float(t.ppf(0.975, count - 1)) * clustered_error(values, groups))
+    half = max(plain.half_width, student(0.975, count - 1) * clustered_error(values, groups))
     return Estimate(plain.value, plain.value - half, plain.value + half)
 
 
 def _nats(log_likelihoods: Sequence[float], words: Sequence[float]) -> Estimate:
     """Nats a word: a ratio of sums over texts, its error from each text's distance from that ratio."""
-    from scipy.stats import t
-
     whole, n = math.fsum(words), len(words)
     value = -math.fsum(log_likelihoods) / whole
     if n < 2:
         return Estimate(value)
     left = [-one - value * count for one, count in zip(log_likelihoods, words, strict=True)]
-    half = float(t.ppf(0.975, n - 1)) * stdev(left) * math.sqrt(n) / whole
+    half = student(0.975, n - 1) * stdev(left) * math.sqrt(n) / whole
     return Estimate(value, value - half, value + half)

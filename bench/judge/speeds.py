@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from bench.instruments.disturbance import MEMORY
+from bench.judge.kept import kept
 from bench.judge.stats import Estimate, median_estimate, quantile, ratio_of_medians
 from bench.records.record import Measurement, Record
 from bench.records.surroundings import READ, ROOF_METHOD, Roof
@@ -92,6 +93,7 @@ def speed(found: dict[str, Measurement], moved: Moves = STILL) -> dict[str, Esti
     }
 
 
+@kept(dict[str, Estimate])
 def speed_ratios(these: Record, base: Record) -> dict[str, Estimate]:
     """Rates of one record over those of another, measured at another moment of the same machine.
 

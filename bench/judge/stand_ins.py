@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.catalog.architecture import same_architecture
+from bench.catalog.architecture import is_known, same_architecture, shape
 from bench.catalog.config import Config
 from bench.catalog.model import Model
 from bench.judge.rows import Row
@@ -41,12 +41,16 @@ def stand_ins(models: Sequence[Model], rows: Iterable[Row]) -> dict[str, StandIn
         if SHOWN[0] in row.figures() or SHOWN[1] in row.figures():
             measured.setdefault(row.model, []).append(row)
     known = {model.name: model for model in models}
+    by_shape: dict[str | None, list[Model]] = {}
+    for name in measured:
+        if name in known:
+            by_shape.setdefault(_shape(known[name].architecture), []).append(known[name])
     found = {}
     for model in models:
         if model.name in measured:
             continue
         config = _config(model, known)
-        alike = [known[name] for name in measured if name in known and _alike(model, known[name], config)]
+        alike = [other for other in by_shape.get(_shape(config), ()) if _alike(model, other, config)]
         if alike:
             best = max(alike, key=lambda other: len(measured[other.name]))
             own = measured[best.name]
@@ -66,6 +70,11 @@ def _one_each(rows: Sequence[Row]) -> tuple[Row, ...]:
 
 def _alike(model: Model, other: Model, config: Config | None) -> bool:
     return model.objective is other.objective and same_architecture(config, other.architecture)
+
+
+def _shape(config: Config | None) -> str | None:
+    """What models of one architecture have in common, None where it is not known."""
+    return shape(config) if config is not None and is_known(config) else None
 
 
 def _config(model: Model, known: dict[str, Model]) -> Config | None:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from statistics import mean, median, stdev
+from statistics import median
+
+from bench.judge.moments import mean, stdev, student
 
 CONFIDENCE = 0.95
 Z = 1.959963984540054
@@ -91,12 +93,10 @@ def _binomial_quantile(share: float, n: int) -> int:
 
 def mean_estimate(samples: Sequence[float]) -> Estimate:
     """Mean with Student's 95 % interval: with six windows the normal one covers 89 %."""
-    from scipy.stats import t
-
     value, n = mean(samples), len(samples)
     if n < 2:
         return Estimate(value)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * stdev(samples) / math.sqrt(n)
+    half = student((1 + CONFIDENCE) / 2, n - 1) * stdev(samples) / math.sqrt(n)
     return Estimate(value, value - half, value + half)
 
 
@@ -131,12 +131,10 @@ def design_effect(samples: Sequence[float], clusters: Sequence[int] | None) -> f
     spread = stdev(samples) / math.sqrt(n) if n > 1 else 0.0
     if not clusters or not spread:
         return 1.0
-    from scipy.stats import t
-
     count = len(set(clusters))
     if count < 2:
         return float(n)
-    wider = clustered_error(samples, clusters) / spread * float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) / Z
+    wider = clustered_error(samples, clusters) / spread * student((1 + CONFIDENCE) / 2, count - 1) / Z
     return min(float(n), max(1.0, wider**2))
 
 

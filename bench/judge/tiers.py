@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from bench.judge.aggregate import Recovery, recovery
+from bench.judge.kept import kept_of
 from bench.judge.pairing import PairedItems, pair_task, recoveries, skills_of
 from bench.judge.recommend import Candidate, decoded
 from bench.judge.rows import Row
@@ -52,6 +53,12 @@ class Duel:
 
 def against(row: Row, other: Row, margin: float = MARGIN) -> tuple[Recovery | None, int, int]:
     """One row's score as a share of the other's over the items that both answered, with their items and tasks."""
+    answers = [found.history.get("quality", ()) for found in (row, other)]
+    kind = tuple[Recovery | None, int, int]
+    return kept_of(f"share {margin!r}", answers, kind, lambda: _against(row, other, margin))
+
+
+def _against(row: Row, other: Row, margin: float) -> tuple[Recovery | None, int, int]:
     shared = [task for task in skills_of(row) if task in set(skills_of(other))]
     pairs = [pair_task(row, other, task, weights=False) for task in shared]
     answered = [pair for pair in pairs if isinstance(pair, PairedItems) and pair.answers]

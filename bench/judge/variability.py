@@ -9,13 +9,15 @@ it begins and when it ends; the spread of these looks is added to the intervals 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median, stdev
+from statistics import median
 
 from bench.instruments.disturbance import OTHERS
+from bench.judge.moments import stdev
 from bench.judge.stats import Z
-from bench.records.record import Run
-from bench.records.surroundings import Condition, Roof, Variability
+from bench.records.head import RunHead
+from bench.records.surroundings import Roof, Variability
 
 EXPECTED_RANGE = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326}
 """Mean range of so many normal samples in standard deviations (the d2 of control charts)."""
@@ -27,14 +29,19 @@ Looked = tuple[str, str, int | None, int]
 """Device, library, threads and method: only such looks are comparable."""
 
 
-def looks(runs: Iterable[Run]) -> dict[Looked, list[Roof]]:
+Rates = Mapping[str, float]
+"""What a row may use of a device, by quantity."""
+
+
+def looks(runs: Iterable[RunHead]) -> dict[Looked, Seen]:
     """What all runs saw while nobody else computed, by what they looked at and with."""
-    found: dict[Looked, list[Roof]] = {}
+    found: dict[Looked, list[Rates]] = {}
     for run in runs:
-        for condition in (run.before, run.after):
-            if condition.roof is not None and _undisturbed(condition):
-                found.setdefault(looked(run.device, condition.roof), []).append(condition.roof)
-    return found
+        for look in run.looks:
+            if look.others_cpu is None or look.others_cpu <= OTHERS:
+                rates = look.rates if look.method == 1 else look.movable
+                found.setdefault((run.device, look.engine, look.threads, look.method), []).append(rates)
+    return {looked: Seen(rates) for looked, rates in found.items()}
 
 
 def looked(device: str, roof: Roof) -> Looked:
@@ -43,26 +50,55 @@ def looked(device: str, roof: Roof) -> Looked:
 
 
 def variability(own: Roof, roofs: Sequence[Roof]) -> Variability | None:
-    """Half of the 95 % range of every quantity that all of these have, as a share of it; None from a single look.
+    """Half of the 95 % range of every quantity that all of these have, as a share of it; None from a single look."""
+    return Seen([_rates(roof) for roof in roofs]).around(own)
 
-    `own` is the roof of the run that asks: a look at half or twice its speed saw no movement but another machine under
-    the same name, with fewer threads or CPUs than it was said to have, and is left out.
+
+class Seen:
+    """Comparable looks at one device.
+
+    Every record of a device asks how far it moves, and most of them mean the very same looks: these are found by where
+    the asking roof's rates lie among the sorted ones, and what they come to is worked out once.
     """
-    here = _rates(own)
-    near = [rates for rates in map(_rates, roofs) if _alike(rates, here)]
-    if len(near) < 2:
-        return None
-    names = set.intersection(*(set(found) for found in near))
-    shares = {name: half_range([found[name] for found in near]) for name in sorted(names)}
-    return Variability(looks=len(near), shares=shares)
+
+    def __init__(self, rates: Sequence[Rates]) -> None:
+        self.rates = rates
+        names = sorted({name for found in rates for name in found})
+        self._sorted = {name: sorted(found[name] for found in rates if name in found) for name in names}
+        self._known: dict[tuple[tuple[str, int, int], ...], Variability | None] = {}
+
+    def around(self, own: Roof) -> Variability | None:
+        """How far the device moves, as the roof of the run that asks lets us know; None from a single look.
+
+        A look at half or twice its speed saw no movement but another machine under the same name, with fewer threads
+        or CPUs than it was said to have, and is left out.
+        """
+        here = _rates(own)
+        key = tuple((name, *self._near(name, here[name])) for name in sorted(here) if name in self._sorted)
+        if key not in self._known:
+            self._known[key] = self._of([rates for rates in self.rates if _alike(rates, here)])
+        return self._known[key]
+
+    def _near(self, name: str, own: float) -> tuple[int, int]:
+        """Where in the sorted rates of a quantity those begin and end that are alike."""
+        values = self._sorted[name]
+        begin = bisect_right(values, 1 / APART, key=lambda value: value / own)
+        return begin, bisect_left(values, APART, key=lambda value: value / own)
+
+    def _of(self, near: Sequence[Rates]) -> Variability | None:
+        if len(near) < 2:
+            return None
+        names = set.intersection(*(set(found) for found in near))
+        shares = {name: half_range([found[name] for found in near]) for name in sorted(names)}
+        return Variability(looks=len(near), shares=shares)
 
 
-def _rates(roof: Roof) -> dict[str, float]:
+def _rates(roof: Roof) -> Rates:
     """What a row of that roof may use: looks of method 1 copied alone."""
     return roof.rates() if roof.method == 1 else roof.movable()
 
 
-def _alike(these: Mapping[str, float], those: Mapping[str, float]) -> bool:
+def _alike(these: Rates, those: Rates) -> bool:
     return all(1 / APART < these[name] / those[name] < APART for name in these.keys() & those.keys())
 
 
@@ -78,7 +114,3 @@ def half_range(samples: Sequence[float]) -> float:
     else:
         deviation = min(stdev(samples), MAD * median(abs(sample - middle) for sample in samples))
     return round(Z * deviation / middle, 4)
-
-
-def _undisturbed(condition: Condition) -> bool:
-    return condition.others_cpu is None or condition.others_cpu <= OTHERS

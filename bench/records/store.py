@@ -118,27 +118,23 @@ class Store:
         for path in self.paths():
             try:
                 record = read_record(path)
-            except UserError as error:
-                self.unreadable.append(str(error))
-                continue
             except Exception as error:  # noqa: BLE001 - one file must not hide all others, whatever it does to a parser
-                self.unreadable.append(f"{path}: {type(error).__name__}: {error}; restore the file or delete it")
+                self.unreadable.append(unread(path, error))
                 continue
             if path not in self._faults:
                 self._faults[path] = self.fault(record)
             if self._faults[path]:
-                why = f"nothing can be shown of it: {self._faults[path]}"
-                self.unreadable.append(f"{path}: {why}; measure it again or delete the file")
+                self.unreadable.append(faulty(path, self._faults[path]))
                 continue
             if record.ahead:
-                self.ahead.append(f"{path}: dated {record.started}")
+                self.ahead.append(dated(path, record.started))
             yield record
 
     def runs(self) -> Iterator[Run]:
         """What the ends of runs told; files that do not read are named in `unreadable`."""
         for path in sorted(self.root.glob(f"*/{RUNS}/*.json")):
             try:
-                yield _read(Run, path)
+                yield read_run(path)
             except UserError as error:
                 self.unreadable.append(str(error))
 
@@ -152,19 +148,46 @@ def _without_inodes(folder: Path) -> bool:
     return held.f_files > 0 and held.f_favail == 0 and held.f_bavail > 0
 
 
+def unread(path: Path, error: Exception) -> str:
+    """The line of a file that cannot be read."""
+    if isinstance(error, UserError):
+        return str(error)
+    return f"{path}: {type(error).__name__}: {error}; restore the file or delete it"
+
+
+def faulty(path: Path, fault: str) -> str:
+    """The line of a record that nothing can be made of."""
+    return f"{path}: nothing can be shown of it: {fault}; measure it again or delete the file"
+
+
+def dated(path: Path, started: str) -> str:
+    """The line of a record of a clock that was ahead."""
+    return f"{path}: dated {started}"
+
+
 def read_record(path: Path) -> Record:
     """One record, checked against the schema. Raises UserError naming file, line and field."""
-    record = _read(Record, path)
+    return record_in(text_of(path, JSON_BYTES), path)
+
+
+def record_in(text: str, path: Path) -> Record:
+    """The record in what a file holds. Raises UserError as `read_record`."""
+    record = _parsed(Record, text, path)
     ahead = moment(record.started) > datetime.now(UTC) + SLACK
     return record.model_copy(update={"ahead": True}) if ahead else record
+
+
+def read_run(path: Path) -> Run:
+    """What one run's end told. Raises UserError naming file, line and field."""
+    return _parsed(Run, text_of(path, JSON_BYTES), path)
 
 
 T = TypeVar("T", Record, Run)
 
 
-def _read(kind: type[T], path: Path) -> T:
-    """A JSON file as that kind of value. Raises UserError naming file, line and field."""
-    text, data = text_of(path, JSON_BYTES), None
+def _parsed(kind: type[T], text: str, path: Path) -> T:
+    """The text of a JSON file as that kind of value. Raises UserError naming file, line and field."""
+    data = None
     try:
         data = parse_json(text)
         return kind.model_validate(data)

@@ -55,8 +55,11 @@ def views(found: Sequence[Answer], margin: float) -> list[View]:
 def _rows(found: Sequence[Answer]) -> list[Row]:
     """Every row with its 16-bit row, which stands between wider and narrower ones."""
     rows: dict[int, Row] = {}
-    for reference in {id(a.comparison.reference): a.comparison.reference for a in found}.values():
-        own = [answer.row for answer in found if answer.comparison.reference is reference]
+    by_reference: dict[int, list[Answer]] = {}
+    for answer in found:
+        by_reference.setdefault(id(answer.comparison.reference), []).append(answer)
+    for answers in by_reference.values():
+        reference, own = answers[0].comparison.reference, [answer.row for answer in answers]
         wider = [row for row in own if row.precision == "fp32"]
         rows |= {id(row): row for row in (*wider, reference, *own)}
     return list(rows.values())

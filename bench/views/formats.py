@@ -36,12 +36,14 @@ class Table:
     titles: list[str]
     rows: list[list[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    _places: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def note(self, text: str) -> str:
         """The mark of a footnote, made on first use."""
-        if text not in self.notes:
+        if text not in self._places:
             self.notes.append(text)
-        return f"[{self.notes.index(text) + 1}]"
+            self._places[text] = len(self.notes)
+        return f"[{self._places[text]}]"
 
 
 @dataclass(frozen=True, kw_only=True)

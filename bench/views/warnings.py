@@ -101,16 +101,25 @@ class Warnings:
         present = [meaning for meaning in MEANINGS if any(c.meaning == meaning for c in self.concerns)]
         return {meaning: chr(ord("a") + index) for index, meaning in enumerate(present)}
 
+    @cached_property
+    def _meanings(self) -> dict[tuple[int, str | None], set[str]]:
+        """By row and column, and by row alone, what its warnings mean."""
+        found: dict[tuple[int, str | None], set[str]] = {}
+        for concern in self.concerns:
+            for column in (None, *concern.columns):
+                found.setdefault((id(concern.row), column), set()).add(concern.meaning)
+        return found
+
     def mark(self, row: Row, column: str) -> str:
         """` (a)` behind a cell's figure, empty where no warning concerns it.
 
         What is said of the weights concerns all that a row answers: its mark stands behind the row's name alone.
         """
-        return self._mark({c.meaning for c in self.concerns if c.row is row and column in c.columns} - {WEIGHTS})
+        return self._mark(self._meanings.get((id(row), column), set()) - {WEIGHTS})
 
     def mark_row(self, row: Row) -> str:
         """The same behind the row's name."""
-        return self._mark({c.meaning for c in self.concerns if c.row is row} & {WEIGHTS})
+        return self._mark(self._meanings.get((id(row), None), set()) & {WEIGHTS})
 
     def _mark(self, found: Collection[str]) -> str:
         letters = "".join(letter for meaning, letter in self.letters.items() if meaning in found)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from builders import TINY_FAMILY, called, make_cell, make_machine, make_record, memory_samples, speed_samples
 
+from bench.cli.stored import Stored, newest_rows, opened
 from bench.instruments import machine
 from bench.records.record import Record
 from bench.records.store import Store
@@ -71,6 +72,26 @@ def results(tmp_path: Path) -> Path:
 
 
 ODD = 6
+
+
+def test_the_index_leaves_out_what_reading_everything_does(results: Path) -> None:
+    """Line by line, in its order, when it is made and when it is used again."""
+    store = Store(results)
+    later = make_cell("memory", "int8")
+    ahead = make_record(later, measurements=memory_samples(), started="2996-01-01T00:00:00Z")
+    dated = store.write(ahead)
+    run = results / "cpu-test" / "runs" / "r.json"
+    run.parent.mkdir(parents=True, exist_ok=True)
+    run.write_text("[]")
+    whole = opened(results)
+    rows = newest_rows(whole)
+    for _ in range(2):
+        stored = Stored(results)
+        found = stored.rows()
+        assert (stored.unreadable, stored.ahead) == (whole.unreadable, whole.ahead)
+        assert [row.records.keys() for row in found] == [row.records.keys() for row in rows]
+        stored.index.save()
+    assert len(stored.unreadable) == ODD + 1 and stored.ahead == [f"{dated}: dated 2996-01-01T00:00:00Z"]
 
 
 def call(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from bench.judge.joined import joined
 from bench.judge.rows import newest
 from bench.judge.speeds import point_figures, speed_ratios
 from bench.judge.stats import Estimate, ratio_of_medians
-from bench.judge.variability import half_range, looks, variability
+from bench.judge.variability import Seen, half_range, looks, variability
+from bench.records.head import run_head
 from bench.records.record import Run, Unit
 from bench.records.store import Store
 from bench.records.surroundings import Roof, Variability
@@ -56,8 +58,9 @@ def test_a_normal_machine_is_known_to_within_what_its_looks_can_tell() -> None:
 
 def test_only_looks_of_the_same_thing_in_quiet_are_compared() -> None:
     """Other devices, other threads and other libraries are other looks; a busy moment is none; one tells nothing."""
-    found = looks(
-        [
+    ends = (
+        run_head(end, "")
+        for end in [
             run(roof(100), roof(110)),
             run(roof(50), roof(50), others=0.5),
             run(roof(200, threads=1), roof(200, threads=1)),
@@ -65,7 +68,7 @@ def test_only_looks_of_the_same_thing_in_quiet_are_compared() -> None:
             Run.model_validate(run(roof(7, engine="y"), roof(7)).model_dump()),
         ]
     )
-    assert {key: [r.copy_bytes_per_s[0] for r in roofs] for key, roofs in found.items()} == {
+    assert {key: [rates["copy"] for rates in seen.rates] for key, seen in looks(ends).items()} == {
         ("cpu-test", "x", 2, 1): [100, 110, 7],
         ("cpu-test", "x", 1, 1): [200, 200],
         ("cpu-other", "x", 2, 1): [300, 300],
@@ -145,3 +148,23 @@ def test_records_carry_it_on_reading_and_no_file_holds_it(tmp_path: Path) -> Non
     where, found = line.split("): ")
     assert where == f"± of speeds includes how far this machine's own rates move between moments ({device}, x, 2 looks"
     assert found == f"copy {share:.1%}, fp32 0.0%."
+
+
+def test_looks_are_worked_out_once_for_all_who_mean_the_same_ones() -> None:
+    """A thousand records of a thousand runs ask; those who mean others than most get others."""
+    draw = random.Random(0)
+    quick = [roof(draw.uniform(95, 105), draw.uniform(190, 210)) for _ in range(300)]
+    slow = [roof(draw.uniform(40, 50), draw.uniform(80, 100)) for _ in range(5)]
+    bare = [Roof(engine="x", copy_bytes_per_s=(draw.uniform(95, 105),)) for _ in range(3)]
+    every = [*quick, *slow, *bare]
+    seen = Seen([found.rates() for found in every])
+    for own in every:
+        assert seen.around(own) == Seen([found.rates() for found in every]).around(own)
+        near = [found for found in every if _near(found.rates(), own.rates())]
+        moved = seen.around(own)
+        assert moved is not None and moved.looks == len(near)
+    assert len(seen._known) == 3
+
+
+def _near(these: dict[str, float], those: dict[str, float]) -> bool:
+    return all(1 / 1.8 < these[name] / those[name] < 1.8 for name in these.keys() & those.keys())

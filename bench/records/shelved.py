@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records as the index hands them out: all but their long samples, which are read when somebody asks for them.
+
+A view of a hundred thousand records shows a thousand, and of these it needs what they are called, how they ended and
+figures that were computed before. What a shelved record leaves out (`LEFT`, and samples beyond `SHORT`) is read from
+its file on first use, so that it answers as the whole one does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar, overload
+
+from pydantic import PrivateAttr
+
+from bench.records.cell import Value
+from bench.records.examine import content_digest
+from bench.records.head import Head
+from bench.records.index import Index
+from bench.records.parsing import JSON_BYTES, text_of
+from bench.records.record import Measurement, Record, Versions
+from bench.records.store import read_record, record_in
+from bench.records.surroundings import Condition, Machine
+
+T = TypeVar("T")
+SHORT = 16
+"""Samples up to which a measurement is kept whole."""
+LEFT = ("texts", "after")
+SHARED: Mapping[str, type[Value]] = {"machine": Machine, "before": Condition, "versions": Versions}
+"""What the records of one run have in common, kept once."""
+JOINED = ("outcome", "warnings", "variability", "ahead")
+"""What differs from the file: of these a copy keeps its own."""
+NAME, MEASURED = "record", "measurements"
+NOWHEN = Condition(available_bytes=0)
+"""Stands where a condition is left out, until the field itself is."""
+
+
+class LongMeasurement(Measurement):
+    """A measurement whose samples are in its record's file."""
+
+    _place: int = PrivateAttr(0)
+    _whole: Callable[[], Record] | None = PrivateAttr(None)
+
+    def __getattr__(self, name: str) -> Any:
+        """The samples, each time they are asked for: a record that was read last is at hand."""
+        kept = self.__pydantic_private__ if name == "values" else None
+        if kept and kept["_whole"] is not None:
+            return kept["_whole"]().measurements[kept["_place"]].values
+        return super().__getattr__(name)  # type: ignore[misc] # pydantic declares it where mypy does not look
+
+
+class ShelvedRecord(Record):
+    """A record of the index."""
+
+    _content: str = PrivateAttr("")
+    _keeper: Index | None = PrivateAttr(None)
+    _whole: Callable[[], Record] | None = PrivateAttr(None)
+    _measured: Callable[[], tuple[Measurement, ...]] | None = PrivateAttr(None)
+
+    def __getattr__(self, name: str) -> Any:
+        """What was left out."""
+        if name == "measurements" and self._measured is not None:
+            found = self.__dict__[name] = self._measured()
+            return found
+        if name in LEFT and self._whole is not None:
+            return getattr(self._whole(), name)
+        return super().__getattr__(name)  # type: ignore[misc] # as above
+
+    def model_dump(self, **how: Any) -> dict[str, Any]:
+        """Nothing that is written down lacks what was left out here."""
+        return self._complete().model_dump(**how)
+
+    def model_dump_json(self, **how: Any) -> str:
+        """The same as text."""
+        return self._complete().model_dump_json(**how)
+
+    def _complete(self) -> Record:
+        assert self._whole is not None
+        joined = {name: getattr(self, name) for name in JOINED}
+        return self._whole().model_copy(update=joined)
+
+    @property
+    def key(self) -> str:
+        """Digest of its content and of what was joined to it."""
+        moves = self.variability
+        said = [[caveat.kind, caveat.text] for caveat in self.warnings]
+        return self._content + json.dumps([said, None if moves is None else [moves.looks, moves.shares]])
+
+    @property
+    def keeper(self) -> Index:
+        """Where values that were computed from it are kept."""
+        assert self._keeper is not None
+        return self._keeper
+
+
+class Shelves:
+    """The records of an index, each loaded when it is asked for."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self._loaded: dict[str, Record] = {}
+        self._shared: dict[str, Value] = {}
+        self._whole = lru_cache(maxsize=64)(self._read)
+
+    def load(self, head: Head) -> Record:
+        """The record of a head. Raises UserError where its file was spoilt since it was listed."""
+        found = self._loaded.get(head.path)
+        if found is None:
+            text = self.index.kept(f"{NAME}:{head.content}") if head.content else None
+            found = self._loaded[head.path] = (text and self._shelved(head, json.loads(text))) or self._first(head)
+        return found
+
+    def _read(self, path: str) -> Record:
+        return read_record(self.index.root / path)
+
+    def _first(self, head: Head) -> Record:
+        """A record that was never loaded before: what is left of it without its long samples is kept."""
+        path = self.index.root / head.path
+        text = text_of(path, JSON_BYTES)
+        record = record_in(text, path)
+        if content_digest(text) != head.content:
+            return record  # edited this very moment: it is used and nothing of it is kept
+        slim = self._slim(head, record)
+        found = self._shelved(head, slim)
+        assert found is not None, "what it needs was kept just now"
+        return found
+
+    def _slim(self, head: Head, record: Record) -> dict[str, Any]:
+        """Keep a record in three parts: what its run shares, its measurements, and the rest, which is returned."""
+        measurements = [
+            measurement.model_dump(mode="json", exclude={"values"} if len(measurement.values) > SHORT else set())
+            for measurement in record.measurements
+        ]
+        data = record.model_dump(mode="json", exclude={*LEFT, *SHARED, "measurements"})
+        for name in SHARED:
+            text = json.dumps(getattr(record, name).model_dump(mode="json"))
+            data[name] = content_digest(text)
+            self.index.keep(data[name], text)
+        self.index.keep(f"{MEASURED}:{head.content}", json.dumps(measurements))
+        self.index.keep(f"{NAME}:{head.content}", json.dumps(data))
+        return data
+
+    def _shelved(self, head: Head, slim: dict[str, Any]) -> Record | None:
+        """A record of what was kept of it; None where a part of that is missing."""
+        shared = {name: self._part(slim[name], kind) for name, kind in SHARED.items()}
+        if None in shared.values():
+            return None
+        record = Record.model_validate(slim | shared | {"after": NOWHEN})
+        fields = {name: value for name, value in record.__dict__.items() if name not in LEFT} | {"ahead": head.ahead}
+        found = ShelvedRecord.model_construct(_fields_set=set(fields), **fields)
+        for name in (*LEFT, "measurements"):
+            found.__dict__.pop(name, None)
+
+        def whole() -> Record:
+            return self._whole(head.path)
+
+        def measured() -> tuple[Measurement, ...]:
+            text = self.index.kept(f"{MEASURED}:{head.content}")
+            if text is None:
+                return whole().measurements
+            return tuple(_measurement(data, place, whole) for place, data in enumerate(json.loads(text)))
+
+        found._content, found._keeper = head.content, self.index  # noqa: SLF001 - its own maker
+        found._whole, found._measured = whole, measured  # noqa: SLF001
+        return found
+
+    def _part(self, key: str, kind: type[Value]) -> Value | None:
+        if key not in self._shared:
+            text = self.index.kept(key)
+            if text is None:
+                return None
+            self._shared[key] = kind.model_validate(json.loads(text))
+        return self._shared[key]
+
+
+def _measurement(data: dict[str, Any], place: int, whole: Callable[[], Record]) -> Measurement:
+    """A measurement of what was kept of it: its samples, or where they are."""
+    if "values" in data:
+        return Measurement.model_validate(data)
+    fields = Measurement.model_validate(data | {"values": ()}).__dict__
+    found = LongMeasurement.model_construct(**fields)
+    found.__dict__.pop("values")
+    found._place, found._whole = place, whole  # noqa: SLF001 - its own maker
+    return found
+
+
+class Shelf(Sequence[Record]):
+    """Records that are loaded when they are asked for."""
+
+    def __init__(self, heads: Iterable[Head], load: Callable[[Head], Record], keeper: Index) -> None:
+        self.heads, self.keeper = tuple(heads), keeper
+        self._load = load
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Shelf: ...
+    def __getitem__(self, index: int | slice) -> Record | Shelf:
+        """A record, or a shelf of some of them."""
+        if isinstance(index, slice):
+            return Shelf(self.heads[index], self._load, self.keeper)
+        return self._load(self.heads[index])
+
+    def __len__(self) -> int:
+        return len(self.heads)
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self._load, self.heads)
