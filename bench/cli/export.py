@@ -49,7 +49,7 @@ class Exports(Folders):
 def export(rows: Rows, output: Exports) -> None:
     """Write scores and speeds in the format of another tool, each precision told apart.
 
-    Example: bench export --to every-eval-ever --out exported --model smollm2-135m-instruct
+    Example: bench export --to every-eval-ever --out exported
     """
     from bench.catalog.entries import read_catalog
     from bench.instruments.distributions import is_installed
