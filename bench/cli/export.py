@@ -27,6 +27,7 @@ class To(StrEnum):
     EVAL_RESULTS = "eval-results"
     EVERY_EVAL_EVER = "every-eval-ever"
     LLAMA_BENCH = "llama-bench"
+    OPTIMUM_BENCHMARK = "optimum-benchmark"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ def test_each_precision_has_its_folder_and_writing_twice_changes_nothing(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("--out", "o"), "what to export is not said; pass --to model-index|eval-results|every-eval-ever|llama-bench"),
+        (("--out", "o"), "what to export is not said; pass --to model-index|eval-results|every-eval-ever|llama-bench|"),
         (("--to", "llama-bench"), "what to export is not said"),
         (("--to", "every-eval-ever", "--out", "o", "--model", "none"), "nothing to export to every-eval-ever; no rec"),
         (("--to", "llama-bench", "--out", "o"), "nothing to export to llama-bench"),

@@ -224,6 +224,36 @@ def test_larger_batches_are_no_test_of_llama_bench() -> None:
     assert exported("llama-bench", records).files == {}
 
 
+def test_optimum_benchmark_s_report_holds_reading_and_generating_alone() -> None:
+    """With its units: prompts a second, tokens a second; its percentiles lie between neighbours."""
+    found = exported("optimum-benchmark")
+    assert sorted(found.files) == [
+        "tiny/transformers-bf16/benchmark_report.json", "tiny/transformers-bnb-nf4/benchmark_report.json",
+    ]  # fmt: skip
+    report = json.loads(found.files["tiny/transformers-bf16/benchmark_report.json"])
+    assert list(report) == ["prefill", "decode"]
+    latency = report["prefill"]["latency"]
+    assert (latency["values"], latency["count"], latency["mean"], latency["p50"]) == ([0.5, 0.25], 2, 0.375, 0.375)
+    assert (latency["p90"], latency["stdev"]) == (pytest.approx(0.475), 0.125)
+    assert report["prefill"]["throughput"] == {"unit": "samples/s", "value": pytest.approx(1 / 0.375)}
+    assert report["decode"]["latency"]["values"] == pytest.approx([0.2, 0.4])
+    assert report["decode"]["throughput"] == {"unit": "tokens/s", "value": pytest.approx(2 / 0.3)}
+
+
+def test_optimum_benchmark_s_own_reader_takes_it_and_computes_the_same() -> None:
+    """Where it is installed, which needs transformers below 5."""
+    report = pytest.importorskip("optimum_benchmark.benchmark.report")
+    latency = pytest.importorskip("optimum_benchmark.trackers.latency")
+    for content in exported("optimum-benchmark").files.values():
+        read = report.BenchmarkReport.from_dict(json.loads(content))
+        for target, volume in ((read.prefill, 1), (read.decode, 2)):
+            own = latency.Latency.from_values(target.latency.values, "s")
+            for name in ("count", "total", "mean", "p50", "p90", "p95", "p99", "stdev", "stdev_"):
+                assert getattr(target.latency, name) == pytest.approx(float(getattr(own, name))), name
+            told = latency.Throughput.from_latency(own, volume, unit=target.throughput.unit)
+            assert target.throughput.value == pytest.approx(told.value)
+
+
 def test_what_means_nothing_or_contradicts_itself_is_not_told_to_others() -> None:
     """Random weights have no quality; 16 bits found under a 4-bit name are another precision."""
     random = precision("int4", "bnb-nf4", 4.5, RIGHT, weights=Weights.RANDOM, source="random")
@@ -285,3 +315,5 @@ def test_text_of_a_foreign_record_leads_nowhere_and_comes_back_as_it_was(task: s
             assert hub.parse_eval_result_entries(yaml.safe_load(text))[0].task_id == task
         elif to == "every-eval-ever":
             assert json.loads(text)["evaluation_results"][0]["evaluation_name"] == task
+        else:
+            assert task not in text

@@ -6,7 +6,7 @@ Each has `files(asked)`, which gives bytes by their path and says what is left o
 
 from collections.abc import Callable
 
-from bench.views.exports import eval_results, every_eval_ever, llama_bench, model_index
+from bench.views.exports import eval_results, every_eval_ever, llama_bench, model_index, optimum_benchmark
 from bench.views.exports.scored import Asked, Exported
 
 FORMATS: dict[str, Callable[[Asked], Exported]] = {
@@ -14,6 +14,7 @@ FORMATS: dict[str, Callable[[Asked], Exported]] = {
     "eval-results": eval_results.files,
     "every-eval-ever": every_eval_ever.files,
     "llama-bench": llama_bench.files,
+    "optimum-benchmark": optimum_benchmark.files,
 }
 """By the name that `bench export --to` takes."""
 NEEDS = {"model-index": "huggingface_hub", "eval-results": "huggingface_hub"}

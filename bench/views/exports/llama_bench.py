@@ -56,10 +56,10 @@ def _lines(row: Row, label: str, record: Record, asked: Asked) -> Iterator[Line]
         else:
             size = int(number(found, "per_repeat"))
             test = {"n_prompt": 0, "n_gen": size, "n_depth": prompt}
-            yield about | test | _times(record, _sums(found, size), decode_rates(found))
+            yield about | test | _times(record, sums(found, size), decode_rates(found))
 
 
-def _sums(gaps: Measurement, size: int) -> list[float]:
+def sums(gaps: Measurement, size: int) -> list[float]:
     """Seconds of each repeat."""
     return [sum(gaps.values[i : i + size]) for i in range(0, len(gaps.values), size)]
 
