@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from bench.catalog import address
 from bench.cli.console import err, out
 from bench.errors import UserError
 from bench.paths import RESULTS
@@ -85,11 +86,13 @@ def _upload(folder: Path, names: Sequence[str], repo: str, revision: str | None,
     """The commit that holds them. Raises UserError in our own words: the library's may quote a request's headers."""
     try:
         import httpx2  # what huggingface_hub of the pinned version asks through
-        from huggingface_hub import CommitOperationAdd, HfApi, get_token
+        from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise UserError("bench push needs huggingface_hub", "pip install -e '.[publish]'") from None
 
+    if wrong := address.fault(constants.ENDPOINT):
+        raise UserError(f"HF_ENDPOINT, where your token goes: {wrong[0]}", wrong[1])
     token = get_token()
     if token is None:
         raise UserError("the Hub wants a token to upload", REMEDIES[401])

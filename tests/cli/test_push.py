@@ -171,6 +171,17 @@ def test_without_a_token_and_without_a_hub_it_is_one_line(hub: Taken, folder: Pa
     assert alone.stderr.splitlines()[-1].startswith("bench: the Hub cannot be reached: ")
 
 
+def test_no_token_goes_over_plain_http_to_another_machine(hub: Taken, folder: Path) -> None:
+    """Refused before anything is looked up; the address is one that is kept for documents and leads nowhere."""
+    pytest.importorskip("huggingface_hub")
+    hub.url = "http://192.0.2.1"
+    done = pushed(hub, folder, "--yes")
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("bench: HF_ENDPOINT, where your token goes: 192.0.2.1 is not this machine, and plain http")
+    assert last.endswith("; give its https address, or open a tunnel to it")
+
+
 @pytest.mark.parametrize(
     "place", ["", "org/name", "hf://org/name", "hf://models/org/name", "hf://datasets/name", "hf://datasets/a/b/../c",
               "https://example.org/x", "hf://datasets/a/b c"],

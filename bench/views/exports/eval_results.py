@@ -33,9 +33,7 @@ def files(asked: Asked) -> Exported:
     if without:
         left.append(f"no data set of the Hub is named for {', '.join(without)}: pass --dataset TASK=ORG/NAME")
     made = {
-        path: yaml.safe_dump(
-            eval_result_entries_to_yaml([_entry(one) for one in of_file]), sort_keys=False, allow_unicode=True
-        ).encode()
+        path: yaml.safe_dump(eval_result_entries_to_yaml([_entry(one) for one in of_file]), sort_keys=False).encode()
         for path, of_file in by_file.items()
     }
     return Exported(files=made, left_out=tuple(left))
