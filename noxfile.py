@@ -22,6 +22,11 @@ NEED_LLAMA = (
     "tests/suites/test_capacity_engines.py",
 )  # fmt: skip
 NEED_PUBLISH = ("tests/views/test_site.py", "tests/views/test_site_browser.py", "tests/views/test_publication.py")
+EVERY_EVAL_EVER = (
+    "duckdb==2.0.1", "huggingface_hub==1.33.0", "jsonschema==4.26.0", "numpy==2.4.6", "pandas==3.1.1",
+    "pydantic==2.14.3", "pyyaml==6.0.3", "requests==2.34.2", "rich==14.3.4",
+)  # fmt: skip
+"""What reading and validating need of every-eval-ever; it wants huggingface_hub below 2."""
 PEER = ("optimum-benchmark==0.6.0", "transformers==4.57.1", "torch==2.13.0")
 
 
@@ -106,6 +111,22 @@ def tests_site(session: nox.Session) -> None:
     for group in ("tests", "browser"):
         session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), group))
     session.run("pytest", *(session.posargs or NEED_PUBLISH))
+
+
+@nox.session(name="tests-exports")
+def tests_exports(session: nox.Session) -> None:
+    """Read other people's formats back by their own libraries; Every Eval Ever's in an environment of its own."""
+    session.install("-e", ".[publish]")
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "tests"))
+    peer = Path(session.create_tmp()) / "every-eval-ever"
+    session.run("python", "-m", "venv", str(peer))
+    python = str(peer / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "-q", *EVERY_EVAL_EVER, external=True)
+    # It asks for Python 3.12; what validates and reads runs in 3.11 too, the rest of it is not wanted.
+    own = ("--no-deps", "--ignore-requires-python", "every-eval-ever==0.3.0")
+    session.run(python, "-m", "pip", "install", "-q", *own, external=True)
+    tests = session.posargs or ("tests/views/test_exports.py", "tests/cli/test_export.py", "tests/cli/test_push.py")
+    session.run("pytest", *tests, env={"EVERY_EVAL_EVER_PYTHON": python})
 
 
 @nox.session

@@ -2,6 +2,7 @@
 """What there is to ask about: entries read from `catalog/`, their architectures, local and served models."""
 
 __all__ = [
+    "address",
     "architecture",
     "config",
     "contents",

@@ -19,7 +19,22 @@ from types import TracebackType
 import typer
 
 from bench import __doc__ as summary
-from bench.cli import cache, catalog, check, claims, compare, doctor, inspect, plan, publish, recommend, run, show
+from bench.cli import (
+    cache,
+    catalog,
+    check,
+    claims,
+    compare,
+    doctor,
+    export,
+    inspect,
+    plan,
+    publish,
+    push,
+    recommend,
+    run,
+    show,
+)
 from bench.cli.console import err, warn
 from bench.cli.grouping import GroupedHelp, with_options
 from bench.cli.streams import check_names, clipped, mend, of_the_disk, unshown
@@ -27,7 +42,7 @@ from bench.errors import UserError
 
 COMMANDS = (
     catalog.catalog, inspect.inspect, plan.plan, run.run, show.show, compare.compare, recommend.recommend,
-    claims.claims, publish.publish, check.check, cache.cache, doctor.doctor,
+    claims.claims, publish.publish, export.export, push.push, check.check, cache.cache, doctor.doctor,
 )  # fmt: skip
 """In the order in which `bench --help` lists them."""
 

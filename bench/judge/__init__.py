@@ -26,6 +26,7 @@ __all__ = [
     "score_per_byte",
     "scores",
     "sequential",
+    "speeds",
     "stand_ins",
     "stats",
     "tiers",

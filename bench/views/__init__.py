@@ -9,6 +9,7 @@ __all__ = [
     "columns",
     "comparison",
     "cross_engine",
+    "exports",
     "footnotes",
     "formats",
     "inspection",
