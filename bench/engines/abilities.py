@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from bench.engines.contract import Engine
+from bench.records.record import Caveat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,3 +96,11 @@ DEQUANTIZED_BYTES = 4 << 30
 def worth_dequantizing(weights: int, left_bytes: int) -> bool:
     """Whether so many weights may be held a second time, in float32."""
     return 4 * weights <= min(DEQUANTIZED_BYTES, DEQUANTIZED_SHARE * left_bytes)
+
+
+def smaller_batches(most: int) -> Caveat:
+    """What stands beside answers that were generated in smaller batches than usual."""
+    return Caveat(
+        kind="smaller_batches", text=f"memory ran out, so at most {most} answers were generated side by side",
+        advice="at 16 bits and fewer another batch may change an answer: --plain-scoring generates one at a time",
+    )  # fmt: skip

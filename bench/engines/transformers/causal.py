@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.engines.abilities import Asked, Take
+from bench.engines.abilities import Asked, Take, smaller_batches
 from bench.engines.contract import Row, Score, Unsupported, check_context
 from bench.engines.transformers import proof
 from bench.engines.transformers.apart import score_apart
@@ -20,7 +20,6 @@ from bench.engines.transformers.engine import (
     batches,
     distributions,
     fits,
-    halved,
     log_likelihood,
     next_tokens,
 )
@@ -148,7 +147,7 @@ class CausalEngine(TorchEngine):
         most = SideBySide(self.forward, asked, take, self.generates_together, self.context_length).run()
         if most < self.generates_together:
             self.generates_together = most
-            self.caveats = (*self.caveats, halved(most))
+            self.caveats = (*self.caveats, smaller_batches(most))
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Float32 log-softmax of every position but the last."""

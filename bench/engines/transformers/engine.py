@@ -205,14 +205,6 @@ def next_tokens(logits: torch.Tensor, suppress: torch.Tensor) -> torch.Tensor:
     return logits.argmax(-1, keepdim=True)
 
 
-def halved(most: int) -> Caveat:
-    """What stands beside answers that were generated in smaller batches than usual."""
-    return Caveat(
-        kind="smaller_batches", text=f"memory ran out, so at most {most} answers were generated side by side",
-        advice="at 16 bits and fewer another batch may change an answer: --plain-scoring generates one at a time",
-    )  # fmt: skip
-
-
 def row_batches(rows: Sequence[Row], tokens: int) -> list[list[int]]:
     """Indices of rows in scoring batches of similar length."""
     return batches([len(row.context) + len(row.continuation) for row in rows], tokens)

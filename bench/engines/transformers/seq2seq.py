@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import EncoderDecoderCache, PreTrainedModel
 
-from bench.engines.abilities import Asked, Take
+from bench.engines.abilities import Asked, Take, smaller_batches
 from bench.engines.contract import Row, Score, check_context
 from bench.engines.transformers.encoder_generation import EncodedSideBySide
 from bench.engines.transformers.encoder_scoring import score_by_context
@@ -20,7 +20,6 @@ from bench.engines.transformers.engine import (
     TorchEngine,
     distributions,
     fits,
-    halved,
     log_likelihood,
     next_tokens,
     positions,
@@ -113,7 +112,7 @@ class Seq2SeqEngine(TorchEngine):
         most = together.run(self.generates_together, self.positions)
         if most < self.generates_together:
             self.generates_together = most
-            self.caveats = (*self.caveats, halved(most))
+            self.caveats = (*self.caveats, smaller_batches(most))
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Distributions of the second half of the tokens, given the first half to the encoder."""
