@@ -164,6 +164,23 @@ def test_a_row_that_turns_nan_leaves_the_others_alone(folders, monkeypatch):
     assert kept == [answer if 319 not in answer else found_ for answer, found_ in zip(wanted, kept, strict=True)]
 
 
+def test_no_more_stand_side_by_side_than_memory_is_meant_for(folders, monkeypatch):
+    """512 bytes a position of the tiny Llama: room for two answers of 40 positions, whatever their type would take."""
+    for scheme in ("fp32", "bf16"):
+        monkeypatch.setattr(side_by_side, "CACHE_BYTES", 2 * 40 * 512)
+        model, widths = engine(folders("llama"), scheme), []
+        step = side_by_side.Batch.step
+
+        def counted(batch, read, step=step, widths=widths):
+            widths.append(len(read))
+            return step(batch, read)
+
+        monkeypatch.setattr(side_by_side.Batch, "step", counted)
+        asked = [Asked((5, 6, 7 + index), 37) for index in range(5)]
+        together(model, asked)
+        assert max(widths) == 2
+
+
 def test_a_prompt_longer_than_the_context_is_refused(folders):
     """Among short ones too: whoever asks cuts it first."""
     model = engine(folders("llama"))

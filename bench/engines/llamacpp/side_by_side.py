@@ -74,35 +74,36 @@ class SideBySide:
         longest = max(len(self.asked[index].tokens) + self.asked[index].limit for index in self.waiting)
         positions = -(-min(longest, self.engine.context_length) // CONTEXT_STEP) * CONTEXT_STEP
         held = max(1, CACHE_BYTES // max(1, positions * self.engine.cache_bytes_per_token))
-        side_by_side = min(most, held, len(self.waiting))
-        return Shape(
-            positions=positions, sequences=side_by_side + bool(self.prefix), outputs=side_by_side, shared=False,
+        sequences = min(most, held, len(self.waiting)) + bool(self.prefix)
+        return Shape(  # llama.cpp wants room for an output of every sequence
+            positions=positions, sequences=sequences, outputs=sequences, shared=False,
             threads=self.engine.compute_threads,
         )  # fmt: skip
 
     def _run(self, running: list[int], most: int) -> None:
         """`running` are the answers under way: the place of one is its sequence."""
         shape = self._shape(most)
+        places = shape.sequences - bool(self.prefix)
         context = self.engine.take(shape)
         try:
             if self.prefix:
-                self._read(context, self.prefix, 0, shape.outputs)
+                self._read(context, self.prefix, 0, places)
             while running or self.waiting:
-                while self.waiting and len(running) < shape.outputs:
-                    self._begin(context, running, shape)
+                while self.waiting and len(running) < places:
+                    self._begin(context, running, places)
                 if running:
                     self._step(context, running)
         finally:
             self.engine.give(context)
 
-    def _begin(self, context: Context, running: list[int], shape: Shape) -> None:
+    def _begin(self, context: Context, running: list[int], places: int) -> None:
         """Read the next prompt into the first free sequence."""
         index, sequence = self.waiting.popleft(), len(running)
         running.append(index)
         text = self.texts[index]
         check_context(len(text), self.engine.context_length)
         if self.prefix:
-            context.copy(shape.outputs, sequence)
+            context.copy(places, sequence)
         logits = self._read(context, text[len(self.prefix) :], len(self.prefix), sequence)
         self._leave(context, running, self._ended([index], logits))
 

@@ -191,6 +191,8 @@ class SideBySide:
         self.prefixes = _prefixes(asked)
         self.waiting = deque(sorted(range(len(asked)), key=lambda i: (self.prefixes[i], -len(asked[i].tokens), i)))
         self.behind: tuple[token_tree.Tokens, DynamicCache | None] = ((), None)
+        self.position_bytes = 0
+        """Of one sequence's keys and values, in float32: known once a prompt has been read."""
 
     def run(self) -> int:
         """Until every answer has ended; how many stood side by side at most, fewer where memory ran out."""
@@ -239,21 +241,16 @@ class SideBySide:
         """Whether the next answer fits beside those running, each as long as it may become; one always does."""
         together = [*running, self.waiting[0]]
         longest = max(len(self.asked[index].tokens) + self.asked[index].limit for index in together)
-        return len(together) == 1 or len(together) * longest * self._position_bytes() <= CACHE_BYTES
-
-    def _position_bytes(self) -> int:
-        config = self.forward.model.config.get_text_config()
-        heads = int(config.num_attention_heads)
-        width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
-        kept = int(getattr(config, "num_key_value_heads", None) or heads)
-        return 2 * 4 * int(config.num_hidden_layers) * kept * width
+        return len(together) == 1 or len(together) * longest * self.position_bytes <= CACHE_BYTES
 
     def _read(self, batch: Batch, index: int) -> tuple[torch.Tensor, DynamicCache]:
         text, prefix = self.texts[index], self.prefixes[index]
         check_context(len(text), self.context_length)
         if prefix and self.behind[0] != prefix:
             self.behind = (prefix, batch.read(prefix)[1])
-        return batch.read(text, self.behind[1] if prefix else None)
+        logits, cache = batch.read(text, self.behind[1] if prefix else None)
+        self.position_bytes = 4 * sum(held[0, :, 0].numel() for pair in _pairs(cache) for held in pair)
+        return logits, cache
 
     def _ended(self, indices: Sequence[int], logits: torch.Tensor) -> set[int]:
         """Choose each one's next token and hand it over; those that go on no further. One wait for the device."""
