@@ -21,8 +21,10 @@ What rows share (a context, few-shot examples, the beginning of a minimal pair) 
 the setting `shared` is false where that was turned off (`--plain-scoring`). Both ways agree within the rounding of the
 scheme's type, which is small at float32 and not at 16 bits. A scheme whose arithmetic looks at the whole pass
 (`Scheme.whole_pass`: LLM.int8()) is scored one sequence a pass either way, as lm-eval does at a batch size of one: in a
-pack the default model's int8 log-likelihoods moved by 0.8 nats on average, as much as its precision costs. An
-interrupted cell goes on from the requests it has answered.
+pack the default model's int8 log-likelihoods moved by 0.8 nats on average, as much as its precision costs. Answers are
+generated side by side, each joining when another ends, at most as many as the device decides, whatever the precision:
+precisions that are compared have one batch, so it is no setting of its own but part of `shared`. Where memory makes it
+smaller a warning says so. An interrupted cell goes on from the requests it has answered.
 
 Items are answered in batches, in that shuffle's order. Where the reference's answers are at hand, a task is left as
 soon as its verdict against the reference is settled (`suites/stopping.py`), and a spent budget ends the cell between
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 VERSION = 1
 OFFLINE = ["bench_grammar_en", "bench_facts_en", "bench_arithmetic", "bench_reading_en", "bench_cloze_zh"]
 GENERATED = ["bench_answers_en"]
-"""Answers are generated one token after the other: too slow for the smoke profile."""
+"""Answers are generated token after token: too slow for the smoke profile."""
 OWN = [*OFFLINE, *GENERATED]
 PROFILES = {
     "smoke": {"tasks": OFFLINE, "items": 8, "max_length": 2048},

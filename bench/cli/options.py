@@ -190,8 +190,8 @@ class How:
         bool,
         typer.Option(
             "--plain-scoring",
-            help="Share nothing between rows: slower. An item moves by rounding (about 1e-5 nats at fp32, 0.1 at 16 "
-            "and 4 bits); LLM.int8() is never packed.",
+            help="Share nothing between rows, generate one answer at a time: slower. An item moves by rounding (about "
+            "1e-5 nats at fp32, 0.1 at 16 and 4 bits); LLM.int8() is never packed.",
         ),
     ] = False
 

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What some engines can do beyond the contract, each asked for by `isinstance`: other ways to the same distributions.
 
-They measure an engine against itself (`suites/noise_floor.py`): the same tokens beside others, one by one, and with the
-same weights in float32. One proves that what it predicts is a prediction at all.
+Most measure an engine against itself (`suites/noise_floor.py`): the same tokens beside others, one by one, and with the
+same weights in float32. One proves that what it predicts is a prediction at all, one generates many answers at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from bench.engines.contract import Engine
+from bench.records.record import Caveat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +59,34 @@ class ProvesItself(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A prompt, and the most tokens its answer may have."""
+
+    tokens: tuple[int, ...]
+    limit: int
+
+
+Take: TypeAlias = Callable[[int, int | None], bool]
+"""Told a prompt's index and its answer's next token, None for logits that are no numbers; whether it is to go on."""
+
+
+@runtime_checkable
+class GeneratesTogether(Protocol):
+    """An engine that can generate answers to prompts of different lengths side by side."""
+
+    @property
+    def generates_together(self) -> int:
+        """How many at most; 1 where this model, scheme or request wants each by itself: then `prefill` serves."""
+
+    def generate(self, asked: Sequence[Asked], take: Take) -> None:
+        """Greedy answers, every token handed to `take` until it wants no more of that answer.
+
+        Fewer stand side by side where memory runs out, and a caveat says so. Raises DoesNotFit for one alone, and
+        Unsupported for more tokens than the context.
+        """
+
+
 DEQUANTIZED_SHARE = 0.5
 """Of the memory that is left."""
 DEQUANTIZED_BYTES = 4 << 30
@@ -66,3 +96,11 @@ DEQUANTIZED_BYTES = 4 << 30
 def worth_dequantizing(weights: int, left_bytes: int) -> bool:
     """Whether so many weights may be held a second time, in float32."""
     return 4 * weights <= min(DEQUANTIZED_BYTES, DEQUANTIZED_SHARE * left_bytes)
+
+
+def smaller_batches(most: int) -> Caveat:
+    """What stands beside answers that were generated in smaller batches than usual."""
+    return Caveat(
+        kind="smaller_batches", text=f"memory ran out, so at most {most} answers were generated side by side",
+        advice="at 16 bits and fewer another batch may change an answer: --plain-scoring generates one at a time",
+    )  # fmt: skip

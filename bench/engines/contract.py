@@ -69,8 +69,8 @@ class LoadRequest:
     threads: int | None = None
     """Threads to compute with, None for the engine's own choice."""
     plain_scoring: bool = False
-    """Share nothing between rows, even where the engine could compute once what they begin with. Rows may still stand
-    in one batch; where the scheme says `whole_pass` they never do."""
+    """Share nothing between rows, even where the engine could compute once what they begin with, and generate one
+    answer at a time. Scored rows may still stand in one batch; where the scheme says `whole_pass` they never do."""
     max_cost_usd: float | None = None
     """The most that all paid answers together may cost, None for no limit."""
     base: Model | None = None

@@ -40,17 +40,30 @@ class Journal:
 
     def remember(self, question: JsonValue, compute: Callable[[], JsonValue]) -> JsonValue:
         """The stored answer, or else the one computed now, which is then stored."""
-        if self.folder is None:
-            return compute()
-        path = self.folder / f"{_hash(question)}.json"
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # absent or damaged: computed again
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["sha256"] == _hash(found["answer"]):
-                answer: JsonValue = found["answer"]
-                return answer
-        answer = compute()
-        self._write(path, answer)
+        answer = self.recall(question)
+        if answer is None:
+            answer = compute()
+            self.keep(question, answer)
         return answer
+
+    def recall(self, question: JsonValue) -> JsonValue:
+        """The stored answer, None where there is none or it is damaged: it is computed again."""
+        if self.folder is not None:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                found = json.loads(self._path(question).read_text(encoding="utf-8"))
+                if found["sha256"] == _hash(found["answer"]):
+                    answer: JsonValue = found["answer"]
+                    return answer
+        return None
+
+    def keep(self, question: JsonValue, answer: JsonValue) -> None:
+        """Store an answer."""
+        if self.folder is not None:
+            self._write(self._path(question), answer)
+
+    def _path(self, question: JsonValue) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{_hash(question)}.json"
 
     def _write(self, path: Path, answer: JsonValue) -> None:
         """Temporary file, fsync, rename. A disk that refuses costs the resume, not the cell; so do infinite scores."""

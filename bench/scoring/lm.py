@@ -10,7 +10,6 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -20,12 +19,13 @@ from pydantic import JsonValue
 
 from bench.catalog.model import Objective
 from bench.catalog.prompts import template
+from bench.engines.abilities import Asked
 from bench.engines.contract import Chats, Engine, NotFinite, Row, Score, Unsupported
-from bench.records.scored import Answer, Item, TaskResult, loop_share
+from bench.records.scored import Answer, Item, TaskResult
 from bench.scoring import journal as journals
 from bench.scoring.evaluation import RunningEvaluation
 from bench.scoring.framing import framing
-from bench.scoring.generation import Options, limits_of
+from bench.scoring.generation import Growing, generate, limits_of
 from bench.scoring.journal import Journal
 from bench.scoring.tasks import load_tasks
 
@@ -172,62 +172,62 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
-        """Greedy answers, cut before the first stop string."""
-        answers = []
-        for index, request in enumerate(requests):
+        """Greedy answers, cut before the first stop string. Raises NotFinite when all that can be answered are kept."""
+        questions: list[JsonValue] = [["generate", r.args[0], json.loads(json.dumps(r.args[1]))] for r in requests]
+        known = [self.journal.recall(question) for question in questions]
+        missing = [index for index, answer in enumerate(known) if answer is None]
+        answered = len(requests) - len(missing)
+        if answered:
+            self.done(answered, len(requests))
+        wrong: list[str] = []
+        asked, growing, cut = self._growing([requests[index] for index in missing])
+
+        def take(index: int, token: int | None) -> bool:
+            nonlocal answered
+            answer, place = growing[index], missing[index]
+            if answer.take(token):
+                return True
+            if answer.finite:
+                text, kept = answer.result()
+                known[place] = [text, vars(kept), cut[index]]
+                self.journal.keep(questions[place], known[place])
+            else:
+                task, item = self._item(requests[place])
+                wrong.append(f"task {task}, item {item}, token {len(answer.tokens) + 1} of its answer")
+            answered += 1
+            self.done(answered, len(requests))
+            return False
+
+        generate(self.engine, asked, take)
+        if wrong:
+            more = f", and {len(wrong) - 1} more of {len(requests)} answers" if len(wrong) > 1 else ""
+            raise NotFinite(f"NaN or infinite logits: {wrong[0]}{more}")
+        return [self._answered(request, answer) for request, answer in zip(requests, known, strict=True)]
+
+    def _answered(self, request: Instance, known: JsonValue) -> str:
+        """The text of an answer; what else is kept of it goes to its item."""
+        text, answer, cut = cast(tuple[str, _KeptAnswer, bool], known)
+        self.answers[self._item(request)] = Answer(**answer)
+        if cut:
+            self.truncated.add(self._item(request))
+        return text
+
+    def _growing(self, requests: Sequence[Instance]) -> tuple[list[Asked], list[Growing], list[bool]]:
+        """Prompts, the answers that are to grow behind them, and whether each prompt was cut to fit."""
+        asked, growing, cut = [], [], []
+        for request in requests:
             context, options = request.args
-            question: JsonValue = ["generate", context, json.loads(json.dumps(options))]
-            text, answer, cut = self._remembered(
-                question, partial(self._generate, self._item(request), context, options)
-            )
-            self.answers[self._item(request)] = answer
-            if cut:
-                self.truncated.add(self._item(request))
-            answers.append(text)
-            self.done(index + 1, len(requests))
-        return answers
-
-    def _remembered(
-        self, question: JsonValue, generate: Callable[[], tuple[str, Answer, bool]]
-    ) -> tuple[str, Answer, bool]:
-        """A generated answer from the journal, or generated now and written there."""
-
-        def compute() -> JsonValue:
-            text, answer, cut = generate()
-            return [text, vars(answer), cut]
-
-        text, answer, cut = cast(tuple[str, _KeptAnswer, bool], self.journal.remember(question, compute))
-        return text, Answer(**answer), cut
-
-    def _generate(self, item: Item, context: str, options: Options) -> tuple[str, Answer, bool]:
-        """The text, what is kept of it, and whether its prompt was cut to fit. Raises NotFinite."""
-        stops, limit = limits_of(options)
-        if self.frame.template:
-            asked = template(self.frame.template)
-            context, stops = asked.render(context), [*stops, *asked.stop]
-        whole = self.tok_encode(context)
-        prompt = whole[-max(1, self.max_length - limit) :]
-        generation = self.engine.prefill([prompt])
-        tokens: list[int] = []
-        text, ended = "", False
-        try:
-            while len(tokens) < limit and not ended:
-                token = generation.step()[0]
-                if not generation.finite:
-                    where = f"task {item[0]}, item {item[1]}, token {len(tokens) + 1} of its answer"
-                    raise NotFinite(f"NaN or infinite logits: {where}")
-                if token in self.engine.end_tokens:
-                    ended = True
-                else:
-                    tokens.append(token)
-                    text = self.engine.decode(tokens)
-                    ended = any(stop in text for stop in stops)
-        finally:
-            generation.close()
-        for stop in stops:
-            text = text.split(stop)[0]
-        answer = Answer(tokens=len(tokens), empty=not text.strip(), loop=loop_share(tokens), cut=not ended)
-        return text, answer, len(prompt) < len(whole)
+            stops, limit = limits_of(options)
+            if self.frame.template:
+                framed = template(self.frame.template)
+                context, stops = framed.render(context), [*stops, *framed.stop]
+            whole = self.tok_encode(context) or [self.prefix_token_id]
+            prompt = whole[-max(1, self.max_length - limit) :]
+            asked.append(Asked(tuple(prompt), limit))
+            ends = self.engine.end_tokens
+            growing.append(Growing(decode=self.engine.decode, end_tokens=ends, stops=stops, limit=limit))
+            cut.append(len(prompt) < len(whole))
+        return asked, growing, cut
 
     @property
     def tokenizer_name(self) -> str:

@@ -44,6 +44,7 @@ KINDS = {
     "low_bit_source": WEIGHTS, "low_bit_grid": WEIGHTS, "random_weights": WEIGHTS, "calibrated": WEIGHTS,
     "not_measured": LESS, "undecided": LESS, "not_applicable": LESS, "task_not_applicable": LESS,
     "metric_not_computed": LESS, "task_failed": LESS, "begin_not_scored": OTHER, "end_left_out": OTHER,
+    "smaller_batches": QUALITY,
     "truncated_items": LESS, "cut_by_budget": LESS, "items_cut": LESS, "items_settled": LESS,
 }  # fmt: skip
 CONCERNS = {SPEED: ("throughput",), MEMORY: ("memory",), WEIGHTS: ("divergence", "quality")}

@@ -78,6 +78,8 @@ def test_every_template_of_the_catalogue_exists() -> None:
 def test_generated_answers_are_asked_for_in_the_template_and_cut_at_its_stops() -> None:
     """The prompt reaches the engine framed; the next turn's opening ends the answer."""
     lm = pytest.importorskip("bench.scoring.lm")
+    from lm_eval.api.instance import Instance
+
     seen = []
 
     class Echo:
@@ -108,5 +110,6 @@ def test_generated_answers_are_asked_for_in_the_template_and_cut_at_its_stops() 
 
     asked = lm.Frame(template="alpaca-short")
     asker = lm.EngineLM(Echo(), 500, lambda done, total: None, asked)
-    answer, _, cut = asker._generate(("task", 0), "Say hello.", {"until": ["\n\n"]})
-    assert (seen[-1], answer, cut) == (ALPACA, "42\n", False)
+    request = Instance("generate_until", {}, ("Say hello.", {"until": ["\n\n"]}), 0, metadata=("task", 0, 1))
+    assert asker.generate_until([request]) == ["42\n"]
+    assert (seen[-1], asker.answers[("task", 0)].cut, asker.truncated) == (ALPACA, False, set())

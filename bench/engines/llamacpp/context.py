@@ -108,6 +108,16 @@ class Context:
         with_data = False
         llama_cpp.llama_memory_clear(self.memory, with_data)
 
+    def forget(self, sequence: int) -> None:
+        """Forget one sequence."""
+        everything = -1
+        llama_cpp.llama_memory_seq_rm(self.memory, sequence, everything, everything)
+
+    def copy(self, source: int, target: int) -> None:
+        """Let an empty sequence hold what another one holds."""
+        everything = -1
+        llama_cpp.llama_memory_seq_cp(self.memory, source, target, everything, everything)
+
     def copy_from(self, other: Context) -> None:
         """Take over every sequence of another context."""
         for sequence in range(self.shape.sequences):

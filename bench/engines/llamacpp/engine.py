@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 
 import llama_cpp
 import numpy as np
@@ -25,13 +26,14 @@ from numpy.typing import NDArray
 from bench.catalog.gguf_file import Gguf
 from bench.catalog.gguf_folder import header_of
 from bench.catalog.model import Objective
-from bench.engines.abilities import worth_dequantizing
+from bench.engines.abilities import Asked, Take, smaller_batches, worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
 from bench.engines.llamacpp import census, gguf_layout, library, other_ways, recurrent
 from bench.engines.llamacpp.batch_scoring import Scoring, log_sum, packs
 from bench.engines.llamacpp.context import Context, Entry, Shape
 from bench.engines.llamacpp.gguf_layout import BATCH, CONTEXT_STEP
 from bench.engines.llamacpp.locate import locate, widened
+from bench.engines.llamacpp.side_by_side import SEQUENCES, SideBySide
 from bench.instruments.memory import ProcessMemory
 from bench.records.cell import Precision, Scheme, Weights
 from bench.records.census import Census
@@ -217,6 +219,18 @@ class LlamaEngine:
         if len(prompts) > self.most_sequences:
             raise Unsupported(f"llama.cpp takes at most {self.most_sequences} sequences at once")
         return LlamaGeneration(self, prompts, suppress)
+
+    @cached_property
+    def generates_together(self) -> int:
+        """Answers side by side; one at a time where asked for, and where layers carry a state of their own."""
+        return 1 if self.plain_scoring or self.state_bytes else min(SEQUENCES, self.most_sequences - 1)
+
+    def generate(self, asked: Sequence[Asked], take: Take) -> None:
+        """Greedy answers side by side."""
+        most = SideBySide(self, asked, take).run(self.generates_together)
+        if most < self.generates_together:
+            self.generates_together = most
+            self.caveats = (*self.caveats, smaller_batches(most))
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Float32 log-softmax of every position but the last."""

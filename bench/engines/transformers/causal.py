@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.engines.abilities import Asked, Take, smaller_batches
 from bench.engines.contract import Row, Score, Unsupported, check_context
 from bench.engines.transformers import proof
 from bench.engines.transformers.apart import score_apart
@@ -22,6 +24,7 @@ from bench.engines.transformers.engine import (
     next_tokens,
 )
 from bench.engines.transformers.forward import Forward, Inside, State, fixed_bytes, sizes
+from bench.engines.transformers.side_by_side import ROWS, Batch, SideBySide, carries_columns
 from bench.engines.transformers.tree_scoring import TreeScorer, takes_trees
 from bench.records.record import Caveat
 
@@ -98,6 +101,7 @@ class CausalEngine(TorchEngine):
         generation = self.prefill([[self.prefix_token]])
         attends = self._forward.carries == "past_key_values" and generation.state is not None
         self._forward.in_parts = attends and not generation.fixed_bytes
+        self._columns = self._forward.in_parts and self._forward.masks and carries_columns(generation.state)
         generation.close()
 
     @property
@@ -127,6 +131,23 @@ class CausalEngine(TorchEngine):
             name = type(self.model).__name__
             raise Unsupported(f"{name} mixes up sequences that generate together: {self.most_sequences} at a time")
         return CausalGeneration(self.forward, self.tensor(prompts), suppress, self.context_length)
+
+    @cached_property
+    def generates_together(self) -> int:
+        """By what the class carries, and by a proof: two texts of different lengths beside each other."""
+        wanted = not self.plain_scoring and not self.scheme.whole_pass and self._columns
+        if not wanted or not self.forward.trusted or self.most_sequences == 1:
+            return 1
+        text = [*dict.fromkeys(self.encode(PROBED)), *range(proof.TOKENS)][: proof.TOKENS]
+        with torch.inference_mode(), fits("generate"):
+            return ROWS[self.device] if proof.stands_beside(self.forward, Batch(self.forward), text) else 1
+
+    def generate(self, asked: Sequence[Asked], take: Take) -> None:
+        """Greedy answers side by side."""
+        most = SideBySide(self.forward, asked, take, self.generates_together, self.context_length).run()
+        if most < self.generates_together:
+            self.generates_together = most
+            self.caveats = (*self.caveats, smaller_batches(most))
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Float32 log-softmax of every position but the last."""

@@ -9,9 +9,12 @@ itself: how far one token changed at the beginning moves what is predicted at th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
 
-from bench.engines.transformers.forward import Forward
+from bench.engines.transformers.forward import Forward, State
 
 TOKENS = 8
 AHEAD = 0.25
@@ -75,3 +78,28 @@ def _error(forward: Forward, read: torch.Tensor, whole: torch.Tensor) -> float |
         return None
     logits, _ = forward(read[:, -1:], state=state, past=read.shape[1] - 1, carry=True, keep=1)
     return float((logits[:, -1].float() - whole[: len(read), -1].float()).abs().mean())
+
+
+class Beside(Protocol):
+    """Sequences of different lengths in one batch (`side_by_side.Batch`)."""
+
+    def read(self, tokens: Sequence[int]) -> tuple[torch.Tensor, State]:
+        """Logits behind one text, and what it carries."""
+
+    def settle(self, kept: Sequence[int], new: Sequence[State]) -> list[int]:
+        """Take texts in."""
+
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits behind one more token of each."""
+
+
+def stands_beside(forward: Forward, batch: Beside, text: list[int]) -> bool:
+    """Whether a short text goes on beside a longer one as it does alone."""
+    texts = [text, text[len(text) // 2 :]]
+    batch.settle([], [batch.read(tokens[:-1])[1] for tokens in texts])
+    together = batch.step([tokens[-1] for tokens in texts]).float()
+    for tokens, found in zip(texts, together, strict=True):
+        alone = forward(torch.tensor([tokens], device=forward.model.device), keep=1)[0][0, -1].float()
+        if not float((found - alone).abs().mean()) <= NOISE * float(alone.std()):
+            return False
+    return True

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import EncoderDecoderCache, PreTrainedModel
 
+from bench.engines.abilities import Asked, Take, smaller_batches
 from bench.engines.contract import Row, Score, check_context
+from bench.engines.transformers.encoder_generation import EncodedSideBySide
 from bench.engines.transformers.encoder_scoring import score_by_context
 from bench.engines.transformers.engine import (
     TorchEngine,
@@ -23,6 +26,7 @@ from bench.engines.transformers.engine import (
     row_batches,
 )
 from bench.engines.transformers.forward import sizes
+from bench.engines.transformers.side_by_side import ROWS
 
 
 class Seq2SeqGeneration:
@@ -95,6 +99,20 @@ class Seq2SeqEngine(TorchEngine):
         """Encode prompts of equal length and take the decoder's first step."""
         check_context(len(prompts[0]), self.positions)
         return Seq2SeqGeneration(self.model, self.start_token, self.tensor(prompts), suppress, self.positions)
+
+    @cached_property
+    def generates_together(self) -> int:
+        """Answers side by side: the encoder's and the decoder's attention take any mask."""
+        return 1 if self.plain_scoring or self.scheme.whole_pass else ROWS[self.device]
+
+    def generate(self, asked: Sequence[Asked], take: Take) -> None:
+        """Greedy answers side by side."""
+        check_context(max((len(one.tokens) for one in asked), default=0), self.positions)
+        together = EncodedSideBySide(self.model, self.start_token, self.prefix_token, asked, take)
+        most = together.run(self.generates_together, self.positions)
+        if most < self.generates_together:
+            self.generates_together = most
+            self.caveats = (*self.caveats, smaller_batches(most))
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Distributions of the second half of the tokens, given the first half to the encoder."""

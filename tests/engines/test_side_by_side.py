@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers generated side by side are those of each prompt by itself, token for token, in float32."""
+
+import random
+from collections import defaultdict
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import tiny  # noqa: E402
+
+from bench.catalog.model import Model, Objective  # noqa: E402
+from bench.engines.abilities import Asked, GeneratesTogether  # noqa: E402
+from bench.engines.contract import DoesNotFit, LoadRequest, Unsupported  # noqa: E402
+from bench.engines.transformers import BACKEND, side_by_side  # noqa: E402
+from bench.records.cell import Weights  # noqa: E402
+
+FEW = tuple(range(2, 92))
+"""A beginning that many prompts share, long enough to be read apart."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Tiny checkpoints, made on first use."""
+    base, made = tmp_path_factory.mktemp("tiny"), {}
+
+    def folder(kind):
+        if kind not in made:
+            made[kind] = tiny.checkpoint(base, kind)
+        return made[kind]
+
+    return folder
+
+
+def engine(folder, scheme="fp32", objective=Objective.CAUSAL, **changes):
+    """A loaded tiny model."""
+    model = Model(
+        name="tiny", display="tiny", family="own", organisation="-", kind="open weights", repo="local/tiny",
+        objective=objective,
+    )  # fmt: skip
+    facts = {"model": model, "weights": Weights.LOCAL, "scheme": BACKEND.scheme(scheme), "device": "cpu"}
+    return BACKEND.load(LoadRequest(**(facts | {"path": str(folder)} | changes)))
+
+
+def questions(count=12, seed=0, *, shared=()):
+    """Prompts of 1 to 60 tokens with limits of 1 to 30, two of them the same."""
+    rng = random.Random(seed)
+    made = []
+    for _ in range(count):
+        prompt = tuple(rng.randrange(2, tiny.VOCABULARY) for _ in range(rng.randrange(1, 61)))
+        made.append(Asked(shared + prompt, rng.randrange(1, 31)))
+    return [*made, made[0]]
+
+
+def together(model, asked):
+    """Every answer's tokens, each up to its limit or an end token."""
+    assert isinstance(model, GeneratesTogether) and model.generates_together > 1
+    found = defaultdict(list)
+
+    def take(index, token):
+        found[index].append(token)
+        return token not in model.end_tokens and token is not None and len(found[index]) < asked[index].limit
+
+    model.generate(asked, take)
+    return [found[index] for index in range(len(asked))]
+
+
+def alone(model, asked):
+    """The same by `prefill` and `step`, prompt after prompt."""
+    answers = []
+    for one in asked:
+        generation, tokens = model.prefill([one.tokens]), []
+        while len(tokens) < one.limit and not model.end_tokens & set(tokens[-1:]):
+            tokens.append(generation.step()[0])
+        generation.close()
+        answers.append(tokens)
+    return answers
+
+
+FAMILIES = [
+    "llama", "gpt2", "gptj", "gpt_neo", "gpt_neox", "bloom", "opt", "opt-350m", "mistral", "gemma3_text", "phi3",
+    "olmo2", "qwen2", "qwen3", "smollm3",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shared", [(), FEW], ids=["apart", "prefixed"])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_answers_are_those_of_each_prompt_alone(folders, kind, shared, monkeypatch):
+    """Windows of eight tokens, biases by distance, learned positions: rows come and go, three at a time."""
+    monkeypatch.setitem(side_by_side.ROWS, "cpu", 3)
+    monkeypatch.setattr(side_by_side, "COLUMNS", 8)
+    model = engine(folders(kind))
+    asked = questions(shared=shared)
+    wanted = alone(model, asked)
+    assert len({tuple(answer) for answer in wanted}) > 6, "answers that are all the same would prove nothing"
+    assert together(model, asked) == wanted
+
+
+@pytest.mark.parametrize("kind", ["t5", "flan-t5"])
+def test_an_encoder_decoder_answers_as_it_does_alone(folders, kind, monkeypatch):
+    """Contexts of different lengths are encoded together, and ended answers leave."""
+    monkeypatch.setitem(side_by_side.ROWS, "cpu", 5)
+    model = engine(folders(kind), objective=Objective.SEQ2SEQ)
+    asked = questions()
+    assert together(model, asked) == alone(model, asked)
+
+
+def test_a_common_beginning_is_read_once(folders, monkeypatch):
+    """Of 13 prompts behind 90 shared tokens, those tokens are read once and each prompt's own ones apart."""
+    model, lengths = engine(folders("llama")), []
+    asked = [Asked((*FEW, 100 + index, 7), 1) for index in range(13)]
+    model.generates_together  # noqa: B018 - its proof is not what is counted
+    read = model.forward.__class__.__call__
+
+    def counted(self, tokens, **options):
+        lengths.append(tokens.shape[1])
+        return read(self, tokens, **options)
+
+    monkeypatch.setattr(model.forward.__class__, "__call__", counted)
+    together(model, asked)
+    assert lengths == [90] + [2] * 13
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_a_batch_that_does_not_fit_is_halved_and_recorded(folders, kind, monkeypatch):
+    """No answer is lost or begun anew; the next call does not try the large batch again."""
+    objective = Objective.SEQ2SEQ if kind == "t5" else Objective.CAUSAL
+    model = engine(folders(kind), objective=objective)
+    asked = questions()
+    wanted, plain = alone(model, asked), model.model.forward
+    model.generates_together  # noqa: B018
+
+    def little(*read, **options):
+        tokens = read[0] if read else options["decoder_input_ids"]
+        if tokens.shape[0] > 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 999 bytes.")
+        return plain(*read, **options)
+
+    monkeypatch.setattr(model.model, "forward", little)
+    assert together(model, asked) == wanted
+    assert model.generates_together <= 4
+    (caveat,) = [caveat for caveat in model.caveats if caveat.kind == "smaller_batches"]
+    assert f"at most {model.generates_together} answers" in caveat.text
+    monkeypatch.setattr(model.model, "forward", lambda *read, **options: little(torch.zeros(9, 1)))
+    with pytest.raises(DoesNotFit):
+        together(model, asked)
+
+
+def test_a_row_that_turns_nan_leaves_the_others_alone(folders, monkeypatch):
+    """Its index hears None at that token; its keys and values, NaN too, spoil no row that takes its place."""
+    monkeypatch.setitem(side_by_side.ROWS, "cpu", 3)
+    model = engine(folders("llama"))
+    asked = [Asked((*one.tokens, 9), 20) for one in questions()]
+    asked[4] = Asked((50, *[319] * 60), 20)
+    with torch.no_grad():
+        model.model.get_input_embeddings().weight[319] = float("nan")
+    others = [one for index, one in enumerate(asked) if index != 4 and 319 not in one.tokens]
+    wanted = alone(model, others)
+    found = together(model, asked)
+    assert found[4] == [None]
+    kept = [found[index] for index, one in enumerate(asked) if index != 4 and 319 not in one.tokens]
+    assert kept == [answer if 319 not in answer else found_ for answer, found_ in zip(wanted, kept, strict=True)]
+
+
+def test_no_more_stand_side_by_side_than_memory_is_meant_for(folders, monkeypatch):
+    """512 bytes a position of the tiny Llama: room for two answers of 40 positions, whatever their type would take."""
+    for scheme in ("fp32", "bf16"):
+        monkeypatch.setattr(side_by_side, "CACHE_BYTES", 2 * 40 * 512)
+        model, widths = engine(folders("llama"), scheme), []
+        step = side_by_side.Batch.step
+
+        def counted(batch, read, step=step, widths=widths):
+            widths.append(len(read))
+            return step(batch, read)
+
+        monkeypatch.setattr(side_by_side.Batch, "step", counted)
+        asked = [Asked((5, 6, 7 + index), 37) for index in range(5)]
+        together(model, asked)
+        assert max(widths) == 2
+
+
+def test_a_prompt_longer_than_the_context_is_refused(folders):
+    """Among short ones too: whoever asks cuts it first."""
+    model = engine(folders("llama"))
+    with pytest.raises(Unsupported, match="257 tokens are more than this model's context of 256"):
+        together(model, [Asked((5,), 2), Asked((5,) * 257, 2)])
+
+
+def test_one_at_a_time_where_it_must_be(folders):
+    """Asked plainly, a class that carries nothing, and a scheme whose arithmetic looks at the whole pass."""
+    assert engine(folders("llama"), plain_scoring=True).generates_together == 1
+    assert engine(folders("t5"), objective=Objective.SEQ2SEQ, plain_scoring=True).generates_together == 1
+    assert engine(folders("openai-gpt")).generates_together == 1
+    assert engine(folders("llama"), "bnb-int8").generates_together == 1
