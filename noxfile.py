@@ -19,6 +19,7 @@ WORKERS = ("--numprocesses", "logical", "--maxprocesses", "8")
 NEED_LLAMA = (
     "tests/engines/test_llamacpp.py", "tests/engines/test_gguf.py", "tests/engines/test_backends.py",
     "tests/engines/test_api.py", "tests/engines/test_quantizer.py", "tests/engines/test_llamacpp_recurrent.py",
+    "tests/engines/test_llamacpp_side_by_side.py",
     "tests/suites/test_capacity_engines.py",
 )  # fmt: skip
 NEED_PUBLISH = ("tests/views/test_site.py", "tests/views/test_site_browser.py", "tests/views/test_publication.py")

@@ -87,9 +87,10 @@ def _of_model(group: Sequence[Answer], command: Command, *, reasons: bool, place
 
 def _of_engine(group: Sequence[Answer], *, reasons: bool, name_device: bool) -> Part:
     row, reference = group[0].row, group[0].comparison.reference
-    where = f" on {row.device}" if name_device else ""
+    whole = f"{named(row)}{of_random(row)} in {row.backend}, against {label(reference)}"
+    short = f"{named(row)}{of_random(row)}, {row.backend}, {row.device}, against {reference.scheme}"
     return Part(
-        title=f"{named(row)}{of_random(row)} in {row.backend}{where}, against {label(reference)}",
+        title=short if name_device else whole,
         lines=tuple(sentences(answer, reasons=reasons) for answer in group),
     )
 

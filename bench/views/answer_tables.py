@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.judge.answer import Answer, Finding
 from bench.judge.decisions import Instrument
-from bench.judge.noise_floor import Arithmetic, arithmetic, divergence_verdict, noise_floor
+from bench.judge.noise_floor import divergence_verdict, noise_floor
 from bench.judge.rows import Row
 from bench.judge.stats import Estimate, Verdict
 from bench.units import significant
@@ -26,26 +26,33 @@ QUALITY = ("ppl_ratio", "kld", "acc")
 COST_NOTES = ("x: of the 16-bit row. ±: half of the 95 % interval. Peak: above the process without a model.",)
 
 BLUNT = "tasks: by accuracy alone where older records hold no log-likelihoods of choices; measure anew."
-MOSTLY = 0.5
-"""From this share on a distance is the device's arithmetic more than the format's."""
 
 
 def views(found: Sequence[Answer], margin: float) -> list[View]:
-    """Costs and savings, then quality; nothing without a comparison."""
-    if not found:
-        return []
+    """Costs and savings, then quality, each device in tables of its own; nothing without a comparison."""
+    devices = dict.fromkeys(answer.row.device for answer in found)
+    return [
+        view
+        for device in devices
+        for view in _of_device(
+            [answer for answer in found if answer.row.device == device], margin, f" on {device}" * (len(devices) > 1)
+        )
+    ]
+
+
+def _of_device(found: Sequence[Answer], margin: float, where: str) -> list[View]:
     rows, by_row = _rows(found), {id(answer.row): answer for answer in found}
     alone = len({answer.row.model for answer in found}) == 1
     costs, quality = Warnings(rows=rows, columns=COSTS), Warnings(rows=rows, columns=QUALITY)
     said = _quality_notes(rows, found, margin)
     return [
         View(
-            title="costs and savings",
+            title=f"costs and savings{where}",
             table=(_costs if alone else _ratios)(rows, by_row, costs),
             notes=(*COST_NOTES, *costs.lines(MOST - len(COST_NOTES))),
         ),
         View(
-            title="quality",
+            title=f"quality{where}",
             table=_quality(rows, by_row, quality, alone=alone),
             notes=(*said, *quality.lines(MOST - len(said))),
         ),
@@ -67,11 +74,10 @@ def _rows(found: Sequence[Answer]) -> list[Row]:
 
 def _head(rows: Sequence[Row], *, alone: bool) -> tuple[list[str], dict[int, list[str]]]:
     """Titles and cells that say which row it is: as few as tell rows apart. Schemes tell engines apart."""
-    devices = len({row.device for row in rows}) > 1
     varied = not alone or len({labelled(row) for row in rows}) > 1
     naming = full_label if mixed(rows) else label
-    titles = ["model"] * varied + ["device"] * devices + ["precision"]
-    return titles, {id(row): [labelled(row)] * varied + [row.device] * devices + [naming(row)] for row in rows}
+    titles = ["model"] * varied + ["precision"]
+    return titles, {id(row): [labelled(row)] * varied + [naming(row)] for row in rows}
 
 
 def _costs(rows: Sequence[Row], found: Mapping[int, Answer], warnings: Warnings) -> Table:
@@ -158,7 +164,7 @@ def _tasks(found: Sequence[Finding], *, reference: bool) -> str:
         return "reference" if reference else "-"
     worse = sum(one.tasks.get(Verdict.WORSE, 0) for one in found)
     if worse:
-        return f"worse on {worse} of {sum(sum(one.tasks.values()) for one in found)}"
+        return f"{worse}/{sum(sum(one.tasks.values()) for one in found)} worse"
     verdicts = [one.verdict for one in found if one.verdict is not Verdict.NOT_MEASURABLE]
     for verdict in (Verdict.WORSE, Verdict.UNDECIDED, Verdict.EQUIVALENT, Verdict.BETTER):
         if verdict in verdicts:
@@ -172,10 +178,6 @@ def _quality_notes(rows: Sequence[Row], found: Sequence[Answer], margin: float) 
     if any(task.blunter for answer in found for task in answer.comparison.tasks):
         lines.append(BLUNT)
     lines += _floor_notes(rows)
-    split = [(row, parts.share) for row in rows if (parts := _arithmetic(row)) and parts.share > MOSTLY]
-    if split:
-        told = ", ".join(f"{share:.0%} of {label(row)}'s".replace("%", " %") for row, share in split)
-        lines.append(f"KL that is this device's arithmetic, not the format's: {told}.")
     return lines
 
 
@@ -185,15 +187,9 @@ def _floor_notes(rows: Sequence[Row]) -> list[str]:
     floors = [(row, floor.kl) for row, record in records if (floor := noise_floor(record))]
     if not floors:
         return []
-    told = ", ".join(f"{label(row)} {significant(value, 2)}" for row, value in floors)
-    lines = [f"noise floor (a row's KL to itself, read otherwise): {told}."]
-    distances = [(row, row.figures().get("kld_mean"), floor) for row, floor in floors]
-    within = [label(row) for row, kl, floor in distances if kl and divergence_verdict(kl, floor) is Verdict.BELOW_FLOOR]
-    if within:
-        lines.append(f"KL no larger than its own noise floor: {', '.join(within)}.")
-    return lines
-
-
-def _arithmetic(row: Row) -> Arithmetic | None:
-    record = row.records.get("divergence")
-    return arithmetic(record) if record else None
+    told = []
+    for row, size in floors:
+        kl = row.figures().get("kld_mean")
+        within = kl is not None and divergence_verdict(kl, size) is Verdict.BELOW_FLOOR
+        told.append(f"{label(row)} {significant(size, 2)}" + ", all its KL" * within)
+    return [f"noise (KL to itself): {'; '.join(told)}."]

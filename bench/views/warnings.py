@@ -68,6 +68,9 @@ SAID = {
     "low_bit_grid": "quantized before, and what that lost stays lost at every precision",
     "random_weights": "random, so without the outliers that LLM.int8() computes apart",
     "calibrated": "GPTQ was calibrated on this project's own text",
+    "device_arithmetic": "most of its KL is this device's arithmetic, not the format's",
+    "items_settled": "tasks were left once their verdict was settled",
+    "items_cut": "the budget left items of tasks out",
     "store_error": "a part of the distance is what storing the reference costs",
 }
 """What a kind says in a few words; the others are quoted."""

@@ -37,10 +37,12 @@ def carries_columns(state: State) -> bool:
     )
 
 
-class RoomyLayer(DynamicLayer):
+class RoomyLayer(DynamicLayer):  # type: ignore[misc] # the library is not typed for us
     """Keys and values with room behind them: a token is written there, where the library copies all before it."""
 
     rooms: tuple[torch.Tensor, torch.Tensor] | None = None
+    keys: torch.Tensor
+    values: torch.Tensor
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
