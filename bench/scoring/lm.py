@@ -200,7 +200,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
 
         generate(self.engine, asked, take)
         if wrong:
-            more = f", and {len(wrong) - 1} more of {len(requests)} answers" if len(wrong) > 1 else ""
+            more = f", and in {len(wrong) - 1} more of {len(requests)} answers" if len(wrong) > 1 else ""
             raise NotFinite(f"NaN or infinite logits: {wrong[0]}{more}")
         return [self._answered(request, answer) for request, answer in zip(requests, known, strict=True)]
 

@@ -93,6 +93,8 @@ def variability(rows: Sequence[Row]) -> list[str]:
         record = row.records.get("throughput")
         if record is None or record.variability is None or record.before.roof is None:
             continue
+        if not record.variability.shares:
+            continue  # no roof was measured, so nothing is known of how it moves
         shares = ", ".join(f"{name} {share:.1%}" for name, share in record.variability.shares.items())
         text = f"± of speeds includes how far this machine's own rates move between moments ({row.device}, "
         seen[f"{text}{record.before.roof.engine}, {record.variability.looks} looks): {shares}."] = None

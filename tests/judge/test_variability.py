@@ -148,6 +148,8 @@ def test_records_carry_it_on_reading_and_no_file_holds_it(tmp_path: Path) -> Non
     where, found = line.split("): ")
     assert where == f"± of speeds includes how far this machine's own rates move between moments ({device}, x, 2 looks"
     assert found == f"copy {share:.1%}, fp32 0.0%."
+    without = records["fake-fp16"].model_copy(update={"variability": Variability(looks=2, shares={})})
+    assert footnotes.variability(newest([without])) == []
 
 
 def test_looks_are_worked_out_once_for_all_who_mean_the_same_ones() -> None:
