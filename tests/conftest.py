@@ -113,6 +113,16 @@ def _nothing_old_to_collect() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def settled_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own, in which what was written just now is as settled as what was written yesterday."""
+    from bench.records import listing
+
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(listing, "YOUNG_NS", 0)
+    return tmp_path / "cache"
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The session's cache folder: in `$BENCH_TEST_CACHE` where it is set, so that weights are converted once.

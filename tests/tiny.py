@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
@@ -103,6 +104,18 @@ def model(kind: str, **changes: object) -> PreTrainedModel:
         made.lm_head.weight = torch.nn.Parameter(torch.empty_like(made.lm_head.weight))
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
+    return made
+
+
+def of_class(name: str, sizes: dict[str, object]) -> PreTrainedModel:
+    """A tiny random model of a class of transformers, float32, seeded; its norms are those of its class."""
+    found = getattr(transformers, name)
+    torch.manual_seed(0)
+    special = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+    made: PreTrainedModel = found(found.config_class(**special | sizes)).eval()
+    for parameter in made.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
     return made
 
 

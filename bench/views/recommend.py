@@ -168,7 +168,12 @@ def _bits(one: Candidate) -> str:
 
 
 def quality(one: Candidate) -> str:
-    """What is known of its loss against its own 16-bit row."""
+    """What is known of its loss against its own 16-bit row, as short as a table's cell."""
+    return loss(one, "ppl", intervals=False)
+
+
+def loss(one: Candidate, perplexity: str = "perplexity", *, intervals: bool = True) -> str:
+    """The same in full."""
     if one.is_reference:
         return "reference"
     if one.row.means_nothing:
@@ -176,10 +181,10 @@ def quality(one: Candidate) -> str:
     decided = one.answer.decided_by if one.answer else None
     if decided is None:
         return "undecided" if one.answer and one.answer.findings else "not measured"
+    found = decided.estimate if intervals else Estimate(decided.estimate.value)
     if decided.instrument is Instrument.PERPLEXITY:
-        return f"ppl {change(Estimate(decided.estimate.value))}: {decided.verdict}"
-    cost = share(decided.estimate) if decided.of_score else points(Estimate(decided.estimate.value))
-    return f"{cost}: {decided.verdict}"
+        return f"{perplexity} {change(found)}: {decided.verdict}"
+    return f"{share(decided.estimate) if decided.of_score else points(found)}: {decided.verdict}"
 
 
 def _notes(found: Recommended) -> Iterator[str]:

@@ -4,18 +4,18 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
 
-import tiny  # noqa: E402
-from builders import make_cell, make_model  # noqa: E402
+import tiny
+from builders import make_cell, make_model
 
-from bench.engines.contract import LoadRequest, Row  # noqa: E402
-from bench.engines.transformers import BACKEND, tree_scoring  # noqa: E402
-from bench.instruments import Reading  # noqa: E402
-from bench.records.cell import Weights  # noqa: E402
-from bench.suite import Loading, SuiteRun  # noqa: E402
-from suites import memory, throughput  # noqa: E402
+from bench.engines.contract import LoadRequest, Row
+from bench.engines.transformers import BACKEND, tree_scoring
+from bench.instruments import Reading
+from bench.records.cell import Weights
+from bench.suite import Loading, SuiteRun
+from suites import memory, throughput
 
 TEXT = "The lazy dog jumps over 42 quick foxes."
 BYTES = 4
@@ -63,14 +63,7 @@ def engines(tmp_path_factory):
 
     def get(kind):
         if kind not in made:
-            name, sizes = CLASSES[kind]
-            found = getattr(transformers, name)
-            torch.manual_seed(0)
-            special = {"vocab_size": tiny.VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
-            model = found(found.config_class(**special | sizes)).eval()
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    torch.nn.init.normal_(parameter, std=0.2)
+            model = tiny.of_class(*CLASSES[kind])
             made[kind] = BACKEND.load(asked(tiny.save(model, base / kind)))
             assert made[kind].refuted() is None
             assert made[kind].caveats == ()

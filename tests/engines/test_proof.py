@@ -3,15 +3,15 @@
 
 import pytest
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
 
-import tiny  # noqa: E402
-from builders import make_model  # noqa: E402
+import tiny
+from builders import make_model
 
-from bench.engines.contract import LoadRequest, Unsupported  # noqa: E402
-from bench.engines.transformers import BACKEND  # noqa: E402
-from bench.records.cell import Weights  # noqa: E402
+from bench.engines.contract import LoadRequest, Unsupported
+from bench.engines.transformers import BACKEND
+from bench.records.cell import Weights
 
 TEXT = "The lazy dog jumps over 42 quick foxes."
 ATTENTION = {
@@ -50,14 +50,7 @@ def engines(tmp_path_factory):
 
     def get(kind, scheme="fp32"):
         if (kind, scheme) not in made:
-            name, sizes = CLASSES[kind]
-            found = getattr(transformers, name)
-            torch.manual_seed(0)
-            special = {"vocab_size": tiny.VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
-            model = found(found.config_class(**special | sizes)).eval()
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    torch.nn.init.normal_(parameter, std=0.2)
+            model = tiny.of_class(*CLASSES[kind])
             made[kind, scheme] = load(tiny.save(model, base / kind / scheme), scheme)
         return made[kind, scheme]
 

@@ -19,7 +19,6 @@ from bench.judge.noise_floor import arithmetic, noise_floor
 from bench.judge.pairing import PairedItems, pair, pair_task, tasks_of
 from bench.judge.rows import Row, newest, newest_of, with_any
 from bench.paths import RESULTS
-from bench.records import listing
 from bench.records.cell import Weights
 from bench.records.index import Index
 from bench.records.record import Ending, Provenance, Run
@@ -27,11 +26,7 @@ from bench.records.shelved import Shelves
 from bench.records.store import Store, read_run
 from bench.records.surroundings import Roof
 
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(listing, "YOUNG_NS", 0)
+pytestmark = pytest.mark.usefixtures("settled_cache")
 
 
 def indexed(root: Path) -> tuple[Index, list[Row]]:

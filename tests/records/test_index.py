@@ -20,13 +20,7 @@ from bench.records.index import Index, index_path
 from bench.records.record import Record, Run
 from bench.records.store import Store, to_text
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own; what was written just now is as settled as what was written yesterday."""
-    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(listing, "YOUNG_NS", 0)
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("settled_cache")
 
 
 @pytest.fixture
@@ -189,9 +183,9 @@ def test_a_locked_index_is_done_without(store: Store, monkeypatch: pytest.Monkey
     holder.close()
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(store: Store, cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_done_without(store: Store, settled_cache: Path) -> None:
     """A file where the folder should be."""
-    cache.write_text("in the way")
+    settled_cache.write_text("in the way")
     store.write(at(1))
     found = Index(store.root)
     found.keep("a", "1")

@@ -10,17 +10,12 @@ from builders import make_cell, make_record, sample, speed_samples
 
 from bench.errors import UserError
 from bench.paths import RESULTS
-from bench.records import listing
 from bench.records.index import Index
 from bench.records.record import Record, Text
 from bench.records.shelved import SHORT, Shelf, ShelvedRecord, Shelves
 from bench.records.store import Store, read_record
 
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(listing, "YOUNG_NS", 0)
+pytestmark = pytest.mark.usefixtures("settled_cache")
 
 
 def loaded(root: Path) -> tuple[Index, list[Record]]:

@@ -14,10 +14,11 @@ from bench.judge.rows import Row
 from bench.judge.stats import Estimate, Verdict
 from bench.judge.tiers import standings
 from bench.units import slug
-from bench.views.answer import change, label, points, share
+from bench.views.answer import label
 from bench.views.cells import labelled, written
 from bench.views.columns import COLUMNS
 from bench.views.fields import Unit
+from bench.views.recommend import loss
 
 GB = 1e9
 
@@ -116,7 +117,7 @@ def _entry(one: Candidate, answer: Answer | None, score: float | None, *, front:
         "memory": _number(one.need.bytes / GB if one.need else None, "{:.2f}"),
         "decode": _figure(figures, "decode_tokens_per_s"),
         "prefill": _figure(figures, "prefill_tokens_per_s"),
-        "loss": Cell(_loss_text(one), _loss(one)),
+        "loss": Cell(loss(one), _loss(one)),
         "score": _number(score, "{:.1%}"),
         "cost": Cell("-"),
         "kld": _figure(figures, "kld_mean"),
@@ -169,16 +170,3 @@ def _loss(one: Candidate) -> float | None:
     if found.instrument is Instrument.PERPLEXITY:
         return found.estimate.value
     return 1 - found.estimate.value if found.of_score else -found.estimate.value
-
-
-def _loss_text(one: Candidate) -> str:
-    if one.is_reference:
-        return "reference"
-    if one.row.means_nothing:
-        return "random weights"
-    found = one.answer.decided_by if one.answer else None
-    if found is None:
-        return "undecided" if one.answer and one.answer.findings else "not measured"
-    if found.instrument is Instrument.PERPLEXITY:
-        return f"perplexity {change(found.estimate)}: {found.verdict}"
-    return f"{share(found.estimate) if found.of_score else points(found.estimate)}: {found.verdict}"
