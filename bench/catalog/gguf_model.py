@@ -68,7 +68,7 @@ class Header:
     def multiplied(self) -> int:
         """Values that one token is multiplied with: of a mixture's experts, those it is sent through alone."""
         resting = sum(_elements(shape) for name, shape, _ in self.tensors if EXPERTS in name)
-        share = self.experts_used / self.experts if self.experts else 1.0
+        share = self.experts_used / self.experts if self.experts and self.experts_used else 1.0
         return self.elements - round((1 - share) * resting)
 
 

@@ -87,6 +87,8 @@ def _found(target: str, catalog: Path) -> Found:
     path = Path(target)
     if not path.exists():
         return _entry(select(read_catalog(catalog), [target])[0])
+    if (path / "adapter_config.json").is_file():
+        raise UserError(f"{path} is an adapter, which is measured with its base", "inspect the folder of its base")
     model = own_model(path.resolve())
     if path.is_dir() and (any(path.glob("*.safetensors")) or not any(path.glob("*.gguf"))):
         held = contents.of_folder(path, model.architecture or {})
@@ -97,14 +99,14 @@ def _found(target: str, catalog: Path) -> Found:
 
 def _entry(model: Model) -> Found:
     """An entry of the catalogue, with the file that its package ships where that is installed."""
-    from bench.catalog import contents, gguf_file
+    from bench.catalog import contents, gguf_folder
     from bench.engines.weights.locate import package_file
 
     held, where = None, "entry of the catalogue, no file looked at"
     if model.package:
         try:
             file, version = package_file(model)
-            held, where = contents.of_gguf(gguf_file.read(file)), f"{file.name} of {model.package} {version}"
+            held, where = contents.of_gguf(gguf_folder.header_of(file)), f"{file.name} of {model.package} {version}"
         except UserError as error:
             where = f"entry of the catalogue; {error}"
     return Found(model=model, weights=None, path=None, where=where, contents=held)

@@ -178,7 +178,7 @@ def remove_group(group: Path) -> None:
     """Take a group away with all that still runs in it; the kernel gives it up soon after its last process."""
     deadline = time.monotonic() + GRACE_S
     while True:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        with contextlib.suppress(OSError):  # gone already, or somebody else's
             for pid in (group / "cgroup.procs").read_text().split():
                 os.kill(int(pid), signal.SIGKILL)
         try:

@@ -36,6 +36,8 @@ def test_a_token_of_a_mixture_is_sent_through_its_own_experts_alone(tmp_path):
     assert header.elements == own_model(path).parameters
     dense = header_in(read(write(tmp_path / "dense.gguf")))
     assert dense.multiplied == dense.elements
+    untold = header_in(read(write(tmp_path / "untold.gguf", shapes(experts=8), llama__expert_count=8)))
+    assert untold.multiplied == untold.elements  # how many it is sent through is not said
 
 
 def test_a_generated_token_reads_its_own_experts_alone(tmp_path):

@@ -88,6 +88,28 @@ def test_it_imports_no_framework() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_an_adapter_is_told_by_its_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The remedy is one that this command has."""
+    (tmp_path / "adapter_config.json").write_text("{}")
+    code, _, error = called(capsys, "inspect", tmp_path)
+    said = f"bench: {tmp_path} is an adapter, which is measured with its base; inspect the folder of its base\n"
+    assert (code, error) == (2, said)
+
+
+def test_a_damaged_file_of_a_package_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named where the file would have been; the entry is told from its architecture."""
+    from bench.engines.weights import locate
+
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF")
+    monkeypatch.setattr(locate, "package_file", lambda model: (broken, "1"))
+    code, said, error = called(capsys, "inspect", "smollm2-135m-instruct", "--results", tmp_path)
+    assert (code, error) == (0, "")
+    assert "entry of the catalogue; broken.gguf: " in " ".join(said.split())
+
+
 def test_nothing_to_inspect_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """With what can be."""
     code, _, error = called(capsys, "inspect")

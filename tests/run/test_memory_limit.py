@@ -117,6 +117,22 @@ def test_a_group_of_a_dead_run_is_swept_with_its_processes_and_a_living_one_s_st
         assert (left.exists(), ours.exists()) == (False, True)
 
 
+def test_processes_that_may_not_be_killed_keep_their_group_and_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's: the sweep before a run goes on."""
+    (tmp_path / "cgroup.procs").write_text("1")
+
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError(pid, number)
+
+    monkeypatch.setattr(memory_limit.os, "kill", refuse)
+    monkeypatch.setattr(memory_limit, "GRACE_S", 0.0)
+    monkeypatch.setattr(memory_limit, "LOOK_S", 0.0)
+    memory_limit.remove_group(tmp_path)
+    assert tmp_path.exists()
+
+
 def run(confinement: Confinement, count: int) -> subprocess.CompletedProcess[str]:
     """A child that takes so many bytes inside the limit."""
     command = confinement.command([sys.executable, "-c", TAKE, str(count)])
