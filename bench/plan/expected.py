@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from bench.catalog.model import Model
 from bench.engines.registry import backend, backend_names
 from bench.plan import predict
+from bench.plan.plan import stored_on
 from bench.records.record import Record
 from bench.suite import Work
 
@@ -22,7 +23,7 @@ def expected_weights(models: Sequence[Model]) -> Callable[[Record], int | None]:
         scheme = engine.scheme(cell.scheme) if engine else None
         if model is None or engine is None or scheme is None:
             return None
-        stored, work = engine.adapt(scheme, record.machine), Work(prefill_tokens=0, decode_tokens=0)
+        stored, work = stored_on(record.machine, engine, scheme), Work(prefill_tokens=0, decode_tokens=0)
         found = predict.predict(model, stored, record.machine.kind, cell.settings, work, engine.footprint)
         return found.weights_bytes
 

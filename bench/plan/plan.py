@@ -140,6 +140,7 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
         require_readable(selection.path, backends)
     chosen, named = chosen_models(selection, models), {model.name: model for model in models}
     _refuse_unknown(selection, backends)
+    fingerprint = told_apart(selection.path, selection.base) if selection.path else None
     for model in chosen:
         base = named.get(model.base_model or "")
         for engine in backends:
@@ -155,7 +156,9 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
                     why = f"{engine.name} has no {what} on {machine.kind}"
                     left_out.append(LeftOut(model=model.name, what=what, reason=why))
                 else:
-                    cells += [_planned(selection, seen, engine, scheme, name, machine, base) for name in names]
+                    cells += [
+                        _planned(selection, seen, engine, scheme, name, machine, base, fingerprint) for name in names
+                    ]
     return cells, list(dict.fromkeys(left_out))
 
 
@@ -180,8 +183,10 @@ def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str
 
 
 def _planned(
-    selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine, base: Model | None
-) -> Planned:
+    selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine,
+    base: Model | None, fingerprint: str | None,
+) -> Planned:  # fmt: skip
+    """One cell; `fingerprint` is that of the weights that lie at the selection's paths."""
     model = remote.addressed(model, selection.api_url) if engine.remote else model
     weights, source = source_of(selection, model, engine)
     found = text_suite(name) if engine.remote else suite(name)
@@ -189,7 +194,8 @@ def _planned(
     cell = Cell(
         model=model.name, weights=weights, source=source, revision=model.revision if weights is Weights.HUB else None,
         backend=engine.name, scheme=scheme.name, precision=scheme.precision, suite=name, suite_version=found.VERSION,
-        profile=profile, settings=settings, device=machine.device, fingerprint=_fingerprint(selection, weights),
+        profile=profile, settings=settings, device=machine.device,
+        fingerprint=fingerprint if weights is Weights.LOCAL else None,
     )  # fmt: skip
     stored, work = stored_on(machine, engine, scheme), found.work(settings)
     trained = weights is not Weights.RANDOM
@@ -199,13 +205,6 @@ def _planned(
         path=selection.path, base=base, base_path=selection.base, trust_remote_code=selection.trust_remote_code,
         files=selection.overrides.files, reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
     )  # fmt: skip
-
-
-def _fingerprint(selection: Selection, weights: Weights) -> str | None:
-    """What tells local weights apart from others of their name, None of those that a name identifies."""
-    if weights is not Weights.LOCAL or selection.path is None:
-        return None
-    return told_apart(selection.path, selection.base)
 
 
 @lru_cache(maxsize=64)
@@ -223,7 +222,7 @@ def _with_capacity(planned: Planned, machine: Machine, free_bytes: int) -> Plann
     cell, engine = planned.cell, backend(planned.cell.backend)
     if cell.suite != "capacity":
         return planned
-    stored, budget = engine.adapt(planned.scheme, machine), cell.memory_limit_bytes or free_bytes
+    stored, budget = stored_on(machine, engine, planned.scheme), cell.memory_limit_bytes or free_bytes
     found = with_capacity(
         planned.predicted, planned.model, stored, engine, machine.kind, cell.settings, budget,
         trained=cell.weights is not Weights.RANDOM,
@@ -277,7 +276,9 @@ def _with_references(cells: list[Planned], selection: Selection, machine: Machin
         engine = backend(cell.backend)
         scheme = engine.scheme(cell.scheme)
         assert scheme is not None
-        extra = _planned(selection, planned.model, engine, scheme, "divergence", machine, planned.base)
+        extra = _planned(
+            selection, planned.model, engine, scheme, "divergence", machine, planned.base, planned.cell.fingerprint
+        )
         added.append(replace(extra, why="reference"))
     return sorted([*added, *cells], key=_position)
 

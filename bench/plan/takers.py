@@ -15,6 +15,7 @@ from bench.engines.registry import backend, backend_names
 from bench.plan import predict
 from bench.plan.baseline import with_baseline
 from bench.plan.local_weights import unreadable
+from bench.plan.plan import stored_on
 from bench.plan.selection import Selection, context, never
 from bench.records.cell import COMPARED, Scheme, Weights
 from bench.records.surroundings import Machine
@@ -59,7 +60,7 @@ def takers(model: Model, weights: Weights | None, path: str | None, machine: Mac
 def _taker(model: Model, engine: Backend, scheme: Scheme, machine: Machine) -> Taker:
     missing = engine.missing() or engine.missing(scheme.name)
     reason = f"not installed: {engine.install}" if missing else ""
-    stored, work = engine.adapt(scheme, machine), Work(prefill_tokens=0, decode_tokens=0)
+    stored, work = stored_on(machine, engine, scheme), Work(prefill_tokens=0, decode_tokens=0)
     needs, weights = {}, None
     for tokens in _contexts(model):
         predicted = predict.predict(model, stored, machine.kind, context(tokens), work, engine.footprint)
