@@ -9,11 +9,14 @@ import re
 from pathlib import Path
 
 import pytest
+from builders import make_cell, make_record, make_versions, memory_samples
 from judged import FP16, INT4, INT8
 
 from bench.errors import UserError
 from bench.judge.rows import newest
-from bench.views.site import plot, publish
+from bench.records.record import Provenance
+from bench.views.site import model_page, plot, publish
+from bench.views.site.data import entries
 
 pytest.importorskip("jinja2")
 HERE = Path(publish.__file__).parent
@@ -45,6 +48,27 @@ def test_a_half_published_site_heals(tmp_path: Path) -> None:
     (tmp_path / ".site.old").mkdir()
     publish.write(folder, files())
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_two_checkpoints_of_one_name_are_two_rows_of_the_page() -> None:
+    """Each is found by an id of its own; a row that is alone with its name has none of the weights' mark in it."""
+    found = [
+        make_record(provenance=Provenance(source="own", files={"model": mark}), measurements=memory_samples())
+        for mark in ("1:aa", "2:bb")
+    ]
+    both = [one.id for one in entries(newest(found))]
+    (alone,) = [one.id for one in entries(newest(found[:1]))]
+    assert len(set(both)) == 2
+    assert all(one.startswith(f"{alone}-") for one in both)
+
+
+def test_a_record_of_a_clock_that_was_ahead_is_not_the_newest_version() -> None:
+    """What others dated is newer, so it says which version is now."""
+    then, now = make_versions(torch="1"), make_versions(torch="2")
+    odd = make_record(started="2099-01-01T00:00:00Z", ahead=True, versions=then)
+    later = make_record(make_cell("throughput"), versions=now)
+    rows = newest([odd, later])
+    assert model_page.newest_versions(rows) == {later.cell.device: {"torch": "2"}}
 
 
 def test_no_record_gives_an_empty_but_valid_site(tmp_path: Path) -> None:

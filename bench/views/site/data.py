@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.judge.answer import Answer, answers
-from bench.judge.compare import compare
 from bench.judge.decisions import Instrument
 from bench.judge.recommend import Candidate, Limits, candidates
 from bench.judge.rows import Row
@@ -16,8 +14,7 @@ from bench.judge.tiers import standings
 from bench.units import slug
 from bench.views.answer import label
 from bench.views.cells import labelled, written
-from bench.views.columns import COLUMNS
-from bench.views.fields import Unit
+from bench.views.fields import BY_FIGURE
 from bench.views.recommend import loss
 
 GB = 1e9
@@ -92,12 +89,11 @@ def entries(rows: Sequence[Row]) -> list[Entry]:
     for device in dict.fromkeys(row.device for row in rows):
         here = [row for row in rows if row.device == device]
         known = candidates(here, Limits())
-        judged = {id(answer.row): answer for answer in answers(compare(here)[0])}
         places = {id(place.candidate): place for place in standings([one for one in known if one.fits])}
         for one in known:
             place = places.get(id(one))
             score, front = (place.score, place.on_front) if place else (None, False)
-            found.append(_entry(one, judged.get(id(one.row)), score, front=front))
+            found.append(_entry(one, score, front=front))
     return found
 
 
@@ -106,9 +102,9 @@ def page_of(model: str) -> str:
     return slug(model)
 
 
-def _entry(one: Candidate, answer: Answer | None, score: float | None, *, front: bool) -> Entry:
+def _entry(one: Candidate, score: float | None, *, front: bool) -> Entry:
     row, figures = one.row, one.row.figures()
-    ratios = answer.comparison.ratios if answer else {}
+    ratios = one.answer.comparison.ratios if one.answer else {}
     cells = {
         "model": Cell(labelled(row)),
         "precision": Cell(label(row)),
@@ -134,8 +130,9 @@ def _entry(one: Candidate, answer: Answer | None, score: float | None, *, front:
 
 
 def _anchor(row: Row) -> str:
-    limit = f"-{row.limit}" if row.limit else ""
-    return slug(f"{row.device}-{row.model}-{row.weights}-{row.backend}-{row.scheme}{limit}")
+    """Names a row: of several weights of one name each has its own."""
+    parts = [row.device, row.model, row.weights, row.backend, row.scheme, row.limit, row.told_apart]
+    return slug("-".join(str(part) for part in parts if part))
 
 
 def _number(value: float | None, form: str) -> Cell:
@@ -145,8 +142,7 @@ def _number(value: float | None, form: str) -> Cell:
 def _figure(figures: Mapping[str, Estimate], name: str) -> Cell:
     if name not in figures:
         return Cell("-")
-    unit = next((column.unit for column in COLUMNS.values() if column.figure == name), Unit.COUNT)
-    return Cell(written(figures[name], unit), figures[name].value)
+    return Cell(written(figures[name], BY_FIGURE[name].unit), figures[name].value)
 
 
 def _verdict(one: Candidate) -> str:

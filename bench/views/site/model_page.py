@@ -146,7 +146,7 @@ def newest_versions(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
     """By device, each package in the version that the newest record naming it has."""
     found: dict[str, dict[str, str]] = {}
     records = [record for row in rows for record in row.records.values()]
-    for record in sorted(records, key=lambda record: record.started):
+    for record in sorted(records, key=lambda record: record.when):
         found.setdefault(record.cell.device, {}).update(record.versions.packages)
     return found
 
