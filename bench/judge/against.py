@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bench.judge.answer import TIE
+from bench.judge.compare import Alone
 from bench.judge.decisions import decide
 from bench.judge.figures import figures
 from bench.judge.noise_floor import floor_between, perplexity_verdict
@@ -68,15 +69,7 @@ class Courses:
     """Packages and this project, where their versions differ: by name, before and now."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lone:
-    """A row that only one of the sets has, or that cannot be held against its counterpart."""
-
-    row: Row
-    reason: str
-
-
-def against(now: Sequence[Row], before: Sequence[Row], margin: float = MARGIN) -> tuple[list[Courses], list[Lone]]:
+def against(now: Sequence[Row], before: Sequence[Row], margin: float = MARGIN) -> tuple[list[Courses], list[Alone]]:
     """Every row of today with the same one of the other set.
 
     Where the two sets have no device in common they are of different boxes, and rows pair across devices.
@@ -90,7 +83,7 @@ def against(now: Sequence[Row], before: Sequence[Row], margin: float = MARGIN) -
     for row in now:
         other = _counterpart(row, others.get(key(row), []))
         if other is None:
-            lone.append(Lone(row=row, reason="only in this result set"))
+            lone.append(Alone(row=row, reason="only in this result set"))
             continue
         pairs = [both for suite in row.records if (both := pair(row, other, suite))]
         if pairs and all(this.id == base.id for this, base in pairs):
@@ -99,9 +92,9 @@ def against(now: Sequence[Row], before: Sequence[Row], margin: float = MARGIN) -
         if changes:
             found.append(Courses(row=row, before=other, changes=changes, versions=_versions(pairs)))
         else:
-            lone.append(Lone(row=row, reason="nothing that was asked in both: settings, suites or weights differ"))
+            lone.append(Alone(row=row, reason="nothing that was asked in both: settings, suites or weights differ"))
     left = (row for rows in others.values() for row in rows)
-    lone += [Lone(row=row, reason="only in the other result set") for row in left]
+    lone += [Alone(row=row, reason="only in the other result set") for row in left]
     return found, lone
 
 

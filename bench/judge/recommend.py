@@ -242,15 +242,16 @@ def best_of_models(found: Sequence[Candidate]) -> list[Candidate]:
 def _best(group: Sequence[Candidate]) -> Candidate:
     rank = min(_rank(one) for one in group)
     alike = [one for one in group if _rank(one) == rank]
-    least = min(_bytes(one) for one in alike)
-    return max((one for one in alike if _bytes(one) <= least * (1 + TIE)), key=decoded)
+    least = min(needed(one) for one in alike)
+    return max((one for one in alike if needed(one) <= least * (1 + TIE)), key=decoded)
 
 
 def _rank(one: Candidate) -> int:
     return RANKS.get(one.verdict, 1)
 
 
-def _bytes(one: Candidate) -> float:
+def needed(one: Candidate) -> float:
+    """Bytes of the whole process, infinite where nobody measured."""
     return one.need.bytes if one.need else math.inf
 
 
@@ -272,4 +273,4 @@ def near_misses(found: Sequence[Candidate], taken: Sequence[Candidate]) -> list[
 
 def _nearness(one: Candidate) -> tuple[bool, int, float, float]:
     unknown = [miss for miss in one.misses if miss.over is None]
-    return bool(unknown), len(one.misses), one.distance, _bytes(one)
+    return bool(unknown), len(one.misses), one.distance, needed(one)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.judge.kept import kept
 from bench.judge.moments import stdev, student
 from bench.judge.stats import Estimate, Z, clustered_error, mean_estimate, proportion
 from bench.records.record import Measurement, Record
@@ -125,12 +126,16 @@ def scores(metrics: Mapping[str, Sequence[Measurement]]) -> list[Score]:
     return list(found.values())
 
 
+@kept(list[Score])
 def of_tasks(record: Record) -> list[Score]:
     """Of every task the metric that stands for it."""
-    return [
-        next(one for one in scores({task: metrics}) if one.metric == lm_eval_name(shown(metrics)))
-        for task, metrics in metrics_of(record).items()
-    ]
+    return [_standing(task, metrics) for task, metrics in metrics_of(record).items()]
+
+
+def _standing(task: str, metrics: Sequence[Measurement]) -> Score:
+    """The last of those that share the shown one's name, as `scores` takes it."""
+    name = lm_eval_name(shown(metrics))
+    return score(task, [one for one in metrics if lm_eval_name(one) == name][-1])
 
 
 def others(record: Record) -> list[Score]:

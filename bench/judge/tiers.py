@@ -16,7 +16,7 @@ from itertools import islice
 from bench.judge.aggregate import Recovery, recovery
 from bench.judge.kept import kept_of
 from bench.judge.pairing import PairedItems, pair_task, recoveries, skills_of
-from bench.judge.recommend import Candidate, decoded
+from bench.judge.recommend import Candidate, decoded, needed
 from bench.judge.rows import Row
 from bench.judge.score_per_byte import score
 from bench.judge.stats import MARGIN, Verdict
@@ -74,7 +74,7 @@ def ranked(taken: Sequence[Candidate]) -> list[Ranked]:
     rest = [one for one in taken if id(one) not in scores]
     return [
         Ranked(candidate=one, tier=places.get(id(one)), score=scores.get(id(one)), on_front=id(one) in front)
-        for one in [*sorted(order, key=lambda one: (places[id(one)], _size(one))), *sorted(rest, key=_size)]
+        for one in [*sorted(order, key=lambda one: (places[id(one)], needed(one))), *sorted(rest, key=needed)]
     ]
 
 
@@ -100,7 +100,7 @@ def _front(taken: Sequence[Candidate]) -> set[int]:
 
     Of many that are smaller and faster the MOST smallest are looked at.
     """
-    by_size = sorted(taken, key=_size)
+    by_size = sorted(taken, key=needed)
     found = set()
     for one in taken:
         above = (other for other in by_size if other is not one and _smaller_and_faster(other, one))
@@ -111,21 +111,19 @@ def _front(taken: Sequence[Candidate]) -> set[int]:
 
 def _tiers(order: Sequence[Candidate]) -> dict[int, int]:
     """Tier by candidate: a new one begins only where every row above is separated from every row below."""
-    linked = [[_tied(a, b) for b in order] for a in order]
     places: dict[int, int] = {}
     tier, reach = 0, -1
     for index, one in enumerate(order):
         if index > reach:
-            tier += 1
-        reach = max([reach, index, *(other for other in range(index + 1, len(order)) if linked[index][other])])
+            tier, reach = tier + 1, index
+        beyond = range(len(order) - 1, reach, -1)  # of those that it cannot be told from the farthest alone counts
+        reach = next((other for other in beyond if _tied(one, order[other])), reach)
         places[id(one)] = tier
     return places
 
 
 def _tied(one: Candidate, other: Candidate) -> bool:
     """Whether their common items cannot tell them apart; without any, they cannot."""
-    if one is other:
-        return True
     found, _, _ = against(one.row, other.row)
     return found is None or found.verdict not in SEPARATED
 
@@ -145,10 +143,6 @@ def _no_worse(one: Candidate, other: Candidate) -> bool:
         return False
     found, _, _ = against(one.row, other.row)
     return found is not None and found.verdict in {Verdict.BETTER, Verdict.EQUIVALENT}
-
-
-def _size(one: Candidate) -> float:
-    return one.need.bytes if one.need else math.inf
 
 
 def duel(found: Sequence[Candidate], margin: float = MARGIN) -> Duel | None:
@@ -174,7 +168,7 @@ def duel(found: Sequence[Candidate], margin: float = MARGIN) -> Duel | None:
 
 def _unevenness(found: Duel) -> float:
     """How far apart the memory of the two is: a duel at the same budget says most."""
-    return abs(math.log(_size(found.larger) / _size(found.smaller)))
+    return abs(math.log(needed(found.larger) / needed(found.smaller)))
 
 
 def _weights(one: Candidate) -> float:

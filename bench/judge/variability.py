@@ -49,11 +49,6 @@ def looked(device: str, roof: Roof) -> Looked:
     return device, roof.engine, roof.threads, roof.method
 
 
-def variability(own: Roof, roofs: Sequence[Roof]) -> Variability | None:
-    """Half of the 95 % range of every quantity that all of these have, as a share of it; None from a single look."""
-    return Seen([_rates(roof) for roof in roofs]).around(own)
-
-
 class Seen:
     """Comparable looks at one device.
 
@@ -68,7 +63,9 @@ class Seen:
         self._known: dict[tuple[tuple[str, int, int], ...], Variability | None] = {}
 
     def around(self, own: Roof) -> Variability | None:
-        """How far the device moves, as the roof of the run that asks lets us know; None from a single look.
+        """Half of the 95 % range of every quantity, as a share of it, as the roof of the run that asks lets us know.
+
+        None from a single look.
 
         A look at half or twice its speed saw no movement but another machine under the same name, with fewer threads
         or CPUs than it was said to have, and is left out.

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from bench.judge.against import Change, Course, Courses, Lone
+from bench.judge.against import Change, Course, Courses
+from bench.judge.compare import Alone
 from bench.judge.stats import Estimate
 from bench.units import human_bytes, significant
 from bench.views.answer import change, label, points
@@ -48,7 +49,7 @@ def views(found: Sequence[Courses]) -> list[View]:
     return [View(table=table, notes=(NOTE,))] if table.rows else []
 
 
-def lines(found: Sequence[Courses], lone: Sequence[Lone]) -> Iterator[str]:
+def lines(found: Sequence[Courses], lone: Sequence[Alone]) -> Iterator[str]:
     """Versions that changed, each once with the rows it concerns, and rows that stand alone."""
     apart: dict[str, list[str]] = {}
     for row in found:

@@ -24,7 +24,8 @@ def block(rows: Sequence[Row], plots: str) -> str:
 
     `plots` is the folder of the plots as the README links it.
     """
-    found = [one for one in entries(rows) if one.verdict in JUDGED and not one.row.means_nothing and not one.row.limit]
+    every = entries(rows)
+    found = [one for one in every if one.verdict in JUDGED and not one.row.means_nothing and not one.row.limit]
     groups: dict[tuple[str, str], list[Entry]] = {}
     for one in found:
         groups.setdefault((one.row.device, one.row.model), []).append(one)
@@ -34,14 +35,13 @@ def block(rows: Sequence[Row], plots: str) -> str:
     shown = sorted(groups[device, model], key=_order)[:LINES]
     table = Table(list(COLUMNS.values()), [[one.cells[key].text for key in COLUMNS] for one in shown])
     lines = [f"{model} on {device}:\n", formats.markdown(table)]
-    here = [row for row in rows if row.device == device]
-    if plot.points(entries(here)):
+    if plot.points([one for one in every if one.row.device == device]):
         lines.insert(0, f"![Decode by memory, every row measured on {device}]({plots}/{device}.png)\n")
     return "\n".join(lines)
 
 
-def _newest(one: Entry) -> str:
-    return max(record.started for record in one.row.records.values())
+def _newest(one: Entry) -> tuple[bool, str]:
+    return max(record.when for record in one.row.records.values())
 
 
 def _order(one: Entry) -> tuple[float, str, str]:

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 from bench import escape
 from bench.errors import UserError
 from bench.instruments.distributions import is_installed
@@ -67,14 +69,16 @@ def _files(rows: Sequence[Row]) -> Iterator[tuple[str, Callable[[], bytes]]]:
         yield f"tables/{name}.csv", partial(_csv, flats)
         yield f"tables/{name}.json", partial(_json, flats)
         yield f"tables/{name}.parquet", partial(_parquet, flats)
-    devices = sorted({row.device for row in rows})
-    for device in devices:
+    plotted: dict[str, bool] = {}
+    for device in sorted({row.device for row in rows}):
         here = [row for row in rows if row.device == device]
         yield f"tables/{device}.tex", partial(_tex, here)
-        if plot.points(entries(here)):
-            yield f"plots/{device}.svg", partial(_svg, here)
-            yield f"plots/{device}.png", partial(_png, here)
-    yield "README.md", partial(_readme, rows, devices)
+        shown = plot.points(entries(here))
+        plotted[device] = bool(shown)
+        if shown:
+            yield f"plots/{device}.svg", partial(_svg, device, shown)
+            yield f"plots/{device}.png", partial(_png, device, shown)
+    yield "README.md", partial(_readme, rows, plotted)
 
 
 def _csv(flats: Sequence[Flat]) -> bytes:
@@ -93,13 +97,13 @@ def _main(rows: Sequence[Row]) -> Table:
     return table.people(rows, VIEWS["default"])
 
 
-def _readme(rows: Sequence[Row], devices: Sequence[str]) -> bytes:
-    """For each device the plot, what each precision costs where quality was measured, and every row."""
+def _readme(rows: Sequence[Row], plotted: Mapping[str, bool]) -> bytes:
+    """For each device, its plot if it has one, what each precision costs where quality was measured, and every row."""
     parts = [MADE_BY, "# Results\n", "As a page: [site/index.html](site/index.html). As files: [tables/](tables/).\n"]
-    for device in devices:
+    for device, has_plot in plotted.items():
         here = [row for row in rows if row.device == device]
         parts.append(f"## {escape.markdown(device)}\n")
-        if plot.points(entries(here)):
+        if has_plot:
             parts.append(f"![Decode by memory on {escape.markdown(device)}](plots/{device}.svg)\n")
         judged = [answer for answer in answers(compare(here)[0]) if answer.findings]
         for view in answer_tables.views(judged, MARGIN):
@@ -148,23 +152,23 @@ def _arrow(flats: Sequence[Flat]) -> pa.Table:
     return pa.table(columns)
 
 
-def _specification(rows: Sequence[Row]) -> str:
-    marked, line = plot.with_front(plot.points(entries(rows)))
-    title = f"decode by memory, {escape.visible(rows[0].device)}"
+def _specification(device: str, shown: Sequence[JsonValue]) -> str:
+    marked, line = plot.with_front(shown)
+    title = f"decode by memory, {escape.visible(device)}"
     return json.dumps(plot.specification(marked, line, title=title, width=PLOT_WIDTH, background="white"))
 
 
-def _svg(rows: Sequence[Row]) -> bytes:
+def _svg(device: str, shown: Sequence[JsonValue]) -> bytes:
     import vl_convert
 
-    text: str = vl_convert.vegalite_to_svg(_specification(rows), allowed_base_urls=[])
+    text: str = vl_convert.vegalite_to_svg(_specification(device, shown), allowed_base_urls=[])
     return text.encode()
 
 
-def _png(rows: Sequence[Row]) -> bytes:
+def _png(device: str, shown: Sequence[JsonValue]) -> bytes:
     import vl_convert
 
-    data: bytes = vl_convert.vegalite_to_png(_specification(rows), scale=SCALE, allowed_base_urls=[])
+    data: bytes = vl_convert.vegalite_to_png(_specification(device, shown), scale=SCALE, allowed_base_urls=[])
     return data
 
 

@@ -15,7 +15,7 @@ from bench.judge.joined import joined
 from bench.judge.rows import newest
 from bench.judge.speeds import point_figures, speed_ratios
 from bench.judge.stats import Estimate, ratio_of_medians
-from bench.judge.variability import Seen, half_range, looks, variability
+from bench.judge.variability import Seen, half_range, looks
 from bench.records.head import run_head
 from bench.records.record import Run, Unit
 from bench.records.store import Store
@@ -27,6 +27,11 @@ def roof(copy: float, fp32: float = 100.0, **fields: object) -> Roof:
     """One look."""
     known = {"engine": "x", "threads": 2, "copy_bytes_per_s": (copy,), "matrix_per_s": {"fp32": (fp32,)}}
     return Roof.model_validate(known | fields)
+
+
+def variability(own: Roof, roofs: list[Roof]) -> Variability | None:
+    """What these looks tell a run with that roof."""
+    return Seen([found.rates() if found.method == 1 else found.movable() for found in roofs]).around(own)
 
 
 def run(before: Roof, after: Roof, device: str = "cpu-test", others: float | None = None) -> Run:
