@@ -45,6 +45,7 @@ from pydantic import JsonValue
 
 from bench.engines.contract import NotFinite, Unsupported
 from bench.errors import UserError
+from bench.processes import is_unfinished
 from bench.records.cell import REFERENCE
 from bench.records.record import NO_WIDER_WEIGHTS, Caveat, Measurement, Unit
 from bench.scoring.anchor import NotPaired, about, label, open_anchor
@@ -237,7 +238,7 @@ def _compare(run: SuiteRun, windows: list[list[int]], labels: dict[str, Any]) ->
         if run.reference_reason:
             raise UserError(f"its 16-bit row left no distributions: {run.reference_reason}", "")
         same_question = f"{run.reference.name.rpartition('-')[0]}-*"
-        if any(".part" not in path.name for path in run.reference.parent.glob(same_question)):
+        if any(not is_unfinished(path) for path in run.reference.parent.glob(same_question)):
             raise UserError(
                 "the 16-bit reference on this machine was measured from other files than these",
                 f"measure both now: --precision {REFERENCE},{run.cell.precision}",

@@ -133,21 +133,21 @@ def measure(run: SuiteRun) -> list[Measurement]:
         _warn_of_cuts(run, result, evaluation.done[task])
         run.caveats += failed
         more = progress.labels(evaluation.done[task])
-        found += metrics.every(result, whole, more) + _choices(result, more) + _answers(result, more)
+        found += metrics.every(result, whole, more) + _choices(result) + _answers(result, more)
     run.caveats += evaluation.notes()
     return found
 
 
 def _scores(result: TaskResult) -> list[Measurement]:
     """What a look at an unfinished task is made by: every metric item by item, and the choices behind it."""
-    return metrics.by_item(result) + _choices(result, {})
+    return metrics.by_item(result) + _choices(result)
 
 
-def _choices(result: TaskResult, more: Mapping[str, JsonValue]) -> list[Measurement]:
+def _choices(result: TaskResult) -> list[Measurement]:
     if not result.choices:
         return []
     flat = [value for item in result.choices.log_likelihoods for value in item]
-    labels = _short(result.labels() | dict(more)) | result.choices.labels()
+    labels = _short(result.labels()) | result.choices.labels()
     return [
         measured("choice_loglikelihood", Unit.NAT, flat, digits=DIGITS, counter="summed over tokens", labels=labels)
     ]

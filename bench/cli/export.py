@@ -13,7 +13,7 @@ import typer
 
 from bench.cli.console import NO_RECORDS, err, out
 from bench.cli.options import Folders, Rows, split
-from bench.cli.stored import exit_for_unreadable, matching, newest_rows, opened
+from bench.cli.stored import Stored, matching
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,15 +63,15 @@ def export(rows: Rows, output: Exports) -> None:
         raise UserError(f"--to {output.to} needs {needed}", "pip install -e '.[publish]'")
     datasets = _datasets(output.dataset)
     models = {model.name: model for model in read_catalog(output.folder)}
-    store = opened(output.results)
-    chosen = matching(newest_rows(store), rows)
+    stored = Stored(output.results)
+    chosen = matching(stored.rows(), rows)
     made = FORMATS[output.to](Asked(rows=chosen, models=models, datasets=datasets, organisation=output.organisation))
     _say(made)
     if not made.files:
         raise UserError(f"nothing to export to {output.to}", NO_RECORDS if not chosen else "see what was left out")
     write(output.out, made.files)
     out.print(f"{len(made.files)} files in {output.out}", markup=False)
-    exit_for_unreadable(store)
+    stored.finish()
 
 
 def _say(made: Exported) -> None:

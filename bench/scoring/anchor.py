@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from bench.catalog.model import Model
 from bench.engines.contract import Backend
 from bench.paths import reference_folder
+from bench.processes import is_unfinished
 from bench.records.cell import Cell, Precision, Weights, digest
 from bench.records.provenance import same_files, same_mark
 from bench.records.record import Provenance
@@ -51,7 +52,7 @@ def anchor_path(model: Model, cell: Cell, backend: Backend) -> Path:
     own = path.with_name(f"{path.name}-{cell.fingerprint}")
     if backend.anchor:
         return own
-    others = [found for found in path.parent.glob(f"{path.name}-*") if ".part" not in found.name]
+    others = [found for found in path.parent.glob(f"{path.name}-*") if not is_unfinished(found)]
     return others[0] if len(others) == 1 else own
 
 

@@ -27,10 +27,8 @@ Base = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 class _Loader(Base):  # type: ignore[misc,valid-type]  # whichever is there
     """Reads task files without running what they name."""
 
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self.functions: list[str] = []
-        """What stands behind `!function`, wherever in the file: as a value, as a key, in a set."""
+    functions: list[str]
+    """What stands behind `!function`, wherever in the file: as a value, as a key, in a set."""
 
 
 def _function(loader: _Loader, suffix: str, node: yaml.Node) -> str | None:
@@ -151,12 +149,10 @@ def _parsed(path: Path) -> dict[str, object]:
 
 def _read(path: Path) -> tuple[dict[str, object], tuple[str, ...]]:
     """A YAML file's mapping, and every function that it names. Raises UserError with file and line."""
-    functions: list[str] = []
+    found: list[str] = []
 
     class Listing(_Loader):
-        def __init__(self, stream: str) -> None:
-            super().__init__(stream)
-            self.functions = functions
+        functions = found
 
     try:
         config = load_yaml(text_of(path, YAML_BYTES), Listing)
@@ -165,7 +161,7 @@ def _read(path: Path) -> tuple[dict[str, object], tuple[str, ...]]:
         raise UserError(f"{path}, line {line}: {error.problem or 'not YAML'}", "mend the task file") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}, line 1: {' '.join(str(error).split())[:120]}", "mend the task file") from None
-    return (config if isinstance(config, dict) else {}), tuple(dict.fromkeys(functions))
+    return (config if isinstance(config, dict) else {}), tuple(dict.fromkeys(found))
 
 
 def unchanged(used: Mapping[str, str], planned: str | None) -> None:
@@ -201,14 +197,12 @@ def _collect(path: Path, found: dict[Path, Part], within: tuple[Path, ...]) -> M
     config, functions = _read(path)
     includes = config.get("include") or []
     merged: dict[str, object] = {}
-    inner: dict[Path, Part] = {}
+    found[path] = Part(path=path, functions=functions, merged={})  # its place: a file stands before what it includes
     for include in includes if isinstance(includes, list) else [includes]:
         part = path.parent / str(include)
         if not part.is_file():
             raise UserError(f"{path} includes {include}, which is not there", "mend the task file")
-        merged |= _collect(part.resolve(), inner, (*within, path))
+        merged |= _collect(part.resolve(), found, (*within, path))
     merged |= {name: value for name, value in config.items() if name != "include"}
     found[path] = Part(path=path, functions=functions, merged=merged)
-    for one, known in inner.items():
-        found.setdefault(one, known)
     return merged

@@ -15,6 +15,7 @@ pytest.importorskip("lm_eval")
 from builders import make_cell  # noqa: E402
 
 from bench.errors import UserError  # noqa: E402
+from bench.scoring import task_files as files  # noqa: E402
 from bench.scoring.task_code import Code, code_of, require_consent  # noqa: E402
 from bench.scoring.task_files import task_files, unchanged  # noqa: E402
 from bench.scoring.tasks import load_tasks, rendering  # noqa: E402
@@ -133,6 +134,22 @@ def test_lm_evals_own_functions_are_the_installed_package(tmp_path):
     assert "!function" in theirs.read_text()
     folder = written(tmp_path, t_yaml=f"include: {theirs}\ntask: t\n")
     assert found(folder / "t.yaml") == []
+
+
+def test_a_file_that_many_include_is_read_once(tmp_path, monkeypatch):
+    """In the order in which they are met: a task before what it includes, and what they share before the next task."""
+    many = {f"t{number}_yaml": f"task: t{number}\ninclude: part.yaml\n" for number in range(3)}
+    folder = written(
+        tmp_path, part_yaml="include: rest.yaml\noutput_type: multiple_choice\n", rest_yaml="a: 1\n", **many
+    )
+    read, own = [], files._read
+    monkeypatch.setattr(files, "_read", lambda path: (read.append(path.name), own(path))[1])
+    found = files.parts({f"t{number}": str(folder / f"t{number}.yaml") for number in range(3)})
+    assert [part.path.name for part in found] == ["t0.yaml", "part.yaml", "rest.yaml", "t1.yaml", "t2.yaml"]
+    assert read == [part.path.name for part in found]
+    assert [part.merged for part in found[3:]] == [
+        {"a": 1, "output_type": "multiple_choice", "task": f"t{number}"} for number in (1, 2)
+    ]
 
 
 def test_a_file_that_includes_itself_is_one_line(tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.paths import cache_folder
+from bench.processes import unfinished
 from bench.records.cell import digest
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
@@ -74,7 +75,7 @@ def _whole(path: Path, stat: os.stat_result) -> str:
     if time.time() - max(stat.st_mtime, stat.st_ctime) > RACE_S:
         with contextlib.suppress(OSError):  # a full or read-only cache costs the time, not the answer
             note.parent.mkdir(parents=True, exist_ok=True)
-            part = note.with_name(f"{note.name}.part{os.getpid()}")
+            part = unfinished(note)
             part.write_text(json.dumps({"stat": now, "sha256": found}), encoding="utf-8")
             part.replace(note)
     return found
