@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -120,8 +119,10 @@ def read_all(paths: Sequence[Path]) -> list[Document]:
 
 def _keep(path: Path, text: str) -> None:
     """Write it whole, and drop what was kept before the newest few."""
+    from bench.processes import unfinished  # it brings psutil, which a kept catalogue is read without
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = unfinished(path)
     part.write_text(text, encoding="utf-8")
     part.replace(path)
     for old in sorted(path.parent.glob("*.json"), key=lambda other: other.stat().st_mtime)[:-MOST_PARSED]:

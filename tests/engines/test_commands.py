@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import ast
 import shlex
+from pathlib import Path
 
 import pytest
 from builders import make_model
 
 from bench.engines import llamacpp, transformers
+from bench.engines.llamacpp import locate
 from bench.engines.registry import backend
 from bench.records.record import Provenance
 
@@ -42,3 +44,14 @@ def test_llama_cpp_runs_a_repository_s_file() -> None:
     found = llamacpp.command(model, Provenance(source="tests/gguf/Q8_0.gguf"), "gguf-q8_0")
     assert found == "llama-cli -hf tests/gguf:Q8_0 -p Hello"
     assert llamacpp.command(make_model(), LOADED, "gguf-q8_0") is None
+
+
+def test_a_shell_takes_a_made_file_of_any_name_for_one_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is the user's own."""
+    made = tmp_path / "own model.gguf"
+    made.write_bytes(b"")
+    monkeypatch.setattr(locate, "is_installed", lambda name: True)
+    monkeypatch.setattr(locate, "made_name", lambda *about: made.name)
+    monkeypatch.setattr(locate.gguf_cache, "folder", lambda: tmp_path)
+    found = llamacpp.command(make_model(), Provenance(source="x", files={"Own Model.gguf": "1:a"}), "gguf-q8_0")
+    assert shlex.split(found or "") == ["llama-cli", "-m", str(made), "-p", "Hello"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def _source(model: Model, provenance: Provenance, scheme: str) -> str | None:
     if not is_installed("llama_cpp_python"):
         return None
     made = [gguf_cache.folder() / made_name(file, mark, kind) for file, mark in provenance.files.items()]
-    return next((f"-m {path}" for path in made if path.is_file()), None)
+    return next((f"-m {shlex.quote(str(path))}" for path in made if path.is_file()), None)
 
 
 def widened(path: Path, header: Gguf, threads: int | None) -> Path:
