@@ -11,7 +11,8 @@ import typer
 
 from bench.cli.console import err, out
 from bench.cli.options import Folders
-from bench.cli.stored import exit_for_unreadable, joined_records, opened
+from bench.cli.stored import Stored, exit_for_unreadable, joined_records, opened
+from bench.errors import UserError
 from bench.paths import RESULTS, ROOT
 
 if TYPE_CHECKING:
@@ -73,6 +74,19 @@ def _write_results(output: Published, store: Store, records: Sequence[Record]) -
         if pages:
             site.write(output.results / "site", pages)
     out.print(f"{output.results} " + (f"updated: {', '.join(stale)}" if stale else "is up to date"), markup=False)
+
+
+def require_publishable(folders: Folders, measured: set[str]) -> None:
+    """Raise UserError, before anything is measured, where publishing would refuse what these models would add to."""
+    from bench.views.publish import dropped
+
+    path = folders.folder / "README.md"
+    gone = dropped(path, measured | {head.row[1] for head in Stored(folders.results).index.shown()})
+    if gone:
+        raise UserError(
+            f"nothing measured: publishing to {path} would drop the figures of {', '.join(gone)}",
+            "give the results folder that holds them too, or leave --publish out",
+        )
 
 
 def write_figures(folders: Folders, *, check: bool, drop: bool = False) -> tuple[Store, list[Record]]:

@@ -13,7 +13,7 @@ import typer
 from bench.cli.compare import print_answer
 from bench.cli.console import Format, err, out, warn
 from bench.cli.options import MOST_THREADS, Budget, Cells, Folders, How, Limits, Quiet, Timeout, money
-from bench.cli.publish import write_figures
+from bench.cli.publish import require_publishable, write_figures
 from bench.cli.selecting import (
     budget_s,
     planned,
@@ -132,6 +132,8 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
         return call
 
     def begin(call: Call) -> None:
+        if output.publish_after and not call.nothing:
+            require_publishable(output, {planned.cell.model for planned in call.plan.cells})
         if (others := len(store.ids() - known)) and not output.quiet:
             err.print(f"another bench has answered {others} cells since this call began", markup=False)
         if call.resumed and not output.quiet:

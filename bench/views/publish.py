@@ -232,6 +232,14 @@ def published(text: str, path: Path) -> set[str]:
     return {name for name in names if name != "model" and not name.startswith("---")}
 
 
+def dropped(path: Path, held: Iterable[str]) -> list[str]:
+    """The models that have figures in the file and are not among these, by name. Raises UserError."""
+    try:
+        return sorted(published(path.read_text(encoding="utf-8"), path) - {escape.markdown(name) for name in held})
+    except OSError as error:
+        raise UserError(f"cannot publish to {path}: {error.strerror}", "check the path and its permissions") from None
+
+
 def publish_screen(path: Path, rows: Sequence[Row], plots: str, *, check: bool) -> bool:
     """Bring what a README begins with up to date; returns whether it was stale. One without the block is left alone."""
     try:

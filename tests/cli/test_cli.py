@@ -712,6 +712,21 @@ def test_run_can_publish_afterwards(bench, own_catalog, tmp_path):
     assert "17.2 MiB" in (own_catalog / "README.md").read_text()
 
 
+def test_a_run_that_could_not_publish_says_so_before_it_measures(bench, own_catalog, tmp_path):
+    """Figures of a model that this results folder lacks would leave the page: one line, and no record is written."""
+    larger = f"{TINY_FAMILY}    parameters: 3000000\n".replace("tiny", "larger").replace("family: test", "family: x")
+    (own_catalog / "other.yaml").write_text(larger)
+    chosen = ["--suite", "memory", "--precision", "fp16", "--publish", "--catalog", own_catalog]
+    assert bench(*RUN, "--model", "tiny", *chosen, "--results", tmp_path / "r")[0] == 0
+    page = (own_catalog / "README.md").read_text()
+    code, out, err = bench(*RUN, "--model", "larger", *chosen, "--results", tmp_path / "other")
+    assert (code, out) == (2, "")
+    assert "publishing to" in err and "would drop the figures of tiny" in err and "leave --publish out" in err
+    assert not list((tmp_path / "other").rglob("*.json"))
+    assert (own_catalog / "README.md").read_text() == page
+    assert bench(*RUN, "--model", "larger", *chosen, "--results", tmp_path / "r")[0] == 0
+
+
 def test_what_was_left_out_is_said_before_a_run(bench, own_catalog, tmp_path):
     """A run over a selection that holds an unmeasurable model says so on one line and measures the rest."""
     chosen = ["--model", "tiny,closed", "--suite", "memory", "--precision", "fp16"]
