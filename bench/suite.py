@@ -23,31 +23,43 @@ from bench.scoring.task_files import unchanged
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Tokens a suite will push through the model, from which seconds are predicted."""
+    """What a suite will have the model do, from which seconds are predicted."""
 
     prefill_tokens: int
     """Tokens read in batches or long rows."""
     decode_tokens: int
     """Tokens generated one at a time."""
+    compared_tokens: int = 0
+    """Tokens read whose whole distributions are taken out of the model and compared, which costs by the vocabulary."""
+    rounds: int = 0
+    """Times that a suite begins anew: what each costs beside its tokens is not the model's."""
 
 
 class Pace(Value):
-    """Seconds that one token takes."""
+    """Seconds that one token takes, and what is done beside it."""
 
     prefill_s: float = 0.0
     """Of reading."""
     decode_s: float = 0.0
     """Of a decode step."""
+    compared_s: float = 0.0
+    """Of comparing one token's distribution, beside reading the token."""
+    round_s: float = 0.0
+    """Of beginning a round."""
     guess: bool = False
     """Whether no record of the device stands behind it."""
 
     def seconds(self, work: Work) -> float:
         """Of so much work."""
-        return work.prefill_tokens * self.prefill_s + work.decode_tokens * self.decode_s
+        tokens = work.prefill_tokens * self.prefill_s + work.decode_tokens * self.decode_s
+        return tokens + work.compared_tokens * self.compared_s + work.rounds * self.round_s
 
     def times(self, factor: float) -> Pace:
         """So many times slower."""
-        return Pace(prefill_s=factor * self.prefill_s, decode_s=factor * self.decode_s, guess=self.guess)
+        return Pace(
+            prefill_s=factor * self.prefill_s, decode_s=factor * self.decode_s, compared_s=factor * self.compared_s,
+            round_s=factor * self.round_s, guess=self.guess,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@
 
 Each record is predicted as `bench plan` would have predicted it, from the records of earlier runs of its device alone;
 what the first run of a device measured is predicted from its roof. A cell that a budget cut is predicted for what it
-did.
+did. Loads are predicted in the same way; what one took is the pause before its first cell.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from bench.catalog.entries import read_catalog
 from bench.catalog.model import Model
 from bench.engines.registry import backend, backend_names
 from bench.paths import RESULTS
-from bench.plan.seconds import SEARCHES, Estimator
-from bench.records.record import Ending, Record
+from bench.plan.loading import Loading, loads
+from bench.plan.seconds import Estimator
+from bench.records.record import Ending, Prediction, Record
 from bench.records.store import Store
 from suites import suite
 
@@ -54,7 +55,7 @@ def outcomes(records: Sequence[Record], models: Sequence[Model]) -> list[Outcome
     """Every record that can be predicted, in the order of the runs."""
     by_device: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in sorted(records, key=lambda record: record.started):
-        if record.outcome.ending is Ending.OK and record.seconds and record.cell.suite not in SEARCHES:
+        if record.outcome.ending is Ending.OK and record.seconds:
             by_device[record.cell.device][record.run].append(record)
     found = []
     for runs in by_device.values():
@@ -74,10 +75,10 @@ def _outcome(record: Record, estimator: Estimator) -> Outcome | None:
     if model is None or scheme is None or backend(cell.backend).remote:
         return None
     try:
-        work = suite(cell.suite).work(cell.settings)
+        work = estimator.work(cell, record.predicted)
     except KeyError:  # the suite asked for other things then
         return None
-    pace = estimator.pace(cell, model, scheme, record.predicted.weights_bytes, work)
+    pace = estimator.pace(cell, model, scheme, record.predicted, work)
     if pace is None:
         return None
     if record.cut:
@@ -88,21 +89,51 @@ def _outcome(record: Record, estimator: Estimator) -> Outcome | None:
 def _known(record: Record, estimator: Estimator) -> str:
     cell = record.cell
     mine = (cell.backend, cell.scheme, cell.suite)
-    scheme = [look for look in estimator.looks if (look.backend, look.scheme, look.suite) == mine]
+    scheme = [look for look in estimator.looks if (*look.scheme, look.record.cell.suite) == mine]
     if cell.key in estimator.own:
         return KINDS[4]
-    if any(look.model == cell.model for look in scheme):
+    if any(look.record.cell.model == cell.model for look in scheme):
         return KINDS[3]
     return KINDS[2] if scheme else KINDS[1] if estimator.looks else KINDS[0]
 
 
-def report(found: Sequence[Outcome]) -> str:
+def loading(records: Sequence[Record]) -> list[tuple[float, float]]:
+    """Of every load after a device's first run, predicted and measured seconds."""
+    by_device: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in sorted(records, key=lambda record: record.started):
+        by_device[record.cell.device][record.run].append(record)
+    found = []
+    for runs in by_device.values():
+        earlier: list[Record] = []
+        for run in runs.values():
+            known = Loading(earlier, run[0].machine.kind)
+            found += [
+                (known.seconds(load.cell, Prediction(weights_bytes=load.weights)), load.whole_s)
+                for load in loads(run)
+                if earlier and load.whole_s is not None
+            ]
+            earlier += run
+    return found
+
+
+def _loads(found: Sequence[tuple[float, float]]) -> str:
+    """One line on loads."""
+    factors = [max(predicted / took, took / predicted) for predicted, took in found]
+    share = sum(factor <= WITHIN for factor in factors) / len(factors)
+    return (
+        f"Loads after the first run, from starting a process to its first cell: {len(factors)}, {share:.0%} within a"
+        f" factor of {WITHIN:g}, median factor {median(factors):.2f}, worst {max(factors):.1f}."
+    )
+
+
+def report(found: Sequence[Outcome], loaded: Sequence[tuple[float, float]] = ()) -> str:
     """The page."""
     lines = [
         "# Predicted against measured seconds",
         "",
         "Made by `python -m benchmarks.predicted_seconds`. Every record is predicted as `bench plan` would have",
-        "predicted it, from the records of earlier runs of its device alone.",
+        "predicted it, from the records of earlier runs of its device alone: neither its own run nor a later one tells",
+        "of it. What a budget cut is predicted for what was done. Of a capacity cell the whole search is predicted.",
         "",
         f"| known of the cell | cells | within a factor of {WITHIN:g} | median factor | worst |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -114,6 +145,8 @@ def report(found: Sequence[Outcome]) -> str:
             factors = [outcome.factor for outcome in group]
             share = sum(factor <= WITHIN for factor in factors) / len(factors)
             lines.append(f"| {name} | {len(group)} | {share:.0%} | {median(factors):.2f} | {max(factors):.1f} |")
+    if loaded:
+        lines += ["", _loads(loaded)]
     lines += ["", "The ten worst after the first run:", ""]
     lines += ["| cell | known | predicted | measured |", "| --- | --- | ---: | ---: |"]
     for outcome in sorted(after, key=lambda outcome: outcome.factor, reverse=True)[:10]:
@@ -125,7 +158,8 @@ def report(found: Sequence[Outcome]) -> str:
 def main() -> None:
     """Write the page."""
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
-    page = report(outcomes(list(Store(root).records()), read_catalog()))
+    records = list(Store(root).records())
+    page = report(outcomes(records, read_catalog()), loading(records))
     if root == RESULTS:
         (RESULTS / "validation" / "seconds.md").write_text(page, encoding="utf-8")
     sys.stdout.write(page)

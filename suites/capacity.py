@@ -56,6 +56,9 @@ Shape = Callable[[int], tuple[int, int]]
 """Prompt tokens and sequences of a trial of that size."""
 LEAST = 16
 """Tokens of the smallest prompt."""
+TRIALS, TRIAL_TOKENS = 6, 2.6
+"""About how many trials a question takes, and their tokens in tokens of the last: the least, an eighth of what was
+predicted, a quarter, about a half, most, and the last."""
 HELD_BACK = {"limit": 0.02, "machine": 0.05, "refuses": 0.0}
 """Share of the budget that no trial is expected to touch, by what happens to who exceeds it."""
 
@@ -63,17 +66,29 @@ HELD_BACK = {"limit": 0.02, "machine": 0.05, "refuses": 0.0}
 def work(settings: Mapping[str, Any]) -> Work:
     """The last trial of each question, and the shorter ones before it; what is predicted to fit makes it less."""
     questions = 1 + len(settings["batch_prompts"])
-    return Work(prefill_tokens=3 * questions * settings["trial_tokens"], decode_tokens=questions * settings["trials"])
+    return expected(settings, questions * settings["trial_tokens"], questions)
+
+
+def expected(settings: Mapping[str, Any], tokens: int, questions: int) -> Work:
+    """What answering so many questions takes whose last trials have so many tokens in all."""
+    trials, steps = questions * TRIALS, 1 + settings["decode_tokens"]
+    return Work(prefill_tokens=round(TRIAL_TOKENS * tokens), decode_tokens=trials * steps, rounds=trials)
 
 
 def least(settings: Mapping[str, Any]) -> Work:
     """The first trial alone, the smallest there is."""
-    return Work(prefill_tokens=1, decode_tokens=settings["decode_tokens"])
+    return Work(prefill_tokens=1, decode_tokens=settings["decode_tokens"], rounds=1)
 
 
 def done(settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Work:
-    """The search as a whole: how it went depends on the memory and not on the tokens asked for."""
-    return work(settings)
+    """The trials that were run, each with its tokens; one that was killed counts whole."""
+    tokens = trials = 0
+    for measurement in measurements:
+        if measurement.name == "trial_bytes":
+            sizes, prompt = cast(list[int], measurement.labels["sizes"]), measurement.labels.get("prompt_tokens")
+            trials += len(sizes)
+            tokens += sum(sizes) * (1 if prompt is None else int(str(prompt)))
+    return Work(prefill_tokens=tokens, decode_tokens=trials * (1 + settings["decode_tokens"]), rounds=trials)
 
 
 def measure(run: SuiteRun) -> list[Measurement]:

@@ -79,7 +79,8 @@ def work(settings: Mapping[str, Any]) -> Work:
     """Every window once, the first ones again together, and a few tokens one by one."""
     again = min(settings["windows"], noise_floor.BATCH)
     decoded = 0 if settings.get("objective") == "masked" else noise_floor.DECODED_WINDOWS * (noise_floor.DECODED - 1)
-    return Work(prefill_tokens=(settings["windows"] + again) * settings["window_tokens"], decode_tokens=decoded)
+    tokens = (settings["windows"] + again) * settings["window_tokens"]
+    return Work(prefill_tokens=tokens, decode_tokens=decoded, compared_tokens=tokens)
 
 
 def least(settings: Mapping[str, Any]) -> Work:
@@ -92,7 +93,8 @@ def done(settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Wo
     count = {m.name: len(m.values) for m in measurements}
     windows = count.get("nll_nat", 0) + count.get("floor_nat", 0)
     decoded = count.get("floor_decode_nat", 0) * (noise_floor.DECODED - 1)
-    return Work(prefill_tokens=windows * settings["window_tokens"], decode_tokens=decoded)
+    tokens = windows * settings["window_tokens"]
+    return Work(prefill_tokens=tokens, decode_tokens=decoded, compared_tokens=tokens)
 
 
 def measure(run: SuiteRun) -> list[Measurement]:

@@ -55,7 +55,7 @@ PROFILES = {
 def work(settings: Mapping[str, Any]) -> Work:
     """One prompt and one generation; a masked model generates nothing."""
     decode = 0 if settings.get("objective") == "masked" else settings["decode_tokens"]
-    return Work(prefill_tokens=settings["prompt_tokens"], decode_tokens=decode)
+    return Work(prefill_tokens=settings["prompt_tokens"], decode_tokens=decode, rounds=1)
 
 
 def least(settings: Mapping[str, Any]) -> Work:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,3 +55,27 @@ def points(settings: Mapping[str, Any]) -> list[Point]:
         for batch, prompt in settings["points"]
     ]  # fmt: skip
     return [main, *sorted(others, key=lambda point: (point.tokens, point.batch))]
+
+
+REPEATS = {"repeats": "repeats_max", "point_repeats": "point_repeats_max"}
+"""Settings for the least that is repeated, and for the most where samples are noisy."""
+
+
+def noisy_share(settings: Mapping[str, Any], repeats: int) -> float | None:
+    """How far so many repeats of the main point are from the least (0) to the most (1), by their logarithms.
+
+    None where noise adds none.
+    """
+    least, most = settings.get("repeats"), settings.get("repeats_max")
+    if not isinstance(least, int) or not isinstance(most, int) or not 0 < least < most or not repeats:
+        return None
+    return min(1.0, max(0.0, math.log(repeats / least) / math.log(most / least)))
+
+
+def repeated(settings: Mapping[str, Any], share: float) -> dict[str, Any]:
+    """The settings with as many repeats as that share of what noise may add makes them; fractions are kept."""
+    found = dict(settings)
+    for name, limit in REPEATS.items():
+        if name in found and found.get(limit, 0) > found[name]:
+            found[name] *= (found[limit] / found[name]) ** share
+    return found

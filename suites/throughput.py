@@ -87,12 +87,14 @@ class EmptyOutput(Exception):
 
 def work(settings: Mapping[str, Any]) -> Work:
     """Repeats, and about one warm-up round more than the least; a masked model generates nothing."""
-    prefill = decode = 0
+    prefill = decode = begun = 0.0
     for point in points(settings):
         rounds = point.warmup_min + 1
+        begun += point.repeats + rounds
         prefill += (point.repeats + rounds) * point.batch * point.prompt_tokens
         decode += point.repeats * point.decode_tokens + rounds * WARMUP_TOKENS
-    return Work(prefill_tokens=prefill, decode_tokens=0 if settings.get("objective") == "masked" else decode)
+    generated = 0 if settings.get("objective") == "masked" else round(decode)
+    return Work(prefill_tokens=round(prefill), decode_tokens=generated, rounds=round(begun))
 
 
 def least(settings: Mapping[str, Any]) -> Work:
@@ -100,22 +102,24 @@ def least(settings: Mapping[str, Any]) -> Work:
     main = points(settings)[0]
     repeats, tokens = min(LEAST_REPEATS, main.repeats), min(LEAST_TOKENS, main.decode_tokens)
     decode = 0 if settings.get("objective") == "masked" else repeats * tokens + WARMUP_TOKENS
-    return Work(prefill_tokens=(repeats + 1) * main.batch * main.prompt_tokens, decode_tokens=decode)
+    prefill = (repeats + 1) * main.batch * main.prompt_tokens
+    return Work(prefill_tokens=prefill, decode_tokens=decode, rounds=repeats + 1)
 
 
 def done(settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Work:
     """The rounds and repeats that have samples."""
-    prefill = decode = 0
+    prefill = decode = begun = 0
     for measurement in measurements:
         rounds = len(measurement.values)
         if measurement.name in {"prefill_s", "warmup_prefill_s"}:
             labels = measurement.labels
+            begun += rounds
             prefill += rounds * int(str(labels["batch"])) * int(str(labels["prompt_tokens"]))
         elif measurement.name == "warmup_itl_s":
             decode += rounds * WARMUP_TOKENS
         elif measurement.name in {"itl_s", "ttft_s"}:
             decode += rounds
-    return Work(prefill_tokens=prefill, decode_tokens=decode)
+    return Work(prefill_tokens=prefill, decode_tokens=decode, rounds=begun)
 
 
 def measure(run: SuiteRun) -> list[Measurement]:

@@ -103,7 +103,7 @@ class Stored:
         look of each kind at the device's limits.
         """
         from bench.instruments.disturbance import OTHERS
-        from bench.plan.seconds import NEAREST, NEWEST
+        from bench.plan.looks import NEAREST, NEWEST
 
         heads = self.index.heads(device=device)
         wanted = {head.path for head in self.index.shown() if head.row[0] == device}

@@ -5,6 +5,7 @@ __all__ = [
     "claims",
     "device_roof",
     "expected",
+    "looks",
     "needs",
     "overrides",
     "plan",

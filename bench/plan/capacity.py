@@ -17,19 +17,18 @@ from bench.plan.baseline import baseline_bytes
 from bench.records.cell import Scheme
 from bench.records.record import Prediction
 from bench.suite import Work
+from suites import capacity
 from suites.search import largest
 
 LONGEST = 2**20
 """Positions asked of the architecture at most."""
-TRIALS = 2.6
-"""Tokens of all trials of a question, in tokens of the last: a quarter, about a half, most, and the last."""
 
 
 def with_capacity(
     predicted: Prediction, model: Model, scheme: Scheme, engine: Backend, kind: str, settings: Mapping[str, JsonValue],
     budget_bytes: int, *, trained: bool = True,
 ) -> Prediction:  # fmt: skip
-    """A prediction with what fits the budget, and the seconds of finding it; its peak is that of the least trial.
+    """A prediction with what fits the budget; its peak is that of the least trial, and its seconds are not known here.
 
     `trained` tells real weights from random ones. Unchanged where the architecture or the budget is unknown.
     """
@@ -68,8 +67,14 @@ def with_capacity(
         for prompt in prompts
         if isinstance(prompt, int) and prompt + decode <= declared and not masked
     }
-    tokens = context + sum(batch * (int(prompt) + decode) for prompt, batch in batches.items())
-    work = Work(prefill_tokens=round(TRIALS * tokens), decode_tokens=6 * decode * (1 + len(batches)))
-    seconds = predict.work_seconds(model, least.weights_bytes or 0, predict.RATES[kind], work)
-    found = {"baseline_bytes": own, "context_tokens": context, "batch": batches, "seconds": round(seconds, 1)}
+    found = {"baseline_bytes": own, "context_tokens": context, "batch": batches, "seconds": None}
     return least.model_copy(update=found)
+
+
+def trials(settings: Mapping[str, JsonValue], predicted: Prediction) -> Work | None:
+    """What finding it takes by what is predicted to fit, None where nothing is."""
+    if predicted.context_tokens is None:
+        return None
+    decode, batches = predict.count(settings, "decode_tokens"), predicted.batch or {}
+    tokens = predicted.context_tokens + sum(batch * (int(prompt) + decode) for prompt, batch in batches.items())
+    return capacity.expected(settings, tokens, 1 + len(batches))

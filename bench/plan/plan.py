@@ -19,15 +19,8 @@ from bench.plan import predict
 from bench.plan.baseline import with_baseline
 from bench.plan.capacity import with_capacity
 from bench.plan.local_weights import described, require_readable, told_apart
-from bench.plan.seconds import Estimator
-from bench.plan.selection import (
-    Selection,
-    chosen_models,
-    never,
-    settings_of,
-    source_of,
-    telling_suites,
-)
+from bench.plan.seconds import SEARCHES, Estimator
+from bench.plan.selection import Selection, chosen_models, never, settings_of, source_of, telling_suites
 from bench.processes import is_unfinished
 from bench.records.cell import (
     COMPARED,
@@ -95,8 +88,10 @@ class Plan:
     left_out: tuple[LeftOut, ...]
     settled: int = 0
     """Cells not planned because records already answer them."""
-    seconds: float = field(default=0.0)
-    """Expected seconds of the whole run; 0 if unknown."""
+    seconds: float = 0.0
+    """Expected seconds of the whole run, loading included; 0 if unknown."""
+    loading_s: float = 0.0
+    """Those of them that pass while processes start and models load."""
 
 
 def make_plan(
@@ -122,13 +117,7 @@ def make_plan(
     cells = _with_references(cells, selection, machine)
     fitting, too_large = _by_size(cells, free_bytes, selection.force)
     estimator = Estimator(machine, existing, [*models, *(planned.model for planned in fitting)], roof)
-    fitting = [_timed(planned, estimator) for planned in fitting]
-    return Plan(
-        cells=tuple(fitting),
-        left_out=(*left_out, *too_large),
-        settled=settled,
-        seconds=predict.all_seconds(((p.cell, p.predicted) for p in fitting), machine.kind),
-    )
+    return _with_seconds(Plan(cells=tuple(fitting), left_out=(*left_out, *too_large), settled=settled), estimator)
 
 
 def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tuple[list[Planned], list[LeftOut]]:
@@ -238,9 +227,16 @@ def timed_again(plan: Plan, machine: Machine, records: Iterable[Record], roof: R
     """
     if roof is None or roof.memory() is None:
         return plan
-    estimator = Estimator(machine, records, [planned.model for planned in plan.cells], roof)
+    return _with_seconds(plan, Estimator(machine, records, [planned.model for planned in plan.cells], roof))
+
+
+def _with_seconds(plan: Plan, estimator: Estimator) -> Plan:
+    """The plan with the seconds of every cell and of every load."""
     cells = tuple(_timed(planned, estimator) for planned in plan.cells)
-    return replace(plan, cells=cells, seconds=predict.all_seconds(((p.cell, p.predicted) for p in cells), machine.kind))
+    loads = {planned.cell.load_key: planned for planned in reversed(cells)}.values()
+    loading = sum(estimator.loading.seconds(load.cell, load.predicted) for load in loads)
+    measuring = sum(planned.predicted.seconds or 0.0 for planned in cells)
+    return replace(plan, cells=cells, seconds=loading + measuring, loading_s=loading)
 
 
 def _timed(planned: Planned, estimator: Estimator) -> Planned:
@@ -248,11 +244,11 @@ def _timed(planned: Planned, estimator: Estimator) -> Planned:
     cell = planned.cell
     if backend(cell.backend).remote:
         return planned
-    work = suite(cell.suite).work(cell.settings)
-    pace = estimator.pace(cell, planned.model, planned.scheme, planned.predicted.weights_bytes, work)
-    seconds = estimator.own_seconds(cell, pace, work) or (pace.seconds(work) if pace else planned.predicted.seconds)
-    seconds = None if seconds is None else round(seconds, 1)
-    return replace(planned, pace=pace, predicted=planned.predicted.model_copy(update={"seconds": seconds}))
+    work = estimator.work(cell, planned.predicted)
+    pace = estimator.pace(cell, planned.model, planned.scheme, planned.predicted, work)
+    seconds = round(pace.seconds(work), 1) if pace else planned.predicted.seconds
+    told = None if cell.suite in SEARCHES else pace  # a search has no rounds that a budget could count
+    return replace(planned, pace=told, predicted=planned.predicted.model_copy(update={"seconds": seconds}))
 
 
 def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:

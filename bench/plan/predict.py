@@ -15,17 +15,19 @@ from bench.catalog.gguf_model import header_in
 from bench.catalog.model import Model
 from bench.engines.contract import Footprint
 from bench.plan import workspace
-from bench.records.cell import Cell, Scheme
+from bench.records.cell import Scheme
 from bench.records.record import Prediction
 from bench.suite import Work
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Rough speed of a kind of device, of one machine of it: the last resort where no roof is known."""
+    """Rough speed of a kind of device, of one machine of it: the last resort where no record and no roof tells."""
 
     load_bytes_per_s: float
+    """Read, quantized and placed: `bench.plan.loading` takes it from records."""
     load_s: float
+    """Of a process that has loaded nothing yet: the same."""
     operations_per_s: float
     read_bytes_per_s: float
     step_s: float
@@ -192,21 +194,3 @@ def work_seconds(model: Model, weights: int, rates: Rates, work: Work) -> float:
     prefill = work.prefill_tokens * 2 * parameters / rates.operations_per_s
     decode = work.decode_tokens * (rates.step_s + weights / rates.read_bytes_per_s)
     return prefill + decode
-
-
-def load_seconds(prediction: Prediction, device: str) -> float:
-    """Rough seconds from starting a worker to a model ready."""
-    rates = RATES[device]
-    return rates.load_s + (prediction.weights_bytes or 0) / rates.load_bytes_per_s
-
-
-def all_seconds(asked: Iterable[tuple[Cell, Prediction]], device: str) -> float:
-    """Seconds of all cells and their loads."""
-    total = 0.0
-    loads: set[tuple[str | int | None, ...]] = set()
-    for cell, predicted in asked:
-        total += predicted.seconds or 0.0
-        if cell.load_key not in loads:
-            loads.add(cell.load_key)
-            total += load_seconds(predicted, device)
-    return total

@@ -1,81 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """Seconds of a cell, from what its device can do at most and from what its own records say of the engine.
 
-Reading a token takes two operations for each parameter, at the device's matrix rate of the type that the scheme
-computes in; a decode step reads every weight once, at the rate that its memory sustains (the roof). By how much the
-device's records show an engine's scheme and a suite to be slower than that is a factor: the median over the newest
-records, those of the same model before others. A cell that was measured here before needs what it needed then.
+At the roof, reading a token takes two operations for each parameter, at the device's matrix rate of the type that the
+scheme computes in; a decode step reads every weight once, at the rate that its memory sustains, and calls every layer.
+By how much prompts and steps are slower than that is what the throughput suite times: the middle over the newest
+records of the same engine and scheme, those of the same model before others. What a suite does beside its tokens comes
+from its own records: seconds of each round (memory, throughput, capacity), of each probability that is compared
+(divergence), or how far its tokens are from those timed ones (quality). A cell that was measured here before needs what
+it needed then, for as much as is expected of it now.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from statistics import median
+from math import sqrt
 
 from bench.catalog.model import Model
 from bench.engines.registry import backend, backend_names
-from bench.plan import predict
+from bench.plan import capacity
+from bench.plan.loading import Loading
+from bench.plan.looks import (
+    WITHOUT_RECORDS,
+    Look,
+    Size,
+    at_the_roof,
+    compute_type,
+    look_at,
+    size_of,
+    typical,
+    with_reread,
+)
 from bench.records.cell import Cell, Scheme
-from bench.records.record import Ending, Record
+from bench.records.record import Ending, Prediction, Record
 from bench.records.surroundings import Machine, Roof
 from bench.suite import Pace, Work
 from suites import ORDER, suite
+from suites.sweep import noisy_share, repeated
 
-NEWEST = 5
-"""Records of a kind that tell its factor."""
-NEAREST = 3
-"""Records of other models that tell it: small models are further from their roof than large ones."""
-WITHOUT_RECORDS = 3.0
-"""Last resort: by how much a cell is slower than the roof where no record of the device tells."""
 SEARCHES = frozenset({"capacity"})
-"""Suites whose seconds depend on memory and not on tokens that are known before."""
-TIMED = frozenset(ORDER) - SEARCHES
-TYPES = ("fp32", "bf16", "fp16")
-
-
-def compute_type(scheme: Scheme, kind: str) -> str:
-    """The type that a scheme's products are expected to run in, before a loaded model tells it."""
-    if scheme.name in TYPES:
-        return scheme.name
-    bits = scheme.bits or 16
-    if bits in {32, 16, 8}:
-        return {32: "fp32", 16: "bf16", 8: "int8"}[int(bits)]
-    return "fp32" if kind == "cpu" else "fp16"
-
-
-def at_the_roof(parameters: int, weights_bytes: int, known: Mapping[str, float], computing: str, kind: str) -> Pace:
-    """What a token would take if nothing but the device limited it.
-
-    `known` is what its roof tells (`Roof.quantities`); where it tells nothing, `predict.RATES` is the last resort.
-    """
-    rates, usual = dict(known), predict.RATES[kind]
-    memory = rates.pop("memory", WITHOUT_RECORDS * usual.read_bytes_per_s)
-    matrix = rates.get(computing) or max(rates.values(), default=WITHOUT_RECORDS * usual.operations_per_s)
-    return Pace(prefill_s=2 * parameters / matrix, decode_s=weights_bytes / memory)
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one record tells."""
-
-    model: str
-    backend: str
-    scheme: str
-    suite: str
-    weights: int
-    """Bytes of the model's."""
-    factor: float
-    """Measured seconds over those at the roof."""
-
-
-def _typical(looks: Sequence[Look], model: str, weights: int) -> float:
-    """The middle factor of the newest records of the same model, else of the models that are nearest in size."""
-    same = [look.factor for look in looks if look.model == model]
-    near = sorted(looks, key=lambda look: abs(math.log(look.weights / weights)))
-    return median(same[:NEWEST] or [look.factor for look in near[:NEAREST]])
+"""Suites whose work depends on memory: their trials are known only as far as is predicted to fit."""
+USUAL_NOISE = 0.5
+"""Between the least repeats and the most, as if one cell before all records had been there: the middle of both."""
+COMPARED_S = 3e-8
+"""Last resort: seconds of comparing one probability of a token's distribution, on one CPU core."""
 
 
 class Estimator:
@@ -85,8 +53,10 @@ class Estimator:
         self, machine: Machine, records: Iterable[Record], models: Sequence[Model], roof: Roof | None = None
     ) -> None:
         self.kind, self.models = machine.kind, {model.name: model for model in models}
-        here = [r for r in records if r.cell.device == machine.device and r.outcome.ending is Ending.OK and r.seconds]
+        every = [record for record in records if record.cell.device == machine.device]
+        here = [record for record in every if record.outcome.ending is Ending.OK and record.seconds]
         here.sort(key=lambda record: record.when, reverse=True)
+        self.loading = Loading(every, machine.kind)
         self.roof = roof or newest_roof(here)
         self._rates = self.roof.quantities() if self.roof else {}
         self.own: dict[str, Record] = {}
@@ -95,77 +65,179 @@ class Estimator:
         self._measured = {_kind_of(record.cell) for record in here}
         self.looks = [look for record in here if (look := self._look(record))]
 
-    @cached_property
-    def _alike(self) -> dict[tuple[str, str, str], list[Look]]:
-        """Looks by engine, scheme and suite."""
-        found: dict[tuple[str, str, str], list[Look]] = {}
-        for look in self.looks:
-            found.setdefault((look.backend, look.scheme, look.suite), []).append(look)
-        return found
-
     def _look(self, record: Record) -> Look | None:
         cell = record.cell
         model = self.models.get(cell.model)
         scheme = backend(cell.backend).scheme(cell.scheme) if cell.backend in backend_names() else None
         weights = record.predicted.weights_bytes
-        if model is None or scheme is None or weights is None or cell.suite not in TIMED:
+        if model is None or scheme is None or weights is None or cell.suite not in ORDER:
             return None
+        size = size_of(model, weights, cell.settings)
         done = suite(cell.suite).done(cell.settings, record.measurements)
-        expected = self._at_the_roof(model, scheme, weights).seconds(done)
-        factor = record.seconds / expected if expected else None
-        return Look(cell.model, cell.backend, cell.scheme, cell.suite, weights, factor) if factor else None
+        return look_at(record, size, self._at_the_roof(cell, scheme, size), done)
 
-    def _at_the_roof(self, model: Model, scheme: Scheme, weights: int) -> Pace:
-        parameters = predict.multiplied(model, weights)
-        return at_the_roof(parameters, weights, self._rates, compute_type(scheme, self.kind), self.kind)
+    def _at_the_roof(self, cell: Cell, scheme: Scheme, size: Size) -> Pace:
+        return at_the_roof(size, self._rates, compute_type(scheme, self.kind), self.kind, cell.backend)
 
-    def factor(self, cell: Cell, weights: int) -> float:
-        """How much slower than its roof a cell is expected to be.
+    @cached_property
+    def _timed(self) -> dict[tuple[str, str], list[Look]]:
+        """By engine and scheme, the looks whose prompts were timed."""
+        found: dict[tuple[str, str], list[Look]] = {}
+        for look in self.looks:
+            if look.prefill:
+                found.setdefault(look.scheme, []).append(look)
+        return found
 
-        By records of its engine's scheme in its suite. Else from those of other suites and other schemes: if int4 is
-        three times slower than int8 in one suite, it is expected to be so in the next.
-        """
-        own = self._alike.get((cell.backend, cell.scheme, cell.suite), [])
-        if own:
-            return _typical(own, cell.model, weights)
-        engine = [look for look in self.looks if look.backend == cell.backend]
-        of_scheme = [look for look in engine if look.scheme == cell.scheme]
-        of_suite = [look for look in engine if look.suite == cell.suite]
-        if not of_scheme or not of_suite:
-            known = of_scheme or of_suite or engine
-            return _typical(known, cell.model, weights) if known else WITHOUT_RECORDS
-        both = [(look.scheme, look.suite) for look in engine]
-        crossed = [
-            _typical([x for x in of_scheme if x.suite == suite], cell.model, weights)
-            * _typical([x for x in of_suite if x.scheme == scheme], cell.model, weights)
-            / _typical([x for x in engine if (x.scheme, x.suite) == (scheme, suite)], cell.model, weights)
-            for scheme, suite in dict.fromkeys(both)
-            if (cell.scheme, suite) in both and (scheme, cell.suite) in both
-        ]
-        return median(crossed) if crossed else _typical(of_scheme, cell.model, weights)
+    @cached_property
+    def _noise(self) -> float:
+        """How far this device's cells go from the least repeats to the most."""
+        told = [USUAL_NOISE]
+        for look in self.looks:
+            samples = look.record.measurement("prefill_s")
+            if look.prefill and samples and not look.record.cut:
+                share = noisy_share(look.record.cell.settings, len(samples.values))
+                told += [] if share is None else [share]
+        return sum(told) / len(told)
 
-    def pace(self, cell: Cell, model: Model, scheme: Scheme, weights: int | None, work: Work) -> Pace | None:
-        """Seconds a token of this cell takes; None where the model's size is unknown, and of suites that search."""
-        if weights is None or cell.suite in SEARCHES:
+    def work(self, cell: Cell, predicted: Prediction) -> Work:
+        """What a cell is expected to do, with what is predicted to fit its memory. Raises KeyError for old settings."""
+        if cell.suite == "throughput":
+            return suite(cell.suite).work(repeated(cell.settings, self._noise))
+        trials = capacity.trials(cell.settings, predicted) if cell.suite in SEARCHES else None
+        return trials or suite(cell.suite).work(cell.settings)
+
+    def pace(self, cell: Cell, model: Model, scheme: Scheme, predicted: Prediction, work: Work) -> Pace | None:
+        """Seconds that this cell's tokens and rounds take; None where the model's size is unknown."""
+        if predicted.weights_bytes is None:
             return None
-        pace = self._at_the_roof(model, scheme, weights).times(self.factor(cell, weights))
-        own = self.own_seconds(cell, pace, work)
+        size = size_of(model, predicted.weights_bytes, cell.settings)
+        pace = self._beside(cell, size, self._tokens(cell, scheme, size), work)
+        own = self._own_seconds(cell, pace, work)
         pace = pace.times(own / pace.seconds(work)) if own and pace.seconds(work) else pace
         return pace.model_copy(update={"guess": cell.backend not in self._engines})
 
     @cached_property
     def _engines(self) -> set[str]:
-        return {look.backend for look in self.looks}
+        return {look.record.cell.backend for look in self.looks}
 
-    def own_seconds(self, cell: Cell, pace: Pace | None, work: Work) -> float | None:
-        """What the very same cell took when it was last measured here, in proportion where a budget cut it."""
+    def _tokens(self, cell: Cell, scheme: Scheme, size: Size) -> Pace:
+        """Seconds of a token of the prompt and of a step, as timed here, else as the roof and other records tell."""
+        roof, model = self._at_the_roof(cell, scheme, size), cell.model
+        if timed := self._timed.get((cell.backend, cell.scheme)):
+            return _slower(roof, timed, model, size)
+        whole = [look for look in self.looks if look.scheme == (cell.backend, cell.scheme)]
+        if whole := [look for look in whole if not _searches_or_asks(look)] or whole:
+            return roof.times(typical(whole, model, size.weights, lambda look: look.whole))
+        every = [look for looks in self._timed.values() for look in looks]
+        if engine := [look for look in every if look.record.cell.backend == cell.backend]:
+            return _between(roof, engine, model, size)
+        if alike := [look for look in every if look.record.cell.precision == cell.precision]:
+            return _slower(roof, alike, model, size)
+        return roof.times(WITHOUT_RECORDS)
+
+    def _beside(self, cell: Cell, size: Size, tokens: Pace, work: Work) -> Pace:
+        """The pace of the tokens with what the cell's suite does beside them."""
+        tokens, suites = with_reread(tokens, size), self._suites.get(cell.suite, [])
+        engine = [look for look in suites if look.record.cell.backend == cell.backend]
+        own = [look for look in engine if look.scheme == (cell.backend, cell.scheme)]
+
+        def middle(looks: Sequence[Look], value: Mapping[str, float]) -> float:
+            return typical(looks, cell.model, size.weights, lambda look: value[look.record.id])
+
+        if work.compared_tokens:
+            compared = middle(own or engine or suites, self._compared) if suites else COMPARED_S
+            return tokens.model_copy(update={"compared_s": compared * size.vocabulary})
+        if work.rounds:
+            known = [look for look in own if look.record.id in self._rounds]
+            known = known or [look for look in engine if look.record.id in self._rounds]
+            usual = self.loading.usual.load_s if cell.suite in SEARCHES else 0.0  # each trial may load anew
+            return tokens.model_copy(update={"round_s": middle(known, self._rounds) if known else usual})
+        return tokens.times(middle(own or engine or suites, self._ratios)) if suites else tokens
+
+    @cached_property
+    def _suites(self) -> dict[str, list[Look]]:
+        found: dict[str, list[Look]] = {}
+        for look in self.looks:
+            found.setdefault(look.record.cell.suite, []).append(look)
+        return found
+
+    def _explained(self, look: Look) -> float:
+        """Seconds of a record that its tokens take by what was timed of its engine and scheme."""
+        cell = look.record.cell
+        scheme = backend(cell.backend).scheme(cell.scheme)
+        assert scheme is not None  # it has a look
+        done = Work(prefill_tokens=look.done.prefill_tokens, decode_tokens=look.done.decode_tokens)
+        return with_reread(self._tokens(cell, scheme, look.size), look.size).seconds(done)
+
+    @cached_property
+    def _rounds(self) -> dict[str, float]:
+        """By record, seconds of each round beside its tokens, where the very model's tokens were timed."""
+        timed = {(look.scheme, look.record.cell.model) for looks in self._timed.values() for look in looks}
+        told = [x for x in self.looks if x.done.rounds and (x.scheme, x.record.cell.model) in timed]
+        return {x.record.id: max(0.0, x.record.seconds - self._explained(x)) / x.done.rounds for x in told}
+
+    @cached_property
+    def _compared(self) -> dict[str, float]:
+        """By record, seconds of each probability that was compared."""
+        told = [look for look in self.looks if look.done.compared_tokens]
+        return {
+            look.record.id: max(0.0, look.record.seconds - self._explained(look))
+            / (look.done.compared_tokens * look.size.vocabulary)
+            for look in told
+        }
+
+    @cached_property
+    def _ratios(self) -> dict[str, float]:
+        """By record, its seconds over those that its tokens take by what was timed."""
+        told = [look for look in self.looks if not look.done.compared_tokens and not look.done.rounds]
+        return {look.record.id: look.record.seconds / self._explained(look) for look in told}
+
+    def _own_seconds(self, cell: Cell, pace: Pace, work: Work) -> float | None:
+        """What the very same cell took when it was last measured here.
+
+        In proportion where a budget cut it, or where noise made it longer than is expected again.
+        """
         record = self.own.get(cell.key) if _kind_of(cell) in self._measured else None  # a key takes its time
         if record is None:
             return None
-        if not record.cut or pace is None:
+        if not record.cut and not work.rounds:
             return record.seconds
         done = pace.seconds(suite(cell.suite).done(cell.settings, record.measurements))
         return record.seconds * pace.seconds(work) / done if done else None
+
+
+def _searches_or_asks(look: Look) -> bool:
+    """Whether its suite does most of its work beside tokens that are counted before."""
+    return look.record.cell.suite in SEARCHES or not (look.done.rounds or look.done.compared_tokens)
+
+
+def _slower(roof: Pace, timed: Sequence[Look], model: str, size: Size) -> Pace:
+    """The roof's pace, so many times slower as prompts and as steps were timed to be."""
+    prefill = typical(timed, model, size.weights, lambda look: look.prefill or 0.0)
+    stepped = [look for look in timed if look.decode]
+    decode = typical(stepped, model, size.weights, lambda look: look.decode or 0.0) if stepped else prefill
+    return Pace(prefill_s=prefill * roof.prefill_s, decode_s=decode * roof.decode_s)
+
+
+def _between(roof: Pace, others: Sequence[Look], model: str, size: Size) -> Pace:
+    """The pace of a scheme that nothing is known of, by other schemes of its engine.
+
+    Between the seconds that they took and those that the two roofs tell apart, in the geometric middle: a part of what
+    a scheme costs is the device's, and a part the engine's own, whatever the bits.
+    """
+
+    def prefill(look: Look) -> float:
+        same = look.roof.prefill_s * size.parameters / look.size.parameters
+        return (look.prefill or 0.0) * sqrt(roof.prefill_s * same)
+
+    def decode(look: Look) -> float:
+        same = look.roof.decode_s * size.parameters / look.size.parameters
+        return (look.decode or 0.0) * sqrt(roof.decode_s * same)
+
+    stepped = [look for look in others if look.decode]
+    first = typical(others, model, size.weights, prefill)
+    step = typical(stepped, model, size.weights, decode) if stepped else roof.decode_s * WITHOUT_RECORDS
+    return Pace(prefill_s=first, decode_s=step)
 
 
 def _kind_of(cell: Cell) -> tuple[str, str, str, str]:

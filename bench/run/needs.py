@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from bench.engines.registry import backend
+from bench.plan.looks import WITHOUT_RECORDS
 from bench.plan.plan import Planned, has_reference
-from bench.plan.seconds import WITHOUT_RECORDS
 from bench.run.budget import Budget, Need
 from bench.suite import Pace
 from suites import suite

@@ -99,7 +99,8 @@ def total(made: Plan) -> str:
     if not made.cells:
         return f"nothing to run: {made.settled} cells are settled" if made.settled else "nothing to run"
     settled = f", {made.settled} settled already" if made.settled else ""
-    return f"{len(made.cells)} cells, about {human_seconds(made.seconds)}{settled}"
+    loading = f", {human_seconds(made.loading_s)} of it loading" if made.loading_s else ""
+    return f"{len(made.cells)} cells, about {human_seconds(made.seconds)}{loading}{settled}"
 
 
 def fitting(predicted: Prediction) -> str:

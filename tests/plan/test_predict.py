@@ -15,7 +15,6 @@ from bench.instruments.machine import describe
 from bench.plan.predict import (
     RATES,
     cache_bytes,
-    load_seconds,
     mapped_bytes,
     needed,
     predict,
@@ -200,13 +199,12 @@ def test_an_unknown_architecture_predicts_nothing(unknown: dict[str, Any] | None
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
 def test_every_device_kind_has_expected_seconds(device: str) -> None:
-    """More work takes longer, and loading more bytes too."""
+    """More work takes longer."""
     found = predicted(DEFAULT, {"prompt_tokens": 100}, device)
     assert found.seconds is not None and found.seconds > 0
     few = work_seconds(DEFAULT, 10**9, RATES[device], Work(prefill_tokens=10, decode_tokens=1))
     many = work_seconds(DEFAULT, 10**9, RATES[device], Work(prefill_tokens=20, decode_tokens=2))
     assert many == pytest.approx(2 * few)
-    assert load_seconds(Prediction(weights_bytes=10**10), device) > load_seconds(Prediction(), device) > 0
 
 
 def test_a_bias_of_a_quantized_layer_may_take_other_bytes() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import can_make_group, make_cell, make_machine, make_model
+from builders import can_make_group, make_cell, make_machine, make_model, sample
 
 from bench.engines import fake
 from bench.engines.contract import DoesNotFit, LoadRequest, Unsupported
@@ -22,7 +22,7 @@ from bench.instruments import Instruments, Reading
 from bench.judge.figures import figures
 from bench.plan import predict
 from bench.plan.baseline import BASELINE_BYTES
-from bench.plan.capacity import with_capacity
+from bench.plan.capacity import trials, with_capacity
 from bench.plan.plan import make_plan
 from bench.plan.selection import Selection
 from bench.records.cell import Weights
@@ -479,3 +479,19 @@ def test_it_is_planned_only_by_name_and_with_its_prediction() -> None:
     assert (free.batch, cells[0].predicted.context_tokens) == ({"512": 63}, None)
     assert limited.batch is not None
     assert 0 < limited.batch["512"] < 63
+
+
+def test_a_record_shows_the_tokens_of_every_trial() -> None:
+    """Those of the context by their sizes, those of a batch by its sequences; ten steps each."""
+    context = sample("trial_bytes", [1, 2, 3], sizes=[24, 100, 400], of="max_context_tokens")
+    batch = sample("trial_bytes", [1, 2], sizes=[1, 4], of="max_batch", prompt_tokens=512)
+    done = capacity.done({**SETTINGS, "decode_tokens": 9}, [context, batch])
+    assert (done.prefill_tokens, done.decode_tokens, done.rounds) == (524 + 5 * 512, 50, 5)
+
+
+def test_its_seconds_are_expected_by_what_is_predicted_to_fit() -> None:
+    """Six trials of each question, together 2.6 times as long as the last ones; unknown where nothing is predicted."""
+    found = trials({**SETTINGS, "decode_tokens": 8}, Prediction(context_tokens=1000, batch={"512": 3}))
+    assert found is not None
+    assert (found.prefill_tokens, found.decode_tokens, found.rounds) == (round(2.6 * (1000 + 3 * 520)), 12 * 9, 12)
+    assert trials(SETTINGS, Prediction()) is None

@@ -32,7 +32,7 @@ from bench.records.store import Store
 from bench.run.worker import ending
 from bench.scoring.anchor import anchor_path as found_anchor
 from bench.scoring.anchor import is_anchor
-from bench.suite import measured
+from bench.suite import Pace, Work, measured
 from suites import divergence, memory, probe, quality, repeats, suite, throughput
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -678,6 +678,18 @@ def test_every_suite_says_what_each_profile_costs(name, profile):
     assert work.decode_tokens >= smoke.decode_tokens
 
 
+def test_what_costs_beside_tokens_is_counted():
+    """A memory cell is one round; each window's distributions are compared; 60 answers of 4 tokens share 30 steps."""
+    assert memory.work(memory.PROFILES["standard"]).rounds == 1
+    windows = divergence.work(divergence.PROFILES["standard"])
+    assert windows.compared_tokens == windows.prefill_tokens == 22 * 256
+    answers = quality.work(quality.PROFILES["standard"])
+    assert (answers.prefill_tokens, answers.decode_tokens) == (6 * 60 * 66, 30)
+    pace = Pace(prefill_s=1, decode_s=10, compared_s=100, round_s=1000)
+    work = Work(prefill_tokens=1, decode_tokens=2, compared_tokens=3, rounds=4)
+    assert (pace.seconds(work), pace.times(2).seconds(work)) == (4321, 8642)
+
+
 def test_the_probe_text_is_long_enough_for_the_full_profile():
     """The largest profile finds all its windows even with a tokenizer of four bytes a token."""
     settings = divergence.PROFILES["full"]
@@ -704,7 +716,8 @@ def test_rows_are_compared_over_the_windows_that_both_have(tmp_path):
     assert len(found["nll_nat"].values) == 4
     assert (len(found["nll_nat"].labels["registers"]), found["nll_nat"].labels["windows_asked"]) == (4, 6)
     assert [c.text for c in reference.caveats] == ["divergence: 4 of 6 windows", "noise floor: not measured"]
-    assert divergence.done(reference.settings, list(found.values())).prefill_tokens == 4 * 64
+    done = divergence.done(reference.settings, list(found.values()))
+    assert (done.prefill_tokens, done.compared_tokens) == (4 * 64, 4 * 64)
     for scheme, share, windows in (("fake-int8", Windows(100), 4), ("fake-int4", Windows(1), 3)):
         run = divergence_run(scheme, tmp_path, spent=share)
         run.anchor = None

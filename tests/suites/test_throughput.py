@@ -13,6 +13,7 @@ from bench.instruments import Instruments
 from bench.judge.figures import figures
 from bench.judge.stats import median_estimate
 from suites import memory, throughput
+from suites.sweep import noisy_share, repeated
 
 
 def run_of(engine, tmp_path, clock=None, **settings):
@@ -223,6 +224,21 @@ def test_the_work_is_what_the_points_cost(profile):
     )
 
 
+def test_noise_is_expected_to_ask_for_the_share_of_repeats_that_it_asked_for_before():
+    """From 5 repeats to 10: none of it, half of it in the geometric middle, and all; smoke has no more to ask for."""
+    settings = throughput.PROFILES["standard"]
+    assert [noisy_share(settings, count) for count in (5, 10, 4, 11)] == [0.0, 1.0, 0.0, 1.0]
+    assert repeated(settings, 0.5)["repeats"] == pytest.approx(50**0.5)
+    assert noisy_share(settings, 7) == pytest.approx(0.4854, abs=1e-4)
+    smoke = throughput.PROFILES["smoke"]
+    assert (noisy_share(smoke, 2), repeated(smoke, 0.5)) == (None, smoke)
+    assert noisy_share({"repeats": 5}, 5) is None
+    full = repeated(throughput.PROFILES["full"], 1.0)
+    assert (full["repeats"], full["point_repeats"]) == (30, 8)
+    work = throughput.work(repeated(settings, 0.5))
+    assert (work.prefill_tokens, work.decode_tokens, work.rounds) == (5156, 929, 10)
+
+
 def test_points_come_smallest_first_after_the_main_one():
     """What fits is known before what may not."""
     found = throughput.points(throughput.PROFILES["full"])
@@ -271,4 +287,5 @@ def test_a_share_is_spent_on_whole_repeats_then_on_shorter_answers(engine, tmp_p
     assert gaps.labels.get("decode_asked") == (128 if counts[2] < 127 else None)
     done = throughput.done(run.settings, list(found.values()))
     assert done.prefill_tokens == 512 * (counts[0] + counts[1])
+    assert done.rounds == counts[0] + counts[1]
     assert done.decode_tokens == 8 * counts[0] + counts[1] * (counts[2] + 1)
