@@ -19,9 +19,12 @@ from bench.judge.scores import WHOLE, accuracies, compared, is_skill, lm_eval_na
 from bench.judge.scores import clusters as subjects
 from bench.records.cell import MEMORY_LIMIT
 from bench.records.record import Ending, Measurement, Record
+from bench.records.scored import scored_after_itself
 
 CHOICE = {"tasks", "items"}
 """Settings of the quality suite that say how much is asked, not how."""
+BEGIN, END = "begin_not_scored", "end_left_out"
+"""Caveats of the quality suite on what a tokenizer puts around a text (`bench.scoring.framing`)."""
 NEVER_COMPUTE = {"nvidia-ml-py", "psutil", "pydantic"}
 """Packages whose versions are recorded and can change no figure."""
 
@@ -185,7 +188,23 @@ def _differs(this: Record, base: Record, ours: Measurement, theirs: Measurement,
         values = [record.cell.settings.get(name) for record in (this, base)]
         if values[0] != values[1] and name != MEMORY_LIMIT:
             return f"different {name}: {values[0]} against {values[1]}"
-    return _metrics_differ(ours, theirs)
+    return _metrics_differ(ours, theirs) or _framed_apart((this, ours), (base, theirs))
+
+
+def _framed_apart(this: tuple[Record, Measurement], base: tuple[Record, Measurement]) -> str:
+    """Why what a tokenizer puts around a text was scored in one record alone; empty where that cannot be told.
+
+    Since 2026-11-29 a beginning token is not scored after itself and an end is left out of contexts, and records say so
+    where it changed something. An older one of the same tokenizer says neither.
+    """
+    for (record, metric), (other, older) in ((this, base), (base, this)):
+        said, known = ({caveat.kind for caveat in one.warnings} for one in (record, other))
+        if BEGIN in said - known and scored_after_itself(older) and not scored_after_itself(metric):
+            return "one was scored when its beginning token was scored too: measure both now"
+        same = (record.cell.model, record.cell.backend) == (other.cell.model, other.cell.backend)
+        if END in said - known and same:
+            return "one was scored when its contexts ended with the tokenizer's end: measure both now"
+    return ""
 
 
 def _metrics_differ(ours: Measurement, theirs: Measurement) -> str:

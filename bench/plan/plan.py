@@ -34,6 +34,7 @@ from bench.records.cell import (
     reference_name,
 )
 from bench.records.record import Prediction, Record
+from bench.records.scored import scored_after_itself
 from bench.records.surroundings import Machine, Roof
 from bench.suite import Pace
 from bench.units import human_bytes, human_limit
@@ -299,6 +300,8 @@ def has_reference(cell: Cell) -> bool:
 def _answers(record: Record, device: str, budget_s: float | None) -> bool:
     """Whether a record settles its cell for the engine versions installed now, in a call with such a budget."""
     if record.cell.device != device or not record.outcome.ending.settled:
+        return False
+    if any(map(scored_after_itself, record.measurements)):  # a rule of scoring has changed since
         return False
     if record.cut and (budget_s is None or record.budget_s is None or budget_s > record.budget_s):
         return False

@@ -14,6 +14,8 @@ from pydantic import JsonValue
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
 
+    from bench.records.record import Measurement
+
 Item = tuple[str | None, int | None]
 """Task and document."""
 SUBJECT = "subject"
@@ -67,6 +69,20 @@ BRIER = "brier_score"
 """A mean over items: of each the squared distance of its probabilities from the truth."""
 FROM_ITEMS = (MEAN, BRIER, *PERPLEXITIES)
 """Aggregations that are computed on reading, from the items' own values."""
+
+
+ROLLED = frozenset({"word_perplexity", "byte_perplexity", "bits_per_byte"})
+"""lm-eval's metrics of whole texts."""
+
+
+def scored_after_itself(measurement: Measurement) -> bool:
+    """Whether it is of whole texts and from before 2026-11-29: then a beginning token was scored after itself.
+
+    Only tokenizers that begin every text are concerned, which no record tells. Such a metric said nothing of how it is
+    read then; ever since it names its aggregation.
+    """
+    labels = measurement.labels
+    return (measurement.name in ROLLED or "item_weights" in labels) and "task" in labels and "aggregation" not in labels
 
 
 @dataclass(frozen=True, kw_only=True)

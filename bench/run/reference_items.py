@@ -14,6 +14,7 @@ from bench.engines.contract import Backend
 from bench.instruments.machine import installed
 from bench.records.cell import MEMORY_LIMIT, REFERENCE, Cell
 from bench.records.record import Ending, Measurement, Provenance, Record
+from bench.records.scored import scored_after_itself
 from bench.records.store import read_record
 
 SUITE = "quality"
@@ -39,6 +40,8 @@ def reference_items(
         packages = record.versions.packages
         current = all(packages.get(name) == version for name, version in now.items())
         for task, found in _by_task(record).items():
+            if any(map(scored_after_itself, found)):
+                continue
             rank = (current, max(_items(m) for m in found), *record.when)
             if task not in best or rank > best[task][0]:
                 best[task] = (rank, tuple(found))

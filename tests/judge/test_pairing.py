@@ -14,7 +14,7 @@ from bench.judge.rows import newest
 from bench.judge.score_per_byte import score_per_byte
 from bench.judge.stats import Verdict
 from bench.records.cell import Weights
-from bench.records.record import Record, Unit
+from bench.records.record import Caveat, Record, Unit
 from bench.views import score_per_byte as view
 from bench.views.comparison import task_table, version_notes
 
@@ -237,3 +237,44 @@ def test_random_weights_have_no_score() -> None:
     rankings, (unranked,) = score_per_byte(newest(records))
     assert (rankings, unranked.reason) == ([], "random weights have no score")
     assert view.lines([unranked]) == ["left out: random weights have no score (other fp16; tiny fp16, int8)"]
+
+
+def rolled(precision: str, *caveats: str, aggregation: str | None = "weighted_perplexity") -> Record:
+    """A row's scores of two texts; a record from before metrics said how they are read has no aggregation."""
+    told = {"task": "t", "digest": "d", "item_hashes": hashed(range(2)), "item_weights": [10, 20]}
+    labels = told | ({"aggregation": aggregation} if aggregation else {})
+    scores = sample("word_perplexity", [-30.0, -60.0], Unit.NAT, **labels)
+    warnings = tuple(Caveat(kind=kind, text="said") for kind in caveats)
+    return make_record(make_cell("quality", precision), measurements=(scores,), warnings=warnings)
+
+
+BEGIN = "one was scored when its beginning token was scored too: measure both now"
+END = "one was scored when its contexts ended with the tokenizer's end: measure both now"
+
+
+@pytest.mark.parametrize(
+    ("base", "this", "reason"),
+    [
+        (rolled("fp16", aggregation=None), rolled("int8", "begin_not_scored"), BEGIN),
+        (rolled("fp16", "begin_not_scored"), rolled("int8", aggregation=None), BEGIN),
+        (rolled("fp16", "begin_not_scored"), rolled("int8", "begin_not_scored"), ""),
+        (rolled("fp16", aggregation=None), rolled("int8", aggregation=None), ""),
+        (rolled("fp16", aggregation=None), rolled("int8"), ""),
+        (rolled("fp16"), rolled("int8", "end_left_out"), END),
+        (rolled("fp16", "end_left_out"), rolled("int8", "end_left_out"), ""),
+    ],
+    ids=["old base", "old row", "new", "old", "no beginning", "old ends", "new ends"],
+)
+def test_what_a_tokenizer_puts_around_a_text_is_scored_in_both_or_in_neither(
+    base: Record, this: Record, reason: str
+) -> None:
+    """Only where the newer record says that its tokenizer is concerned: else both asked the same."""
+    found = pair_task(newest([this])[0], newest([base])[0], "t")
+    assert (found if isinstance(found, str) else "") == reason
+
+
+def test_a_task_without_texts_is_paired_across_the_change_of_beginnings() -> None:
+    """Its items were asked with the same tokens before and after."""
+    base, this = quality("fp16", range(100), 80, "full"), quality("int8", range(100), 60, "full")
+    said = this.model_copy(update={"warnings": (Caveat(kind="begin_not_scored", text="said"),)})
+    assert isinstance(pair_task(newest([said])[0], newest([base])[0], "t"), PairedItems)

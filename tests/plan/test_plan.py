@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builders import failed, make_cell, make_machine, make_model, make_record, make_versions
+from builders import failed, make_cell, make_machine, make_model, make_record, make_versions, sample
 
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog
 from bench.catalog.model import Kind
@@ -23,7 +23,7 @@ from bench.plan.plan import Plan, has_reference, make_plan
 from bench.plan.selection import Selection, chosen_models
 from bench.processes import unfinished
 from bench.records.cell import Cell, Precision, Weights
-from bench.records.record import Ending, Provenance, Record
+from bench.records.record import Ending, Provenance, Record, Unit
 from bench.run.worker import Worker
 from bench.units import human_bytes, slug
 
@@ -283,6 +283,19 @@ def test_missing_measures_again_when_the_engine_has_changed() -> None:
     cell = plan(suites=("memory",), precisions=(Precision.INT8,)).cells[0].cell
     made = plan((settled_by(cell, numpy="0.1"),), suites=("memory",), precisions=(Precision.INT8,), missing=True)
     assert ([p.cell for p in made.cells], made.settled) == ([cell], 0)
+
+
+def test_missing_measures_texts_again_that_were_scored_by_another_rule() -> None:
+    """A beginning token was scored after itself until metrics said how they are read; other tasks stand."""
+    cell = plan(suites=("quality",), precisions=(Precision.INT8,)).cells[0].cell
+    for name, labels, settled in (
+        ("word_perplexity", {}, 0),
+        ("word_perplexity", {"aggregation": "weighted_perplexity"}, 1),
+        ("acc", {}, 1),
+    ):
+        scores = sample(name, [-30.0], Unit.NAT, task="t", **labels)
+        known = settled_by(cell).model_copy(update={"measurements": (scores,)})
+        assert plan((known,), suites=("quality",), precisions=(Precision.INT8,), missing=True).settled == settled
 
 
 def test_missing_adds_the_reference_when_only_its_record_is_left() -> None:

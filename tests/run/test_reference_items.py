@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from builders import failed, make_cell, make_record, quality_samples
+from builders import failed, make_cell, make_record, quality_samples, sample
 
 from bench.engines.fake import BACKEND
-from bench.records.record import Provenance
+from bench.records.record import Provenance, Unit
 from bench.records.store import Store
 from bench.run.reference_items import reference_items
 
@@ -61,3 +61,12 @@ def test_what_failed_or_does_not_read_is_passed_over(store):
     path = store.write(make_record(cell(), measurements=quality_samples({"c": [1.0]})))
     path.write_text("{")
     assert found(store) == {"a": 60, "b": 8}
+
+
+def test_texts_scored_by_another_rule_settle_nothing(store):
+    """Their beginning token was scored too; what names its aggregation is from after that."""
+    old, new = (sample("word_perplexity", [-1.0] * 2, Unit.NAT, task=t, item_weights=[1, 1], **more) for t, more in (
+        ("c", {}), ("d", {"aggregation": "weighted_perplexity"}),
+    ))  # fmt: skip
+    store.write(make_record(cell(), measurements=(old, new), started="2026-01-04T00:00:00Z"))
+    assert found(store) == {"a": 60, "b": 8, "d": 2}
