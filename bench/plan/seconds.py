@@ -12,7 +12,7 @@ it needed then, for as much as is expected of it now.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from math import sqrt
 
@@ -89,6 +89,15 @@ class Estimator:
         return found
 
     @cached_property
+    def _timed_alike(self) -> dict[tuple[str, str, str], list[Look]]:
+        """The same by model too."""
+        found: dict[tuple[str, str, str], list[Look]] = {}
+        for looks in self._timed.values():
+            for look in looks:
+                found.setdefault((*look.scheme, look.record.cell.model), []).append(look)
+        return found
+
+    @cached_property
     def _noise(self) -> float:
         """How far this device's cells go from the least repeats to the most."""
         told = [USUAL_NOISE]
@@ -124,7 +133,8 @@ class Estimator:
         """Seconds of a token of the prompt and of a step, as timed here, else as the roof and other records tell."""
         roof, model = self._at_the_roof(cell, scheme, size), cell.model
         if timed := self._timed.get((cell.backend, cell.scheme)):
-            return _slower(roof, timed, model, size)
+            own = self._timed_alike.get((cell.backend, cell.scheme, model), [])
+            return _slower(roof, own if any(look.decode for look in own) else timed, model, size)
         whole = [look for look in self.looks if look.scheme == (cell.backend, cell.scheme)]
         if whole := [look for look in whole if not _searches_or_asks(look)] or whole:
             return roof.times(typical(whole, model, size.weights, lambda look: look.whole))
@@ -137,28 +147,48 @@ class Estimator:
 
     def _beside(self, cell: Cell, size: Size, tokens: Pace, work: Work) -> Pace:
         """The pace of the tokens with what the cell's suite does beside them."""
-        tokens, suites = with_reread(tokens, size), self._suites.get(cell.suite, [])
-        engine = [look for look in suites if look.record.cell.backend == cell.backend]
-        own = [look for look in engine if look.scheme == (cell.backend, cell.scheme)]
-
-        def middle(looks: Sequence[Look], value: Mapping[str, float]) -> float:
-            return typical(looks, cell.model, size.weights, lambda look: value[look.record.id])
-
+        tokens, names = with_reread(tokens, size), (cell.suite, cell.backend, cell.scheme)
+        levels = (names, names[:2]) if work.rounds else (names, names[:2], names[:1])  # rounds are an engine's own
+        known = next((found for level in levels if (found := self._beside_looks.get(level))), None)
+        values = self._beside_values
+        value = typical(known, cell.model, size.weights, lambda look: values[look.record.id]) if known else None
         if work.compared_tokens:
-            compared = middle(own or engine or suites, self._compared) if suites else COMPARED_S
-            return tokens.model_copy(update={"compared_s": compared * size.vocabulary})
+            each = COMPARED_S if value is None else value
+            return tokens.model_copy(update={"compared_s": each * size.vocabulary})
         if work.rounds:
-            known = [look for look in own if look.record.id in self._rounds]
-            known = known or [look for look in engine if look.record.id in self._rounds]
             usual = self.loading.usual.load_s if cell.suite in SEARCHES else 0.0  # each trial may load anew
-            return tokens.model_copy(update={"round_s": middle(known, self._rounds) if known else usual})
-        return tokens.times(middle(own or engine or suites, self._ratios)) if suites else tokens
+            return tokens.model_copy(update={"round_s": usual if value is None else value})
+        return tokens if value is None else tokens.times(value)
 
     @cached_property
-    def _suites(self) -> dict[str, list[Look]]:
-        found: dict[str, list[Look]] = {}
+    def _beside_values(self) -> dict[str, float]:
+        """By record, what was done beside its tokens.
+
+        Seconds of each probability that was compared; seconds of each round, where the very model's tokens were timed;
+        else its seconds over those that its tokens take by what was timed.
+        """
+        timed = {(look.scheme, look.record.cell.model) for looks in self._timed.values() for look in looks}
+        found = {}
         for look in self.looks:
-            found.setdefault(look.record.cell.suite, []).append(look)
+            record, done = look.record, look.done
+            if not done.compared_tokens and done.rounds and (look.scheme, record.cell.model) not in timed:
+                continue
+            tokens = self._explained(look)
+            beyond = max(0.0, record.seconds - tokens)
+            if done.compared_tokens:
+                found[record.id] = beyond / (done.compared_tokens * look.size.vocabulary)
+            else:
+                found[record.id] = beyond / done.rounds if done.rounds else record.seconds / tokens
+        return found
+
+    @cached_property
+    def _beside_looks(self) -> dict[tuple[str, ...], list[Look]]:
+        """The looks that tell it, by suite, by its engine too, and by its scheme too."""
+        found: dict[tuple[str, ...], list[Look]] = {}
+        for look in self.looks:
+            names = (look.record.cell.suite, *look.scheme)
+            for length in (1, 2, 3) if look.record.id in self._beside_values else ():
+                found.setdefault(names[:length], []).append(look)
         return found
 
     def _explained(self, look: Look) -> float:
@@ -168,29 +198,6 @@ class Estimator:
         assert scheme is not None  # it has a look
         done = Work(prefill_tokens=look.done.prefill_tokens, decode_tokens=look.done.decode_tokens)
         return with_reread(self._tokens(cell, scheme, look.size), look.size).seconds(done)
-
-    @cached_property
-    def _rounds(self) -> dict[str, float]:
-        """By record, seconds of each round beside its tokens, where the very model's tokens were timed."""
-        timed = {(look.scheme, look.record.cell.model) for looks in self._timed.values() for look in looks}
-        told = [x for x in self.looks if x.done.rounds and (x.scheme, x.record.cell.model) in timed]
-        return {x.record.id: max(0.0, x.record.seconds - self._explained(x)) / x.done.rounds for x in told}
-
-    @cached_property
-    def _compared(self) -> dict[str, float]:
-        """By record, seconds of each probability that was compared."""
-        told = [look for look in self.looks if look.done.compared_tokens]
-        return {
-            look.record.id: max(0.0, look.record.seconds - self._explained(look))
-            / (look.done.compared_tokens * look.size.vocabulary)
-            for look in told
-        }
-
-    @cached_property
-    def _ratios(self) -> dict[str, float]:
-        """By record, its seconds over those that its tokens take by what was timed."""
-        told = [look for look in self.looks if not look.done.compared_tokens and not look.done.rounds]
-        return {look.record.id: look.record.seconds / self._explained(look) for look in told}
 
     def _own_seconds(self, cell: Cell, pace: Pace, work: Work) -> float | None:
         """What the very same cell took when it was last measured here.
