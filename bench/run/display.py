@@ -54,14 +54,15 @@ def named(group: Sequence[Record]) -> str:
 
 
 class Expected(ProgressColumn):
-    """The expected time of a bar, empty if it is unknown."""
+    """The expected time of a bar, and what of it is loading; empty if it is unknown."""
 
     max_refresh = 0.9
 
     def render(self, task: Bar) -> Text:
         """The text."""
-        expected = task.fields.get("expected") or 0
-        return Text(f"of about {human_seconds(expected)}" if expected else "", style="dim")
+        expected, loading = task.fields.get("expected") or 0, task.fields.get("loading") or 0
+        part = f", {human_seconds(loading)} of it loading" if loading else ""
+        return Text(f"of about {human_seconds(expected)}{part}" if expected else "", style="dim")
 
 
 class LiveDisplay:
@@ -74,7 +75,7 @@ class LiveDisplay:
             TextColumn("{task.description}"), BarColumn(bar_width=18), TimeElapsedColumn(), Expected(),
             console=console, refresh_per_second=REFRESH_PER_S, transient=True, disable=self.quiet,
         )  # fmt: skip
-        self.all = self.progress.add_task("", total=self.total, expected=plan.seconds)
+        self.all = self.progress.add_task("", total=self.total, expected=plan.seconds, loading=plan.loading_s)
         self.now: TaskID | None = None
         self.held: list[Record] = []
         """What one failing load has settled so far: told in one line, when something else happens."""

@@ -89,6 +89,7 @@ def together(plans: Sequence[Plan]) -> Plan:
         left_out=tuple(left for plan in plans for left in plan.left_out),
         settled=sum(plan.settled for plan in plans),
         seconds=sum(plan.seconds for plan in plans),
+        loading_s=sum(plan.loading_s for plan in plans),
     )
 
 

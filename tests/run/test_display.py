@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench.plan.plan import Plan
 from bench.records.record import Ending, Record
-from bench.run.display import LiveDisplay, answers, named
+from bench.run.display import Expected, LiveDisplay, answers, named
 
 GONE = "the Hub has no tests/tiny: gone, renamed, or private (`hf auth login`)"
 SUITES = ("memory", "throughput", "divergence", "quality")
@@ -88,3 +88,12 @@ def test_brackets_of_a_reason_are_printed_as_they_stand() -> None:
     """They are no markup."""
     (line,) = shown(*settled(reason='pip install -e ".[gptq]" [/red]', suites=("memory",)))
     assert line.endswith('unsupported: pip install -e ".[gptq]" [/red] 1.5 s')
+
+
+def test_the_whole_run_s_time_says_what_of_it_is_loading() -> None:
+    """Nothing of what is not known."""
+    with LiveDisplay(Plan(cells=(), left_out=(), seconds=450.0, loading_s=45.0), Console(), quiet=True) as display:
+        (whole,) = display.progress.tasks
+        assert Expected().render(whole).plain == "of about 7 min 30 s, 45 s of it loading"
+    with LiveDisplay(Plan(cells=(), left_out=(), seconds=450.0), Console(), quiet=True) as display:
+        assert Expected().render(display.progress.tasks[0]).plain == "of about 7 min 30 s"
