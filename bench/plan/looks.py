@@ -135,13 +135,13 @@ def with_reread(pace: Pace, size: Size) -> Pace:
 
 def look_at(record: Record, size: Size, roof: Pace, done: Work) -> Look | None:
     """What a record tells, None where it shows no work."""
-    timed = record.cell.suite == "throughput"
+    prefill, step = (_prefill(record), _step(record)) if record.cell.suite == "throughput" else (0.0, 0.0)
     look = Look(
         record=record, size=size, roof=roof, done=done,
-        prefill=_prefill(record) / roof.prefill_s if timed and _prefill(record) else None,
-        decode=_step(record) / roof.decode_s if timed and _step(record) and not size.read_again else None,
+        prefill=prefill / roof.prefill_s if prefill > 0 else None,
+        decode=step / roof.decode_s if step > 0 and not size.read_again else None,
     )  # fmt: skip
-    return look if look.tokens_at_the_roof else None
+    return look if look.tokens_at_the_roof > 0 else None
 
 
 def _main(record: Record, name: str) -> Measurement | None:
