@@ -33,6 +33,8 @@ class Work:
     """Tokens read whose whole distributions are taken out of the model and compared, which costs by the vocabulary."""
     rounds: int = 0
     """Times that a suite begins anew: what each costs beside its tokens is not the model's."""
+    answer_positions: int = 0
+    """Positions of the longest answer with its prompt, where answers stand side by side; 0 where none is generated."""
 
 
 class Pace(Value):

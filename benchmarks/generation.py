@@ -1,131 +1,211 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generated answers beside lm-eval's own Hugging Face model and beside one at a time: the same, how much sooner.
+"""Generated answers beside lm-eval's own Hugging Face model and beside the build before: the same, how much sooner.
 
-All three answer the requests that lm-eval builds from GSM8K items (a folder that is no part of this project), on one
-loaded model (the default one), float32, the same threads, in one process: this engine as it runs, the same engine as
-`--plain-scoring` runs it (one answer at a time, nothing shared), and lm-eval's `HFLM` at the best of several batch
-sizes, found first. Slice after slice is answered by each, the order turned every slice; a slice's ratio of seconds is
-one sample. Every answer's text is compared. Writes a Markdown report.
+All answer the requests that lm-eval builds from real items (GSM8K, from a folder that is no part of this project) or
+from this project's own task of answers, with the default model and the same threads: this engine as it runs, lm-eval's
+`HFLM` on the same loaded weights at the best of several batch sizes, found first, and what came before: `--before`
+names the folder of an older build, which answers in a process of its own; without it this engine answers one at a time
+(`--plain-scoring`). In turns: each turn this engine and lm-eval answer all items and the build before its share of
+them, the order moved on every turn, so that a ratio's samples are a minute apart. Every answer's text is compared.
 
-    python -m benchmarks.generation FOLDER [--items N] [--tokens N] [--report FILE] [--task NAME ...] [--threads N]
+Measuring may be cut into pieces: what `--samples` holds is not measured again, and after `--seconds` no further sample
+begins. The report is made of all samples; rows of others in it are kept.
+
+    python -m benchmarks.generation FOLDER [--items N] [--report FILE] [--samples FILE] [--before BUILD]
+        [--llamacpp PYTHON] [--row NAME ...] [--seconds N]
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scoring import MAX_LENGTH, Task, answer, load, requests  # isort: skip
+from benchmarks.scoring import Task, answer, load, requests  # isort: skip
 
 import torch
 
 from bench.catalog.entries import DEFAULT_MODEL
 from bench.instruments.machine import condition, describe
-from bench.judge.stats import median_estimate
+from bench.instruments.roof import measure_roof
+from bench.paths import ROOT
 from bench.scoring.lm import EngineLM
+from bench.scoring.tasks import load_tasks
+from benchmarks.answering import ANSWER
+from benchmarks.generated_report import BEFORE, OURS, THEIRS, Found, Sample, read, written
 
-BATCHES = (8, 16, 32)
-TRIAL = 8
+BATCHES = (8, 16, 32, 64)
+TRIAL = 16
 """Items that each batch size is tried on, at the least."""
-SLICES = 4
-OURS, PLAIN, THEIRS = "together", "one at a time", "lm-eval"
+TURNS = 3
 GSM8K = {
     "output_type": "generate_until",
     "doc_to_text": "Question: {{question}}\nAnswer:",
     "doc_to_target": "{{' '+answer}}",
     "metric_list": [{"metric": "exact_match"}],
 }
-SHOTS = {"gsm8k": 0, "gsm8k_5shot": 5}
-NOTES = {0: "zero-shot", 5: "the same five solved examples before every question"}
 
 
-@dataclass
-class Found:
-    """What was seen of one task."""
+@dataclass(frozen=True)
+class Row:
+    """One row of the table."""
 
-    batch: int
-    seconds: dict[str, list[float]] = field(default_factory=lambda: {OURS: [], PLAIN: [], THEIRS: []})
-    """Of each slice."""
-    texts: dict[str, list[str]] = field(default_factory=lambda: {OURS: [], PLAIN: [], THEIRS: []})
+    note: str
+    targets: tuple[float | None, float | None]
+    """How many times as fast as before, and as lm-eval, this is to be."""
+    shots: int | None = 0
+    """Solved examples before every question, None for the project's own task."""
+    engine: tuple[str, str] = ("transformers", "fp32")
+    computes: str = "fp32"
+    """The type whose roof counts."""
 
-    def ratio(self, other: str) -> tuple[float, float, float]:
-        """Median of the slices' ratios of another's seconds to ours, with its interval (the range of few slices)."""
-        ratios = [theirs / ours for ours, theirs in zip(self.seconds[OURS], self.seconds[other], strict=True)]
-        found = median_estimate(ratios)
-        low = min(ratios) if found.low is None else found.low
-        high = max(ratios) if found.high is None else found.high
-        return found.value, low, high
 
-    def equal(self, other: str) -> int:
-        """Answers that are the same text."""
-        return sum(one == two for one, two in zip(self.texts[OURS], self.texts[other], strict=True))
+ROWS = {
+    "gsm8k": Row("GSM8K zero-shot", (5, 1.3)),
+    "gsm8k_5shot": Row("GSM8K, the same five solved examples before every question", (8, 2), shots=5),
+    "answers": Row("the project's own answers task", (None, None), shots=None),
+    "gsm8k_q8_0": Row("GSM8K zero-shot, llama.cpp", (3, None), engine=("llamacpp", "gguf-q8_0"), computes="int8"),
+}
+
+
+class Child:
+    """Another build, or this one in another environment, answering in a process of its own."""
+
+    def __init__(self, python: str, build: Path, engine: tuple[str, str], *, plain: bool = False) -> None:
+        command = [python, "-P", str(Path(__file__).with_name("answering.py")), *engine, *(["plain"] * plain)]
+        environment = os.environ | {"PYTHONPATH": str(build)}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=build
+        )  # fmt: skip
+
+    def answer(self, asked: Sequence[Any]) -> tuple[float, list[str], int]:
+        """Seconds, texts and generated tokens."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps([list(request.args) for request in asked]) + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith(ANSWER):
+                found = json.loads(line[len(ANSWER) :])
+                return found["seconds"], found["texts"], found["tokens"]
+        raise RuntimeError(f"the process of {self.process.args} ended with {self.process.wait()}")
+
+    def close(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def asked_of(name: str, items: int, tokens: int, folder: Path) -> list[Any]:
-    """lm-eval's requests of that many items."""
+    """lm-eval's requests of that many items, answers at most so long where the task is not our own."""
+    row = ROWS[name]
+    if row.shots is None:
+        (task,) = load_tasks(["bench_answers_en"], {}).values()
+        task.set_config(key="num_fewshot", value=0)
+        task.build_all_requests(limit=items)
+        return list(task.instances)
     generation = {"until": ["Question:", "\n\n"], "do_sample": False, "max_gen_toks": tokens}
-    config = GSM8K | {"generation_kwargs": generation, "num_fewshot": SHOTS[name]}
-    task = Task("gsm8k", config, items, SLICES, None, NOTES[SHOTS[name]])
+    config = GSM8K | {"generation_kwargs": generation, "num_fewshot": row.shots}
+    task = Task("gsm8k", config, items, 1, None, row.note)
     with tempfile.TemporaryDirectory() as scratch:
-        return [request for item in requests(name, task, folder, Path(scratch)) for request in item]
+        return [one for item in requests("gsm8k", task, folder, Path(scratch)) for one in item]
 
 
-def best_batch(theirs: Any, asked: Sequence[Any], sizes: Sequence[int]) -> int:
+def best_batch(theirs: Any, asked: Sequence[Any]) -> int:
     """The batch size with which lm-eval's model answers a few items soonest."""
-    seconds = {}
-    for size in sizes:
-        theirs.batch_size_per_gpu = size
-        seconds[size] = answer(theirs, asked[: max(TRIAL, size)])[0] / len(asked[: max(TRIAL, size)])
+    seconds: dict[int, float] = {}
+    for size in BATCHES:
+        if size <= len(asked):
+            theirs.batch_size_per_gpu = size
+            part = asked[: max(TRIAL, size)]
+            seconds[size] = answer(theirs, part)[0] / len(part)
+            if seconds[size] > 1.1 * min(seconds.values()):
+                break
     print("  seconds an item by batch size:", {size: round(value, 2) for size, value in seconds.items()}, flush=True)
-    return min(seconds, key=lambda size: seconds[size])
+    return min(seconds, key=lambda size: seconds[size], default=1)
 
 
-def run(asked: Sequence[Any], models: dict[str, Any], sizes: Sequence[int]) -> Found:
-    """Answer slice after slice with each model."""
-    found = Found(batch=best_batch(models[THEIRS], asked, sizes))
-    models[THEIRS].batch_size_per_gpu = found.batch
-    names = list(models)
-    slices = min(SLICES, max(1, len(asked) // 8))
-    for index in range(slices):
-        part = asked[index::slices]
-        for name in names[index % 3 :] + names[: index % 3]:
-            seconds, texts = answer(models[name], part)
-            found.seconds[name].append(seconds)
-            found.texts[name] += texts
-    return found
+def generated(lm: EngineLM, asked: Sequence[Any]) -> tuple[float, list[str], int]:
+    """Seconds, texts and generated tokens of one call."""
+    lm.answers.clear()
+    seconds, texts = answer(lm, asked)
+    return seconds, texts, sum(one.tokens for one in lm.answers.values())
 
 
-def row(name: str, found: Found) -> str:
-    """The task's line of the table."""
-    count = len(found.texts[OURS])
-    cells = [name, NOTES[SHOTS[name]], str(count), str(found.batch)]
-    cells += [f"{sum(found.seconds[who]):.1f}" for who in (THEIRS, PLAIN, OURS)]
-    for other in (PLAIN, THEIRS):
-        value, low, high = found.ratio(other)
-        cells.append(f"{value:.2f} ({low:.2f} to {high:.2f}), {found.equal(other)} of {count} equal")
-    return f"| {' | '.join(cells)} |"
+class Contenders:
+    """Who answers, each made when it is first needed."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.loaded: tuple[EngineLM, Any] | None = None
+        self.children: dict[tuple[tuple[str, str], str], Child] = {}
+
+    def here(self) -> tuple[EngineLM, Any]:
+        """This engine and lm-eval's model on the same weights."""
+        if self.loaded is None:
+            self.loaded = load(None)
+        return self.loaded
+
+    def child(self, row: Row, who: str) -> Child:
+        """A process for another environment or build."""
+        key = (row.engine, who)
+        if key not in self.children:
+            python = self.options.llamacpp if row.engine[0] == "llamacpp" else sys.executable
+            old = who == BEFORE and self.options.before
+            build = self.options.before if old else ROOT
+            self.children[key] = Child(python, build, row.engine, plain=who == BEFORE and not old)
+        return self.children[key]
+
+    def call(self, row: Row, who: str, batch: int) -> Callable[[Sequence[Any]], tuple[float, list[str], int]]:
+        """What answers requests for a row."""
+        if who == THEIRS:
+            theirs = self.here()[1]
+            theirs.batch_size_per_gpu = batch
+            return lambda asked: (*answer(theirs, asked), 0)
+        if who == OURS and row.engine[0] == "transformers":
+            ours = self.here()[0]
+            return lambda asked: generated(ours, asked)
+        return self.child(row, who).answer
+
+    def close(self) -> None:
+        """End every process."""
+        for child in self.children.values():
+            child.close()
 
 
-HEADER = """# Generated answers beside lm-eval
-
-`python -m benchmarks.generation FOLDER --report FILE`, {date}. {model}, float32, {threads} threads, {machine}; load
-before {before:.2f}, after {after:.2f}. GSM8K, answers of at most {tokens} tokens. This engine as it runs, against
-itself with `--plain-scoring` (*alone*: one at a time) and against lm-eval {lm_eval}'s `HFLM` at its best batch size of
-{batches}, on the same loaded weights and requests, slice after slice in turns. *Against*: median over the slices of the
-other's seconds by ours, with the order-statistic interval of at least 95 % (with fewer than six slices: the range).
-Equal: the same text. Seconds are of all slices.
-
-| task | what it is | items | best batch | lm-eval, s | alone, s | ours, s | against alone | against lm-eval |
-|---|---|---|---|---|---|---|---|---|
-"""
+def measure(name: str, asked: Sequence[Any], contenders: Contenders, found: Found, spent: Callable[[], bool]) -> None:
+    """Take the samples of a row that are missing, as long as there is time."""
+    row = ROWS[name]
+    tokenizer = contenders.here()[0].engine
+    found.prompts = [tokenizer.encode(request.args[0]) for request in asked]
+    peers = [OURS, BEFORE] if row.engine[0] == "llamacpp" else [OURS, THEIRS, BEFORE]
+    if found.roof is None and not spent():
+        rates = measure_roof("torch", "cpu", torch.get_num_threads()).matrix_per_s
+        found.add(Sample(who="roof", turn=0, seconds=0.0, roof=max(rates[row.computes])))
+    if THEIRS in peers and found.batch is None and not spent():
+        found.add(Sample(who="batch", turn=0, seconds=0.0, batch=best_batch(contenders.here()[1], asked)))
+    for turn in range(TURNS):
+        for who in peers[turn % len(peers) :] + peers[: turn % len(peers)]:
+            if found.has(who, turn) or spent():
+                continue
+            places = range(turn, len(asked), TURNS) if who == BEFORE else range(len(asked))
+            call = contenders.call(row, who, found.batch or 1)
+            call([asked[0]])  # what is made once is made now
+            seconds, texts, tokens = call([asked[place] for place in places])
+            load = condition().load_1min or 0.0
+            told = dict(zip(places, texts, strict=True))
+            found.add(Sample(who=who, turn=turn, seconds=seconds, texts=told, tokens=tokens, load=load))
+            print(f"  {name} {who} {turn}: {seconds:.1f} s of {len(places)} items", flush=True)
 
 
 def main() -> int:
@@ -135,35 +215,42 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=96, help="most tokens of an answer")
     parser.add_argument("--report", type=Path, help="Markdown file to write")
-    parser.add_argument("--task", action="append", choices=list(SHOTS), help="only these")
-    parser.add_argument("--batch", action="append", type=int, help="batch sizes that lm-eval's model is tried at")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--samples", type=Path, help="file of samples: those in it are not measured again")
+    parser.add_argument("--before", type=Path, help="folder of the build before; without it: one answer at a time")
+    parser.add_argument("--llamacpp", metavar="PYTHON", help="a Python with llama-cpp-python, for its row")
+    parser.add_argument("--row", action="append", choices=list(ROWS), help="only these")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further sample after so long")
     options = parser.parse_args()
-    before = condition().load_1min or 0.0
-    ours, theirs = load(options.threads)
-    alone = copy.copy(ours.engine)
-    alone.plain_scoring = True
-    vars(alone).pop("generates_together", None)
-    models = {OURS: ours, PLAIN: EngineLM(alone, MAX_LENGTH, lambda done, total: None), THEIRS: theirs}
-    rows, all_found = [], []
-    for name in options.task or SHOTS:
-        print(name, flush=True)
-        found = run(asked_of(name, options.items, options.tokens, options.folder), models, options.batch or BATCHES)
-        all_found.append(found)
-        rows.append(row(name, found))
-        print(f"  {rows[-1]}", flush=True)
-    header = HEADER.format(
-        date=time.strftime("%Y-%m-%d", time.gmtime()), model=DEFAULT_MODEL, threads=torch.get_num_threads(),
-        machine=describe("cpu").device, before=before, after=condition().load_1min or 0.0, tokens=options.tokens,
-        lm_eval=version("lm_eval"), batches=", ".join(map(str, options.batch or BATCHES)),
-    )  # fmt: skip
+    end = time.monotonic() + options.seconds
+    names = options.row or [name for name, row in ROWS.items() if options.llamacpp or row.engine[0] != "llamacpp"]
+    founds, contenders = read(options.samples), Contenders(options)
+    try:
+        for name in names:
+            print(name, flush=True)
+            found = founds.setdefault(name, Found(name, options.samples))
+            asked = asked_of(name, options.items, options.tokens, options.folder)
+            measure(name, asked, contenders, found, lambda: time.monotonic() > end)
+    finally:
+        contenders.close()
+    about = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()), "model": DEFAULT_MODEL, "turns": TURNS,
+        "threads": torch.get_num_threads(), "machine": describe("cpu").device, "tokens": options.tokens,
+        "lm_eval": version("lm_eval"), "batches": ", ".join(map(str, BATCHES)),
+        "before": "the build before (commit 46e504a)" if options.before else "this engine one at a time",
+    }  # fmt: skip
+    rows = {name: (row.note, row.targets) for name, row in ROWS.items()}
+    text, lines = written(founds, rows, about, options.report)
+    print("\n".join(lines))
     if options.report:
         options.report.parent.mkdir(parents=True, exist_ok=True)
-        options.report.write_text(header + "\n".join(rows) + "\n", encoding="utf-8")
-    value, low, high = all_found[0].ratio(THEIRS)
-    equal, count = all_found[0].equal(THEIRS), len(all_found[0].texts[OURS])
-    print(f"generated answers: {value:.2f} times lm-eval ({low:.2f} to {high:.2f}), {equal} of {count} equal")
-    return 0 if all(found.equal(PLAIN) == len(found.texts[OURS]) for found in all_found) else 1
+        options.report.write_text(text, encoding="utf-8")
+    whole = [found for found in founds.values() if found.seconds(OURS)]
+    if whole:
+        first = whole[0]
+        value, low, high = first.ratio(THEIRS) if first.seconds(THEIRS) else first.ratio(BEFORE)
+        same, count = first.equal(THEIRS if first.seconds(THEIRS) else BEFORE)
+        print(f"generated answers: {value:.2f} times lm-eval ({low:.2f} to {high:.2f}), {same} of {count} equal")
+    return 0 if all(same == count for found in whole for same, count in [found.equal(BEFORE)]) else 1
 
 
 if __name__ == "__main__":

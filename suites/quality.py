@@ -24,7 +24,9 @@ scheme's type, which is small at float32 and not at 16 bits. A scheme whose arit
 pack the default model's int8 log-likelihoods moved by 0.8 nats on average, as much as its precision costs. Answers are
 generated side by side, each joining when another ends, at most as many as the device decides, whatever the precision:
 precisions that are compared have one batch, so it is no setting of its own but part of `shared`. Where memory makes it
-smaller a warning says so. An interrupted cell goes on from the requests it has answered.
+smaller a warning says so. The first answers of each task are generated once more, one at a time:
+`answer_changed_alone` (1 where the text is another, 0 where it is the same) is the engine's own noise, nothing at
+float32 and some of the answers at 16 bits and fewer. An interrupted cell goes on from the requests it has answered.
 
 Items are answered in batches, in that shuffle's order. Where the reference's answers are at hand, a task is left as
 soon as its verdict against the reference is settled (`suites/stopping.py`), and a spent budget ends the cell between
@@ -50,6 +52,7 @@ from suites.stopping import LEAST, Stopping
 
 if TYPE_CHECKING:
     from bench.records.scored import TaskResult
+    from bench.scoring.evaluation import RunningEvaluation
 
 VERSION = 1
 OFFLINE = ["bench_grammar_en", "bench_facts_en", "bench_arithmetic", "bench_reading_en", "bench_cloze_zh"]
@@ -68,7 +71,9 @@ MOST_ITEMS = 300
 TOKENS_PER_ANSWER = 4
 """About what a generated answer is long: 225 to 273 tokens for 60 answers, whatever the precision."""
 SIDE_BY_SIDE = 8
-"""About how many answers share a step: at most 16 on a CPU, and places stand empty towards the end."""
+"""About how many answers share a step: batches hold 8 to 32 items, and places stand empty towards the end."""
+ANSWER_POSITIONS = 128
+"""What an own task's longest prompt and answer take at most; of another's nothing is known but `max_length`."""
 EVERY_ITEM = {"full"}
 """Profiles that answer every item, whatever is settled: their scores are for publication."""
 DIGITS = 5
@@ -80,7 +85,12 @@ def work(settings: Mapping[str, Any]) -> Work:
     each = min(settings["items"], MOST_ITEMS)
     answers = each * sum(task in GENERATED for task in settings["tasks"])
     steps = -(-answers * TOKENS_PER_ANSWER // SIDE_BY_SIDE)
-    return Work(prefill_tokens=len(settings["tasks"]) * each * TOKENS_PER_ITEM, decode_tokens=steps)
+    positions = settings["max_length"] if set(settings["tasks"]) - set(OWN) else ANSWER_POSITIONS * bool(answers)
+    return Work(
+        prefill_tokens=len(settings["tasks"]) * each * TOKENS_PER_ITEM,
+        decode_tokens=steps,
+        answer_positions=positions if settings.get("shared", True) and settings.get("objective") != "masked" else 0,
+    )
 
 
 def least(settings: Mapping[str, Any]) -> Work:
@@ -136,7 +146,23 @@ def measure(run: SuiteRun) -> list[Measurement]:
         more = progress.labels(evaluation.done[task])
         found += metrics.every(result, whole, more) + _choices(result) + _answers(result, more)
     run.caveats += evaluation.notes()
-    return found
+    return found + [one for task in stopping.tasks for one in _noise(run, evaluation, task)]
+
+
+def _noise(run: SuiteRun, evaluation: RunningEvaluation, task: str) -> list[Measurement]:
+    """What a batch changes of a task's answers, as far as the budget lets it be looked at."""
+    if run.spent():
+        return []
+    changed = evaluation.changed_alone(task, lambda count: run.phase("answer alone", 0, count))
+    if not changed:
+        return []
+    labels = _short(evaluation.result(task).labels())
+    return [
+        measured(
+            "answer_changed_alone", Unit.FRACTION, [float(one) for one in changed], digits=1,
+            counter="another text when generated alone", labels=labels,
+        )
+    ]  # fmt: skip
 
 
 def _scores(result: TaskResult) -> list[Measurement]:

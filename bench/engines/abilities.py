@@ -87,6 +87,23 @@ class GeneratesTogether(Protocol):
         """
 
 
+ROWS = {"cpu": 32, "cuda": 64, "mps": 16}
+"""Most answers side by side: fixed by the device, so that precisions share their batches."""
+CACHE_BYTES = 1 << 29
+"""Most bytes of keys and values side by side, counted in float32 whatever the type, so that precisions share their
+batches: what scoring's logits take."""
+LEFT_SHARE = 0.5
+"""Of the memory that is left, the most they may take: a limit that ends the process is not met by trying."""
+
+
+def rows_side_by_side(most: int, positions: int, elements: int) -> int:
+    """How many answers stand side by side, at most `most`: as many as CACHE_BYTES hold.
+
+    Each takes so many positions with its prompt, and each position so many numbers.
+    """
+    return max(1, min(most, CACHE_BYTES // max(1, 4 * positions * elements)))
+
+
 DEQUANTIZED_SHARE = 0.5
 """Of the memory that is left."""
 DEQUANTIZED_BYTES = 4 << 30
@@ -101,6 +118,6 @@ def worth_dequantizing(weights: int, left_bytes: int) -> bool:
 def smaller_batches(most: int) -> Caveat:
     """What stands beside answers that were generated in smaller batches than usual."""
     return Caveat(
-        kind="smaller_batches", text=f"memory ran out, so at most {most} answers were generated side by side",
+        kind="smaller_batches", text=f"memory was short, so at most {most} answers were generated side by side",
         advice="at 16 bits and fewer another batch may change an answer: --plain-scoring generates one at a time",
     )  # fmt: skip

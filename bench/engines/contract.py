@@ -303,6 +303,8 @@ class Backend:
     """Whether it can build a model of true size from its architecture, without weights."""
     roof: Callable[[], Roof] | None = None
     """The known roof of a virtual device, None where a real one is to be measured."""
+    answers: Mapping[str, int] = field(default_factory=dict)
+    """By device kind, the most answers generated side by side (`bench.engines.abilities`); 1 where none is named."""
     reads: Format = Format.HUB
     """What it loads from a disk."""
     needs_repository: bool = field(default=True)

@@ -188,8 +188,10 @@ def _planned(
         fingerprint=fingerprint if weights is Weights.LOCAL else None,
     )  # fmt: skip
     stored, work = stored_on(machine, engine, scheme), found.work(settings)
-    trained = weights is not Weights.RANDOM
-    predicted = predict.predict(model, stored, machine.kind, settings, work, engine.footprint, trained=trained)
+    predicted = predict.predict(
+        model, stored, machine.kind, settings, work, engine.footprint, trained=weights is not Weights.RANDOM,
+        together=engine.answers.get(machine.kind, 1),
+    )  # fmt: skip
     return Planned(
         cell=cell, model=model, scheme=scheme, predicted=with_baseline(predicted, machine.kind, engine.name, scheme),
         path=selection.path, base=base, base_path=selection.base, trust_remote_code=selection.trust_remote_code,
@@ -270,12 +272,10 @@ def _with_references(cells: list[Planned], selection: Selection, machine: Machin
         if cell is None or cell.key in keys or has_reference(cell):
             continue
         keys.add(cell.key)
-        engine = backend(cell.backend)
+        engine, own = backend(cell.backend), (machine, planned.base, planned.cell.fingerprint)
         scheme = engine.scheme(cell.scheme)
         assert scheme is not None
-        extra = _planned(
-            selection, planned.model, engine, scheme, "divergence", machine, planned.base, planned.cell.fingerprint
-        )
+        extra = _planned(selection, planned.model, engine, scheme, "divergence", *own)
         added.append(replace(extra, why="reference"))
     return sorted([*added, *cells], key=_position)
 

@@ -13,6 +13,7 @@ from bench.catalog.architecture import Role
 from bench.catalog.config import Config, UnknownArchitecture, once
 from bench.catalog.gguf_model import header_in
 from bench.catalog.model import Model
+from bench.engines.abilities import rows_side_by_side
 from bench.engines.contract import Footprint
 from bench.plan import workspace
 from bench.records.cell import Scheme
@@ -78,6 +79,8 @@ def cache_bytes(config: Config, scheme: Scheme, tokens: int, batch: int = 1) -> 
     return architecture.cache_elements(config, tokens, batch) * scheme.other_bytes
 
 
+ANSWER_ROOM = 32
+"""Positions of room behind each answer that is generated beside others (`transformers/columns.py`, COLUMNS)."""
 CAST_BYTES = {"float32": 4, "float16": 2, "bfloat16": 0}
 """Bytes of a parameter in the mapped file that stay unused once it is cast to bfloat16, by stored type."""
 
@@ -121,12 +124,14 @@ def predict(
     footprint: Callable[[Config, Scheme, int, int], Footprint] | None = None,
     *,
     trained: bool = True,
+    together: int = 1,
 ) -> Prediction:
     """What one cell will need, by the backend's own `footprint` where it has one.
 
     The settings' `batch`, 1 where there is none, counts its sequences; a `footprint` takes them for one of all their
     tokens, which is exact for a cache without windows. `trained` tells real weights from random ones (see
-    `bench.plan.workspace`). Fields stay None where the architecture is unknown.
+    `bench.plan.workspace`). `together` is how many answers the backend generates side by side at most: the engine makes
+    its batches by the same rule. Fields stay None where the architecture is unknown.
     """
     if scheme.bits is None:
         return predict_served(work)
@@ -137,17 +142,28 @@ def predict(
     decode = 0 if settings.get("objective") == "masked" else count(settings, "decode_tokens")
     batch = count(settings, "batch", otherwise=1)
     try:
+        beside = answers(config, work.answer_positions, 1 if scheme.whole_pass else together)
         if footprint:
-            needs = footprint(config, scheme, batch * tokens, batch * decode)
+            needs = footprint(config, scheme, max(batch * tokens, beside[0] * beside[1]), batch * decode)
         else:
             stored = stored_type(model)
-            needs = needed(config, scheme, device, tokens, decode, batch, trained=trained, stored=stored)
+            needs = needed(
+                config, scheme, device, tokens, decode, batch, trained=trained, stored=stored, beside=beside
+            )  # fmt: skip
     except UnknownArchitecture:
         return Prediction()
     return Prediction(
         weights_bytes=needs.weights_bytes, kv_bytes=needs.kv_bytes, workspace_bytes=needs.workspace_bytes,
         peak_bytes=needs.peak_bytes, seconds=round(work_seconds(model, needs.weights_bytes, RATES[device], work), 1),
     )  # fmt: skip
+
+
+def answers(config: Config, positions: int, most: int) -> tuple[int, int]:
+    """How many answers of so many positions, room included, stand side by side, and the positions each then takes."""
+    limit = architecture.context_length(config)
+    positions = (positions if limit is None else min(positions, limit)) + ANSWER_ROOM if positions else 0
+    each = architecture.cache_elements(config, positions) // max(1, positions)
+    return rows_side_by_side(most, positions, each), positions
 
 
 @once
@@ -161,15 +177,18 @@ def needed(
     *,
     trained: bool = True,
     stored: str = "float16",
+    beside: tuple[int, int] = (0, 0),
 ) -> Footprint:
     """What a transformers model needs for `batch` prompts and generations, its scheme as this device stores it.
 
-    `stored` is the type of what its file does not quantize. A prompt longer than the model's positions allow is cut, as
-    the suites cut it. Raises UnknownArchitecture.
+    `stored` is the type of what its file does not quantize, `beside` are answers side by side and the positions that
+    each takes. A prompt longer than the model's positions allow is cut, as the suites cut it. Raises
+    UnknownArchitecture.
     """
     positions = architecture.context_length(config)
     prompt = prompt if positions is None else max(1, min(prompt, positions - decode))
     weights, kv = weights_bytes(config, scheme), cache_bytes(config, scheme, prompt + decode, batch)
+    kv = max(kv, cache_bytes(config, scheme, beside[1], beside[0]))
     temporary = workspace.workspace_bytes(config, scheme, prompt, batch, device, decode=decode, trained=trained)
     stays = workspace.runtime_bytes(config, scheme, device) + mapped_bytes(config, scheme, stored)
     peak = weights + kv + temporary + stays

@@ -180,7 +180,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         if answered:
             self.done(answered, len(requests))
         wrong: list[str] = []
-        asked, growing, cut = self._growing([requests[index] for index in missing])
+        asked, growing, cut = self.growing([requests[index] for index in missing])
 
         def take(index: int, token: int | None) -> bool:
             nonlocal answered
@@ -212,7 +212,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
             self.truncated.add(self._item(request))
         return text
 
-    def _growing(self, requests: Sequence[Instance]) -> tuple[list[Asked], list[Growing], list[bool]]:
+    def growing(self, requests: Sequence[Instance]) -> tuple[list[Asked], list[Growing], list[bool]]:
         """Prompts, the answers that are to grow behind them, and whether each prompt was cut to fit."""
         asked, growing, cut = [], [], []
         for request in requests:

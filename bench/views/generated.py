@@ -22,7 +22,7 @@ NOTES = (
 def views(comparisons: Sequence[Comparison]) -> list[View]:
     """One table, or none where nothing was generated."""
     table = generated_table(comparisons)
-    return [View(title="generated answers", table=table, notes=NOTES)] if table.rows else []
+    return [View(title="generated answers", table=table, notes=(*NOTES, *_noise(comparisons)))] if table.rows else []
 
 
 def generated_table(comparisons: Sequence[Comparison]) -> Table:
@@ -40,6 +40,20 @@ def generated_table(comparisons: Sequence[Comparison]) -> Table:
                 ]
             )  # fmt: skip
     return table
+
+
+def _noise(comparisons: Sequence[Comparison]) -> list[str]:
+    """One line: what a batch changes of each row's own answers, all tasks together; none where nobody looked."""
+    said: dict[str, str] = {}
+    for item in comparisons:
+        for side, row in enumerate((item.row, item.reference)):
+            name = f"{named(row)} {row.scheme}"
+            found = [] if row.means_nothing or name in said else generated_answers(item)
+            alone = sum(one.alone[side] for one in found)
+            if alone:
+                said[name] = f"{name} {sum(one.changed[side] for one in found)} of {alone}"
+    shown = ", ".join(said.values())
+    return [f"own noise, answers with another text when generated one at a time: {shown}."] if said else []
 
 
 def flats(comparisons: Sequence[Comparison]) -> list[Flat]:
@@ -69,6 +83,10 @@ def _flats(item: Comparison) -> list[Flat]:
             "answers_looping_reference": found.looping[1],
             "answers_cut": found.cut[0],
             "answers_cut_reference": found.cut[1],
+            "answers_alone": found.alone[0] or None,
+            "answers_changed_alone": found.changed[0] if found.alone[0] else None,
+            "answers_alone_reference": found.alone[1] or None,
+            "answers_changed_alone_reference": found.changed[1] if found.alone[1] else None,
         }
         for found in generated_answers(item)
     ]

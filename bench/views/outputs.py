@@ -164,6 +164,10 @@ COMPARE = Output(
         Field("answers_looping_reference", Unit.COUNT, "answers of the reference that do", "quality"),
         Field("answers_cut", Unit.COUNT, "answers that ran into the limit of tokens", "quality"),
         Field("answers_cut_reference", Unit.COUNT, "answers of the reference that did", "quality"),
+        Field("answers_alone", Unit.COUNT, "answers that were generated once more one at a time", "quality"),
+        Field("answers_changed_alone", Unit.COUNT, "of them those with another text: its own noise", "quality"),
+        Field("answers_alone_reference", Unit.COUNT, "the reference's answers generated once more", "quality"),
+        Field("answers_changed_alone_reference", Unit.COUNT, "of them those with another text", "quality"),
     ),
     intervals=("recovery", "difference", "perplexity_change", "change"),
 )

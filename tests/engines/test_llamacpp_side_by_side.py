@@ -11,9 +11,11 @@ pytest.importorskip("gguf")
 
 from tiny_gguf import config, load
 
+from bench.engines import abilities
 from bench.engines.abilities import Asked
 from bench.engines.contract import DoesNotFit, Unsupported
 from bench.engines.llamacpp import random_weights, side_by_side
+from bench.engines.llamacpp.gguf_layout import CONTEXT_STEP
 
 FAMILIES = ("bloom", "gemma3_text", "gpt2", "gpt_neox", "llama", "olmo2", "qwen2", "qwen3")
 FEW = tuple(range(2, 92))
@@ -40,7 +42,7 @@ def engines(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def few_at_a_time(monkeypatch, engines):
     """Three sequences, so that answers leave and others take their place."""
-    monkeypatch.setattr(side_by_side, "SEQUENCES", 3)
+    monkeypatch.setitem(abilities.ROWS, "cpu", 3)
 
 
 def questions(engine, shared=()):
@@ -119,3 +121,17 @@ def test_a_request_for_plain_scoring_generates_one_at_a_time(engines):
         setattr(engine, name, value)
         assert engine.generates_together == 1
         setattr(engine, name, before)
+
+
+def test_memory_that_is_short_makes_the_batch_smaller(engines):
+    """Keys and values of two sequences are what may be taken; no answer is lost."""
+    engine = engines("llama")
+    asked, each = questions(engine), engine.cache_bytes_per_token * CONTEXT_STEP
+    found = defaultdict(list)
+
+    def take(index, token):
+        found[index].append(token)
+        return token not in engine.end_tokens and len(found[index]) < asked[index].limit
+
+    assert side_by_side.SideBySide(engine, asked, take, left=2 * each + 1).run(8) == 2
+    assert [found[index] for index in range(len(asked))] == alone(engine, asked)

@@ -12,9 +12,10 @@ pytest.importorskip("transformers")
 import tiny  # noqa: E402
 
 from bench.catalog.model import Model, Objective  # noqa: E402
+from bench.engines import abilities  # noqa: E402
 from bench.engines.abilities import Asked, GeneratesTogether  # noqa: E402
 from bench.engines.contract import DoesNotFit, LoadRequest, Unsupported  # noqa: E402
-from bench.engines.transformers import BACKEND, side_by_side  # noqa: E402
+from bench.engines.transformers import BACKEND, columns, few_rows, side_by_side  # noqa: E402
 from bench.records.cell import Weights  # noqa: E402
 
 FEW = tuple(range(2, 92))
@@ -89,8 +90,8 @@ FAMILIES = [
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_answers_are_those_of_each_prompt_alone(folders, kind, shared, monkeypatch):
     """Windows of eight tokens, biases by distance, learned positions: rows come and go, three at a time."""
-    monkeypatch.setitem(side_by_side.ROWS, "cpu", 3)
-    monkeypatch.setattr(side_by_side, "COLUMNS", 8)
+    monkeypatch.setitem(abilities.ROWS, "cpu", 3)
+    monkeypatch.setattr(columns, "COLUMNS", 8)
     model = engine(folders(kind))
     asked = questions(shared=shared)
     wanted = alone(model, asked)
@@ -101,14 +102,14 @@ def test_answers_are_those_of_each_prompt_alone(folders, kind, shared, monkeypat
 @pytest.mark.parametrize("kind", ["t5", "flan-t5"])
 def test_an_encoder_decoder_answers_as_it_does_alone(folders, kind, monkeypatch):
     """Contexts of different lengths are encoded together, and ended answers leave."""
-    monkeypatch.setitem(side_by_side.ROWS, "cpu", 5)
+    monkeypatch.setitem(abilities.ROWS, "cpu", 5)
     model = engine(folders(kind), objective=Objective.SEQ2SEQ)
     asked = questions()
     assert together(model, asked) == alone(model, asked)
 
 
 def test_a_common_beginning_is_read_once(folders, monkeypatch):
-    """Of 13 prompts behind 90 shared tokens, those tokens are read once and each prompt's own ones apart."""
+    """Of 13 prompts behind 90 shared tokens, those tokens are read once and the prompts' own ones in one pass."""
     model, lengths = engine(folders("llama")), []
     asked = [Asked((*FEW, 100 + index, 7), 1) for index in range(13)]
     model.generates_together  # noqa: B018 - its proof is not what is counted
@@ -120,7 +121,7 @@ def test_a_common_beginning_is_read_once(folders, monkeypatch):
 
     monkeypatch.setattr(model.forward.__class__, "__call__", counted)
     together(model, asked)
-    assert lengths == [90] + [2] * 13
+    assert lengths == [90, 2 * 13]
 
 
 @pytest.mark.parametrize("kind", ["llama", "t5"])
@@ -150,7 +151,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_recorded(folders, kind, monkeyp
 
 def test_a_row_that_turns_nan_leaves_the_others_alone(folders, monkeypatch):
     """Its index hears None at that token; its keys and values, NaN too, spoil no row that takes its place."""
-    monkeypatch.setitem(side_by_side.ROWS, "cpu", 3)
+    monkeypatch.setitem(abilities.ROWS, "cpu", 3)
     model = engine(folders("llama"))
     asked = [Asked((*one.tokens, 9), 20) for one in questions()]
     asked[4] = Asked((50, *[319] * 60), 20)
@@ -167,15 +168,15 @@ def test_a_row_that_turns_nan_leaves_the_others_alone(folders, monkeypatch):
 def test_no_more_stand_side_by_side_than_memory_is_meant_for(folders, monkeypatch):
     """512 bytes a position of the tiny Llama: room for two answers of 40 positions, whatever their type would take."""
     for scheme in ("fp32", "bf16"):
-        monkeypatch.setattr(side_by_side, "CACHE_BYTES", 2 * 40 * 512)
+        monkeypatch.setattr(side_by_side, "CACHE_BYTES", 2 * (40 + columns.COLUMNS) * 512)
         model, widths = engine(folders("llama"), scheme), []
-        step = side_by_side.Batch.step
+        step = columns.Batch.step
 
         def counted(batch, read, step=step, widths=widths):
             widths.append(len(read))
             return step(batch, read)
 
-        monkeypatch.setattr(side_by_side.Batch, "step", counted)
+        monkeypatch.setattr(columns.Batch, "step", counted)
         asked = [Asked((5, 6, 7 + index), 37) for index in range(5)]
         together(model, asked)
         assert max(widths) == 2
@@ -194,3 +195,86 @@ def test_one_at_a_time_where_it_must_be(folders):
     assert engine(folders("t5"), objective=Objective.SEQ2SEQ, plain_scoring=True).generates_together == 1
     assert engine(folders("openai-gpt")).generates_together == 1
     assert engine(folders("llama"), "bnb-int8").generates_together == 1
+
+
+def test_a_step_waits_once_for_the_device_and_sends_nothing(folders, monkeypatch):
+    """Six answers of 20 tokens: prompts and rows that change are sent, each pass is fetched from."""
+    model, sent, fetched, steps = engine(folders("llama")), [], [], []
+    model.generates_together  # noqa: B018 - its proof is not what is counted
+    send, fetch, step = columns.send, columns.fetch, columns.Batch.step
+    monkeypatch.setattr(columns, "send", lambda values, device: sent.append(values) or send(values, device))
+    monkeypatch.setattr(side_by_side, "send", lambda values, device: sent.append(values) or send(values, device))
+    monkeypatch.setattr(side_by_side, "fetch", lambda tensor: fetched.append(tensor.shape[0]) or fetch(tensor))
+    monkeypatch.setattr(columns.Batch, "step", lambda batch, read: steps.append(len(read)) or step(batch, read))
+    asked = [Asked((5, 6, 7 + index), 20) for index in range(6)]
+    model.generate(
+        asked, lambda index, token, heard=[0] * 6: heard.__setitem__(index, heard[index] + 1) or heard[index] < 20
+    )
+    assert steps == [6] * 19
+    assert fetched == [6] + [6] * 19
+    assert len(sent) == 2 + 4 + 2  # an empty batch, one pass of prompts, the filled batch
+
+
+def test_what_is_sent_to_a_gpu_is_pinned_and_nobody_waits_for_it(monkeypatch):
+    """A substituted tensor tells what was asked of it."""
+    asked = []
+
+    class Told:
+        def pin_memory(self):
+            asked.append("pinned")
+            return self
+
+        def to(self, device, **options):
+            asked.append((device.type, options))
+            return self
+
+    monkeypatch.setattr(torch, "tensor", lambda values, dtype: Told())
+    columns.send([1], torch.device("cuda"))
+    columns.send([1], torch.device("cpu"))
+    assert asked == ["pinned", ("cuda", {"non_blocking": True}), ("cpu", {})]
+
+
+def test_a_finished_mask_goes_to_classes_that_take_one(folders):
+    """A window's mask is its class's own, which asks the device whether anything is masked."""
+    ready = {kind: columns.Batch(engine(folders(kind)).forward).ready_mask for kind in ("llama", "mistral", "bloom")}
+    assert ready == {"llama": True, "mistral": False, "bloom": False}
+
+
+def test_memory_that_is_short_makes_the_batch_smaller_and_is_recorded(folders, monkeypatch):
+    """Half of what is left holds three answers in their own type; what can be tried is not tried."""
+    asked = questions()
+    for scheme, each in (("fp32", 512), ("bf16", 256)):
+        model = engine(folders("llama"), scheme)
+        wanted, widths, step = alone(model, asked), [], columns.Batch.step
+        positions = max(len(one.tokens) + one.limit for one in asked) + columns.COLUMNS
+        monkeypatch.setattr(side_by_side, "left_bytes", lambda device, room=2 * 3 * positions * each: room)
+        monkeypatch.setattr(
+            columns.Batch,
+            "step",
+            lambda batch, read, step=step, widths=widths: widths.append(len(read)) or step(batch, read),
+        )
+        found = together(model, asked)
+        monkeypatch.setattr(columns.Batch, "step", step)
+        assert found == wanted or scheme == "bf16"
+        assert 3 <= max(widths) < len(asked)
+        (caveat,) = [caveat for caveat in model.caveats if caveat.kind == "smaller_batches"]
+        assert f"at most {max(widths)} answers" in caveat.text
+
+
+def test_few_rows_are_multiplied_weight_first_and_all_is_left_as_it_was(folders):
+    """Float32 layers alone, with and without a bias; one row and many go the usual way."""
+    for kind in ("llama", "opt"):
+        model = engine(folders(kind)).model
+        layers = [layer for layer in model.modules() if type(layer) is torch.nn.Linear]
+        for rows in (1, 5, few_rows.MOST + 1):
+            read = torch.rand(rows, 1, layers[0].weight.shape[1])
+            plain = layers[0](read)
+            with few_rows.few_rows(model):
+                assert all("forward" in vars(layer) for layer in layers)
+                found = layers[0](read)
+            assert torch.allclose(found, plain, atol=1e-6)
+            assert (found.stride() == plain.stride()) == (rows != 5)
+        assert not any("forward" in vars(layer) for layer in layers)
+    half = engine(folders("llama"), "bf16").model
+    with few_rows.few_rows(half):
+        assert not any("forward" in vars(layer) for layer in half.modules())

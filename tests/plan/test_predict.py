@@ -10,9 +10,11 @@ from builders import make_model, make_scheme
 
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog
 from bench.catalog.model import Model
+from bench.engines.abilities import ROWS
 from bench.engines.transformers import BACKEND
 from bench.instruments.machine import describe
 from bench.plan.predict import (
+    ANSWER_ROOM,
     RATES,
     cache_bytes,
     mapped_bytes,
@@ -26,6 +28,7 @@ from bench.plan.workspace import runtime_bytes
 from bench.records.cell import Scheme
 from bench.records.record import Prediction
 from bench.suite import Work
+from suites import quality
 
 CATALOGUE = {model.name: model for model in read_catalog()}
 DEFAULT = CATALOGUE[DEFAULT_MODEL]
@@ -215,3 +218,32 @@ def test_a_bias_of_a_quantized_layer_may_take_other_bytes() -> None:
     biases = 3 * (96 + 32 + 128 + 32)
     plain, cast = make_scheme(bits=4), make_scheme(bits=4, bias_bytes=4)
     assert weights_bytes(config, cast) - weights_bytes(config, plain) == 2 * biases
+
+
+def answered(name: str, together: int, **changes: Any) -> int | None:
+    """Bytes of keys and values predicted for a quality cell."""
+    settings = quality.PROFILES["standard"] | changes
+    return predict(DEFAULT, scheme(name), "cpu", settings, quality.work(settings), together=together).kv_bytes
+
+
+def test_answers_side_by_side_are_predicted_as_the_engine_batches_them() -> None:
+    """Each takes its positions and room for 32; of others' tasks nothing is known but the length at which they are cut.
+
+    As many as 512 MiB hold in float32, at every precision; one where nothing is shared or the whole pass matters.
+    """
+    each = 2 * LAYERS * KEYS
+    own, cut = quality.ANSWER_POSITIONS + 32, 2048 + 32
+    assert answered("fp32", 12) == 12 * own * each * 4
+    assert answered("bf16", 12) == 12 * own * each * 2
+    assert (1 << 29) // (4 * cut * each) == 5
+    assert answered("bf16", 12, tasks=["gsm8k"]) == 5 * cut * each * 2
+    assert answered("bf16", 4, tasks=["gsm8k"]) == 4 * cut * each * 2
+    assert answered("bnb-int8", 12, tasks=["gsm8k"]) == cut * each * 2
+    assert answered("bf16", 12, shared=False) == answered("bf16", 12, tasks=quality.OFFLINE) == 512 * each * 2
+
+
+def test_the_plan_asks_the_backend_how_many_answers_stand_side_by_side() -> None:
+    """Its room is that of the engine's layers, and the rows are those of the device."""
+    assert BACKEND.answers == ROWS
+    columns = pytest.importorskip("bench.engines.transformers.columns")
+    assert columns.COLUMNS == ANSWER_ROOM

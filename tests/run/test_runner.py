@@ -946,3 +946,21 @@ def test_an_interrupted_quality_cell_goes_on_from_what_it_scored(bench, tmp_path
     assert bench.run("--fresh", **asked) == 0
     assert quality(bench).id != resumed.id
     assert quality(bench).measurements == resumed.measurements
+
+
+def test_generated_answers_go_on_from_those_that_had_ended_whatever_the_batch_was(bench, tmp_path, monkeypatch):
+    """Killed while the second three of eight answers stand side by side; the next call answers five at a time."""
+    pytest.importorskip("lm_eval")
+    monkeypatch.setattr(container, "oom_kills", lambda: None)
+    asked, journals = {"suite": "quality"}, tmp_path / "cache" / "journal"
+    monkeypatch.setenv("BENCH_FAKE_TOGETHER", "3")
+    assert bench.run("--task", "bench_answers_en", fault="kill@generate#30", **asked) == 1
+    assert len(list(journals.glob("*/*.json"))) == 3  # 24 tokens each, and six steps of the next three
+    monkeypatch.setenv("BENCH_FAKE_TOGETHER", "5")
+    assert bench.run("--task", "bench_answers_en", fault="kill@generate#25", **asked) == 0  # five answers, 24 steps
+    resumed = quality(bench)
+    assert not list(journals.iterdir())
+    assert bench.run("--fresh", "--task", "bench_answers_en", **asked) == 0
+    assert quality(bench).id != resumed.id
+    assert quality(bench).measurements == resumed.measurements
+    assert resumed.measurement("answer_changed_alone", task="bench_answers_en").values == (0.0,) * 8

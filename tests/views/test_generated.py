@@ -10,7 +10,7 @@ from bench.judge.generated import generated_answers
 from bench.judge.rows import newest
 from bench.records.cell import Weights
 from bench.records.record import Record, Text, Unit
-from bench.views.generated import generated_table, views
+from bench.views.generated import flats, generated_table, views
 
 
 def generated(precision: str, tokens: list[float], empty: list[float], loop: list[float], text: str) -> list[Record]:
@@ -51,3 +51,25 @@ def test_what_random_weights_say_drifts_nowhere() -> None:
     ]
     found, _ = compare(newest(records))
     assert generated_answers(found[0]) and views(found) == []
+
+
+def looked(records: list[Record], changed: list[float]) -> list[Record]:
+    """The same, some answers generated once more by themselves."""
+    again = sample("answer_changed_alone", changed, Unit.FRACTION, task="g", digest="d")
+    quality, speed = records
+    return [quality.model_copy(update={"measurements": (*quality.measurements, again)}), speed]
+
+
+def test_what_a_batch_changes_is_said_once_for_each_row() -> None:
+    """The reference's with the first row, and nothing of records that were not looked at."""
+    none = [0.0, 0.0]
+    plain = [generated(precision, [4.0, 6.0], none, none, "word " * 20) for precision in ("fp16", "int8", "int4")]
+    found, _ = compare(newest([*looked(plain[0], none), *looked(plain[1], [1.0, 0.0]), *plain[2]]))
+    (view,) = views(found)
+    (noise,) = [note for note in view.notes if note.startswith("own noise")]
+    model, schemes = found[0].row.model, [found[0].row.scheme, found[0].reference.scheme]
+    assert noise.count(model) == 2
+    assert all(f"{scheme} {count} of 2" in noise for scheme, count in zip(schemes, (1, 0), strict=True))
+    assert flats(found)[0]["answers_changed_alone"] == 1
+    kept, _ = compare(newest([record for records in plain for record in records]))
+    assert len(views(kept)[0].notes) == 2

@@ -8,6 +8,7 @@ import importlib
 from bench.catalog.config import Config
 from bench.catalog.local_model import Format
 from bench.catalog.model import Model
+from bench.engines.abilities import ROWS
 from bench.engines.contract import Backend, Engine, Footprint, LoadRequest, Unsupported
 from bench.engines.llamacpp import gguf_layout
 from bench.instruments import Instruments
@@ -150,4 +151,5 @@ BACKEND = Backend(
     builds_random=True,
     command=command,
     serve=serve,
+    answers=ROWS,
 )

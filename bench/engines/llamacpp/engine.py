@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 from bench.catalog.gguf_file import Gguf
 from bench.catalog.gguf_folder import header_of
 from bench.catalog.model import Objective
-from bench.engines.abilities import Asked, Take, smaller_batches, worth_dequantizing
+from bench.engines.abilities import LEFT_SHARE, ROWS, Asked, Take, smaller_batches, worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
 from bench.engines.llamacpp import census, gguf_layout, library, other_ways, recurrent
 from bench.engines.llamacpp.batch_scoring import Scoring, log_sum, packs
 from bench.engines.llamacpp.context import Context, Entry, Shape
 from bench.engines.llamacpp.gguf_layout import BATCH, CONTEXT_STEP
 from bench.engines.llamacpp.locate import locate, widened
-from bench.engines.llamacpp.side_by_side import SEQUENCES, SideBySide
-from bench.instruments.memory import ProcessMemory
+from bench.engines.llamacpp.side_by_side import SideBySide
+from bench.instruments.memory import ProcessMemory, host_free_bytes
 from bench.records.cell import Precision, Scheme, Weights
 from bench.records.census import Census
 from bench.records.record import Caveat
@@ -223,11 +223,12 @@ class LlamaEngine:
     @cached_property
     def generates_together(self) -> int:
         """Answers side by side; one at a time where asked for, and where layers carry a state of their own."""
-        return 1 if self.plain_scoring or self.state_bytes else min(SEQUENCES, self.most_sequences - 1)
+        return 1 if self.plain_scoring or self.state_bytes else min(ROWS[self.request.device], self.most_sequences - 1)
 
     def generate(self, asked: Sequence[Asked], take: Take) -> None:
         """Greedy answers side by side."""
-        most = SideBySide(self, asked, take).run(self.generates_together)
+        left = int(LEFT_SHARE * host_free_bytes()) if self.request.device == "cpu" else None
+        most = SideBySide(self, asked, take, left).run(self.generates_together)
         if most < self.generates_together:
             self.generates_together = most
             self.caveats = (*self.caveats, smaller_batches(most))

@@ -14,15 +14,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.engines.abilities import Asked, Take
+from bench.engines.abilities import CACHE_BYTES, Asked, Take, rows_side_by_side
 from bench.engines.contract import DoesNotFit, check_context
 from bench.engines.llamacpp.context import Context, Entry, Shape
 from bench.engines.llamacpp.gguf_layout import BATCH, CONTEXT_STEP
+from bench.engines.llamacpp.gguf_layout import CACHE_BYTES as ELEMENT_BYTES
 
-SEQUENCES = 16
-"""Most answers side by side, whatever the scheme."""
-CACHE_BYTES = 1 << 29
-"""Most bytes of keys and values that are reserved for them."""
 PREFIX_TOKENS, PREFIX_PROMPTS = 64, 3
 """A common beginning of at least so many tokens, of at least so many prompts, is read once."""
 
@@ -47,8 +44,10 @@ class Host(Protocol):
 class SideBySide:
     """Generates the answers of one call."""
 
-    def __init__(self, engine: Host, asked: Sequence[Asked], take: Take) -> None:
+    def __init__(self, engine: Host, asked: Sequence[Asked], take: Take, left: int | None = None) -> None:
+        """`left`: the most bytes that keys and values may take of the memory that is left, None where nobody knows."""
         self.engine, self.asked, self.take = engine, asked, take
+        self.left = CACHE_BYTES if left is None else left
         self.texts = [list(one.tokens) for one in asked]
         """Prompts, and what was generated behind them."""
         self.waiting = deque(sorted(range(len(asked)), key=lambda i: -len(asked[i].tokens)))
@@ -56,7 +55,10 @@ class SideBySide:
         self.prefix = common if len(common) >= PREFIX_TOKENS and len(asked) >= PREFIX_PROMPTS else ()
 
     def run(self, most: int) -> int:
-        """Until every answer has ended; how many may stand side by side, fewer where memory ran out."""
+        """Until every answer has ended; how many may stand side by side, fewer where memory was short."""
+        each = self._positions() * self.engine.cache_bytes_per_token
+        if self._held(min(most, len(self.asked))) * each > self.left:
+            most = max(1, self.left // each)
         while self.waiting:
             running: list[int] = []
             try:
@@ -71,14 +73,22 @@ class SideBySide:
 
     def _shape(self, most: int) -> Shape:
         """Room for the longest answer in every sequence, and for the prefix in one more."""
-        longest = max(len(self.asked[index].tokens) + self.asked[index].limit for index in self.waiting)
-        positions = -(-min(longest, self.engine.context_length) // CONTEXT_STEP) * CONTEXT_STEP
-        held = max(1, CACHE_BYTES // max(1, positions * self.engine.cache_bytes_per_token))
-        sequences = min(most, held, len(self.waiting)) + bool(self.prefix)
+        positions = self._positions()
+        sequences = self._held(min(most, len(self.waiting))) + bool(self.prefix)
         return Shape(  # llama.cpp wants room for an output of every sequence
             positions=positions, sequences=sequences, outputs=sequences, shared=False,
             threads=self.engine.compute_threads,
         )  # fmt: skip
+
+    def _held(self, most: int) -> int:
+        """Of so many sequences, those that CACHE_BYTES hold, by the one rule of all engines."""
+        elements = self.engine.cache_bytes_per_token // ELEMENT_BYTES
+        return rows_side_by_side(most, self._positions(), elements)
+
+    def _positions(self) -> int:
+        """Of the longest answer that is waiting."""
+        longest = max((len(self.asked[index].tokens) + self.asked[index].limit for index in self.waiting), default=0)
+        return -(-min(longest, self.engine.context_length) // CONTEXT_STEP) * CONTEXT_STEP
 
     def _run(self, running: list[int], most: int) -> None:
         """`running` are the answers under way: the place of one is its sequence."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.catalog.model import Model, Objective
+from bench.engines.abilities import ROWS
 from bench.engines.contract import Backend, Engine, LoadRequest
 from bench.engines.weights.gptq import LIBRARIES, REMEDY, STORED
 from bench.instruments import Instruments
@@ -205,4 +206,5 @@ BACKEND = Backend(
     anchor=True,
     builds_random=True,
     command=command,
+    answers=ROWS,
 )

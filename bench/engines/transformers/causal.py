@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.engines.abilities import Asked, Take, smaller_batches
+from bench.engines.abilities import ROWS, Asked, Take, smaller_batches
 from bench.engines.contract import Row, Score, Unsupported, check_context
 from bench.engines.transformers import proof
 from bench.engines.transformers.apart import score_apart
+from bench.engines.transformers.columns import Batch, carries_columns
 from bench.engines.transformers.engine import (
     TorchEngine,
     batches,
@@ -24,7 +25,7 @@ from bench.engines.transformers.engine import (
     next_tokens,
 )
 from bench.engines.transformers.forward import Forward, Inside, State, fixed_bytes, sizes
-from bench.engines.transformers.side_by_side import ROWS, Batch, SideBySide, carries_columns
+from bench.engines.transformers.side_by_side import SideBySide
 from bench.engines.transformers.tree_scoring import TreeScorer, takes_trees
 from bench.records.record import Caveat
 

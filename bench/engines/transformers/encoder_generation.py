@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from bench.engines.abilities import Asked, Take
 from bench.engines.contract import DoesNotFit, check_context
 from bench.engines.transformers.engine import fits, padded
+from bench.engines.transformers.few_rows import few_rows
 
 
 class EncodedSideBySide:
@@ -33,7 +34,7 @@ class EncodedSideBySide:
         while waiting:
             running = waiting.popleft()
             try:
-                with torch.inference_mode(), fits("generate"):
+                with torch.inference_mode(), fits("generate"), few_rows(self.model):
                     self._run(running, positions)
             except DoesNotFit:
                 if most == 1:

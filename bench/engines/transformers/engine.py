@@ -22,7 +22,7 @@ from bench.engines.transformers.loading import Loaded
 from bench.engines.transformers.token_rows import check_tokens, rows_of
 from bench.instruments import Instruments
 from bench.instruments.clock import DeviceClock, HostClock
-from bench.instruments.memory import CudaMemory, MpsMemory, ProcessMemory
+from bench.instruments.memory import CudaMemory, MpsMemory, ProcessMemory, host_free_bytes
 from bench.records.census import Census
 from bench.records.record import Caveat
 
@@ -69,6 +69,11 @@ def _gpu_left() -> int | None:
     free, total = torch.cuda.mem_get_info()
     share = torch.cuda.get_per_process_memory_fraction() * total - torch.cuda.memory_reserved()
     return min(int(free), max(0, int(share)))
+
+
+def left_bytes(device: str) -> int:
+    """Memory of the device kind that nobody holds, or the rest of this process's share or container."""
+    return (_gpu_left() or 0) if device == "cuda" else host_free_bytes()
 
 
 def _gib(message: str) -> int | None:

@@ -10,11 +10,11 @@ itself: how far one token changed at the beginning moves what is predicted at th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from bench.engines.transformers.forward import Forward, State
+from bench.engines.transformers.forward import Forward
 
 TOKENS = 8
 AHEAD = 0.25
@@ -83,23 +83,24 @@ def _error(forward: Forward, read: torch.Tensor, whole: torch.Tensor) -> float |
 class Beside(Protocol):
     """Sequences of different lengths in one batch (`side_by_side.Batch`)."""
 
-    def read(self, tokens: Sequence[int]) -> tuple[torch.Tensor, State]:
-        """Logits behind one text, and what it carries."""
+    def read(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, Sequence[Any]]:
+        """Logits behind texts, and what each carries."""
 
-    def settle(self, kept: Sequence[int], new: Sequence[State]) -> list[int]:
+    def settle(self, kept: Sequence[int], new: Sequence[Any]) -> list[int]:
         """Take texts in."""
 
-    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits behind one more token of each."""
 
 
 def stands_beside(forward: Forward, batch: Beside, text: list[int]) -> bool:
     """Whether a short text goes on beside a longer one as it does alone."""
     texts = [text, text[len(text) // 2 :]]
-    batch.settle([], [batch.read(tokens[:-1])[1] for tokens in texts])
-    together = batch.step([tokens[-1] for tokens in texts]).float()
+    batch.settle([], [one for tokens in texts for one in batch.read([tokens[:-1]])[1]])
+    device = forward.model.device
+    together = batch.step(torch.tensor([tokens[-1] for tokens in texts], device=device)).float()
     for tokens, found in zip(texts, together, strict=True):
-        alone = forward(torch.tensor([tokens], device=forward.model.device), keep=1)[0][0, -1].float()
+        alone = forward(torch.tensor([tokens], device=device), keep=1)[0][0, -1].float()
         if not float((found - alone).abs().mean()) <= NOISE * float(alone.std()):
             return False
     return True

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import EncoderDecoderCache, PreTrainedModel
 
-from bench.engines.abilities import Asked, Take, smaller_batches
+from bench.engines.abilities import ROWS, Asked, Take, smaller_batches
 from bench.engines.contract import Row, Score, check_context
 from bench.engines.transformers.encoder_generation import EncodedSideBySide
 from bench.engines.transformers.encoder_scoring import score_by_context
@@ -26,7 +26,6 @@ from bench.engines.transformers.engine import (
     row_batches,
 )
 from bench.engines.transformers.forward import sizes
-from bench.engines.transformers.side_by_side import ROWS
 
 
 class Seq2SeqGeneration:
