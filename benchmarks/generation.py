@@ -43,7 +43,7 @@ from bench.scoring.tasks import load_tasks
 from benchmarks.answering import ANSWER
 from benchmarks.generated_report import BEFORE, OURS, THEIRS, Found, Sample, read, written
 
-BATCHES = (8, 16, 32, 64)
+BATCHES = (16, 32, 64)
 TRIAL = 16
 """Items that each batch size is tried on, at the least."""
 TURNS = 3
