@@ -278,3 +278,37 @@ def test_few_rows_are_multiplied_weight_first_and_all_is_left_as_it_was(folders)
     half = engine(folders("llama"), "bf16").model
     with few_rows.few_rows(half):
         assert not any("forward" in vars(layer) for layer in half.modules())
+
+
+def test_an_interrupted_task_goes_on_from_the_answers_it_has_whatever_the_batch_was(folders, monkeypatch, tmp_path):
+    """Interrupted at the sixth of 13 answers, three side by side; then five, and one at a time."""
+    pytest.importorskip("lm_eval")
+    from lm_eval.api.instance import Instance
+
+    from bench.scoring.journal import Journal
+    from bench.scoring.lm import EngineLM
+
+    asked = [
+        Instance("generate_until", {}, (f"The {word} dog {word}", {"until": ["zz"], "max_gen_toks": 5 + at}), 0,
+                 metadata=("task", at, 1))
+        for at, word in enumerate(["quick", "lazy", "brown", "fox", "over", "the", "jumps", "a", "b", "c", "d", "e", ""])
+    ]  # fmt: skip
+
+    def answered(rows, folder, done=lambda finished, total: None):
+        monkeypatch.setitem(abilities.ROWS, "cpu", rows)
+        return EngineLM(engine(folders("llama")), 100, done, journal=Journal(folder)).generate_until(asked)
+
+    def interrupting(finished, total):
+        if finished == 6:
+            raise KeyboardInterrupt
+
+    wanted = answered(1, tmp_path / "whole")
+    for rows in (5, 1):
+        with pytest.raises(KeyboardInterrupt):
+            answered(3, tmp_path / str(rows), interrupting)
+        assert len(list((tmp_path / str(rows)).iterdir())) == 6
+        heard = []
+        assert (
+            answered(rows, tmp_path / str(rows), lambda finished, total, heard=heard: heard.append(finished)) == wanted
+        )
+        assert heard == list(range(6, 14))
