@@ -288,11 +288,12 @@ def test_an_interrupted_task_goes_on_from_the_answers_it_has_whatever_the_batch_
     from bench.scoring.journal import Journal
     from bench.scoring.lm import EngineLM
 
+    words = ["quick", "lazy", "brown", "fox", "over", "the", "jumps", "a", "b", "c", "d", "e", ""]
+    options = [{"until": ["zz"], "max_gen_toks": 5 + at} for at in range(len(words))]
     asked = [
-        Instance("generate_until", {}, (f"The {word} dog {word}", {"until": ["zz"], "max_gen_toks": 5 + at}), 0,
-                 metadata=("task", at, 1))
-        for at, word in enumerate(["quick", "lazy", "brown", "fox", "over", "the", "jumps", "a", "b", "c", "d", "e", ""])
-    ]  # fmt: skip
+        Instance("generate_until", {}, (f"The {word} dog {word}", options[at]), 0, metadata=("task", at, 1))
+        for at, word in enumerate(words)
+    ]
 
     def answered(rows, folder, done=lambda finished, total: None):
         monkeypatch.setitem(abilities.ROWS, "cpu", rows)
