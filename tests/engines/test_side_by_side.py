@@ -204,7 +204,7 @@ def test_a_step_waits_once_for_the_device_and_sends_nothing(folders, monkeypatch
     send, fetch, step = columns.send, columns.fetch, columns.Batch.step
     monkeypatch.setattr(columns, "send", lambda values, device: sent.append(values) or send(values, device))
     monkeypatch.setattr(side_by_side, "send", lambda values, device: sent.append(values) or send(values, device))
-    monkeypatch.setattr(side_by_side, "fetch", lambda tensor: fetched.append(tensor.shape[0]) or fetch(tensor))
+    monkeypatch.setattr(columns, "fetch", lambda tensor: fetched.append(tensor.shape[0]) or fetch(tensor))
     monkeypatch.setattr(columns.Batch, "step", lambda batch, read: steps.append(len(read)) or step(batch, read))
     asked = [Asked((5, 6, 7 + index), 20) for index in range(6)]
     model.generate(

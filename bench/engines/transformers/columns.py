@@ -116,6 +116,13 @@ def fetch(tensor: torch.Tensor) -> list[int]:
     return values
 
 
+def chosen_of(logits: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
+    """The most probable token of each row, on the device and here; here -1 where its logit is no number."""
+    tokens = logits.argmax(-1)
+    finite = logits.gather(-1, tokens[:, None])[:, 0].isfinite()
+    return tokens, fetch(tokens.where(finite, -1))
+
+
 @dataclass(frozen=True)
 class Read:
     """A sequence that has been read: its places in a cache that others may share."""

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from bench.engines.abilities import Asked, Take
 from bench.engines.contract import DoesNotFit, check_context
+from bench.engines.transformers.columns import chosen_of, send
 from bench.engines.transformers.engine import fits, padded
 from bench.engines.transformers.few_rows import few_rows
 
@@ -48,29 +49,28 @@ class EncodedSideBySide:
         """Decode a batch whose decoders have read equally much; ended answers leave `running`."""
         read, mask = padded([self.asked[index].tokens for index in running], self.fill, self.model.device)
         encoded = self.model.get_encoder()(input_ids=read, attention_mask=mask)
-        past = None
+        past, tokens = None, send([self.texts[index] for index in running], self.model.device)
         while running:
             check_context(len(self.texts[running[0]]), positions)
-            new = [self.texts[index] if past is None else self.texts[index][-1:] for index in running]
-            tokens = torch.tensor(new, dtype=torch.long, device=self.model.device)
             out = self.model(
                 encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=tokens, past_key_values=past,
                 use_cache=True,
             )  # fmt: skip
             past = out.past_key_values
-            kept = self._going_on(running, out.logits[:, -1])
+            chosen, told = chosen_of(out.logits[:, -1])
+            kept = self._going_on(running, told)
+            tokens = chosen[:, None]
             if len(kept) < len(running):
                 running[:] = [running[place] for place in kept]
-                chosen = torch.tensor(kept, dtype=torch.long, device=self.model.device)
-                past.batch_select_indices(chosen)
-                encoded.last_hidden_state, mask = encoded.last_hidden_state[chosen], mask[chosen]
+                places = send(kept, self.model.device)
+                past.batch_select_indices(places)
+                tokens, mask = tokens[places], mask[places]
+                encoded.last_hidden_state = encoded.last_hidden_state[places]
 
-    def _going_on(self, running: Sequence[int], logits: torch.Tensor) -> list[int]:
-        """Hand over each one's next token; the places of those that go on. One wait for the device."""
-        tokens = logits.argmax(-1)
-        finite = logits.gather(-1, tokens[:, None])[:, 0].isfinite()
+    def _going_on(self, running: Sequence[int], tokens: Sequence[int]) -> list[int]:
+        """Hand over each one's next token, -1 for none; the places of those that go on."""
         kept = []
-        for place, token in enumerate(tokens.where(finite, -1).tolist()):
+        for place, token in enumerate(tokens):
             if self.take(running[place], token if token >= 0 else None):
                 self.texts[running[place]].append(token)
                 kept.append(place)

@@ -18,7 +18,7 @@ from transformers import DynamicCache
 from bench.engines.abilities import CACHE_BYTES, LEFT_SHARE, Asked, Take
 from bench.engines.contract import DoesNotFit, Row, check_context
 from bench.engines.transformers import token_tree
-from bench.engines.transformers.columns import COLUMNS, Batch, Read, fetch, pairs, send
+from bench.engines.transformers.columns import COLUMNS, Batch, Read, chosen_of, pairs, send
 from bench.engines.transformers.engine import fits, left_bytes
 from bench.engines.transformers.few_rows import few_rows
 from bench.engines.transformers.forward import Forward
@@ -81,7 +81,7 @@ class SideBySide:
                 tokens = self._last_tokens(slots, len(batch.lengths), batch.device)
             new.clear()
             check_context(max(len(self.texts[index]) for index in running), self.context_length)
-            tokens, told = _chosen(batch.step(tokens))
+            tokens, told = chosen_of(batch.step(tokens))
             ended = self._ended(running, [told[slots[index]] for index in running])
             running[:] = [index for index in running if index not in ended]
 
@@ -119,11 +119,11 @@ class SideBySide:
             behind = self.behind[1] if prefix else None
             texts = [self.texts[index] for index in reading]
             logits, read = batch.read(texts, behind)
-            tokens = _chosen(logits)[1]
+            tokens = chosen_of(logits)[1]
             if min(tokens) < 0 and len(reading) > 1:  # a NaN comes through the mask between prompts of one pass
                 apart = [batch.read([text], behind) for text in texts]
                 read = [one for _, (one,) in apart]
-                tokens = [token for found, _ in apart for token in _chosen(found)[1]]
+                tokens = [token for found, _ in apart for token in chosen_of(found)[1]]
             for _ in reading:
                 self.waiting.popleft()
             self._measure(read[0].cache)
@@ -157,13 +157,6 @@ class SideBySide:
             else:
                 ended.add(index)
         return ended
-
-
-def _chosen(logits: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
-    """The most probable token of each row, on the device and here; here -1 where its logit is no number."""
-    tokens = logits.argmax(-1)
-    finite = logits.gather(-1, tokens[:, None])[:, 0].isfinite()
-    return tokens, fetch(tokens.where(finite, -1))
 
 
 def _prefixes(asked: Sequence[Asked]) -> list[token_tree.Tokens]:
