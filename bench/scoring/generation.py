@@ -121,8 +121,8 @@ def changed_alone(
     That is what rounding and a batch make of an engine's answers: its own noise, below which no difference counts.
     `begins` hears how many there are. Empty where the engine generated nothing side by side.
     """
-    engine = getattr(lm, "engine", None)  # a served model has none
-    if not isinstance(engine, GeneratesTogether) or engine.generates_together <= 1:
+    engine: Engine | None = getattr(lm, "engine", None)  # a served model has none
+    if engine is None or not isinstance(engine, GeneratesTogether) or engine.generates_together <= 1:
         return []
     before = list(accumulate(tokens, initial=0))
     first = [one for one, held in zip(requests, before, strict=False) if held < ALONE_TOKENS][:ALONE]

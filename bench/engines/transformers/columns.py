@@ -73,7 +73,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc] # the library is not typed
 
     def drop(self) -> None:
         """Let go of what it holds."""
-        self.rooms = self.keys = self.values = None  # type: ignore[assignment]
+        self.rooms = self.keys = self.values = None
 
 
 def _room(held: torch.Tensor, size: int) -> torch.Tensor:

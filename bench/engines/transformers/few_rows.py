@@ -38,7 +38,7 @@ def few_rows(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _takes(weight: torch.Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32
+    return bool(weight.device.type == "cpu" and weight.dtype == torch.float32)
 
 
 def _multiply(layer: torch.nn.Linear, read: torch.Tensor) -> torch.Tensor:
