@@ -15,7 +15,7 @@ from bench.catalog.model import Model, Objective  # noqa: E402
 from bench.engines import abilities  # noqa: E402
 from bench.engines.abilities import Asked, GeneratesTogether  # noqa: E402
 from bench.engines.contract import DoesNotFit, LoadRequest, Unsupported  # noqa: E402
-from bench.engines.transformers import BACKEND, columns, few_rows, side_by_side  # noqa: E402
+from bench.engines.transformers import BACKEND, columns, onednn, side_by_side  # noqa: E402
 from bench.records.cell import Weights  # noqa: E402
 
 FEW = tuple(range(2, 92))
@@ -261,22 +261,22 @@ def test_memory_that_is_short_makes_the_batch_smaller_and_is_recorded(folders, m
         assert f"at most {max(widths)} answers" in caveat.text
 
 
-def test_few_rows_are_multiplied_weight_first_and_all_is_left_as_it_was(folders):
-    """Float32 layers alone, with and without a bias; one row and many go the usual way."""
+def test_float32_products_are_onednns_and_all_is_left_as_it_was(folders):
+    """With and without a bias, few rows and many; no other type's."""
     for kind in ("llama", "opt"):
         model = engine(folders(kind)).model
         layers = [layer for layer in model.modules() if type(layer) is torch.nn.Linear]
-        for rows in (1, 5, few_rows.MOST + 1):
+        for rows in (1, 4, 100):
             read = torch.rand(rows, 1, layers[0].weight.shape[1])
             plain = layers[0](read)
-            with few_rows.few_rows(model):
+            with torch.inference_mode(), onednn.through_onednn(model), torch.profiler.profile() as seen:
                 assert all("forward" in vars(layer) for layer in layers)
                 found = layers[0](read)
             assert torch.allclose(found, plain, atol=1e-6)
-            assert (found.stride() == plain.stride()) == (rows != 5)
+            assert ("mkldnn::_linear_pointwise" in {event.key for event in seen.key_averages()}) == (rows != 4)
         assert not any("forward" in vars(layer) for layer in layers)
     half = engine(folders("llama"), "bf16").model
-    with few_rows.few_rows(half):
+    with onednn.through_onednn(half):
         assert not any("forward" in vars(layer) for layer in half.modules())
 
 

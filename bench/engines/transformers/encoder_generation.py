@@ -17,7 +17,7 @@ from bench.engines.abilities import Asked, Take
 from bench.engines.contract import DoesNotFit, check_context
 from bench.engines.transformers.columns import chosen_of, send
 from bench.engines.transformers.engine import fits, padded
-from bench.engines.transformers.few_rows import few_rows
+from bench.engines.transformers.onednn import through_onednn
 
 
 class EncodedSideBySide:
@@ -35,7 +35,7 @@ class EncodedSideBySide:
         while waiting:
             running = waiting.popleft()
             try:
-                with torch.inference_mode(), fits("generate"), few_rows(self.model):
+                with torch.inference_mode(), fits("generate"), through_onednn(self.model):
                     self._run(running, positions)
             except DoesNotFit:
                 if most == 1:

@@ -20,8 +20,8 @@ from bench.engines.contract import DoesNotFit, Row, check_context
 from bench.engines.transformers import token_tree
 from bench.engines.transformers.columns import COLUMNS, Batch, Read, chosen_of, pairs, send
 from bench.engines.transformers.engine import fits, left_bytes
-from bench.engines.transformers.few_rows import few_rows
 from bench.engines.transformers.forward import Forward
+from bench.engines.transformers.onednn import through_onednn
 from bench.engines.transformers.tree_scoring import PACK_TOKENS
 
 
@@ -50,7 +50,7 @@ class SideBySide:
         while self.waiting or self.ready:
             running: list[int] = []
             try:
-                with torch.inference_mode(), fits("generate"), few_rows(self.forward.model):
+                with torch.inference_mode(), fits("generate"), through_onednn(self.forward.model):
                     self._run(running)
             except DoesNotFit:
                 if self.most == 1:
