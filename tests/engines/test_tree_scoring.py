@@ -16,7 +16,9 @@ from bench.engines.contract import LoadRequest, Row, Unsupported  # noqa: E402
 from bench.engines.transformers import (  # noqa: E402
     BACKEND,
     encoder_scoring,
+    four_bit,
     token_tree,
+    tree_attention,
     tree_scoring,
 )
 from bench.records.cell import Weights  # noqa: E402
@@ -52,7 +54,18 @@ def prefixed(rng):
     return rng.sample(rows, len(rows))
 
 
-CASES = {"tries": tries, "prefixed": prefixed}
+def passages(rng):
+    """Questions about long passages behind one longer beginning, a pair that shares one, and a row scored within it."""
+    rows = []
+    for _ in range(3):
+        passage = FEW + words(rng, 80)
+        rows += [Row(passage + words(rng, rng.randrange(1, 6)), words(rng, 3)) for _ in range(4)]
+    stem = words(rng, 90)
+    rows += [Row(stem, words(rng, 40)), Row(stem, words(rng, 40)), Row(FEW[:20], FEW[20:] + words(rng, 70))]
+    return rng.sample(rows, len(rows))
+
+
+CASES = {"tries": tries, "prefixed": prefixed, "passages": passages}
 
 
 def rows_of(case, seed=0):
@@ -105,6 +118,36 @@ def test_a_beginning_that_many_share_is_computed_once():
     assert (computed, sum(len(sequence(row)) for row in rows)) == (525, 3870)
 
 
+def computed(rows, pack_tokens):
+    """Tokens that a plan reads: packs, and of each prefix what it does not share with the one before."""
+    groups = token_tree.plan(rows, pack_tokens)
+    before = [(), *(group.prefix for group in groups)]
+    new = [len(group.prefix) - token_tree.shared(held, group.prefix) for held, group in zip(before, groups)]  # noqa: B905
+    return sum(new) + sum(len(pack.tokens) for group in groups for pack in group.packs)
+
+
+def test_a_passage_that_no_pack_holds_is_read_once_and_so_is_what_stands_before_all_passages():
+    """Four questions about each of three passages behind 120 tokens: each passage of 80 once, the 120 once."""
+    rng = random.Random(0)
+    rows = [
+        Row((*passage, question), words(rng, 3))
+        for passage in [FEW + (own,) * 80 for own in (2, 3, 4)]
+        for question in (5, 6, 7, 8)
+    ]
+    assert [len(group.prefix) for group in token_tree.plan(rows, 64)] == [200, 200, 200]
+    assert computed(rows, 64) == 120 + 3 * (80 + 4 * 3)
+    assert [len(group.prefix) for group in token_tree.plan(rows, 512)] == [120]
+    assert computed(rows, 512) == computed(rows, 64)
+
+
+def test_a_pair_longer_than_a_pack_shares_what_it_begins_with():
+    """Two sentences that end differently behind 600 tokens: 600 and two endings are read, not 600 twice."""
+    stem = tuple(range(2, 92)) * 7
+    rows = [Row(stem[:600], (1, 1, 1, 1)), Row(stem[:600], (2, 2, 2, 2))]
+    (group,) = token_tree.plan(rows, 512)
+    assert (len(group.prefix), computed(rows, 512)) == (599, 599 + 1 + 3 + 3)
+
+
 def test_packs_end_between_items():
     """Items of 30 tokens, 20 of them context: a pack of 115 holds three whole ones, not three and a row of the next."""
     rows = []
@@ -116,6 +159,72 @@ def test_packs_end_between_items():
 
 
 # The scores.
+
+
+def apart(items, tokens):
+    """Rows of items that share their first token alone, with two endings each."""
+    return [
+        Row((1, item) + (item,) * (tokens - 5), (ending, 3, 3)) for item in range(2, 2 + items) for ending in (5, 6)
+    ]
+
+
+def test_a_pack_is_cut_where_its_items_part():
+    """Three items of 40 tokens behind one shared token: each attends to itself and that token; endings stay inside."""
+    (group,) = token_tree.plan(apart(3, 40), 512)
+    found = tree_attention.cuts(group.packs[0], 0)
+    assert [(start, end, list(before)) for start, end, before in found] == [(0, 41, []), (41, 81, [0]), (81, 121, [0])]
+
+
+def test_small_items_and_items_behind_a_long_cache_stay_together():
+    """Parts of fewer than 32 tokens, or than a quarter of what is cached, would cost more than they save."""
+    (group,) = token_tree.plan(apart(4, 12), 512)
+    assert [end for _, end, _ in tree_attention.cuts(group.packs[0], 0)] == [len(group.packs[0].tokens)]
+    (group,) = token_tree.plan(apart(3, 40), 512)
+    assert len(tree_attention.cuts(group.packs[0], 400)) == 1
+
+
+@pytest.mark.parametrize("kind", ["llama", "gptj"])
+def test_attention_multiplies_an_item_s_own_tokens_where_the_class_allows(folders, kind, monkeypatch):
+    """GPT-J has its own attention and keeps the mask over the pack of 121 tokens; both give each row's own scores."""
+    made, rows, seen = engine(folders(kind), "fp32"), apart(3, 40), []
+    product = torch.nn.functional.scaled_dot_product_attention
+
+    def noted(query, key, *given, **named):
+        seen.append(key.shape[-2])
+        return product(query, key, *given, **named)
+
+    wanted = [exact(made.model, row) for row in rows]
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", noted)
+    scores = made.score(rows)
+    assert set(seen) == ({41} if kind == "llama" else set())
+    for (log_probs, greedy), score in zip(wanted, scores, strict=True):
+        assert score.log_probs == pytest.approx(log_probs, abs=1e-5)
+        assert score.greedy == greedy
+
+
+def test_fused_4_bit_layers_score_the_same_bits_without_their_casts(folders, monkeypatch):
+    """NF4 on a CPU with AVX-512 BF16 (elsewhere there are no such layers): the float32 that is asked for is no more."""
+    made, rows, types = engine(folders("llama"), "bnb-nf4"), rows_of("tries"), set()
+    layer = made.model.model.layers[0].mlp.up_proj
+    layer.register_forward_hook(lambda module, *_: types.add(module.compute_dtype))
+    fused = bool(getattr(layer.weight.quant_state, "packing_format_for_cpu", False))
+    assert len(four_bit.castable(made.model)) == 14 * fused
+    scores = made.score(rows)
+    assert types == {torch.bfloat16 if fused else torch.float32}
+    assert layer.compute_dtype is torch.float32
+    monkeypatch.setattr(four_bit, "castable", lambda _: [])
+    assert made.score(rows) == scores
+
+
+def test_a_model_attends_as_before_once_its_rows_are_scored(folders, monkeypatch):
+    """Whatever happened meanwhile: generation and whole texts are read by transformers' own function."""
+    made = engine(folders("llama"), "fp32")
+    made.score(apart(3, 40))
+    assert made.model.config._attn_implementation == "sdpa"
+    monkeypatch.setattr(tree_scoring.TreeScorer, "_pack", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        made.score(apart(3, 40))
+    assert made.model.config._attn_implementation == "sdpa"
 
 
 @pytest.fixture(scope="module")
@@ -163,10 +272,11 @@ def test_every_architecture_in_the_list_scores_trees_as_it_scores_rows(folders, 
 @pytest.mark.parametrize("kind", sorted(tree_scoring.TREES))
 def test_packs_that_share_a_cached_beginning_leave_it_as_they_found_it(folders, kind, monkeypatch):
     """Small packs, one after the other behind one cache: none sees the tokens of the one before."""
-    made, rows = engine(folders(kind), "fp32"), rows_of("prefixed")
+    made, rows = engine(folders(kind), "fp32"), [*rows_of("prefixed"), *rows_of("passages")]
     monkeypatch.setattr(tree_scoring, "PACK_TOKENS", {"cpu": 24})
-    behind = next(group for group in token_tree.plan(rows, 24) if group.prefix)
-    assert len(behind.packs) > 3
+    groups = token_tree.plan(rows, 24)
+    assert max(len(group.packs) for group in groups if group.prefix) > 3
+    assert {len(group.prefix) for group in groups} >= {79, 89, 200}
     for row, score in zip(rows, made.score(rows), strict=True):
         assert score.log_probs == pytest.approx(exact(made.model, row)[0], abs=1e-5)
 

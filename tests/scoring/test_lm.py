@@ -454,6 +454,29 @@ def test_log_likelihoods_are_those_of_lm_evals_own_model(pair):
     assert max(len(ours.tok_encode(context)) for context, _ in request_pairs(0)) > ours.max_length
 
 
+def test_choices_behind_passages_longer_than_a_pack_are_scored_as_lm_eval_scores_them(pair, monkeypatch):
+    """Four answers to each of three passages behind one beginning: each is read once, whatever a pack holds."""
+    from bench.engines.transformers import tree_scoring
+
+    ours, theirs = pair
+    draw = random.Random(7)
+    start, *passages = (" ".join(draw.choices(WORDS, k=words)) for words in (38, 33, 33, 33))
+    answers = [" " + " ".join(draw.choices(WORDS, k=words)) for words in (1, 2, 3, 4)]
+    requests = [ask("loglikelihood", f"{start} {passage}", text) for passage in passages for text in answers]
+    read = []
+    seen = ours.engine.model.register_forward_pre_hook(lambda module, given: read.append(given[0].numel()))
+    monkeypatch.setattr(tree_scoring, "PACK_TOKENS", {"cpu": 48})
+    mine = ours.loglikelihood(requests)
+    seen.remove()
+    others = theirs.loglikelihood(requests, disable_tqdm=True)
+    assert [value for value, _ in mine] == pytest.approx([value for value, _ in others], abs=1e-4)
+    assert [greedy for _, greedy in mine] == [greedy for _, greedy in others]
+    contexts = [ours.tok_encode(f"{start} {passage}") for passage in passages]
+    ends = sum(len(ours.tok_encode(text, add_special_tokens=False)) for text in answers)
+    assert len(contexts[0]) > 2 * 48
+    assert sum(read) <= sum(map(len, contexts)) - 2 * len(ours.tok_encode(start)) + len(passages) * ends + 6
+
+
 def test_a_context_of_blanks_alone_is_scored_where_lm_eval_fails(pair):
     """Where its tokenizer puts nothing before a text lm-eval has no context left; with a beginning both are equal."""
     ours, theirs = pair

@@ -8,6 +8,7 @@ examples), which is read once; then it takes a row of a batch (`columns`).
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -163,7 +164,7 @@ def _prefixes(asked: Sequence[Asked]) -> list[token_tree.Tokens]:
     """What each prompt begins with that is worth reading apart, as for rows that are scored."""
     found: list[token_tree.Tokens] = [()] * len(asked)
     rows = [Row(tuple(one.tokens), (0,)) for one in asked]
-    for group in token_tree.plan(rows, 1):
+    for group in token_tree.plan(rows, sys.maxsize):  # nothing is packed: no tree is too large for a pack
         for pack in group.packs:
             for index, _ in pack.rows:
                 found[index] = group.prefix

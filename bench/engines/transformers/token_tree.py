@@ -4,7 +4,9 @@
 A pack is one forward pass: the tokens of several sequences laid out in depth-first order, shared beginnings once,
 each token at its own position (its depth) and allowed to see its ancestors alone. Continuations of one context, the
 two sentences of a minimal pair and answers that differ in their last word share what they share; a beginning common
-to many sequences (few-shot examples) is computed apart, once, and its key-value cache serves every pack of its group.
+to many sequences (few-shot examples), or to a few that one pack cannot hold (a long passage), is computed apart, once,
+and its key-value cache serves every pack of its group. Groups come in sorted order, so that the cache of one goes on
+from what it shares with the one before: examples that all items begin with, then the passage of one item.
 How rows are packed depends on their tokens alone, never on a precision, so models that are compared share their packs.
 """
 
@@ -20,10 +22,12 @@ from numpy.typing import NDArray
 from bench.engines.contract import Row
 
 Tokens = tuple[int, ...]
+Member = tuple[Tokens, int]
+"""The tokens of a row that are read, and its index."""
 PREFIX_TOKENS = 64
 """A common beginning of at least this many tokens gets a cache of its own."""
 PREFIX_SEQUENCES = 3
-"""And at least this many sequences: two are as well served by a tree."""
+"""And at least this many sequences, where a pack holds them: two are as well served by a tree."""
 SLACK = 0.25
 """Share of a pack that may stay empty so that it ends between two items."""
 
@@ -64,12 +68,16 @@ class Group:
 
 
 def plan(rows: Sequence[Row], pack_tokens: int) -> list[Group]:
-    """Groups of packs of at most `pack_tokens` new tokens each (or one sequence that is longer)."""
+    """Groups of packs of at most `pack_tokens` new tokens each (or one sequence that is longer).
+
+    They are sorted by their prefixes, so that neighbours share the most.
+    """
     sequences = sorted((row.context + row.continuation[:-1], index) for index, row in enumerate(rows))
-    return [
+    groups = [
         Group(prefix=prefix, packs=tuple(_packs(rows, members, len(prefix), pack_tokens)))
-        for prefix, members in _prefix_groups(rows, sequences)
+        for prefix, members in _prefix_groups(rows, sequences, 0, pack_tokens)
     ]
+    return sorted(groups, key=lambda group: group.prefix)
 
 
 def alone(row: Row) -> Pack:
@@ -87,38 +95,52 @@ def shared(first: Tokens, second: Tokens) -> int:
 
 
 def _prefix_groups(
-    rows: Sequence[Row], sequences: Sequence[tuple[Tokens, int]]
-) -> Iterator[tuple[Tokens, list[tuple[Tokens, int]]]]:
-    """Sorted sequences split where neighbours share little; those with a long common beginning together.
+    rows: Sequence[Row], members: Sequence[Member], held: int, pack_tokens: int
+) -> Iterator[tuple[Tokens, list[Member]]]:
+    """Sorted sequences that share `held` tokens, by what more of their beginning is worth a cache.
 
-    A prefix ends before the last token of every context: nothing is scored inside it, and each sequence keeps a token
-    of its own.
+    They are split where neighbours share little more. A prefix ends before the last token of every context: nothing is
+    scored inside it, and each sequence keeps a token of its own.
     """
-    rest = [item for item in sequences if len(rows[item[1]].context) <= PREFIX_TOKENS]
-    able = [item for item in sequences if len(rows[item[1]].context) > PREFIX_TOKENS]
+    least = held + PREFIX_TOKENS
+    kept = [member for member in members if len(rows[member[1]].context) <= least]
+    able = [member for member in members if len(rows[member[1]].context) > least]
     alike = [shared(a, b) for (a, _), (b, _) in pairwise(able)]
     start = 0
     while start < len(able):
         end = start + 1
-        while end < len(able) and alike[end - 1] >= PREFIX_TOKENS:
+        while end < len(able) and alike[end - 1] >= least:
             end += 1
-        members = able[start:end]
-        common = min([*alike[start : end - 1], *(len(rows[index].context) - 1 for _, index in members)])
-        if len(members) >= PREFIX_SEQUENCES and not _one_item(members, common):
-            yield members[0][0][:common], members
+        run, links = able[start:end], alike[start : end - 1]
+        common = min([*links, *(len(rows[index].context) - 1 for _, index in run)])
+        if _worth_a_cache(run, links, held, common, pack_tokens):
+            yield from _prefix_groups(rows, run, common, pack_tokens)
         else:
-            rest += members
+            kept += run
         start = end
-    if rest:
-        yield (), sorted(rest)
+    if kept:
+        kept.sort()
+        yield kept[0][0][:held], kept
 
 
-def _one_item(members: Sequence[tuple[Tokens, int]], common: int) -> bool:
+def _worth_a_cache(members: Sequence[Member], alike: Sequence[int], held: int, common: int, pack_tokens: int) -> bool:
+    """Whether to compute apart what these sequences share beyond the `held` tokens of the cache around them.
+
+    Where one pack holds them all, its tree shares as much, unless they are many; where none does, each pack would read
+    the beginning again.
+    """
+    tree = sum(len(tokens) - held for tokens, _ in members) - sum(links - held for links in alike)
+    if tree > pack_tokens:
+        return len(members) > 1
+    return not held and len(members) >= PREFIX_SEQUENCES and not _one_item(members, common)
+
+
+def _one_item(members: Sequence[Member], common: int) -> bool:
     """Whether one tree is as good as a cached prefix: there are few sequences, and they are mostly prefix."""
     return sum(len(tokens) - common for tokens, _ in members) < common and len(members) < 2 * PREFIX_SEQUENCES
 
 
-def _packs(rows: Sequence[Row], members: Sequence[tuple[Tokens, int]], skip: int, pack_tokens: int) -> Iterator[Pack]:
+def _packs(rows: Sequence[Row], members: Sequence[Member], skip: int, pack_tokens: int) -> Iterator[Pack]:
     """Packs of neighbours in sorted order, which share what they begin with."""
     own = [(tokens[skip:], index) for tokens, index in members]
     alike = [0, *(shared(a, b) for (a, _), (b, _) in pairwise(own))]
@@ -147,7 +169,7 @@ def _pack_end(lengths: Sequence[int], alike: Sequence[int], start: int, pack_tok
     return end
 
 
-def _pack(rows: Sequence[Row], members: Sequence[tuple[Tokens, int]], skip: int) -> Pack:
+def _pack(rows: Sequence[Row], members: Sequence[Member], skip: int) -> Pack:
     """One pack of these sequences, whose first `skip` tokens are in a cache."""
     pack, path = Pack(), np.empty(0, dtype=np.int64)
     previous: Tokens = ()

@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from bench.engines.contract import Row, Score
-from bench.engines.transformers import token_tree
+from bench.engines.transformers import token_tree, tree_attention
 from bench.engines.transformers.apart import score_apart
 from bench.engines.transformers.forward import Forward, State
+from bench.engines.transformers.four_bit import without_casts
 
 TREES = frozenset(
     {
@@ -27,6 +28,8 @@ proves it. Not BLOOM, whose ALiBi depends on where a token stands in the row, no
 """
 PACK_TOKENS = {"cpu": 512, "cuda": 4096, "mps": 2048}
 """Tokens of one forward pass: fixed by the device, so that precisions share their packs."""
+PARTS = frozenset({"cpu"})
+"""Where a pack's attention is cut into its items: many small products, which a GPU would wait for one by one."""
 LOGITS = 1 << 27
 """Logits (positions x vocabulary) that one forward pass may leave: 512 MiB in float32."""
 NORMS = {"cpu": 1 << 22}
@@ -51,8 +54,12 @@ class TreeScorer:
 
     def __init__(self, forward: Forward, device: str) -> None:
         self.forward, self.model, self.pack_tokens = forward, forward.model, PACK_TOKENS[device]
+        self.in_parts = device in PARTS
         config = self.model.config.get_text_config()
         self.limit, self.positions = window(config), max(1, LOGITS // int(config.vocab_size))
+        self.held: token_tree.Tokens = ()
+        self.cache: DynamicCache | None = None
+        """The cache that holds them, None while nothing is held."""
 
     def takes(self, row: Row) -> bool:
         """Whether a row may stand in a tree: not when a sliding window would cut it, for trees see everything."""
@@ -63,14 +70,19 @@ class TreeScorer:
 
         Call it in inference mode.
         """
+        with without_casts(self.model), tree_attention.in_parts(self.model, wanted=self.in_parts) as self.in_parts:
+            return self._score(rows, done)
+
+    def _score(self, rows: Sequence[Row], done: Callable[[int], None]) -> list[Score]:
         scores: dict[int, Score] = {}
         able = [index for index, row in enumerate(rows) if self.takes(row)]
         for group in token_tree.plan([rows[index] for index in able], self.pack_tokens):
-            cache = self._prefix(group.prefix)
+            self._go_on(group.prefix)
             for pack in group.packs:
                 pack.rows = [(able[index], nodes) for index, nodes in pack.rows]
-                scores.update(self._pack(pack, rows, cache, len(group.prefix)))
+                scores.update(self._pack(pack, rows, self.cache, len(self.held)))
                 done(len(scores))
+        self._go_on(())
         for index in sorted(set(range(len(rows))) - set(able)):
             scores[index] = self.alone(rows[index])
             done(len(scores))
@@ -85,13 +97,22 @@ class TreeScorer:
     def _tensor(self, values: ArrayLike) -> torch.Tensor:
         return torch.as_tensor(np.asarray(values), device=self.model.device)
 
-    def _prefix(self, prefix: token_tree.Tokens) -> DynamicCache | None:
-        """The cache that holds a group's prefix, None if the group has no prefix."""
-        if not prefix:
-            return None
-        cache = DynamicCache()  # a window's own cache could not be cropped; within the window both hold the same
-        self.model(self._tensor([prefix]), use_cache=True, past_key_values=cache, logits_to_keep=1)
-        return cache
+    def _go_on(self, prefix: token_tree.Tokens) -> None:
+        """Hold a group's prefix: what it shares with the one held stays, for no token sees those that follow it."""
+        same = token_tree.shared(self.held, prefix)
+        if self.cache is None or same < token_tree.PREFIX_TOKENS:
+            self.cache, same = None, 0  # before the next one grows
+        else:
+            self.cache.crop(same - len(self.held))
+        new, options = prefix[same:], dict[str, Any]()
+        if new and self.cache is None:
+            self.cache = DynamicCache()  # a window's own could not be cropped; within the window both hold the same
+        elif new:
+            options["attention_mask"] = self._mask(np.tri(len(new), dtype=np.bool_), same)
+            options["position_ids"] = self._tensor([range(same, len(prefix))])
+        if new:
+            self.model(self._tensor([new]), use_cache=True, past_key_values=self.cache, logits_to_keep=1, **options)
+        self.held = prefix
 
     def _pack(
         self, pack: token_tree.Pack, rows: Sequence[Row], cache: DynamicCache | None, held: int
@@ -107,14 +128,18 @@ class TreeScorer:
             state = DynamicCache()  # a plain sequence carries what its class carries
         for start, end, wanted in segments:
             options: dict[str, Any] = {}
+            found: list[tree_attention.Part] = []
             if seen is not None:  # a plain sequence keeps the model's own causal kernel
                 options["attention_mask"] = self._mask(seen[start:end, :end], held)
                 options["position_ids"] = self._tensor([pack.depths[start:end]])
+                if self.in_parts and len(segments) == 1:
+                    found = tree_attention.parts(pack, held, options["attention_mask"])
             tokens = self._tensor([pack.tokens[start:end]])
-            logits, state = self.forward(
-                tokens, state=state, carry=state is not None or len(segments) > 1, keep=self._tensor(wanted - start),
-                **options,
-            )  # fmt: skip
+            with tree_attention.reading(found):
+                logits, state = self.forward(
+                    tokens, state=state, carry=state is not None or len(segments) > 1,
+                    keep=self._tensor(wanted - start), **options,
+                )  # fmt: skip
             here = (nodes >= start) & (nodes < end)
             places = self._tensor(np.searchsorted(wanted, nodes[here]))
             chosen[here], best[here] = _log_probs(logits[0], places, self._tensor(targets[here]))
