@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 
 from bench.instruments.machine import computing_on
 from bench.paths import ROOT
@@ -21,8 +22,13 @@ PATIENCE_S = 120.0
 DIGITS = 5
 
 
-def measure_roof(library: str, kind: str, threads: int | None = None) -> Roof:
-    """The roof of a device of that kind for kernels of `library` (`torch` or `numpy`), or one that says why not."""
+def measure_roof(
+    library: str, kind: str, threads: int | None = None, until: Callable[[], object] = lambda: None
+) -> Roof:
+    """The roof of a device of that kind for kernels of `library` (`torch` or `numpy`), or one that says why not.
+
+    The process begins at once, and measures when `until` has returned: what both do before may take place together.
+    """
     command = module("bench.instruments.roof_worker", kind, library, *([threads] if threads else []))
     own = computing_on(kind)
     if threads:
@@ -31,14 +37,19 @@ def measure_roof(library: str, kind: str, threads: int | None = None) -> Roof:
     if library == "numpy" and kind != "cpu":
         return Roof(engine=library, lacking={"copy": f"numpy cannot use a {kind} device"})
     try:
-        done = subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=PATIENCE_S,
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             cwd=ROOT, env={**os.environ, "PYTHONPATH": paths, **own},
-        )  # fmt: skip
-        return parse(done.stdout)
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or ["no output"])[-1]
-        return Roof(engine=library, lacking={"copy": f"exit {error.returncode}: {last[:160]}"})
+        ) as process:  # fmt: skip
+            try:
+                until()
+                output, errors = process.communicate("go\n", timeout=PATIENCE_S)
+            finally:
+                process.kill()
+        if process.returncode:
+            last = (errors.strip().splitlines() or ["no output"])[-1]
+            return Roof(engine=library, lacking={"copy": f"exit {process.returncode}: {last[:160]}"})
+        return parse(output)
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
         return Roof(engine=library, lacking={"copy": f"{type(error).__name__}: {error}"[:160]})
 

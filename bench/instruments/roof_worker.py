@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m bench.instruments.roof_worker KIND ENGINE [THREADS]`: measure a device's roofs, print one line of JSON.
 
-It is a separate process, so that the waiting parent never loads a framework. ENGINE is `torch` or `numpy`.
+It is a separate process, so that the waiting parent never loads a framework. ENGINE is `torch` or `numpy`. It imports
+its library at once and measures when a line, or the end, comes on stdin.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import sys
 import time
@@ -17,6 +19,7 @@ from bench.records.surroundings import ROOF_METHOD
 
 def main() -> int:
     """Measure and answer on stdout."""
+    gc.disable()  # a short life: looking for garbage takes a quarter of the time of importing
     kind, engine, *rest = sys.argv[1:]
     began = time.perf_counter()
     threads = int(rest[0]) if rest else None
@@ -27,6 +30,9 @@ def main() -> int:
         kernels = roofline.TorchKernels(torch, kind, threads)
     else:
         kernels = roofline.NumpyKernels(threads)
+    imported = time.perf_counter()
+    sys.stdin.readline()
+    began += time.perf_counter() - imported  # waiting is no part of what it took
     rates = roofline.measure(kernels, kind)
     answer = {
         "method": ROOF_METHOD, "engine": kernels.name, "threads": kernels.threads,

@@ -153,34 +153,43 @@ def _measure(call: Call, store: Store, described: Machine, console: Console, *, 
             forget(planned.cell.key)
     runs.begin(call.key, call.run, [planned.cell for planned in plan.cells])
 
-    def roofed(state: Condition) -> Condition:
-        here = [engine for engine in engines if not engine.remote]
-        roof = _roof(here, described.kind, options.threads) if here else None
+    here = [engine for engine in engines if not engine.remote]
+
+    def roofed(state: Condition, until: Callable[[], object] = lambda: None) -> Condition:
+        roof = _roof(here, described.kind, options.threads, until) if here else None
         return state.model_copy(update={"roof": roof})
 
     with LiveDisplay(plan, console, quiet=quiet) as display:
         state = machine.condition(described.kind)  # before our own work could be mistaken for that of others
         if options.request_seconds and described.kind == "cpu":
             options = replace(options, swept=_swept(plan, described, display, options.request_seconds))
-        before = roofed(state)
-        plan = timed_again(plan, described, store.records(), before.roof)
-        runner = Runner(
-            run=call.run, store=store, described=described, before=before, observer=display, options=options
-        )
-        records = runner.run(plan)
+        runner = Runner(run=call.run, store=store, described=described, before=state, observer=display, options=options)
+        with _ahead(runner, plan, here) as ready:
+            runner.before = roofed(state, ready)
+            plan = timed_again(plan, described, store.records(), runner.before.roof)
+            records = runner.run(plan)
     ended = f"{now():%Y-%m-%dT%H:%M:%SZ}"
     after = roofed(machine.condition(described.kind))
-    store.write_run(Run(run=call.run, device=described.device, ended=ended, before=before, after=after))
+    store.write_run(Run(run=call.run, device=described.device, ended=ended, before=runner.before, after=after))
     if all(record.outcome.ending.settled for record in records) and not runner.undecided:
         runs.finish(call.key)
     return records
 
 
-def _roof(engines: Sequence[Backend], kind: str, threads: int | None) -> Roof:
+def _ahead(
+    runner: Runner, plan: Plan, engines: Sequence[Backend]
+) -> contextlib.AbstractContextManager[Callable[[], object]]:
+    """The first worker begins while the roofs are asked for, where a process is asked: importing takes both seconds."""
+    if not engines or any(engine.roof for engine in engines):
+        return contextlib.nullcontext(lambda: None)
+    return runner.ahead(plan)
+
+
+def _roof(engines: Sequence[Backend], kind: str, threads: int | None, until: Callable[[], object]) -> Roof:
     """What the device can do at most, by the library that these engines compute with, or what an engine knows of it."""
     known = next((engine.roof for engine in engines if engine.roof), None)
     library = "torch" if any("torch" in engine.requires for engine in engines) else "numpy"
-    return known() if known else measure_roof(library, kind, threads)
+    return known() if known else measure_roof(library, kind, threads, until)
 
 
 def _swept(

@@ -10,6 +10,7 @@ from typing import NotRequired, TypedDict
 from pydantic import Field
 
 from bench.catalog.model import Model
+from bench.engines.contract import LoadRequest
 from bench.records.cell import Cell, Scheme, Value, Weights
 from bench.records.record import MemoryLimit, Prediction, Record
 from bench.records.surroundings import Condition, Machine
@@ -21,7 +22,7 @@ class Event(TypedDict):
     """One line that a worker sends to the runner: `event` says which of the other keys there are."""
 
     event: str
-    """`loading`, `loaded`, `cell`, `phase`, `record`, `spent`, `restart` or `refused`."""
+    """`loading`, `loaded`, `cell`, `phase`, `record`, `spent`, `restart`, `refused`, and `ready` if begun ahead."""
     seconds: NotRequired[float]
     name: NotRequired[str]
     done: NotRequired[int]
@@ -63,7 +64,7 @@ class Request(Value):
     results: Path
     cache: Path
     events: int
-    """File descriptor to write events to."""
+    """File descriptor to write events to; the process is told its own."""
     model: Model
     weights: Weights
     path: str | None
@@ -86,3 +87,24 @@ class Request(Value):
     budget: Budget | None = None
     """What is left of them as the worker starts, for its cells and those after it; None without an end."""
     cells: tuple[Asked, ...]
+
+
+def read(path: Path) -> Request:
+    """The request in a file, as it stands now."""
+    return Request.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def load_request(request: Request) -> LoadRequest:
+    """What the engine is told of the load, the same for all its cells."""
+    return LoadRequest(
+        model=request.model, weights=request.weights, scheme=request.scheme, device=request.machine.kind,
+        path=request.path, threads=request.threads,
+        plain_scoring=any(asked.cell.settings.get("shared") is False for asked in request.cells),
+        max_cost_usd=request.max_cost_usd, base=request.base, base_path=request.base_path,
+        trust_remote_code=request.trust_remote_code,
+    )  # fmt: skip
+
+
+def resolved(paths: str | None) -> str | None:
+    """Paths between commas, as they are found from anywhere."""
+    return ",".join(str(Path(path).resolve()) for path in paths.split(",")) if paths else None

@@ -10,7 +10,8 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -19,19 +20,19 @@ import suites
 from bench.engines.registry import backend
 from bench.errors import UserError
 from bench.instruments import container
-from bench.instruments.machine import computing_on
-from bench.paths import ROOT, cache_folder
+from bench.paths import cache_folder
 from bench.plan.plan import Plan, Planned
-from bench.processes import GRACE_S, module, stop_group, temporary_folder
+from bench.processes import GRACE_S, stop_group
 from bench.records.record import Ending, Outcome, Record
 from bench.records.store import Store, read_record
 from bench.records.surroundings import Condition, Machine
 from bench.run.assemble import Assembler, now
 from bench.run.budget import Budget, expected_s
+from bench.run.launched import Launched, environment
 from bench.run.memory_limit import Confinement, confined
 from bench.run.needs import further, opened
 from bench.run.options import Observer, RunOptions
-from bench.run.request import Asked, Event, Request, lacking
+from bench.run.request import Asked, Event, Request, lacking, resolved
 from bench.run.worker_process import WorkerProcess, death
 from bench.scoring.journal import forget
 
@@ -58,6 +59,8 @@ class Runner:
         """By cell key, seconds that workers spent on it and left it to another."""
         self.undecided: list[Planned] = []
         """Cells that the budget left unanswered."""
+        self._ahead: Launched | None = None
+        """The worker that began before its turn."""
         self.budget: Budget | None = None
         """What is left of the call's seconds of measuring, None without an end."""
 
@@ -116,48 +119,64 @@ class Runner:
 
     def _answered_by(self, worker: WorkerProcess) -> set[str]:
         """Start the worker, wait for it, and write the records that it could not write itself."""
-        kills, confinement, launched = container.oom_kills(), worker.confinement, time.monotonic()
+        kills, confinement, begun = container.oom_kills(), worker.confinement, time.monotonic()
         known = len(self.records)
-        with temporary_folder() as folder:
-            read, write = os.pipe()
-            request = Path(folder) / "request.json"
-            request.write_text(self._request(worker, write).model_dump_json(), encoding="utf-8")
-            command = module("bench.run.worker", request)
-            log = Path(folder) / "log.txt"
-            with log.open("wb") as output:
-                process = subprocess.Popen(
-                    confinement.command(command) if confinement else command,
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[write],
-                    cwd=ROOT, env=self._environment(worker.cells[0]), start_new_session=True,
-                )  # fmt: skip
-            try:
-                os.close(write)
-                self.observer.load(worker.cells[0])
-                code = self._wait(process, read, worker)
-            finally:
-                stop_group(process)
-                os.close(read)
+        launched = self._launched(worker)
+        try:
+            self.observer.load(worker.cells[0])
+            code = self._wait(launched.process, launched.events, worker)
+            log = launched.log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
             self.spent_usd += worker.spent_usd
-            answered = {record.cell.key for record in self.records[known:]}
-            settled = answered | worker.skipped
-            unanswered = [planned for planned in worker.cells if planned.cell.key not in settled]
-            if worker.refused is not None:
-                raise worker.refused
-            if worker.current in unanswered and (worker.restart or code):
-                self._spend(worker, launched if len(unanswered) == len(worker.cells) else worker.began)
-            if unanswered and (code or worker.timed_out):
-                tail = log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
-                culprits = [worker.current] if worker.current in unanswered else unanswered
-                outcome = death(code, worker, tail, kills)
-                if self._learns(worker, outcome):
-                    culprits = []
-                self._write(
-                    [c for c in culprits if c], outcome, worker.started, time.monotonic() - worker.began, confinement
-                )
-            elif unanswered and not worker.restart:
-                outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
-                self._write(unanswered, outcome, worker.started, time.monotonic() - worker.began, confinement)
+        finally:
+            launched.close()
+        settled = {record.cell.key for record in self.records[known:]} | worker.skipped
+        unanswered = [planned for planned in worker.cells if planned.cell.key not in settled]
+        if worker.refused is not None:
+            raise worker.refused
+        if worker.current in unanswered and (worker.restart or code):
+            self._spend(worker, begun if len(unanswered) == len(worker.cells) else worker.began)
+        if unanswered and (code or worker.timed_out):
+            culprits = [worker.current] if worker.current in unanswered else unanswered
+            outcome = death(code, worker, log, kills)
+            if self._learns(worker, outcome):
+                culprits = []
+            died = [planned for planned in culprits if planned]
+            self._write(died, outcome, worker.started, time.monotonic() - worker.began, confinement)
+        elif unanswered and not worker.restart:
+            outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
+            self._write(unanswered, outcome, worker.started, time.monotonic() - worker.began, confinement)
         return {record.cell.key for record in self.records[known:]} | worker.skipped
+
+    def _launched(self, worker: WorkerProcess) -> Launched:
+        """Its process: the one that began ahead, where that is for these cells and lives, else a new one."""
+        request, first = self._request(worker), worker.cells[0]
+        if self._ahead is not None and self._ahead.key == first.cell.key:
+            launched, self._ahead = self._ahead, None
+            if launched.go_on(request):
+                return launched
+            launched.close()
+        launched = Launched(first, self._environment(first), worker.confinement)
+        launched.begin(request)
+        return launched
+
+    def _environment(self, first: Planned) -> dict[str, str]:
+        return environment(first, self.machine.kind, self.options.threads_of(first.cell))
+
+    @contextmanager
+    def ahead(self, plan: Plan) -> Iterator[Callable[[], object]]:
+        """Begin the plan's first worker, unless a limit would charge it; what is yielded waits until it is ready."""
+        first = next(iter(plan.cells), None)
+        if first is None or first.cell.memory_limit_bytes is not None:
+            yield lambda: None
+            return
+        self._ahead = launched = Launched(first, self._environment(first))
+        launched.begin(self._request(WorkerProcess([first])), ahead=True)
+        try:
+            yield lambda: launched.ready(self.options.timeout_s or LEAST_LIMIT_S)
+        finally:
+            if self._ahead is not None:
+                self._ahead.close()
+                self._ahead = None
 
     def _spend(self, worker: WorkerProcess, since: float) -> None:
         """Remember how long a worker spent on a cell that another worker will finish."""
@@ -175,18 +194,18 @@ class Runner:
         self.deaths[key] += 1
         return self.deaths[key] <= suites.DEATHS.get(worker.current.cell.suite, 0)
 
-    def _request(self, worker: WorkerProcess, events: int) -> Request:
+    def _request(self, worker: WorkerProcess) -> Request:
         first, limit = worker.cells[0], self.options.max_cost_usd
         return Request(
             run=self.run_id,
             results=self.store.root.resolve(),
             cache=cache_folder(),
-            events=events,
+            events=-1,
             model=first.model,
             weights=first.cell.weights,
-            path=_resolved(first.path),
+            path=resolved(first.path),
             base=first.base,
-            base_path=_resolved(first.base_path),
+            base_path=resolved(first.base_path),
             trust_remote_code=first.trust_remote_code,
             files=first.files,
             backend=first.cell.backend,
@@ -211,24 +230,6 @@ class Runner:
                 for planned in worker.cells
             ),
         )
-
-    def _environment(self, first: Planned) -> dict[str, str]:
-        """The caller's environment with our caches, and offline unless something needs the network."""
-        own = {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(cache_folder() / "datasets")}
-        own |= computing_on(self.machine.kind) | {"BENCH_CACHE": str(cache_folder())}  # it stands in another folder
-        if threads := self.options.threads_of(first.cell):
-            own["OMP_NUM_THREADS"] = str(threads)
-        needs_hub = first.cell.weights == "hub" or (first.cell.weights == "local" and first.base is not None)
-        if not needs_hub and not self._hub_tasks(first):
-            own |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-        paths = [str(ROOT), os.environ.get("PYTHONPATH")]
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **own}
-
-    def _hub_tasks(self, first: Planned) -> bool:
-        from bench.scoring.tasks import offline_names
-
-        tasks = first.cell.settings.get("tasks")
-        return isinstance(tasks, list) and any(str(task) not in offline_names() for task in tasks)
 
     def _wait(self, process: subprocess.Popen[bytes], events: int, worker: WorkerProcess) -> int:
         """Sleep until the worker says something, ends, or breaks its limit; returns its exit code."""
@@ -319,10 +320,6 @@ class Runner:
                 forget(planned.cell.key)
             self.records.append(record)
             self.observer.record(record)
-
-
-def _resolved(paths: str | None) -> str | None:
-    return ",".join(str(Path(path).resolve()) for path in paths.split(",")) if paths else None
 
 
 def new_run_id() -> str:

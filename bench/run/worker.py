@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.run.worker REQUEST.json`: load one model, answer its cells, write a record after each.
+"""`python -m bench.run.worker REQUEST.json [--ahead]`: load one model, answer its cells, write a record after each.
 
 Runs in a process of its own that nothing else shares. It speaks to the runner through events on one file descriptor;
-whatever a library prints goes to the log. Records go straight to `results/`, so a crash costs one cell.
+whatever a library prints goes to the log. Records go straight to `results/`, so a crash costs one cell. With --ahead it
+makes ready what the load needs, says so, and reads its request anew when a line comes on stdin.
 """
 
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import math
 import os
@@ -22,7 +24,7 @@ from pydantic import JsonValue
 
 from bench import instruments as inst
 from bench.engines.abilities import ProvesItself
-from bench.engines.contract import Backend, DoesNotFit, Engine, LoadRequest, NotFinite, Stopped, TextEngine, Unsupported
+from bench.engines.contract import Backend, DoesNotFit, Engine, NotFinite, Stopped, TextEngine, Unsupported
 from bench.engines.registry import backend
 from bench.errors import UserError
 from bench.instruments import Clock
@@ -32,11 +34,12 @@ from bench.paths import reference_folder
 from bench.records.cell import Cell, Scheme, digest, reference_name
 from bench.records.record import Ending, Measurement, MemoryLimit, Outcome, Record
 from bench.records.store import Store
+from bench.run.ahead import AHEAD, begun_ahead, keep_imported
 from bench.run.assemble import Assembler, now, out_of_memory
 from bench.run.budget import expected_s
 from bench.run.memory_limit import charged_bytes, overrun
 from bench.run.reference_items import reference_items
-from bench.run.request import Asked, Request
+from bench.run.request import Asked, Request, load_request, read
 from bench.scoring.anchor import anchor_path, is_anchor
 from bench.scoring.journal import Journal, journal_folder
 from bench.suite import Loading, RestartWorker, SuiteRun, TextRun
@@ -47,8 +50,8 @@ from suites import suite, suite_sha256, text_suite
 class Worker:
     """One loaded model and the cells it answers."""
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
+    def __init__(self, request: Request, *, prepared: bool = False) -> None:
+        self.request, self.prepared = request, prepared
         self.backend: Backend = backend(request.backend)
         self.store = Store(request.results)
         self.budget = request.budget
@@ -110,24 +113,19 @@ class Worker:
         engine.close()
 
     def _load(self) -> tuple[Engine | TextEngine, inst.Instruments, Loading]:
-        request = self.request
-        asked = LoadRequest(
-            model=request.model, weights=request.weights, scheme=request.scheme, device=request.machine.kind,
-            path=request.path, threads=request.threads,
-            plain_scoring=any(asked.cell.settings.get("shared") is False for asked in request.cells),
-            max_cost_usd=request.max_cost_usd, base=request.base, base_path=request.base_path,
-            trust_remote_code=request.trust_remote_code,
-        )  # fmt: skip
+        request, asked = self.request, load_request(self.request)
         tools = self.backend.instruments(request.machine.kind)
         self.tell("phase", name="prepare weights", done=0, total=0)
         try:
-            self.backend.prepare(asked)
+            if not self.prepared:
+                self.backend.prepare(asked)
         except subprocess.CalledProcessError as error:
             if request.memory_limit is None:
                 raise
             what = "its weights could not be made ready under the memory limit"
             raise UserError(what, "run once without --memory-limit, which keeps them in the cache") from error
         self.tell("phase", name="load", done=0, total=0)
+        keep_imported()
         tools.memory.trim()
         baseline = tools.memory.read()
         if request.memory_limit and request.machine.kind == "cuda":
@@ -297,8 +295,12 @@ def ending(error: Exception, during: str = "work") -> Outcome:
 
 def main() -> int:
     """Answer the request named on the command line."""
-    request = Request.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    worker = Worker(request)
+    gc.disable()  # until its libraries are imported: `keep_imported`
+    path = Path(sys.argv[1])
+    ahead = AHEAD in sys.argv[2:]
+    if ahead and not begun_ahead(read(path)):
+        return 0
+    worker = Worker(read(path), prepared=ahead)
     try:
         worker.run()
     except UserError as error:  # results/ refuses: nothing more can be saved

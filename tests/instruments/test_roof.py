@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -233,24 +234,49 @@ def test_the_library_is_the_one_the_models_run_on(
     assert (asked["env"]["CUDA_VISIBLE_DEVICES"], asked["env"]["OMP_NUM_THREADS"]) == ("", "3")
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (subprocess.CalledProcessError(1, "x", stderr="a\nboom\n"), "exit 1: boom"),
-        (subprocess.TimeoutExpired("x", 5), "TimeoutExpired: Command 'x' timed out after 5 seconds"),
-    ],
-)
-def test_a_roof_that_could_not_be_measured_says_why(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
-) -> None:
+def replaced(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Let this code run instead of the worker."""
+    monkeypatch.setattr(roof, "module", lambda *_: [sys.executable, "-c", code])
+
+
+def test_a_roof_whose_process_failed_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run goes on without one."""
-
-    def run(*_: Any, **__: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(subprocess, "run", run)
+    replaced(monkeypatch, "import sys; sys.exit('a\\nboom')")
     found = roof.measure_roof("numpy", "cpu")
-    assert (found.copy_bytes_per_s, found.lacking) == ((), {"copy": reason})
+    assert (found.copy_bytes_per_s, found.lacking) == ((), {"copy": "exit 1: boom"})
+
+
+def test_a_roof_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is killed, and the run goes on without a roof."""
+    started = []
+
+    def late(process: subprocess.Popen[str], *_: Any, **__: Any) -> None:
+        started.append(process)
+        raise subprocess.TimeoutExpired("x", 5)
+
+    replaced(monkeypatch, "input()")
+    monkeypatch.setattr(subprocess.Popen, "communicate", late)
+    found = roof.measure_roof("numpy", "cpu")
+    assert found.lacking == {"copy": "TimeoutExpired: Command 'x' timed out after 5 seconds"}
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+
+
+def test_a_roof_is_measured_when_others_are_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its process has begun by then, and has measured nothing."""
+    begun = tmp_path / "begun"
+    replaced(
+        monkeypatch, f"open({str(begun)!r}, 'w').close(); input(); open({str(tmp_path / 'went on')!r}, 'w').close()"
+    )
+    seen = []
+
+    def until() -> None:
+        while not begun.exists():
+            pass
+        seen.append(sorted(path.name for path in tmp_path.iterdir()))
+
+    roof.measure_roof("numpy", "cpu", None, until)
+    assert seen == [["begun"]]
+    assert (tmp_path / "went on").exists()
 
 
 def conditions(before: Roof | None, after: Roof | None) -> tuple[Condition, Condition]:

@@ -32,7 +32,7 @@ from bench.errors import UserError
 from bench.instruments import container, machine
 from bench.plan.plan import LeftOut, Plan, make_plan
 from bench.plan.selection import Selection
-from bench.records.cell import Precision
+from bench.records.cell import MEMORY_LIMIT, Precision
 from bench.records.census import Census
 from bench.records.record import Ending, Outcome
 from bench.records.store import Runs, Store
@@ -597,6 +597,61 @@ def test_one_load_answers_its_suites_in_order_and_the_reference_goes_first(tmp_p
     cells = [f"{step} {name}" for name in QUICK.split(",") for step in ("cell", "record")]
     cells = [f"{line} ok" if line.startswith("record") else line for line in cells]
     assert observer.seen == ["load fake-fp16", *cells, "load fake-int4", *cells]
+
+
+def counted(monkeypatch):
+    """The commands that workers are started with."""
+    popen, started = subprocess.Popen, []
+
+    def start(command, **options):
+        started.append(command[command.index("bench.run.worker") + 2 :])
+        return popen(command, **options)
+
+    monkeypatch.setattr(runner.subprocess, "Popen", start)
+    return started
+
+
+def test_the_worker_that_began_ahead_answers(tmp_path, monkeypatch):
+    """One process: it says that it is ready, waits, and gets the conditions that were looked up meanwhile."""
+    started, plan = counted(monkeypatch), planned(suites=("memory", "throughput"))
+    made = make_runner(tmp_path)
+    with made.ahead(plan) as ready:
+        assert ready() is True
+        made.before = Condition(available_bytes=7)
+        records = made.run(plan)
+    assert [(record.outcome.ending, record.before.available_bytes) for record in records] == [(Ending.OK, 7)] * 2
+    assert started == [["--ahead"]]
+
+
+def test_a_worker_that_died_before_its_turn_is_replaced(tmp_path, monkeypatch):
+    """What went wrong ahead goes wrong again, or does not, where its record can say so."""
+    started, plan = counted(monkeypatch), planned()
+    made = make_runner(tmp_path)
+    with made.ahead(plan) as ready:
+        made._ahead.process.kill()
+        assert ready() is False
+        (record,) = made.run(plan)
+    assert record.outcome.ending is Ending.OK
+    assert started == [["--ahead"], []]
+
+
+def test_a_worker_that_began_ahead_for_nothing_ends(tmp_path):
+    """The call ended before its turn: no process and no folder is left."""
+    made = make_runner(tmp_path)
+    with made.ahead(planned()) as ready:
+        assert ready() is True
+        process, folder = made._ahead.process, made._ahead.log.parent
+    assert process.returncode is not None and not folder.exists()
+
+
+def test_a_worker_under_a_limit_does_not_begin_ahead(tmp_path, monkeypatch):
+    """What it did there would be charged before its limit is set up; an empty plan has none either."""
+    started = counted(monkeypatch)
+    (one,) = planned().cells
+    limited = one.cell.model_copy(update={"settings": {**one.cell.settings, MEMORY_LIMIT: 1 << 40}})
+    for cells in ((), (replace(one, cell=limited),)):
+        with make_runner(tmp_path).ahead(Plan(cells=cells, left_out=())):
+            assert started == []
 
 
 def test_a_worker_that_says_nothing_and_ends_well_has_failed(tmp_path, monkeypatch):
