@@ -117,6 +117,13 @@ def skills_of(row: Row) -> list[str]:
     return kept_of("skills", [row.history.get("quality", ())], list[str], lambda: _tasks_by(row, accuracies))
 
 
+def shared_skills(rows: Sequence[Row]) -> list[str]:
+    """The tasks whose score all of these rows have above chance, in the first one's order; none of no rows."""
+    known = [skills_of(row) for row in rows]
+    common = set(known[0]).intersection(*known) if known else set()
+    return [task for task in known[0] if task in common] if known else []
+
+
 def _tasks_by(row: Row, told: Callable[[Record], Iterable[str]]) -> list[str]:
     return list(dict.fromkeys(task for record in answered(row, "quality") for task in told(record)))
 

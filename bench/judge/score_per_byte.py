@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.judge.aggregate import Recovery, recovery
+from bench.judge.differences import chance_of
 from bench.judge.figures import figures
 from bench.judge.kept import kept_of
 from bench.judge.moments import mean
-from bench.judge.pairing import answered, pair_task, recoveries, skills_of
+from bench.judge.pairing import answered, pair_task, recoveries, shared_skills, skills_of
 from bench.judge.rows import Row
 from bench.judge.scores import accuracies
 from bench.judge.stats import MARGIN
@@ -73,7 +74,7 @@ def score_per_byte(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Ra
             together[row.device].append(row)
     rankings = []
     for device, found in together.items():
-        tasks = [task for task in skills_of(found[0]) if all(task in skills_of(row) for row in found)]
+        tasks = shared_skills(found)
         if tasks:
             rankings.append(Ranking(device=device, rows=tuple(_ranked(found, tasks, margin))))
         else:
@@ -108,7 +109,6 @@ def _score(row: Row, tasks: Sequence[str]) -> float:
     shares = []
     for task in tasks:
         found = next(accuracies(record)[task] for record in answered(row, "quality") if task in accuracies(record))
-        chance = found.labels.get("chance")
-        least = float(chance) if isinstance(chance, int | float) else 0.0
+        least = chance_of(found) or 0.0
         shares.append((mean(found.values) - least) / (1 - least))
     return mean(shares)

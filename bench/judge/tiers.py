@@ -15,7 +15,7 @@ from itertools import islice
 
 from bench.judge.aggregate import Recovery, recovery
 from bench.judge.kept import kept_of
-from bench.judge.pairing import PairedItems, pair_task, recoveries, skills_of
+from bench.judge.pairing import PairedItems, pair_task, recoveries, shared_skills, skills_of
 from bench.judge.recommend import Candidate, decoded, needed
 from bench.judge.rows import Row
 from bench.judge.score_per_byte import score
@@ -59,8 +59,7 @@ def against(row: Row, other: Row, margin: float = MARGIN) -> tuple[Recovery | No
 
 
 def _against(row: Row, other: Row, margin: float) -> tuple[Recovery | None, int, int]:
-    shared = [task for task in skills_of(row) if task in set(skills_of(other))]
-    pairs = [pair_task(row, other, task, weights=False) for task in shared]
+    pairs = [pair_task(row, other, task, weights=False) for task in shared_skills([row, other])]
     answered = [pair for pair in pairs if isinstance(pair, PairedItems) and pair.answers]
     found = recovery(recoveries(answered), margin)
     return found, sum(len(pair.these) for pair in answered), len(answered)
@@ -89,9 +88,8 @@ def standings(taken: Sequence[Candidate]) -> list[Ranked]:
 
 def _scores(taken: Sequence[Candidate]) -> dict[int, float]:
     """By candidate, its score over the tasks that all that answered any have answered."""
-    skills = {id(one): skills_of(one.row) for one in taken if not one.row.means_nothing}
-    scored = [one for one in taken if skills.get(id(one))]
-    common = [task for task in (skills[id(scored[0])] if scored else []) if all(task in skills[id(s)] for s in scored)]
+    scored = [one for one in taken if not one.row.means_nothing and skills_of(one.row)]
+    common = shared_skills([one.row for one in scored])
     return {id(one): score(one.row, common) for one in scored} if common else {}
 
 

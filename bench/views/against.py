@@ -11,7 +11,7 @@ from bench.judge.compare import Alone
 from bench.judge.stats import Estimate
 from bench.units import human_bytes, significant
 from bench.views.answer import change, label, points
-from bench.views.cells import labelled, named
+from bench.views.cells import keys, labelled, named
 from bench.views.fields import BY_FIGURE, Unit
 from bench.views.formats import Flat, Table, View
 from bench.views.outputs import AGAINST
@@ -93,9 +93,7 @@ def flats(found: Sequence[Courses]) -> list[Flat]:
 def _flat(row: Courses, one: Change) -> Flat:
     this: Estimate = one.change
     return AGAINST.flat({
-        "model": row.row.model, "backend": row.row.backend, "scheme": row.row.scheme,
-        "precision": str(row.row.precision), "device": row.row.device, "weights": str(row.row.weights),
-        "checkpoint": row.row.checkpoint.mark or None,
+        **keys(row.row),
         "device_before": row.before.device, "figure": one.figure, "before": one.before, "now": one.now,
         "change": this.value, "change_low": this.low, "change_high": this.high, "course": str(one.course),
         "versions_apart": "; ".join(f"{name} {old} -> {new}" for name, (old, new) in row.versions.items()) or None,

@@ -10,6 +10,7 @@ from bench.judge.stats import Estimate
 from bench.records.cell import Weights
 from bench.units import human_bytes, human_limit, human_seconds, significant
 from bench.views.fields import Unit
+from bench.views.formats import Flat
 
 MERGED = " + "
 """What stands between the base and what was added to it in the source of merged weights."""
@@ -67,6 +68,14 @@ def of_random(row: Row) -> str:
 def mixed(rows: Sequence[Row]) -> bool:
     """Whether a table of these rows must name the engine of each."""
     return len({row.backend for row in rows}) > 1
+
+
+def keys(row: Row) -> Flat:
+    """The keys that say which row it is, as `bench.views.fields.ROW` declares them."""
+    return {
+        "model": row.model, "backend": row.backend, "scheme": row.scheme, "precision": str(row.precision),
+        "device": row.device, "weights": str(row.weights), "checkpoint": row.checkpoint.mark or None,
+    }  # fmt: skip
 
 
 def identity(row: Row, *, several: bool) -> list[str]:

@@ -12,7 +12,7 @@ from bench.judge.reasons import NOT_APPLICABLE
 from bench.judge.scores import ACCURACY
 from bench.judge.stats import Estimate, PairedDifference, Verdict
 from bench.units import signed
-from bench.views.cells import named, written
+from bench.views.cells import keys, named, written
 from bench.views.fields import Unit
 from bench.views.formats import Flat, FlatValue, Table, View
 from bench.views.generated import flats as generated_flats
@@ -233,13 +233,8 @@ def flats(found: Sequence[Answer]) -> list[Flat]:
 
 
 def _head(item: Comparison) -> Flat:
-    row = item.row
-    return {
-        "model": row.model, "backend": row.backend, "scheme": row.scheme, "precision": str(row.precision),
-        "device": row.device, "weights": str(row.weights), "checkpoint": row.checkpoint.mark or None,
-        "reference": item.reference.scheme,
-        "versions_apart": "; ".join(_apart(item)) or None,
-    }  # fmt: skip
+    versions = "; ".join(_apart(item)) or None
+    return {**keys(item.row), "reference": item.reference.scheme, "versions_apart": versions}
 
 
 def _whole(answer: Answer, choice: Choice | None) -> Flat:

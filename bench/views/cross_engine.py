@@ -10,10 +10,10 @@ from bench.judge.reasons import NOT_MEASURED
 from bench.judge.rows import Row
 from bench.judge.stats import Estimate
 from bench.records.cell import Weights
-from bench.views.cells import marked, written
+from bench.views.cells import keys, marked, written
 from bench.views.fields import BY_FIGURE
 from bench.views.footnotes import checkpoint_notes
-from bench.views.formats import Flat, FlatValue, Table, View
+from bench.views.formats import Flat, Table, View
 from bench.views.outputs import ACROSS
 
 SPEEDS = ("prefill_tokens_per_s", "decode_tokens_per_s")
@@ -79,10 +79,7 @@ def flats(groups: Sequence[Group]) -> list[Flat]:
 
 def _flat(group: Group, row: Row) -> Flat:
     found = row.figures()
-    flat: dict[str, FlatValue] = {
-        "model": row.model, "backend": row.backend, "scheme": row.scheme, "precision": str(row.precision),
-        "device": row.device, "weights": str(row.weights), "checkpoint": row.checkpoint.mark or None,
-    }  # fmt: skip
+    flat = keys(row)
     for name in ACROSS.intervals:
         flat[name] = found[name].value if name in found else None
         flat[f"{name}_low"] = found[name].low if name in found else None

@@ -9,7 +9,7 @@ from bench.judge.compare import Comparison
 from bench.judge.generated import generated_answers
 from bench.records.scored import NGRAM
 from bench.units import signed
-from bench.views.cells import named
+from bench.views.cells import keys, named
 from bench.views.formats import Flat, Table, View
 from bench.views.outputs import COMPARE
 
@@ -62,16 +62,9 @@ def flats(comparisons: Sequence[Comparison]) -> list[Flat]:
 
 
 def _flats(item: Comparison) -> list[Flat]:
-    row = item.row
     return [
         {
-            "model": row.model,
-            "backend": row.backend,
-            "scheme": row.scheme,
-            "precision": str(row.precision),
-            "device": row.device,
-            "weights": str(row.weights),
-            "checkpoint": row.checkpoint.mark or None,
+            **keys(item.row),
             "reference": item.reference.scheme,
             "task": found.task,
             "answers": found.answers,

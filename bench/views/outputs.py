@@ -11,7 +11,6 @@ from functools import cached_property
 from bench.views.fields import (
     BACKEND,
     BY_FIGURE,
-    CHECKPOINT,
     FIGURES,
     IDENTITY,
     MODEL,
@@ -187,8 +186,7 @@ PER_BYTE = Output(
     command="bench compare --per-byte",
     row="one row, the smallest weights of its device first",
     fields=(
-        *ROW[:5],
-        CHECKPOINT,
+        *ROW,
         *_pick("weights_bytes"),
         Field("score", Unit.SHARE, "accuracy above chance, mean over the tasks that all rows answered", "quality"),
         Field("score_per_gib", Unit.SHARE, "the same for each GiB of weights", "quality"),

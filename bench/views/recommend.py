@@ -15,7 +15,7 @@ from bench.judge.stats import Estimate, Verdict
 from bench.judge.tiers import Duel, Ranked
 from bench.units import human_bytes, human_limit, significant
 from bench.views.answer import change, flow, label, points, share
-from bench.views.cells import labelled, unlimited, written
+from bench.views.cells import keys, labelled, unlimited, written
 from bench.views.fields import Unit
 from bench.views.formats import Flat, FlatValue, Table, View
 from bench.views.outputs import RECOMMEND
@@ -33,7 +33,7 @@ class Guess:
     precision: str
     """The widest that fits."""
     bytes: int
-    """At its peak, above the process."""
+    """Of the whole process at its peak, as measured rows have it."""
 
 
 def asked(limits: Limits) -> str:
@@ -64,7 +64,7 @@ def sentences(found: Recommended, command: Callable[[Row], str | None], width: i
 def _commands(row: Row, command: Callable[[Row], str | None]) -> Iterator[str]:
     """What runs or serves it; where its file lies nowhere here, what makes that."""
     again = f"bench run --model {row.model} --backend {row.backend} --scheme {row.scheme}"
-    yield from (command(row) or f"{again} makes its file").split("\n")
+    yield from (command(row) or f"its file is made by: {again}").split("\n")
 
 
 def _take(found: Recommended) -> Iterator[str]:
@@ -238,9 +238,7 @@ def _flat(found: Recommended, one: Candidate, place: Ranked | None) -> Flat:
     cost = found.costs.get(id(one))
     decided = one.answer.decided_by if one.answer else None
     values: dict[str, FlatValue] = {
-        "model": one.row.model, "backend": one.row.backend, "scheme": one.row.scheme,
-        "precision": str(one.row.precision), "device": one.row.device, "weights": str(one.row.weights),
-        "checkpoint": one.row.checkpoint.mark or None,
+        **keys(one.row),
         "taken": place is not None, "satisfies": one.fits, "predicted": False, "tier": place.tier if place else None,
         "score": place.score if place else None, "on_front": place.on_front if place else None,
         "memory_bytes": one.need.bytes if one.need else None, "memory_tokens": one.need.tokens if one.need else None,

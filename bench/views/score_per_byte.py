@@ -9,7 +9,7 @@ from bench.judge.rows import Row
 from bench.judge.score_per_byte import RankedRow, Ranking, Unranked
 from bench.judge.stats import Verdict
 from bench.units import human_bytes
-from bench.views.cells import named, written
+from bench.views.cells import keys, named, written
 from bench.views.comparison import said
 from bench.views.fields import Unit
 from bench.views.formats import Flat, Table, View
@@ -68,9 +68,7 @@ def flats(rankings: Sequence[Ranking]) -> list[Flat]:
 def _flat(item: RankedRow) -> Flat:
     share = item.share if item.share and item.share.verdict is not Verdict.NOT_MEASURABLE else None
     return {
-        "model": item.row.model, "backend": item.row.backend, "scheme": item.row.scheme,
-        "precision": str(item.row.precision), "device": item.row.device,
-        "checkpoint": item.row.checkpoint.mark or None, "weights_bytes": item.weights_bytes,
+        **keys(item.row), "weights_bytes": item.weights_bytes,
         "score": item.score, "score_per_gib": item.per_gib,
         "against": f"{item.against.model} {item.against.scheme}" if item.against else None,
         "share": share.share.value if share else None, "share_low": share.share.low if share else None,

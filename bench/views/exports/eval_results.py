@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 
-from bench.judge.scores import of_tasks
 from bench.views.exports.scored import Asked, Exported, Scored, scored
 
 
@@ -24,7 +23,7 @@ def files(asked: Asked) -> Exported:
     by_file: dict[str, list[Scored]] = defaultdict(list)
     without: dict[str, None] = {}
     for one in found:
-        if one.score.metric not in {shown.metric for shown in of_tasks(one.record) if shown.task == one.score.task}:
+        if not one.stands:
             continue
         if one.dataset is None:
             without[one.score.task] = None

@@ -16,7 +16,7 @@ from collections import defaultdict
 
 from bench.judge.stats import Estimate
 from bench.records.record import moment
-from bench.views.exports.identity import component
+from bench.views.exports import identity
 from bench.views.exports.scored import Asked, Exported, Scored, scored
 
 VERSION = "0.3.0"
@@ -33,7 +33,7 @@ def files(asked: Asked) -> Exported:
     for one in found:
         name = f"{one.model_id}/{one.label}/{one.score.task}/{one.row.device}/{one.record.id}"
         unique = uuid.UUID(hex=hashlib.sha256(name.encode()).hexdigest()[:32], version=4)
-        by_file[f"{one.label}/data/{component(one.score.task)}/{one.model_id}/{unique}.json"].append(one)
+        by_file[f"{one.label}/data/{identity.component(one.score.task)}/{one.model_id}/{unique}.json"].append(one)
     made = {
         path: (json.dumps(_log(of_file, asked.organisation), indent=2, sort_keys=True) + "\n").encode()
         for path, of_file in by_file.items()
@@ -45,9 +45,6 @@ def _log(of_file: list[Scored], organisation: str) -> Json:
     first = of_file[0]
     record, versions = first.record, first.record.versions
     when = str(int(moment(record.started).timestamp()))
-    told = first.told
-    for varying in ("metric", "items", "interval_95"):  # of one metric, and in its own fields
-        told.pop(varying, None)
     return {
         "schema_version": VERSION,
         "evaluation_id": f"{first.score.task}-{first.label}/{first.model_id}/{when}",
@@ -74,7 +71,7 @@ def _log(of_file: list[Scored], organisation: str) -> Json:
                 "name": first.row.backend,
                 "version": versions.packages.get(ENGINES.get(first.row.backend, ""), "unknown"),
             },
-            "additional_details": told
+            "additional_details": identity.told(first.row, record)
             | {"deployment_type": "self_deployed", "model_availability": "open_weights"},
         },
         "evaluation_results": [_result(one) for one in of_file],

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bench.catalog.model import Model
 from bench.judge.rows import Row
-from bench.judge.scores import Score, lm_eval_name, lower_is_better, metrics_of, score
+from bench.judge.scores import Score, lm_eval_name, lower_is_better, metrics_of, score, shown
 from bench.records.record import Ending, Record
 from bench.views.exports import identity
 
@@ -44,6 +44,8 @@ class Scored:
     model_id: str
     record: Record
     score: Score
+    stands: bool
+    """Whether it is the metric that stands for its task."""
     lower_is_better: bool
     dataset: str | None
     """The task's data set on the Hub, None where nobody said."""
@@ -79,8 +81,10 @@ def scored(asked: Asked) -> tuple[list[Scored], list[str]]:
 
 def _of(row: Row, label: str, record: Record, asked: Asked) -> Iterator[Scored]:
     for task, metrics in metrics_of(record).items():
-        for metric in {lm_eval_name(metric): metric for metric in metrics}.values():
+        standing = lm_eval_name(shown(metrics))
+        for name, metric in {lm_eval_name(metric): metric for metric in metrics}.items():
             yield Scored(
                 row=row, label=label, model_id=identity.model_id(row, asked.models), record=record,
-                score=score(task, metric), lower_is_better=lower_is_better(metric), dataset=asked.datasets.get(task),
+                score=score(task, metric), stands=name == standing, lower_is_better=lower_is_better(metric),
+                dataset=asked.datasets.get(task),
             )  # fmt: skip
