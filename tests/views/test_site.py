@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from judged import FP16, INT4, INT8
 
 from bench.errors import UserError
 from bench.judge.rows import newest
+from bench.records.cell import Weights
 from bench.records.record import Provenance
 from bench.views.site import model_page, plot, publish
 from bench.views.site.data import entries
@@ -60,6 +62,18 @@ def test_two_checkpoints_of_one_name_are_two_rows_of_the_page() -> None:
     (alone,) = [one.id for one in entries(newest(found[:1]))]
     assert len(set(both)) == 2
     assert all(one.startswith(f"{alone}-") for one in both)
+
+
+def test_rows_of_random_weights_stand_last() -> None:
+    """What a reader meets first has a quality; otherwise the order of rows is kept."""
+    (row,) = newest(FP16)
+    drawn = {"bare": True, "alive": False, "blank": True, "able": False}
+    rows = [
+        replace(row, model=name, backend="transformers", weights=Weights.RANDOM if random else Weights.HUB)
+        for name, random in drawn.items()
+    ]
+    found = [one.row.model for one in entries(rows)]
+    assert found == ["alive", "able", "bare", "blank"]
 
 
 def test_a_record_of_a_clock_that_was_ahead_is_not_the_newest_version() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +77,7 @@ def opened(browser: Browser, site: Path) -> Iterator[Opened]:
     """Opens a page of the site in a context without a network; fails on any console error or foreign request."""
     contexts, complaints = [], []
 
-    def open_page(name: str = "index.html", state: str = "", **options: Any) -> Page:
+    def open_page(name: str | Path = "index.html", state: str = "", **options: Any) -> Page:
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
         context.set_offline(True)
         contexts.append(context)
@@ -84,7 +86,7 @@ def opened(browser: Browser, site: Path) -> Iterator[Opened]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda asked: complaints.append(asked.url) if not asked.url.startswith("file:") else None)
         page.goto(f"file://{site / name}{state}")
-        if name == "index.html" and options.get("java_script_enabled", True):
+        if Path(name).name == "index.html" and options.get("java_script_enabled", True):
             page.wait_for_selector("html[data-ready=yes]")
         return page
 
@@ -128,6 +130,57 @@ def test_a_click_on_a_heading_sorts_by_the_number(opened: Opened) -> None:
         page.click("th[data-key=decode]")
         page.wait_for_selector(f"th[data-key=decode][aria-sort={way}]")
     assert models(page)[:2] == ["quick fake-fp16", "tiny fake-int4"]
+
+
+def test_a_figure_that_is_not_known_stands_last_whichever_way(opened: Opened) -> None:
+    """`odd` was never decoded with."""
+    page = opened()
+    for way in ("ascending", "descending"):
+        page.click("th[data-key=decode]")
+        page.wait_for_selector(f"th[data-key=decode][aria-sort={way}]")
+        assert models(page)[-1] == "odd fake-fp16"
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The front page of 320 rows, more than it shows at once."""
+    folder = tmp_path_factory.mktemp("large") / "site"
+    (row,) = newest(another("many", weights=700, itl_s=0.025))
+    rows = [replace(row, model=f"m{number:03}") for number in range(320)]
+    publish.write(folder, dict(takewhile(lambda file: not file[0].startswith("model/"), publish.files(rows, [], []))))
+    return folder
+
+
+def test_of_many_rows_those_of_one_page_are_shown_and_all_are_found(opened: Opened, large: Path) -> None:
+    """Searched, sorted, chosen across pages, and printed as a whole."""
+    page = opened(large / "index.html")
+    count = "document.querySelectorAll('#rows tbody tr').length"
+    assert (page.evaluate(count), page.inner_text("#status")) == (100, "320 rows, 320 keep the limits")
+    page.click("tr[id*=m000] button.pick")
+    page.fill("#search", "m319")
+    assert models(page) == ["m319 fake-fp16"]
+    page.click("button.pick")
+    page.fill("#search", "")
+    assert [text.split(" ")[0] for text in page.locator("#chosen li").all_inner_texts()] == ["m000", "m319"]
+    assert page.locator("tr.picked").count() == 1  # the other one is on another page
+    for way in ("ascending", "descending"):
+        page.click("th[data-key=model]")
+        page.wait_for_selector(f"th[data-key=model][aria-sort={way}]")
+    assert models(page)[0] == "m319 fake-fp16"
+    assert page.locator("tr.picked").get_attribute("id") == page.locator("#rows tbody tr").first.get_attribute("id")
+    for event, shown in (("beforeprint", 320), ("afterprint", 100)):
+        page.evaluate("event => dispatchEvent(new Event(event))", event)
+        assert page.evaluate(count) == shown
+
+
+@pytest.mark.parametrize("lost", ["dataTables.min.js", "site.js"])
+def test_a_script_that_does_not_come_leaves_the_table_as_it_is(browser: Browser, site: Path, lost: str) -> None:
+    """The rows that waited for it are shown."""
+    page = browser.new_page()
+    page.route(f"**/{lost}", lambda route: route.abort())
+    page.goto(f"file://{site / 'index.html'}")
+    assert page.locator("#rows tbody tr:visible").count() == 5
+    page.close()
 
 
 def test_limits_dim_what_is_not_proved_to_keep_them(opened: Opened) -> None:

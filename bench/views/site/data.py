@@ -84,7 +84,7 @@ class Entry:
 
 
 def entries(rows: Sequence[Row]) -> list[Entry]:
-    """Every row, devices apart, in the order of rows."""
+    """Every row, devices apart, in the order of rows; those of random weights, which have no quality, last."""
     found: list[Entry] = []
     for device in dict.fromkeys(row.device for row in rows):
         here = [row for row in rows if row.device == device]
@@ -94,7 +94,7 @@ def entries(rows: Sequence[Row]) -> list[Entry]:
             place = places.get(id(one))
             score, front = (place.score, place.on_front) if place else (None, False)
             found.append(_entry(one, score, front=front))
-    return found
+    return sorted(found, key=lambda one: one.row.means_nothing)
 
 
 def page_of(model: str) -> str:

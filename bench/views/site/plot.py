@@ -8,6 +8,8 @@ left nothing was measured that decodes as fast in as little memory without a pro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from math import inf
 
 from pydantic import JsonValue
 
@@ -40,11 +42,8 @@ def with_front(found: Sequence[JsonValue]) -> tuple[list[JsonValue], list[JsonVa
     A point whose loss is proved is dominated by any that is no larger and no slower; one that is not proved worse only
     by a proved one, so what is undecided stays on the front.
     """
-    marked: list[JsonValue] = []
-    for one in found:
-        assert isinstance(one, dict)
-        others = [other for other in found if isinstance(other, dict) and other is not one]
-        marked.append({**one, "dominated": any(_dominates(other, one) for other in others)})
+    dominated = _dominated([one for one in found if isinstance(one, dict)])
+    marked: list[JsonValue] = [{**one, "dominated": id(one) in dominated} for one in found if isinstance(one, dict)]
     kept = [one for one in marked if isinstance(one, dict) and not one["dominated"] and one["verdict"] != "worse"]
     line: list[JsonValue] = []
     best = 0.0
@@ -58,11 +57,23 @@ def with_front(found: Sequence[JsonValue]) -> tuple[list[JsonValue], list[JsonVa
 PROVED = frozenset({"reference", "equivalent", "better"})
 
 
-def _dominates(one: dict[str, JsonValue], other: dict[str, JsonValue]) -> bool:
-    smaller, faster = _float(one["memory"]) <= _float(other["memory"]), _float(one["decode"]) >= _float(other["decode"])
-    strictly = one["memory"] != other["memory"] or one["decode"] != other["decode"]
-    as_good = one["verdict"] in PROVED or other["verdict"] == "worse"
-    return smaller and faster and strictly and as_good
+def _dominated(found: Sequence[dict[str, JsonValue]]) -> set[int]:
+    """Ids of those that another dominates: by memory, held against the fastest so far; equal points do not dominate."""
+
+    def place(one: dict[str, JsonValue]) -> tuple[float, float]:
+        return _float(one["memory"]), -_float(one["decode"])
+
+    any_fastest = proved_fastest = -inf
+    dominated: set[int] = set()
+    for (_, slowness), alike in groupby(sorted(found, key=place), key=place):
+        these = list(alike)
+        dominated |= {
+            id(one) for one in these if (any_fastest if one["verdict"] == "worse" else proved_fastest) >= -slowness
+        }
+        any_fastest = max(any_fastest, -slowness)
+        if any(one["verdict"] in PROVED for one in these):
+            proved_fastest = max(proved_fastest, -slowness)
+    return dominated
 
 
 def _float(value: JsonValue) -> float:

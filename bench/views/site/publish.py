@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 VENDORED = ("dataTables.min.css", "dataTables.min.js", "vega.min.js", "vega-lite.min.js", "vega-interpreter.js")
-ASSETS = ("site.css", "site.js")
+ASSETS = ("site.css", "begin.js", "site.js")
 
 
 def stale(folder: Path, pages: Mapping[str, bytes]) -> bool:

@@ -2,45 +2,80 @@
 // What the front page adds to its table: sorting, search, limits, the plot, chosen rows. All state is in the address.
 (function () {
   "use strict";
+  if (!window.DataTable) throw new Error("the table's library did not come"); // and all rows stay as they are
   const by = (id) => document.getElementById(id);
   const data = JSON.parse(by("data").textContent);
   const table = by("rows");
   const heads = Array.from(table.tHead.rows[0].cells);
   const column = Object.fromEntries(heads.map((head, index) => [head.dataset.key, index]));
-  const rows = Array.from(table.tBodies[0].rows);
+  // The page's own rows are what is read from here on; the table holds a copy of those that it shows.
+  const sources = table.tBodies[0];
+  sources.replaceWith(document.createElement("tbody"));
+  const rows = Array.from(sources.rows);
   const inputs = ["device", "precision", "memory", "decode", "loss", "price", "search"];
   const picked = new Set();
   let preset = "c";
   let waiting = 0;
 
-  for (const row of rows) {
-    row.cells[column.loss].classList.add("quality");
-    const pick = document.createElement("button");
-    pick.type = "button";
-    pick.className = "pick";
-    pick.textContent = "+";
-    pick.ariaLabel = "choose " + row.cells[0].textContent + " " + row.cells[1].textContent;
-    pick.ariaPressed = "false";
-    row.cells[0].prepend(pick);
+  const number = (id) => (by(id).value === "" ? null : Number(by(id).value));
+  const told = (row, name) => (row.dataset[name] === undefined ? null : Number(row.dataset[name]));
+  let limits = { memory: null, decode: null, loss: null, price: null };
+  const byId = new Map(rows.map((row) => [row.id, row]));
+  const said = (row, key) => row.cells[column[key]].textContent;
+  const options = () => new URLSearchParams(location.hash.slice(1));
+  const presetOf = (state) => (["c", "p", "e"].includes(state.get("columns")) ? state.get("columns") : "c");
+  const shows = (head, name) => head.dataset.presets.includes(name);
+
+  // A number that is not known stands last, whichever way.
+  const known = (way) => (one, other) => (one === null) - (other === null) || way * (one - other);
+  Object.assign(DataTable.ext.type.order, { "known-asc": known(1), "known-desc": known(-1) });
+
+  // What a cell holds for the table: read when it is shown, sorted by or searched, of thousands of rows never all.
+  function reader(key, numeric) {
+    const at = column[key];
+    return (row, type) => {
+      if (key === "cost") return type === "sort" ? cost(row) : costText(row);
+      const cell = row.cells[at];
+      if (type === "sort" && numeric) return cell.dataset.order ? Number(cell.dataset.order) : null;
+      return type === "display" ? cell.innerHTML : cell.textContent;
+    };
   }
 
-  // Every cell of a row: hidden columns are taken out of it later.
-  const held = new Map(rows.map((row) => [row.id, Array.from(row.cells)]));
-  const said = (id, index) => (index ? held.get(id)[index] : held.get(id)[0].querySelector("a")).textContent;
+  // A row as it is shown: what the page's own row says of itself, and the button that chooses it.
+  function created(shown, row, index, cells) {
+    const pick = document.createElement("button");
+    Object.assign(pick, { type: "button", className: "pick", ariaLabel: "choose " + said(row, "model") + " " + said(row, "precision") });
+    shown.id = row.id;
+    Object.assign(shown.dataset, row.dataset);
+    cells[0].scope = "row";
+    cells[0].prepend(pick);
+    mark(shown, row);
+  }
 
+  function mark(shown, row) {
+    const on = picked.has(row.id), pick = shown.cells[0].firstChild;
+    shown.classList.toggle("picked", on);
+    shown.classList.toggle("dim", !keeps(row));
+    pick.textContent = on ? "−" : "+";
+    pick.ariaPressed = String(on);
+  }
+
+  const many = rows.length > 300;
   const view = new DataTable(table, {
-    paging: rows.length > 300, pageLength: 100, lengthMenu: [100, 500, -1], order: [], autoWidth: false,
-    layout: { topStart: null, topEnd: null, bottomStart: rows.length > 300 ? "info" : null, bottomEnd: rows.length > 300 ? "paging" : null },
-    columnDefs: heads.map((head, index) => ({ targets: index, type: head.dataset.numeric ? "num" : "string" })),
+    data: rows, createdRow: created, rowCallback: mark,
+    paging: many, pageLength: 100, lengthMenu: [100, 500, -1], order: [], autoWidth: false,
+    layout: { topStart: null, topEnd: null, bottomStart: many ? "info" : null, bottomEnd: many ? "paging" : null },
+    columnDefs: heads.map((head, index) => ({
+      targets: index, type: head.dataset.numeric ? "known" : "string", data: reader(head.dataset.key, head.dataset.numeric),
+      searchable: !head.dataset.numeric || head.dataset.key === "loss", visible: shows(head, presetOf(options())),
+      cellType: index ? "td" : "th", className: head.dataset.key === "loss" ? "quality" : head.dataset.numeric ? "number" : "",
+    })),
     language: { emptyTable: "no rows yet", zeroRecords: "no row matches" },
   });
 
-  const number = (id) => (by(id).value === "" ? null : Number(by(id).value));
-  const told = (row, name) => (row.dataset[name] === undefined ? null : Number(row.dataset[name]));
-
   // A limit that a row cannot prove to keep is not kept: what was not measured is dim too.
   function keeps(row) {
-    const memory = number("memory"), decode = number("decode"), loss = number("loss");
+    const { memory, decode, loss } = limits;
     if (memory !== null && !(told(row, "memory") !== null && told(row, "memory") <= memory)) return false;
     if (decode !== null && !(told(row, "low") !== null && told(row, "low") >= decode)) return false;
     if (loss === null) return true;
@@ -48,22 +83,22 @@
     return told(row, "loss") !== null && told(row, "loss") <= loss / 100;
   }
 
-  let priced = false;
   function cost(row) {
-    const price = number("price"), decode = told(row, "decode");
+    const { price } = limits, decode = told(row, "decode");
     return price === null || !decode ? null : (price / 3600 / decode) * 1e6;
   }
 
+  function costText(row) {
+    const value = cost(row);
+    return value === null ? "-" : value.toPrecision(3);
+  }
+
   function apply() {
-    const device = by("device").value, precision = by("precision").value;
-    view.search.fixed("chosen", (text, cells, index) => {
-      const row = rows[index];
-      return (!device || row.dataset.device === device) && (!precision || row.dataset.precision === precision);
-    });
-    for (const row of rows) {
-      row.classList.toggle("dim", !keeps(row));
-    }
-    if (priced || number("price") !== null) price();
+    const device = by("device").value, precision = by("precision").value, before = limits.price;
+    limits = Object.fromEntries(["memory", "decode", "loss", "price"].map((id) => [id, number(id)]));
+    view.search.fixed("chosen", (text, row) =>
+      (!device || row.dataset.device === device) && (!precision || row.dataset.precision === precision));
+    if (limits.price !== before) view.cells(null, column.cost).invalidate("data");
     view.search(by("search").value).draw();
     status();
     clearTimeout(waiting);
@@ -71,24 +106,11 @@
     remember();
   }
 
-  function price() {
-    priced = number("price") !== null;
-    for (const row of rows) {
-      const value = cost(row), cell = view.cell(row, column.cost), node = cell.node();
-      if (!node) continue;
-      node.textContent = value === null ? "-" : value.toPrecision(3);
-      node.dataset.order = value === null ? "" : String(value);
-      cell.invalidate("dom");
-    }
-  }
-
-  function shown() {
-    return Array.from(view.rows({ search: "applied" }).nodes());
-  }
+  const found = () => Array.from(view.rows({ search: "applied" }).indexes(), (index) => rows[index]);
 
   function status() {
-    const visible = shown(), kept = visible.filter(keeps);
-    by("status").textContent = visible.length + " rows, " + kept.length + " keep the limits";
+    const visible = found();
+    by("status").textContent = visible.length + " rows, " + visible.filter(keeps).length + " keep the limits";
   }
 
   function columns(name) {
@@ -96,7 +118,9 @@
     for (const button of document.querySelectorAll("[data-preset]")) {
       button.setAttribute("aria-pressed", String(button.dataset.preset === name));
     }
-    heads.forEach((head, index) => view.column(index).visible(head.dataset.presets.includes(name), false));
+    heads.forEach((head, index) => {
+      if (view.column(index).visible() !== shows(head, name)) view.column(index).visible(shows(head, name), false);
+    });
     view.columns.adjust();
   }
 
@@ -107,16 +131,8 @@
     remember();
   }
 
-  let shownAsPicked = [];
   function marked() {
-    const changed = new Set([...shownAsPicked, ...chosenRows()]);
-    shownAsPicked = chosenRows();
-    for (const row of changed) {
-      const on = picked.has(row.id), button = row.querySelector("button.pick");
-      row.classList.toggle("picked", on);
-      button.textContent = on ? "−" : "+";
-      button.setAttribute("aria-pressed", String(on));
-    }
+    for (const shown of Array.from(view.rows({ page: "current" }).nodes())) mark(shown, byId.get(shown.id));
     by("basket").hidden = picked.size === 0;
     by("chosen").replaceChildren(...chosenRows().map((row) => {
       const item = document.createElement("li");
@@ -126,11 +142,10 @@
   }
 
   const chosenRows = () => rows.filter((row) => picked.has(row.id));
-  const used = () => heads.filter((head) => head.dataset.presets.includes(preset) || head.dataset.key === "device");
+  const used = () => heads.filter((head) => shows(head, preset) || head.dataset.key === "device");
   const titles = () => used().map((head) => data.titles[head.dataset.key]);
   function cells(row) {
-    return used().map((head) => head.dataset.key === "cost" && cost(row) !== null
-      ? cost(row).toPrecision(3) : said(row.id, column[head.dataset.key]));
+    return used().map((head) => (head.dataset.key === "cost" ? costText(row) : said(row, head.dataset.key)));
   }
 
   const escapes = {
@@ -164,33 +179,38 @@
 
   // The plot.
   let chart = null;
-  function dominates(one, other) {
-    const proved = ["reference", "equivalent", "better"];
-    return one !== other && one.memory <= other.memory && one.decode >= other.decode &&
-      (one.memory !== other.memory || one.decode !== other.decode) &&
-      (proved.includes(one.verdict) || other.verdict === "worse");
+  // Whether another needs no more memory and is no slower, and is proved as good: by memory, the fastest so far.
+  function dominate(points) {
+    const proved = ["reference", "equivalent", "better"], order = Array.from(points).sort((a, b) => a.memory - b.memory || b.decode - a.decode);
+    let any = -Infinity, good = -Infinity;
+    for (let start = 0, end = 0; start < order.length; start = end) {
+      const { memory, decode } = order[start]; // equal points do not dominate each other
+      while (end < order.length && order[end].memory === memory && order[end].decode === decode) end += 1;
+      const alike = order.slice(start, end);
+      for (const point of alike) point.dominated = (point.verdict === "worse" ? any : good) >= decode;
+      any = Math.max(any, decode);
+      if (alike.some((point) => proved.includes(point.verdict))) good = Math.max(good, decode);
+    }
   }
 
   function points() {
-    const found = shown().filter((row) => told(row, "memory") !== null && told(row, "decode") !== null).map((row) => ({
-      id: row.id, name: said(row.id, 0) + " " + said(row.id, column.precision), loss: said(row.id, column.loss),
+    const known = found().filter((row) => told(row, "memory") !== null && told(row, "decode") !== null);
+    const all = known.map((row) => ({
+      id: row.id, name: said(row, "model") + " " + said(row, "precision"), loss: said(row, "loss"),
       memory: told(row, "memory"), decode: told(row, "decode"), low: told(row, "low"), high: told(row, "high"), verdict: row.dataset.verdict,
     }));
-    for (const point of found) {
-      point.dominated = found.some((other) => dominates(other, point)) || !keeps(rowOf(point.id));
-    }
+    dominate(all);
+    all.forEach((point, index) => { point.dominated = point.dominated || !keeps(known[index]); });
     const front = [];
     let best = 0;
-    for (const point of found.filter((one) => !one.dominated && one.verdict !== "worse").sort((a, b) => a.memory - b.memory || b.decode - a.decode)) {
+    for (const point of all.filter((one) => !one.dominated && one.verdict !== "worse").sort((a, b) => a.memory - b.memory || b.decode - a.decode)) {
       if (point.decode > best) {
         best = point.decode;
         front.push({ memory: point.memory, decode: best });
       }
     }
-    return { found, front };
+    return { all, front };
   }
-
-  const rowOf = (id) => rows.find((row) => row.id === id);
 
   // The plot's libraries are larger than all else: they are read when the table can be used.
   const needed = ["vega.min.js", "vega-lite.min.js", "vega-interpreter.js"];
@@ -205,12 +225,12 @@
 
   function plot() {
     if (needed.length || !window.vega || !vega.expressionInterpreter) return;
-    const { found, front } = points();
-    by("figure").hidden = found.length === 0;
-    if (!found.length) return;
+    const { all, front } = points();
+    by("figure").hidden = all.length === 0;
+    if (!all.length) return;
     const style = getComputedStyle(document.body);
     const spec = structuredClone(data.spec);
-    spec.datasets = { points: found, front };
+    spec.datasets = { points: all, front };
     spec.width = Math.max(260, by("plot").clientWidth || 600);
     const ink = { labelColor: style.color, titleColor: style.color };
     spec.config = { ...spec.config, axis: { ...spec.config.axis, ...ink, gridColor: "rgba(128,128,128,0.3)" }, legend: { ...spec.config.legend, ...ink }, view: { stroke: "rgba(128,128,128,0.4)" } };
@@ -246,15 +266,15 @@
   }
 
   function restore() {
-    const state = new URLSearchParams(location.hash.slice(1));
+    const state = options();
     for (const id of inputs) by(id).value = state.get(id) || "";
     if (!state.has("device") && data.device) by("device").value = data.device;
-    columns(["c", "p", "e"].includes(state.get("columns")) ? state.get("columns") : "c");
+    columns(presetOf(state));
     const order = (state.get("sort") || "").split(",").map((one) => one.split(".")).filter(([key, way]) => key in column && ["asc", "desc"].includes(way));
     view.order(order.map(([key, way]) => [column[key], way]));
-    for (const id of (state.get("rows") || "").split(",")) if (rowOf(id)) picked.add(id);
-    marked();
+    for (const id of (state.get("rows") || "").split(",")) if (byId.has(id)) picked.add(id);
     apply();
+    marked();
     view.on("order", remember);
   }
 
@@ -272,7 +292,11 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", plot);
   addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(plot, 150); });
   restore();
-  document.documentElement.dataset.readyMs = String(Math.round(performance.now()));
+  // Paper has no pages of rows to turn to.
+  const pages = many ? [["beforeprint", -1], ["afterprint", 100]] : [];
+  for (const [event, length] of pages) addEventListener(event, () => view.page.len(length).draw());
   document.documentElement.dataset.ready = "yes";
-  setTimeout(load, 0);
+  void table.offsetHeight; // laid out too, so that the time is no promise
+  document.documentElement.dataset.readyMs = String(Math.round(performance.now()));
+  (window.requestIdleCallback || setTimeout)(load);
 })();
