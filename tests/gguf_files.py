@@ -48,6 +48,7 @@ def write(
         f"{architecture}.attention.layer_norm_rms_epsilon": 1e-5, "general.file_type": 0,
     }  # fmt: skip
     facts |= {key.replace("__", "."): value for key, value in metadata.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in facts.items():
         if isinstance(value, list):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -39,6 +40,10 @@ class Hub:
     """Repositories that are there, with the way in which they are refused; others are gone."""
     revisions: tuple[str, ...] = ("main",)
     asked: list[str] = field(default_factory=list)
+    sent: list[tuple[str, int, int]] = field(default_factory=list)
+    """Parts of files: path, first byte, last byte."""
+    ranges: bool = True
+    """Whether it sends parts of files when it is asked for them."""
     url: str = ""
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
@@ -59,13 +64,16 @@ class Hub:
             status, headers = REFUSALS[how]
             return status, headers, b""
         folder = self.folders.get(repo)
-        files = [path for path in sorted(folder.iterdir()) if path.is_file()] if folder else []
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()] if folder else []
         if verb == "revision":
             return _json({"id": repo, "sha": commit(repo, known.get(revision, revision)), "siblings": []})
         if verb == "tree":
-            names = [(file.name, file.stat().st_size) for file in files] or [("config.json", 2)]
+            names = [(str(file.relative_to(folder or "")), file.stat().st_size) for file in files]
+            names = names or [("config.json", 2)]
             return _json([{"type": "file", "path": name, "size": size, "oid": name} for name, size in names])
-        body = (folder / rest[0]).read_bytes() if folder else b"{}"
+        if folder and not (folder / "/".join(rest)).is_file():
+            return 404, {"X-Error-Code": "EntryNotFound"}, b""
+        body = (folder / "/".join(rest)).read_bytes() if folder else b"{}"
         etag = hashlib.sha1(body, usedforsecurity=False).hexdigest()
         return 200, {"X-Repo-Commit": commit(repo, known.get(revision, revision)), "ETag": f'"{etag}"'}, body
 
@@ -84,6 +92,12 @@ def serving(hub: Hub) -> Iterator[Hub]:
         def _reply(self, *, whole: bool) -> None:
             hub.asked.append(self.path)
             status, headers, body = hub.answer(self.path)
+            part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if part and status == 200 and hub.ranges:
+                start, last = int(part[1]), min(int(part[2]), len(body) - 1)
+                hub.sent.append((self.path, start, last))
+                headers = {**headers, "Content-Range": f"bytes {start}-{last}/{len(body)}"}
+                status, body = 206, body[start : last + 1]
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)

@@ -7,6 +7,7 @@ __all__ = [
     "config",
     "contents",
     "contexts",
+    "dimensions",
     "entries",
     "gguf_file",
     "gguf_folder",

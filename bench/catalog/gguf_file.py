@@ -50,6 +50,10 @@ class BadGguf(ValueError):
     """The file is no GGUF, or not all of one; the message says which, with both figures where there are two."""
 
 
+class CutShort(BadGguf):
+    """The header goes on behind the bytes that were given."""
+
+
 @dataclass(frozen=True)
 class Tensor:
     """One tensor's record."""
@@ -114,17 +118,20 @@ def type_bytes(name: str, elements: int) -> int:
 
 
 class _Cursor:
-    """Reads little-endian values one after the other."""
+    """Reads little-endian values one after the other, from the beginning of a file of `size` bytes."""
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data, self.at = data, 0
+    def __init__(self, data: mmap.mmap | bytes, size: int) -> None:
+        self.data, self.size, self.at = data, size, 0
+
+    def _ends(self) -> CutShort:
+        return CutShort(f"truncated: the header ends at byte {len(self.data)}")
 
     def scalar(self, form: str) -> float:
         """One number, an integer or a truth value where the form says so."""
         try:
             value: float = struct.unpack_from(form, self.data, self.at)[0]
         except struct.error:
-            raise BadGguf(f"truncated: the header ends at byte {len(self.data)}") from None
+            raise self._ends() from None
         self.at += struct.calcsize(form)
         return value
 
@@ -142,10 +149,12 @@ class _Cursor:
     def string(self) -> str:
         """Length and bytes."""
         length = self.whole("<Q")
-        if self.at + length > len(self.data):
-            raise BadGguf(f"truncated: the header ends at byte {len(self.data)}")
+        if self.at + length > self.size:
+            raise BadGguf(f"truncated: the header ends at byte {self.size}")
         if length > MOST_TEXT:
             raise BadGguf(f"damaged: its header promises a text of {length} bytes")
+        if self.at + length > len(self.data):
+            raise self._ends()
         text = self.data[self.at : self.at + length]
         self.at += length
         return text.decode("utf-8", errors="replace")
@@ -161,10 +170,10 @@ class _Cursor:
         inner, count = self.whole("<I"), self.whole("<Q")
         if inner in SCALARS and count > SHORT:
             self.at += count * struct.calcsize(SCALARS[inner])
-            if self.at > len(self.data):
-                raise BadGguf(f"truncated: the header ends at byte {len(self.data)}")
+            if self.at > self.size:
+                raise BadGguf(f"truncated: the header ends at byte {self.size}")
             return count
-        if count > MOST_ITEMS and self.at + count <= len(self.data):
+        if count > MOST_ITEMS and self.at + count <= self.size:
             raise BadGguf(f"damaged: its header promises an array of {count} values, more than {MOST_ITEMS}")
         values: list[JsonValue] = []
         most = SHORT if inner in SCALARS else SHORT_TEXTS
@@ -181,23 +190,31 @@ def read(path: Path) -> Gguf:
     if size < len(MAGIC):
         raise BadGguf(f"not a GGUF file: it has {size} bytes")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[:4] != MAGIC:
-            raise BadGguf("not a GGUF file: it does not begin with GGUF")
-        cursor = _Cursor(data)
-        cursor.at = 4
-        version = cursor.whole("<I")
-        if version not in {2, 3}:
-            raise BadGguf(f"GGUF version {version} is not 2 or 3")
-        count, pairs = cursor.count("<Q", MOST_TENSORS, "tensors"), cursor.count("<Q", MOST_PAIRS, "fields")
-        metadata: dict[str, JsonValue] = {}
-        for _ in range(pairs):
-            key = cursor.string()
-            metadata[key] = cursor.value(cursor.whole("<I"))
-        tensors = tuple(_tensor(cursor) for _ in range(count))
-        alignment = Gguf(metadata, tensors).whole("general.alignment", 32)
-        if not 0 < alignment <= MOST_ALIGNMENT:
-            raise BadGguf(f"damaged: field 'general.alignment' is {alignment}")
-        start = -(-cursor.at // alignment) * alignment
+        return parse(data, size)
+
+
+def parse(data: mmap.mmap | bytes, size: int) -> Gguf:
+    """The header in the first bytes of a file of `size` bytes.
+
+    Raises CutShort where it goes on behind them, BadGguf where the file is none or is cut short.
+    """
+    if data[:4] != MAGIC:
+        raise BadGguf("not a GGUF file: it does not begin with GGUF")
+    cursor = _Cursor(data, size)
+    cursor.at = 4
+    version = cursor.whole("<I")
+    if version not in {2, 3}:
+        raise BadGguf(f"GGUF version {version} is not 2 or 3")
+    count, pairs = cursor.count("<Q", MOST_TENSORS, "tensors"), cursor.count("<Q", MOST_PAIRS, "fields")
+    metadata: dict[str, JsonValue] = {}
+    for _ in range(pairs):
+        key = cursor.string()
+        metadata[key] = cursor.value(cursor.whole("<I"))
+    tensors = tuple(_tensor(cursor) for _ in range(count))
+    alignment = Gguf(metadata, tensors).whole("general.alignment", 32)
+    if not 0 < alignment <= MOST_ALIGNMENT:
+        raise BadGguf(f"damaged: field 'general.alignment' is {alignment}")
+    start = -(-cursor.at // alignment) * alignment
     wanted = max((start + tensor.offset + tensor.bytes for tensor in tensors), default=start)
     if wanted > size:
         raise BadGguf(f"truncated: its header promises {wanted} bytes, the file has {size}")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from pydantic import JsonValue
 from bench.catalog import dimensions, gguf_folder, gguf_model
 from bench.catalog.adapted import adapted
 from bench.catalog.config import Config
-from bench.catalog.gguf_file import MAGIC
+from bench.catalog.gguf_file import MAGIC, Gguf
 from bench.catalog.model import Kind, Model, Objective
 from bench.errors import UserError
 from bench.records.parsing import read_json
@@ -89,7 +90,11 @@ def objective(config: Config) -> Objective:
 
 def gguf_config(path: Path) -> dict[str, JsonValue]:
     """What the header of a GGUF tells, or those of a folder's files of one model. Raises UserError."""
-    headers = [found.header for found in gguf_folder.models_of(path)]
+    return told_by([found.header for found in gguf_folder.models_of(path)], path)
+
+
+def told_by(headers: Sequence[Gguf], path: Path) -> dict[str, JsonValue]:
+    """What the headers of one model's files at `path` tell, widest first. Raises UserError where no model is so."""
     for header in headers:
         name = header.architecture
         told = ((key, header.metadata.get(f"{name}.{key}")) for key in gguf_model.KEYS)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.console import out, print_facts, print_flat, print_table
+from bench.cli.console import print_facts, print_flat, print_table
 from bench.cli.options import Device, Output
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.catalog.contents import Contents
+    from bench.catalog.local_model import Format
     from bench.catalog.model import Model
     from bench.records.cell import Weights
 
@@ -26,7 +27,7 @@ class Looked:
     """What to look at."""
 
     target: Annotated[
-        str, typer.Argument(help="An entry, a folder in Hub layout, a GGUF file, or hf://ORG/NAME.", metavar="TARGET")
+        str, typer.Argument(help="An entry, a folder in Hub layout, a GGUF file or hf://ORG/NAME.", metavar="TARGET")
     ] = ""
     device: Device = None
 
@@ -40,6 +41,8 @@ class Found:
     path: str | None
     where: str
     contents: Contents | None
+    held: frozenset[Format] | None = None
+    """How the weights lie where there is no path."""
 
 
 def inspect(looked: Looked, output: Output) -> None:
@@ -53,11 +56,11 @@ def inspect(looked: Looked, output: Output) -> None:
     from bench.views import inspection
 
     if not looked.target:
-        raise UserError("nothing to inspect", "bench inspect ENTRY, FOLDER, FILE.gguf or hf://ORG/NAME")
+        raise UserError("nothing to inspect", "bench inspect ENTRY, FOLDER, FILE.gguf or hf://ORG/NAME[/FILE.gguf]")
     kind = looked.device.value if looked.device else machine.device_kind()
     described = machine.describe(kind)
     found = _found(looked.target, output.folder)
-    able = takers(found.model, found.weights, found.path, described)
+    able = takers(found.model, found.weights, found.path, described, found.held)
     contexts = sorted({tokens for taker in able for tokens in taker.needs}) or [CONTEXTS[0]]
     cache = {tokens: size for tokens in contexts if (size := cache_bytes(found.model, tokens))}
     seen = inspection.Inspected(
@@ -68,7 +71,6 @@ def inspect(looked: Looked, output: Output) -> None:
         print_flat(inspection.flats(seen), output.format)
         return
     print_facts(list(inspection.facts(seen)), output.format)
-    out.print()
     print_table(inspection.table(seen), output.format)
 
 
@@ -80,11 +82,20 @@ def _found(target: str, catalog: Path) -> Found:
     from bench.records.cell import Weights
 
     if target.startswith(HUB):
+        from bench.engines.contract import Unsupported
         from bench.engines.weights.remote_headers import looked_up
 
-        model, held = looked_up(target.removeprefix(HUB))
-        return Found(model=model, weights=Weights.HUB, path=None, where=target, contents=held)
+        try:
+            there = looked_up(target.removeprefix(HUB))
+        except Unsupported as error:
+            raise UserError(str(error), "name another repository, or inspect what lies here") from None
+        return Found(
+            model=there.model, weights=Weights.HUB, path=None, where=target, contents=there.contents,
+            held=frozenset({there.lies}),
+        )  # fmt: skip
     path = Path(target)
+    if not path.exists() and ("/" in target or path.suffix == ".gguf"):
+        raise UserError(f"no folder or file {target}", "bench inspect ENTRY, FOLDER, FILE.gguf or hf://ORG/NAME")
     if not path.exists():
         return _entry(select(read_catalog(catalog), [target])[0])
     if (path / "adapter_config.json").is_file():

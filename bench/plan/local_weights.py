@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from bench.catalog import gguf_model
@@ -40,10 +40,11 @@ def require_readable(paths: str, engines: Sequence[Backend]) -> None:
                 raise UserError(f"{path} is {what} which is all that backend {engine.name} reads", command(path, held))
 
 
-def unreadable(path: str | None, engine: Backend) -> str:
-    """Why an engine cannot load what lies at a path, empty if it can or nothing local is asked for."""
-    held = formats(Path(path)) if path else frozenset({engine.reads})
-    return "" if engine.reads in held else f"it reads {engine.reads}, and this is {' and '.join(sorted(held))}"
+def unreadable(held: Collection[Format] | None, engine: Backend) -> str:
+    """Why an engine cannot load weights that lie in these ways, empty if it can or none are known."""
+    if held is None or engine.reads in held:
+        return ""
+    return f"it reads {engine.reads}, and this is {' and '.join(sorted(held))}"
 
 
 def command(path: Path | str, held: frozenset[Format]) -> str:

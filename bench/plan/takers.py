@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bench.catalog import architecture
 from bench.catalog.config import UnknownArchitecture
 from bench.catalog.gguf_model import header_in
+from bench.catalog.local_model import Format, formats
 from bench.catalog.model import Model
 from bench.engines.contract import Backend
 from bench.engines.registry import backend, backend_names
@@ -39,14 +41,20 @@ class Taker:
     """Bytes of the whole process at its peak, by positions; empty where the architecture is not known."""
 
 
-def takers(model: Model, weights: Weights | None, path: str | None, machine: Machine) -> list[Taker]:
-    """Every engine that loads models here, at every precision. Loads nothing and asks no network."""
+def takers(
+    model: Model, weights: Weights | None, path: str | None, machine: Machine, held: Collection[Format] | None = None
+) -> list[Taker]:
+    """Every engine that loads models here, at every precision. Loads nothing and asks no network.
+
+    `held`: how the weights lie where there is no path, None for an entry, which may have them in several ways.
+    """
     asked = Selection(weights=weights, path=path, device=machine.kind)
+    lies = formats(Path(path)) if path else held
     found = []
     for engine in map(backend, backend_names()):
         if engine.remote or not engine.needs_repository:
             continue
-        reason = never(asked, model, engine) or unreadable(path, engine)
+        reason = unreadable(lies, engine) or never(asked, model, engine)
         if reason:
             found.append(Taker(engine=engine.name, precision="all", reason=reason.removeprefix(f"{engine.name}: ")))
             continue

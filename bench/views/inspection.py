@@ -63,11 +63,11 @@ def facts(found: Inspected) -> Iterator[tuple[str, str]]:
         yield "KV cache, 16 bits", ", ".join(f"{human_bytes(size)} at {at:,}" for at, size in found.cache.items())
     top = found.ceiling()
     if top is not None and found.memory_bytes_per_s:
-        ends = [f"{found.ceiling(at):.3g} at {at:,}" for at in found.cache]
+        ends = [f"{significant(found.ceiling(at) or 0.0)} at {at:,}" for at in found.cache]
         sustained = f"memory here sustains {found.memory_bytes_per_s / 1e9:.3g} GB/s"
         yield (
             "decode ceiling",
-            f"{top:.3g} tokens/s ({sustained}); {', '.join(ends)}" if ends else f"{top:.3g} tokens/s",
+            f"{significant(top)} tokens/s ({sustained})" + "; " * bool(ends) + ", ".join(ends),
         )
     elif contents is not None:
         yield "decode ceiling", "not known: no run has measured this device's memory; bench run or bench plan does"
@@ -87,7 +87,8 @@ def table(found: Inspected) -> Table:
     for one in found.takers:
         weights = human_bytes(one.weights_bytes) if one.weights_bytes else "-"
         needs = [human_bytes(one.needs[tokens]) if tokens in one.needs else "-" for tokens in contexts]
-        made.rows.append([one.engine, one.precision, one.scheme or "-", weights, *needs, one.reason])
+        reason = made.note(one.reason) if one.reason else ""
+        made.rows.append([one.engine, one.precision, one.scheme or "-", weights, *needs, reason])
     return made
 
 

@@ -78,7 +78,7 @@ def asking_the_hub(repo: str, revision: str | None = None, local: str = "FOLDER"
         raise  # a file that the repository lacks: the caller knows what that means
     except OSError as error:
         cause = error.__cause__ or error  # what the client met before it looked in its cache
-        if isinstance(cause, errors.DisabledRepoError):
+        if isinstance(error, errors.DisabledRepoError) or isinstance(cause, errors.DisabledRepoError):
             raise Unsupported(f"the Hub has disabled {repo}") from None
         if getattr(getattr(cause, "response", None), "status_code", None) == UNAUTHORIZED:
             raise UserError(
