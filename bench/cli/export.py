@@ -70,7 +70,7 @@ def export(rows: Rows, output: Exports) -> None:
     if not made.files:
         raise UserError(f"nothing to export to {output.to}", NO_RECORDS if not chosen else "see what was left out")
     write(output.out, made.files)
-    out.print(f"{len(made.files)} files in {output.out}", markup=False)
+    out.print(f"{len(made.files)} file{'s' * (len(made.files) > 1)} in {output.out}", markup=False)
     stored.finish()
 
 

@@ -60,9 +60,9 @@ def push(what: Pushed) -> None:
         raise UserError(f"{what.folder} holds no files", "`bench run` or `bench export` makes some")
     prefix = f"{place['path'].strip('/')}/" if place["path"] else ""
     sizes = [(what.folder / name).stat().st_size for name in names]
-    total = f"{len(names)} files, {human_bytes(sum(sizes))}, to {what.to}"
+    total = f"{len(names)} file{'s' * (len(names) > 1)}, {human_bytes(sum(sizes))}, to {what.to}"
     for name, size in zip(names, sizes, strict=True):
-        out.print(f"{prefix}{name}  {human_bytes(size)}", markup=False)
+        out.print(f"{human_bytes(size):>8}  {prefix}{name}", markup=False)
     if not what.yes:
         out.print(f"{total}: nothing was uploaded; --yes uploads them", markup=False)
         return

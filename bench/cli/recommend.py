@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -104,6 +105,8 @@ def recommend(asked: Asked, money: Money, among: Among, output: Output) -> None:
         _measure(wanted, among, output)
     stored = Stored(output.results)
     rows = _rows(stored, among)
+    if not rows:
+        _require_device(stored, among)
     found = recommended(rows, wanted, prices, longest_context(output.folder))
     guesses = _predicted(wanted, rows, among, output) if among.predicted else []
     if output.format.flat:
@@ -156,6 +159,13 @@ def _rows(stored: Stored, among: Among) -> list[Row]:
     return matching(with_any(stored.rows(), suites.ORDER), among)
 
 
+def _require_device(stored: Stored, among: Among) -> None:
+    """Raise UserError, with those that have records, where no record is of the device that is asked for."""
+    devices = sorted({row.device for row in stored.rows()})
+    if devices and not any(fnmatch(device, among.device) for device in devices):
+        raise UserError(f"no record is of a device {among.device!r}", f"one of: {', '.join(devices)}")
+
+
 def _predicted(wanted: Wanted, rows: Sequence[Row], among: Among, output: Output) -> list[Guess]:
     """Entries that nobody measured on this machine and that are predicted to fit, the largest first."""
     from bench.catalog.entries import read_catalog, select, unmeasurable
@@ -176,7 +186,7 @@ def _predicted(wanted: Wanted, rows: Sequence[Row], among: Among, output: Output
         fitting = [need for need in needs(model, backend("transformers"), described, free).values() if need.fits]
         if fitting:
             widest = fitting[0]  # precisions stand widest first
-            found.append(Guess(model=model.name, precision=str(widest.precision), bytes=widest.peak_bytes or 0))
+            found.append(Guess(model=model.name, precision=str(widest.precision), bytes=widest.whole_bytes or 0))
     return sorted(found, key=lambda guess: -guess.bytes)
 
 
@@ -217,7 +227,5 @@ def _print(found: Sequence[Recommended], guesses: Sequence[Guess], wanted: Wante
 
 
 def _has(found: Recommended, pattern: str) -> bool:
-    from fnmatch import fnmatch
-
     rows = [*(place.candidate.row for place in found.places), *(one.row for one in found.others)]
     return any(fnmatch(row.model, pattern) for row in rows)

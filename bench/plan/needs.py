@@ -27,8 +27,11 @@ class Need:
     """None where the backend has none for this device."""
     weights_bytes: int | None
     peak_bytes: int | None
+    """Above the process before it loads."""
+    whole_bytes: int | None
+    """The peak and the process itself, which a memory limit counts."""
     fits: bool | None
-    """Whether the peak and the process itself fit what is free; None where either is unknown."""
+    """Whether that fits what is free; None where either is unknown."""
 
 
 def needs(model: Model, engine: Backend, machine: Machine, free_bytes: int) -> dict[Precision, Need]:
@@ -51,6 +54,7 @@ def needs(model: Model, engine: Backend, machine: Machine, free_bytes: int) -> d
             scheme=scheme.name if scheme else None,
             weights_bytes=weights,
             peak_bytes=peak,
+            whole_bytes=whole,
             fits=fits,
         )
     return found

@@ -36,7 +36,7 @@ def test_each_precision_has_its_folder_and_writing_twice_changes_nothing(
     assert log["source_metadata"]["source_organization_name"] == "Tests"
     assert called(capsys, *asked, "--out", tmp_path / "out")[0] == 0
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == first
-    assert called(capsys, *asked, "--out", tmp_path / "one", "--precision", "int4")[1].startswith("1 files in")
+    assert called(capsys, *asked, "--out", tmp_path / "one", "--precision", "int4")[1].startswith("1 file in")
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_without_yes_files_are_listed_and_nothing_leaves(hub: Taken, folder: Pat
     done = pushed(hub, folder)
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
-        "today/rows.csv  4 B", "today/tiny/.eval_results/bf16.yaml  11 B",
+        "     4 B  today/rows.csv", "    11 B  today/tiny/.eval_results/bf16.yaml",
         f"2 files, 15 B, to {PLACE_ASKED}: nothing was uploaded; --yes uploads them",
     ]  # fmt: skip
     assert done.stderr == "left out: link is a link\n"

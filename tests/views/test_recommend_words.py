@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 from builders import called, make_cell, make_record, memory_samples, quality_samples, speed_samples
 
+from bench.catalog.entries import read_catalog
+from bench.engines.registry import backend
+from bench.instruments.machine import describe, device_kind
 from bench.judge.recommend import Limits
+from bench.paths import ROOT
+from bench.plan.baseline import BASELINE_BYTES
+from bench.plan.needs import needs
+from bench.records.cell import Precision
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.views.recommend import asked
@@ -107,6 +114,28 @@ def test_a_bad_limit_is_one_line(
     assert (code, said) == (2, "")
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_device_without_a_record_is_one_line_with_those_that_have_some(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pattern that meets one is none of them."""
+    code, said, error = called(capsys, "recommend", "--results", results, "--device", "cuda-*")
+    assert (code, said, error) == (2, "", "bench: no record is of a device 'cuda-*'; one of: cpu-test\n")
+    assert recommended(capsys, results, "--device", "cpu-*")[0] == 0
+
+
+def test_what_is_predicted_to_fit_is_told_with_its_whole_process(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As measured rows are: the peak, and what a worker holds before it loads."""
+    options = ("--predicted", "--model", "gpt2", "--memory", "2GB", "--format", "json")
+    (row,) = json.loads(called(capsys, "recommend", "--results", results, *options)[1])
+    kind = device_kind()
+    model = next(one for one in read_catalog(ROOT / "catalog") if one.name == "gpt2")
+    need = needs(model, backend("transformers"), describe(kind), 2 * 10**9)[Precision(row["precision"])]
+    assert need.peak_bytes is not None
+    assert row["memory_bytes"] == need.whole_bytes == need.peak_bytes + BASELINE_BYTES[kind]["transformers"]
 
 
 def test_a_model_without_a_record_gets_the_command_that_decides(
