@@ -81,6 +81,8 @@ def cache_bytes(config: Config, scheme: Scheme, tokens: int, batch: int = 1) -> 
 
 ANSWER_ROOM = 32
 """Positions of room behind each answer that is generated beside others (`transformers/columns.py`, COLUMNS)."""
+HALF = 2
+"""Bytes of a number in the caches of engines with a footprint of their own."""
 CAST_BYTES = {"float32": 4, "float16": 2, "bfloat16": 0}
 """Bytes of a parameter in the mapped file that stay unused once it is cast to bfloat16, by stored type."""
 
@@ -142,10 +144,14 @@ def predict(
     decode = 0 if settings.get("objective") == "masked" else count(settings, "decode_tokens")
     batch = count(settings, "batch", otherwise=1)
     try:
-        beside = answers(config, work.answer_positions, 1 if scheme.whole_pass else together)
+        most = 1 if scheme.whole_pass else together
         if footprint:
+            beside = _beside(footprint(config, scheme, 1, 0).kv_bytes // HALF, work.answer_positions, most)
             needs = footprint(config, scheme, max(batch * tokens, beside[0] * beside[1]), batch * decode)
         else:
+            limit = architecture.context_length(config)
+            positions = work.answer_positions if limit is None else min(work.answer_positions, limit)
+            beside = _beside(architecture.cache_elements(config, 1), positions, most)
             stored = stored_type(model)
             needs = needed(
                 config, scheme, device, tokens, decode, batch, trained=trained, stored=stored, beside=beside
@@ -158,12 +164,10 @@ def predict(
     )  # fmt: skip
 
 
-def answers(config: Config, positions: int, most: int) -> tuple[int, int]:
-    """How many answers of so many positions, room included, stand side by side, and the positions each then takes."""
-    limit = architecture.context_length(config)
-    positions = (positions if limit is None else min(positions, limit)) + ANSWER_ROOM if positions else 0
-    each = architecture.cache_elements(config, positions) // max(1, positions)
-    return rows_side_by_side(most, positions, each), positions
+def _beside(elements: int, positions: int, most: int) -> tuple[int, int]:
+    """How many answers stand side by side, and the positions each takes, room included; nothing where none is made."""
+    taken = positions + ANSWER_ROOM
+    return (rows_side_by_side(most, taken, elements), taken) if positions else (0, 0)
 
 
 @once

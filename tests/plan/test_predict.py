@@ -11,6 +11,7 @@ from builders import make_model, make_scheme
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog
 from bench.catalog.model import Model
 from bench.engines.abilities import ROWS
+from bench.engines.llamacpp import BACKEND as LLAMACPP
 from bench.engines.transformers import BACKEND
 from bench.instruments.machine import describe
 from bench.plan.predict import (
@@ -247,3 +248,12 @@ def test_the_plan_asks_the_backend_how_many_answers_stand_side_by_side() -> None
     assert BACKEND.answers == ROWS
     columns = pytest.importorskip("bench.engines.transformers.columns")
     assert columns.COLUMNS == ANSWER_ROOM
+
+
+def test_an_engine_with_a_layout_of_its_own_has_its_answers_predicted_by_it() -> None:
+    """Its cache is 16 bits wide whatever the scheme; twelve answers of 128 positions and their room."""
+    settings = dict(quality.PROFILES["standard"])
+    q8, own = LLAMACPP.scheme("gguf-q8_0"), 12 * (quality.ANSWER_POSITIONS + 32)
+    assert q8 is not None
+    found = predict(DEFAULT, q8, "cpu", settings, quality.work(settings), LLAMACPP.footprint, together=12)
+    assert found.kv_bytes == own * 2 * LAYERS * KEYS * 2
