@@ -15,7 +15,9 @@ from bench.paths import RESULTS
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.judge.joined import JoinedShelves
     from bench.judge.rows import Row
+    from bench.records.index import Index
     from bench.records.record import Record
 
 
@@ -24,16 +26,9 @@ def read(results: Path | str = RESULTS) -> list[Record]:
 
     A file that no figures can be made of is left out with a Python warning.
     """
-    import warnings
-
-    from bench.judge.joined import joined
-    from bench.records.store import Store
-    from bench.views.soundness import fault
-
-    store = Store(Path(results), fault)
-    found = list(joined(store.records(), store.runs()))
-    for line in [*store.unreadable, *store.ahead]:
-        warnings.warn(line, stacklevel=2)
+    index, shelves = _opened(results)
+    found = [shelves.load(head) for head in index.sound_of(index.heads())]
+    _finish(index)
     return found
 
 
@@ -46,12 +41,15 @@ def load_results(results: Path | str = RESULTS) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from bench.judge.checkpoints import checkpoints
+    from bench.judge.checkpoints import checkpoints_of
     from bench.views.table import flat
 
-    records = read(results)
-    told = zip(records, checkpoints(records), strict=True)
-    return pd.DataFrame([flat(record, checkpoint=checkpoint) for record, checkpoint in told])
+    index, shelves = _opened(results)
+    heads = index.sound_of(index.heads())
+    told = zip(heads, checkpoints_of([head.loaded for head in heads]), strict=True)
+    found = pd.DataFrame([flat(shelves.load(head), checkpoint=checkpoint) for head, checkpoint in told])
+    _finish(index)
+    return found
 
 
 def compare(results: Path | str = RESULTS, against: Path | str | None = None, *, margin: float = 0.01) -> pd.DataFrame:
@@ -71,9 +69,15 @@ def compare(results: Path | str = RESULTS, against: Path | str | None = None, *,
 
     if not 0 < margin < 1:
         raise ValueError(f"margin {margin}: a share between 0 and 1")
-    if against is not None:
-        return pd.DataFrame(courses.flats(since(_rows(results), _rows(against), margin)[0]))
-    return pd.DataFrame(comparison.flats(answers(paired(_rows(results), margin)[0], margin)))
+    index, rows = _rows(results)
+    if against is None:
+        found = pd.DataFrame(comparison.flats(answers(paired(rows, margin)[0], margin)))
+    else:
+        other, before = _rows(against)
+        found = pd.DataFrame(courses.flats(since(rows, before, margin)[0]))
+        _finish(other)
+    _finish(index)
+    return found
 
 
 def recommend(
@@ -102,12 +106,39 @@ def recommend(
         memory_bytes=parse_bytes(memory) if isinstance(memory, str) else memory,
         min_decode=min_decode, max_loss=max_loss, context_tokens=context,
     )  # fmt: skip
-    rows = [row for row in _rows(results) if fnmatch(row.device, device)]
-    found = recommended(rows, wanted, Prices(), longest_context())
-    return pd.DataFrame([flat for one in found for flat in flats(one)])
+    index, rows = _rows(results)
+    found = recommended([row for row in rows if fnmatch(row.device, device)], wanted, Prices(), longest_context())
+    told = pd.DataFrame([flat for one in found for flat in flats(one)])
+    _finish(index)
+    return told
 
 
-def _rows(results: Path | str) -> list[Row]:
-    from bench.judge.rows import newest
+def _rows(results: Path | str) -> tuple[Index, list[Row]]:
+    """The rows that views show, and the index that keeps what is made of them."""
+    from bench.judge.rows import newest_of
 
-    return newest(read(results))
+    index, shelves = _opened(results)
+    return index, newest_of(index, shelves.load)
+
+
+def _opened(results: Path | str) -> tuple[Index, JoinedShelves]:
+    """The index of a results folder, and its records as readers see them."""
+    from bench.judge.joined import JoinedShelves
+    from bench.records.index import Index
+    from bench.records.store import read_run
+    from bench.views.soundness import fault
+
+    root = Path(results)
+    index = Index(root, fault=fault)
+    return index, JoinedShelves(index, lambda head: read_run(root / head.path))
+
+
+def _finish(index: Index) -> None:
+    """Keep what was computed, with a Python warning for each file that no figures can be made of."""
+    import warnings
+
+    from bench.records.left_out import ahead, unreadable
+
+    index.save()
+    for line in [*unreadable(index), *ahead(index)]:
+        warnings.warn(line, stacklevel=3)

@@ -48,6 +48,8 @@ def without_paths(text: str) -> str:
 
     A file of the checkout, or of a library, keeps its path within. Records are published, and folders name people.
     """
+    if "/" not in text and "\\" not in text:
+        return text
     shown = re.sub(rf"(?<![\w/]){re.escape(str(ROOT))}[\\/](?=[\w.])", "", text)
     for folder in (cache_folder(), Path(tempfile.gettempdir()), Path.home(), Path.cwd()):
         if len(folder.parts) > 2:  # its name may hold a blank, where nothing else tells that the path goes on

@@ -113,6 +113,25 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f"{path.name}.part-{place()}-{os.getpid()}")
 
 
+def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Write a file, its folder too, so that whoever reads it finds the old content or the new one whole.
+
+    `durable`: it is on the disk before it gets its name, so that a loss of power cannot leave it empty. Raises OSError
+    where the disk refuses; nothing is left beside the file then.
+    """
+    part = unfinished(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with part.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def put(part: Path, path: Path) -> None:
     """Give a finished folder its name. One that another process has put there meanwhile is the same, and stays."""
     try:

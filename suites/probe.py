@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.processes import unfinished
+from bench.processes import write_whole
 from bench.records.cell import Weights
 from bench.records.record import Caveat
 from bench.suite import SuiteRun
@@ -114,9 +114,7 @@ def tokenizer_caveats(run: SuiteRun) -> list[Caveat]:
                 )
             )
     path = folder / f"{run.cell.backend}.json"
-    part = unfinished(path)
-    part.write_text(json.dumps(own), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(own))
     return found
 
 

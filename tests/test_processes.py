@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import re
 import signal
@@ -18,7 +19,17 @@ from builders import dead_process
 
 from bench import processes
 from bench.paths import ROOT
-from bench.processes import left_behind, place, put, stop_group, sweep, temporary_folder, temporary_folders, unfinished
+from bench.processes import (
+    left_behind,
+    place,
+    put,
+    stop_group,
+    sweep,
+    temporary_folder,
+    temporary_folders,
+    unfinished,
+    write_whole,
+)
 
 PATIENCE_S = 60
 """Longest wait for another process; reached only when something is wrong."""
@@ -224,3 +235,21 @@ def test_a_folder_that_another_process_has_put_there_stays(tmp_path: Path) -> No
     assert [found.name for found in tmp_path.iterdir()] == ["made"]
     with pytest.raises(FileNotFoundError):
         put(tmp_path / "none", tmp_path / "else")
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool) -> None:
+    """With its folder, the same bytes everywhere; where the disk refuses, the old content stays and nothing beside."""
+    path = tmp_path / "folder" / "file.json"
+    for content, expected in (("ä\n", b"\xc3\xa4\n"), (b"\x00", b"\x00")):
+        write_whole(path, content, durable=durable)
+        assert path.read_bytes() == expected
+
+    def refuse(part: Path, to: Path) -> None:
+        assert (part.read_bytes(), to.read_bytes()) == (b"new", b"\x00")
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="no room"):
+        write_whole(path, "new", durable=durable)
+    assert ([each.name for each in path.parent.iterdir()], path.read_bytes()) == (["file.json"], b"\x00")

@@ -12,13 +12,12 @@ import typer
 from bench.cli.console import err, out, print_flat, print_table, warn
 from bench.cli.options import MOST_THREADS, Cells, How, Limits, Output, Quiet, Subject, Timeout, split
 from bench.cli.run import print_failed
-from bench.cli.selecting import planned, require_backends, selection
-from bench.cli.stored import Stored, opened
+from bench.cli.selecting import planned, require_backends, selection, where
+from bench.cli.stored import Stored
 
 if TYPE_CHECKING:
     from bench.judge.claims import Judged
     from bench.plan.selection import Selection
-    from bench.records.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,7 @@ def claims(subject: Subject, trying: Trying, output: Output) -> None:
     if trying.run:
         cells = Cells(backend=subject.backend, weights=subject.weights, device=subject.device)
         asked = selection(cells, How(), Limits(force=True), fetch=False)
-        failed = _measure(judged, asked, opened(output.results), trying, output)
+        failed = _measure(judged, asked, trying, output)
         stored = Stored(output.results)
         judged = judge(chosen, stored.records(measured), predicted_for, every)
     if output.format.flat:
@@ -70,9 +69,8 @@ def claims(subject: Subject, trying: Trying, output: Output) -> None:
         raise typer.Exit(1)
 
 
-def _measure(judged: Sequence[Judged], asked: Selection, store: Store, trying: Trying, output: Output) -> bool:
+def _measure(judged: Sequence[Judged], asked: Selection, trying: Trying, output: Output) -> bool:
     """Measure what can decide these claims; returns whether a cell failed."""
-    from bench.instruments.machine import describe
     from bench.judge.claims import undecided
     from bench.plan.claims import selections
     from bench.run.measure import Call, continued, run_call, run_key, together
@@ -80,13 +78,15 @@ def _measure(judged: Sequence[Judged], asked: Selection, store: Store, trying: T
     from bench.run.options import RunOptions
 
     require_backends(asked.backends)
-    known, described = store.ids(), describe(asked.device)
+    store, described = where(asked, output)
+    known = store.ids()
     each, left = selections(undecided(judged), asked, capacity_bytes(described))
     whole = replace(asked, models=("claims", *sorted({name for item in each for name in item.models})))
     limits = RunOptions(timeout_s=trying.timeout, threads=trying.threads)
 
     def plan_now() -> Call:
-        made = together([planned(item, output, store, described, known=known) for item in each])
+        stored = Stored(output.results)
+        made = together([planned(item, output, stored, described, known=known) for item in each])
         return continued(made, run_key(whole, described), store, limits, fresh=False)
 
     def begin(call: Call) -> None:

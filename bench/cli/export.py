@@ -94,14 +94,10 @@ def _datasets(given: Sequence[str]) -> dict[str, str]:
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Each file whole: beside its old one, then in its place. Raises UserError."""
-    from bench.processes import unfinished
+    from bench.processes import write_whole
 
     try:
         for name, content in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = unfinished(path)
-            part.write_bytes(content)
-            part.replace(path)
+            write_whole(folder / name, content)
     except OSError as error:
         raise UserError(f"cannot export to {folder}: {error.strerror}", "check the path and its permissions") from None

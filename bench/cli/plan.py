@@ -29,9 +29,7 @@ def plan(cells: Cells, how: How, limits: PlanLimits, output: Output) -> None:
 
     asked = selection(cells, how, limits, fetch=False)
     given = budget_s(limits.budget, how.profile)
-    stored = Stored(output.results)
-    made = planned(asked, output, stored, describe(asked.device), budget_s=given)
-    stored.index.save()
+    made = planned(asked, output, Stored(output.results), describe(asked.device), budget_s=given)
     budget = given if limits.budget else options.default_budget_s(how.profile, (p.cell for p in made.cells))
     shares = needs.shares(budget, made.cells)
     if output.format.flat:

@@ -11,13 +11,13 @@ import typer
 
 from bench.cli.console import err, out
 from bench.cli.options import Folders
-from bench.cli.stored import Stored, exit_for_unreadable, joined_records, opened
+from bench.cli.stored import Stored
 from bench.errors import UserError
 from bench.paths import RESULTS, ROOT
 
 if TYPE_CHECKING:
-    from bench.records.record import Record
-    from bench.records.store import Store
+    from bench.catalog.model import Model
+    from bench.judge.claims import Judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,28 +33,28 @@ def publish(output: Published) -> None:
 
     Example: bench publish --check
     """
-    store, records = write_figures(output, check=output.check, drop=output.drop)
-    _write_results(output, store, records)
-    exit_for_unreadable(store)
+    stored = Stored(output.results)
+    write_figures(output, stored, check=output.check, drop=output.drop)
+    _write_results(output, stored)
+    stored.finish()
 
 
-def _write_results(output: Published, store: Store, records: Sequence[Record]) -> None:
+def _write_results(output: Published, stored: Stored) -> None:
     """What is published beside the records; with `--check`, end with 1 where it is not up to date."""
     import suites
     from bench.catalog.entries import read_catalog
     from bench.instruments.distributions import is_installed
-    from bench.judge.claims import judge
-    from bench.judge.rows import newest, with_any
-    from bench.plan.claims import predicted_for
+    from bench.judge.rows import with_any
+    from bench.records.store import Store
     from bench.views import publication
     from bench.views.publish import publish_screen
     from bench.views.site import publish as site
 
-    rows, models = with_any(newest(records), suites.DEFAULT), read_catalog(output.folder)
+    rows, models = with_any(stored.rows(), suites.DEFAULT), read_catalog(output.folder)
     found = publication.made(rows)
     pages: dict[str, bytes] = {}
     if is_installed("jinja2"):
-        pages = dict(site.files(rows, judge(models, records, predicted_for), list(store.runs())))
+        pages = dict(site.files(rows, _judged(models, stored), list(Store(output.results).runs())))
     stale = publication.stale(output.results, found)
     if output.results.resolve() == RESULTS.resolve() and publish_screen(
         ROOT / "README.md", rows, f"{RESULTS.name}/plots", check=output.check
@@ -89,20 +89,23 @@ def require_publishable(folders: Folders, measured: set[str]) -> None:
         )
 
 
-def write_figures(folders: Folders, *, check: bool, drop: bool = False) -> tuple[Store, list[Record]]:
-    """Bring the catalogue's README up to date; with `check`, end with 1 where it is not.
-
-    Returns the store and its records, whose odd ones were named and left out.
-    """
+def write_figures(folders: Folders, stored: Stored, *, check: bool, drop: bool = False) -> None:
+    """Bring the catalogue's README up to date; with `check`, end with 1 where it is not."""
     from bench.catalog.entries import read_catalog
     from bench.views.publish import publish as write
 
-    store = opened(folders.results)
-    records = joined_records(store)
-    path = folders.folder / "README.md"
-    stale = write(path, read_catalog(folders.folder), records, check=check, drop=drop)
+    path, models = folders.folder / "README.md", read_catalog(folders.folder)
+    stale = write(path, models, stored.rows(), _judged(models, stored), check=check, drop=drop)
     if check and stale:
         err.print(f"{path} is stale: run `bench publish`", markup=False)
         raise typer.Exit(1)
     out.print(f"{path} " + ("updated" if stale else "is up to date"), markup=False)
-    return store, records
+
+
+def _judged(models: Sequence[Model], stored: Stored) -> list[Judged]:
+    """Every claim, judged by the records of the models that can decide it."""
+    from bench.judge.claims import judge
+    from bench.plan.claims import predicted_for
+
+    measured = {model.measured_for(claim) for model in models for claim in model.claims}
+    return judge(models, stored.records(measured), predicted_for)

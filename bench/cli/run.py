@@ -24,7 +24,7 @@ from bench.cli.selecting import (
     where,
 )
 from bench.cli.show import print_rows
-from bench.cli.stored import newest_rows
+from bench.cli.stored import Stored
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def run(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> N
         raise typer.Exit(0)
     _print_measured(done)
     if output.publish_after:
-        write_figures(output, check=False)
+        write_figures(output, Stored(output.results), check=False)
     raise typer.Exit(1 if print_failed(done.records) else 0)
 
 
@@ -117,7 +117,9 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
     meant: dict[str, Cell] = {}
 
     def plan_now() -> Call:
-        made = planned(asked, output, store, described, budget_s=given, known=None if cells.fresh else known)
+        made = planned(
+            asked, output, Stored(output.results), described, budget_s=given, known=None if cells.fresh else known
+        )
         require_schemes(made)
         meant.update({planned.cell.key: planned.cell for planned in made.cells})
         restraint = options.RunOptions(
@@ -154,7 +156,8 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
 
 def _print_measured(done: Measured) -> None:
     """The rows that this call is about with those of the same weights, and where the records lie."""
-    here = [row for row in newest_rows(done.store) if row.device == done.machine.device]
+    stored = Stored(done.store.root)
+    here = [row for row in stored.rows() if row.device == done.machine.device]
     shown = {(row.model, row.backend, row.checkpoint.mark) for row in here if done.answered & row.record_ids}
     rows = [row for row in here if (row.model, row.backend, row.checkpoint.mark) in shown]
     suites = done.suites
@@ -164,6 +167,7 @@ def _print_measured(done: Measured) -> None:
             print_rows(left, "default", Format.TABLE)
     if "capacity" in suites:
         print_rows(rows, "capacity", Format.TABLE)
+    stored.settle()
     out.print(f"records: {done.store.root}", markup=False)
 
 

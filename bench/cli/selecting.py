@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.cli.console import warn
 from bench.cli.options import Cells, DeviceKind, Folders, How, Limits, split
-from bench.cli.stored import Stored, opened, warn_of_unreadable
+from bench.cli.stored import Stored
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -169,18 +169,21 @@ def budget_s(text: str, profile: str) -> float | None:
 def where(asked: Selection, folders: Folders) -> tuple[Store, Machine]:
     """The records that a call adds to, and the machine that it is about."""
     from bench.instruments.machine import describe
+    from bench.records.store import Store
+    from bench.views.soundness import fault
 
-    return opened(folders.results), describe(asked.device)
+    return Store(folders.results, fault), describe(asked.device)
 
 
 def planned(
-    asked: Selection, folders: Folders, store: Store | Stored, described: Machine, *, budget_s: float | None = None,
+    asked: Selection, folders: Folders, stored: Stored, described: Machine, *, budget_s: float | None = None,
     known: Collection[str] | None = None,
 ) -> Plan:  # fmt: skip
     """The plan for a selection on this machine, from the records that are there now.
 
     `budget_s` says which cut cells `--missing` asks again; `known`, which records were there when the call began: what
-    another call has settled since then is not asked again. A device without records has its roof measured (3 s, once).
+    another call has settled since then is not asked again. A
+    device without records has its roof measured (3 s, once).
     """
     from bench.catalog.entries import read_catalog
     from bench.engines.registry import backend
@@ -189,12 +192,13 @@ def planned(
     from bench.plan.plan import make_plan
 
     free = machine.free_bytes(asked.device)
-    records = store.of_device(described.device) if isinstance(store, Stored) else list(store.records())
+    records = stored.of_device(described.device)
     roof = device_roof(described, [backend(name) for name in asked.backends], records)
     made = make_plan(
         asked, read_catalog(folders.folder), described, records, free, roof=roof, budget_s=budget_s, known=known
     )
-    warn_of_unreadable(store)
+    stored.warn()
+    stored.index.save()
     return made
 
 

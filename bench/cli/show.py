@@ -6,16 +6,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from bench.cli.console import NO_RECORDS, Format, print_flat, print_lines, print_notes, print_views
 from bench.cli.options import Rows, SuiteNames, View, named, split
-from bench.cli.stored import Stored, matching, opened
+from bench.cli.stored import Stored, matching
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.judge.rows import Row
-    from bench.records.store import Store
 
 
 def _columns() -> list[str]:
@@ -52,7 +52,7 @@ def show(asked: Shown, output: Columns) -> None:
     Example: bench show --model 'smollm2-*' --columns memory
     """
     if output.columns == "roof" and not output.format.flat:
-        _print_roofs(opened(output.results), asked.device, output.format)
+        _print_roofs(output.results, asked.device, output.format)
         return
     stored = Stored(output.results)  # first: the folder is listed while the rest is imported
     from bench.views.table import flats
@@ -90,11 +90,12 @@ def print_rows(rows: Sequence[Row], columns: str, form: Format) -> None:
         print_lines([none])
 
 
-def _print_roofs(store: Store, device: str, form: Format) -> None:
+def _print_roofs(results: Path, device: str, form: Format) -> None:
     """What each run measured of its device's own limits."""
+    from bench.records.store import Store
     from bench.views import roofs
 
-    found = roofs.views([run for run in store.runs() if fnmatch(run.device, device)])
+    found = roofs.views([run for run in Store(results).runs() if fnmatch(run.device, device)])
     print_views(found, form)
     if not found:
         print_lines(["no run that measured its device matches; `bench run` makes one"])

@@ -15,6 +15,7 @@ __all__ = [
     "figures",
     "generated",
     "joined",
+    "kept",
     "noise_floor",
     "pairing",
     "plausible",

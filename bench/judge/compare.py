@@ -14,7 +14,7 @@ from bench.judge.differences import score_difference
 from bench.judge.figures import figures
 from bench.judge.kept import kept_of
 from bench.judge.pairing import PairedItems, pair, pair_task, recoveries, tasks_of, versions_apart
-from bench.judge.rows import LoadedAs, Row
+from bench.judge.rows import LoadedAs, Row, try_answers
 from bench.judge.scores import aggregation, lm_eval_name
 from bench.judge.speeds import speed_ratios
 from bench.judge.stats import MARGIN, Estimate, PairedDifference
@@ -70,6 +70,7 @@ def compare(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Compariso
     `margin` is the share of the reference's score above chance that may be lost and still count as equivalent. Served
     models stand alone: nobody knows at which precision.
     """
+    try_answers(rows)
     references: dict[LoadedAs, Row] = {}
     for row in rows:
         key = row.loaded_as

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 
 from bench.escape import visible
 from bench.instruments.disturbance import DRIFT, drift
 from bench.judge.speeds import quantities_used
 from bench.judge.variability import looked, looks
 from bench.paths import without_paths
-from bench.records.head import RunHead, run_head
+from bench.records.head import Head, RunHead, run_head
+from bench.records.index import Index
 from bench.records.record import Caveat, Record, Run
+from bench.records.shelved import Shelves
 from bench.records.surroundings import Variability
 
 LONGEST = 300
@@ -48,6 +51,39 @@ class Joiner:
         if run not in self._ended:
             self._ended[run] = [self._read(head) for head in self._runs.get(run, ())]
         return self._ended[run]
+
+
+class JoinedShelves:
+    """The records of an index as readers see them, each loaded when it is asked for."""
+
+    def __init__(self, index: Index, read: Callable[[RunHead], Run]) -> None:
+        self.shelves = Shelves(index)
+        """The same as they were written."""
+        self._index, self._read = index, read
+        self._loaded: dict[str, Record] = {}
+
+    def load(self, head: Head) -> Record:
+        """One record with what only the ends of its device's runs can tell."""
+        if head.path not in self._loaded:
+            self._loaded[head.path] = self._joined(self.shelves.load(head), head)
+        return self._loaded[head.path]
+
+    def _joined(self, record: Record, head: Head) -> Record:
+        """It stays the same while no run of its device is added: worked out once."""
+        runs = self._index.runs_digest(head.row[0])
+        if not runs:
+            return self._joiner(record)
+        key = f"joined:{head.content}:{runs}"
+        text = self._index.kept(key)
+        if text is not None:
+            return from_text(record, text)
+        found = self._joiner(record)
+        self._index.keep(key, to_text(found))
+        return found
+
+    @cached_property
+    def _joiner(self) -> Joiner:
+        return Joiner(self._index.runs(), self._read)
 
 
 def to_text(joined: Record) -> str:

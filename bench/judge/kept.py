@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import copy
 from dataclasses import asdict, is_dataclass
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
@@ -21,6 +24,8 @@ from bench.records.shelved import Shelf, ShelvedRecord
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_AT_HAND: ContextVar[dict[tuple[Any, ...], tuple[Any, Any]] | None] = ContextVar("at_hand", default=None)
+"""What was made while `once` lasts."""
 
 
 def kept(kind: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -47,7 +52,7 @@ def kept_of(name: str, sources: Sequence[Any], kind: Any, make: Callable[[], T])
     keys = [key for key, _ in known]
     keeper = next((keeper for _, keeper in known if keeper is not None), None)
     if keeper is None or None in keys:
-        return make()
+        return make() if _AT_HAND.get() is None else _once(name, sources, make)
     key = f"{name}:{hashlib.blake2b(' '.join(map(str, keys)).encode(), digest_size=16).hexdigest()}"
     text = keeper.kept(key)
     if text is not None:
@@ -58,11 +63,31 @@ def kept_of(name: str, sources: Sequence[Any], kind: Any, make: Callable[[], T])
     return made
 
 
+@contextmanager
+def once() -> Iterator[None]:
+    """While this block runs, what is made of records that come from no index is made once too: for a trial of one."""
+    before = _AT_HAND.set({})
+    try:
+        yield
+    finally:
+        _AT_HAND.reset(before)
+
+
+def _once(name: str, sources: Sequence[Any], make: Callable[[], T]) -> T:
+    at_hand = _AT_HAND.get()
+    assert at_hand is not None
+    key = (name, *map(id, sources))
+    if key not in at_hand:
+        at_hand[key] = (make(), sources)  # with what it was made of, so that no other has the same address meanwhile
+    found: T = at_hand[key][0]
+    return copy(found) if isinstance(found, dict | list) else found
+
+
 def _key(source: object) -> tuple[str | None, Index | None]:
     if isinstance(source, ShelvedRecord):
         return source.key, source.keeper
     if isinstance(source, Shelf):
-        contents = [head.content for head in source.heads]
+        contents = [head.content for head in source.known]
         return (",".join(contents), source.keeper) if all(contents) else (None, None)
     return ("", None) if source == () else (None, None)
 

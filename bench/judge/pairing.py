@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.judge.aggregate import Answers
-from bench.judge.decisions import match
+from bench.judge.decisions import hashes, match
 from bench.judge.differences import chance_of, on_scale
 from bench.judge.kept import kept_of
 from bench.judge.rows import Row
@@ -61,15 +61,26 @@ def pair(row: Row, reference: Row, suite: str) -> tuple[Record, Record] | None:
 
 def _places(history: Sequence[Record], of_reference: Sequence[Record]) -> tuple[int, int] | None:
     for i, this in _measured(history):
-        for j, base in sorted(_measured(of_reference), key=lambda item: bool(versions_apart(this, item[1]))):
+        for j, base in _same_versions_first(this, of_reference):
             asked = this.cell.settings == base.cell.settings and this.cell.suite_version == base.cell.suite_version
             if asked and same_weights(this, base):
                 return i, j
     return None
 
 
-def _measured(history: Sequence[Record]) -> list[tuple[int, Record]]:
-    return [(place, record) for place, record in enumerate(history) if record.outcome.ending is Ending.OK]
+def _same_versions_first(this: Record, of_reference: Sequence[Record]) -> Iterator[tuple[int, Record]]:
+    """Mostly the first will do: no other is loaded before it is looked at."""
+    apart = []
+    for place, base in _measured(of_reference):
+        if versions_apart(this, base):
+            apart.append((place, base))
+        else:
+            yield place, base
+    yield from apart
+
+
+def _measured(history: Sequence[Record]) -> Iterator[tuple[int, Record]]:
+    return ((place, record) for place, record in enumerate(history) if record.outcome.ending is Ending.OK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,19 +150,36 @@ def pair_task(row: Row, reference: Row, task: str, *, weights: bool = True) -> P
 
     `weights`: whether both must have loaded the same files, as precisions of one model must and two models cannot.
     """
-    found: list[PairedItems] = []
-    reason = "the reference did not answer this task"
-    for this, base in reversed(list(_answering(row, reference, task))):
-        result = _pair_items(this, base, task, same_files=weights)
+    pairs = list(_answering(row, reference, task))
+    best: tuple[tuple[Comparable, int], PairedItems] | None = None
+    reasons: dict[int, str] = {}
+    for most, newness in sorted(((_most(*two, task), -place) for place, two in enumerate(pairs)), reverse=True):
+        if best is not None and (most, newness) < best[0]:
+            break  # neither this pair nor any that follows can be more comparable: their items need not be read
+        result = _pair_items(*pairs[-newness], task, same_files=weights)
         if isinstance(result, str):
-            reason = result
-        else:
-            found.append(result)
-    return max(reversed(found), key=_most_comparable) if found else reason
+            reasons[newness] = result
+            continue
+        found = _comparable(result.this, result.base, len(result.these)), newness
+        if best is None or found > best[0]:
+            best = found, result
+    if best is not None:
+        return best[1]
+    return reasons[max(reasons)] if reasons else "the reference did not answer this task"
 
 
-def _most_comparable(items: PairedItems) -> tuple[int, bool, int]:
-    return items.this.cell.suite_version, not versions_apart(items.this, items.base), len(items.these)
+Comparable = tuple[int, bool, int]
+"""Suite version, whether the packages' versions are the same, items: the greatest first."""
+
+
+def _comparable(this: Record, base: Record, items: int) -> Comparable:
+    return this.cell.suite_version, not versions_apart(this, base), items
+
+
+def _most(this: Record, base: Record, task: str) -> Comparable:
+    """What two records come to if all of their items are pairs."""
+    metrics = [compared(metrics_of(record)[task]) for record in (this, base)]
+    return _comparable(this, base, min(max(metric.count, len(hashes(metric))) for metric in metrics))
 
 
 def _answering(row: Row, reference: Row, task: str) -> Iterator[tuple[Record, Record]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bench.judge.costs import Cost, Prices, cost
 from bench.judge.recommend import Candidate, Limits, What, best_of_models, candidates, near_misses
-from bench.judge.rows import Row
+from bench.judge.rows import Row, try_answers
 from bench.judge.tiers import Duel, Ranked, duel, ranked
 
 
@@ -33,6 +33,7 @@ def recommended(
     rows: Sequence[Row], limits: Limits, prices: Prices, longest: Callable[[str], int | None] = lambda model: None
 ) -> list[Recommended]:
     """One for each device that the rows are of. `longest` gives the positions that a model was made for."""
+    try_answers(rows)
     devices = dict.fromkeys(row.device for row in rows)
     return [_on(device, [row for row in rows if row.device == device], limits, prices, longest) for device in devices]
 

@@ -183,6 +183,7 @@ def _told_apart(index: Index) -> list[tuple[Head, Checkpoint]]:
         if not same_for_all(told, marks):
             device, model = name[:2]
             heads = [head for head in index.heads(device=device, model=model) if head.loaded.name == name]
+            heads = index.sound_of(heads)
             marks = checkpoints_of([head.loaded for head in heads])
         found += zip(heads, marks, strict=True)
     return sorted(found, key=lambda item: _place(item[0]))
@@ -231,6 +232,16 @@ def _reading_order(row: Row) -> tuple[str, str, str, str, int, str, str, int, st
     precision = (*COMPARED, Precision.SERVED).index(row.precision)
     apart = ("", "") if row.checkpoint.alone else (row.checkpoint.since, row.checkpoint.mark)
     return (row.device, row.model, *apart, row.limit or 0, row.weights, row.backend, precision, row.scheme)
+
+
+def try_answers(rows: Iterable[Row]) -> None:
+    """Try all that rows have answered together: what is compared needs them, and one by one nobody shares the work."""
+    for_index: dict[int, tuple[Index, list[Head]]] = {}
+    for history in (row.history.get("quality") for row in rows):
+        if isinstance(history, Shelf):
+            for_index.setdefault(id(history.keeper), (history.keeper, []))[1].extend(history.known[1:])
+    for index, heads in for_index.values():
+        index.sound_of(heads)
 
 
 def with_any(rows: Sequence[Row], suites: Collection[str]) -> list[Row]:

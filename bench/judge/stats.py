@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 from statistics import median
 
 from bench.judge.moments import mean, stdev, student
@@ -291,6 +292,7 @@ def more_items(
     return max(1, math.ceil(n * (enough - 1)))
 
 
+@lru_cache(maxsize=4096)
 def tango_interval(lost: float, gained: float, n: float, z: float = Z) -> Estimate:
     """Difference of two paired proportions, (gained - lost) / n, with Tango's score interval, 95 % unless told.
 

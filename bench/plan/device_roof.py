@@ -12,6 +12,7 @@ from bench.instruments.disturbance import OTHERS
 from bench.instruments.machine import condition
 from bench.instruments.roof import measure_roof
 from bench.paths import cache_folder
+from bench.processes import write_whole
 from bench.records.record import Record, Run
 from bench.records.surroundings import ROOF_METHOD, Machine, Roof
 
@@ -64,6 +65,5 @@ def _kept(path: Path, library: str, kind: str) -> Roof:
         roof = measure_roof(library, kind)
         if busy:
             return roof
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(roof.model_dump_json(), encoding="utf-8")
+        write_whole(path, roof.model_dump_json())
         return roof

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bench.processes import unfinished
+from bench.processes import write_whole
 
 
 def main() -> None:
@@ -14,11 +14,7 @@ def main() -> None:
     from datasets import load_dataset
 
     rows = load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split="test")["text"]
-    path = Path(sys.argv[1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = unfinished(path)
-    part.write_text("".join(rows), encoding="utf-8")
-    part.replace(path)
+    write_whole(Path(sys.argv[1]), "".join(rows))
 
 
 if __name__ == "__main__":

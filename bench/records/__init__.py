@@ -2,6 +2,6 @@
 """The question and the answer, on disk: cells, records, and the machine that measured them."""
 
 __all__ = [
-    "cell", "census", "document", "examine", "head", "index", "kernel", "listing", "parsing", "provenance", "record",
+    "cell", "census", "document", "head", "index", "kernel", "left_out", "listing", "parsing", "provenance", "record",
     "scored", "shelved", "store", "surroundings",
 ]  # fmt: skip

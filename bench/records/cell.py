@@ -9,10 +9,21 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
+from pydantic_core import CoreSchema, core_schema
 
 from bench.records.kernel import Kernel
 
+
+class _AsParsed:
+    """Whatever a JSON parser gives is JSON: only what comes from elsewhere is looked through, value by value."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.json_or_python_schema(core_schema.any_schema(), handler(source))
+
+
+Json = Annotated[JsonValue, _AsParsed()]
+"""A value of JSON."""
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 """A name that is also a folder of `results/`: lower case, no spaces."""
 
@@ -131,7 +142,7 @@ class Cell(Value):
     suite: Slug
     suite_version: int
     profile: Slug
-    settings: dict[str, JsonValue]
+    settings: dict[str, Json]
     """The suite's flat settings for this profile: items, repetitions, token counts, tasks."""
     device: Slug
     """The device's slug, as in `results/<device>/`; for a served model, where it was asked from."""

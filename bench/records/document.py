@@ -119,12 +119,9 @@ def read_all(paths: Sequence[Path]) -> list[Document]:
 
 def _keep(path: Path, text: str) -> None:
     """Write it whole, and drop what was kept before the newest few."""
-    from bench.processes import unfinished  # it brings psutil, which a kept catalogue is read without
+    from bench.processes import write_whole  # it brings psutil, which a kept catalogue is read without
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = unfinished(path)
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_whole(path, text)
     for old in sorted(path.parent.glob("*.json"), key=lambda other: other.stat().st_mtime)[:-MOST_PARSED]:
         old.unlink(missing_ok=True)
 

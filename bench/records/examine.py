@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files read for the index: each record checked against the schema, and what the index keeps of it.
 
-Reading one takes half a millisecond, and trying whether views can be made of it ten to twenty, so that many are read
-by as many processes as there are CPUs.
+Many are read by as many processes as there are CPUs. Reading one takes a fraction of a millisecond, trying whether
+views can be made of it ten times as long: that is done of those alone that views would show.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import hashlib
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 from bench.errors import UserError
 from bench.records.head import head, run_head
@@ -28,8 +30,10 @@ from bench.records.store import read_run, record_in
 
 CHUNK = 100
 """Files that a process is handed at a time."""
-WORTH_PROCESSES = 400
+WORTH_PROCESSES = 1000
 """Files from which on starting processes is faster than reading alone."""
+TRIED_CHUNK, WORTH_TRYING = 20, 200
+"""The same of records that are tried."""
 
 
 class Kind(IntEnum):
@@ -72,7 +76,7 @@ def content_digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def examine(root: str, path: str, *, is_run: bool, fault: Fault = sound) -> Examined:
+def examine(root: str, path: str, *, is_run: bool) -> Examined:
     """One file, relative to the root."""
     where = Path(root, path)
     if is_run:
@@ -85,45 +89,72 @@ def examine(root: str, path: str, *, is_run: bool, fault: Fault = sound) -> Exam
         record = record_in(text, where)
     except Exception:  # noqa: BLE001 - one file must not hide all others, whatever it does to a parser
         return Examined(path, Kind.NO_RECORD)
-    wrong, found = fault(record), None
-    if not wrong:
-        try:
-            found = head(record, path, content_digest(text))
-        except Exception as error:  # noqa: BLE001 - of settings as deep as a parser goes no text can be made
-            wrong = f"{type(error).__name__}: {error}"
-    if found is None:
-        return Examined(path, Kind.FAULTY, text=json.dumps(wrong))
+    try:
+        found = head(record, path, content_digest(text))
+    except Exception as error:  # noqa: BLE001 - of settings as deep as a parser goes no text can be made
+        return Examined(path, Kind.FAULTY, text=json.dumps(f"{type(error).__name__}: {error}"))
     device, model = found.row[:2]
     return Examined(path, Kind.RECORD, found.content, found.group, device, model, found.to_text(), found.started)
 
 
-def examine_all(
-    root: Path, records: Sequence[str], runs: Sequence[str] = (), fault: Fault = sound
-) -> Iterator[list[Examined]]:
+def examine_all(root: Path, records: Sequence[str], runs: Sequence[str] = ()) -> Iterator[list[Examined]]:
     """All these files, chunk by chunk in their order."""
-    chunks = [*_chunks(str(root), runs, fault, is_run=True), *_chunks(str(root), records, fault, is_run=False)]
+    chunks = [*_chunks(root, runs, is_run=True), *_chunks(root, records, is_run=False)]
+    return _spread(_examine_chunk, chunks, many=len(records) + len(runs) >= WORTH_PROCESSES)
+
+
+def try_all(root: Path, paths: Sequence[str], fault: Fault) -> Iterator[str]:
+    """What is wrong with each of these records, in their order; nothing with one that was spoilt a moment ago."""
+    left = iter(paths)
+    chunks = [(str(root), chunk, fault) for chunk in iter(lambda: list(islice(left, TRIED_CHUNK)), [])]
+    return chain.from_iterable(_spread(_try_chunk, chunks, many=len(paths) >= WORTH_TRYING))
+
+
+Chunk = tuple[str, list[str], bool]
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def _spread(work: Callable[[A], B], chunks: Sequence[A], *, many: bool) -> Iterator[B]:
+    """The work on each chunk, by several processes where there is much of it and this machine has the CPUs."""
     processes = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
     done = 0
-    if len(records) + len(runs) >= WORTH_PROCESSES and processes > 1:
+    if many and processes > 1 and _starts_as_module():
         try:
             with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), gc.disable) as pool:
-                for found in pool.map(_examine_chunk, chunks):
+                for found in pool.map(work, chunks):
                     yield found
                     done += 1
         except BrokenProcessPool:  # none can be started from a program without a file of its own
             pass
-    yield from map(_examine_chunk, chunks[done:])
+    yield from map(work, chunks[done:])
 
 
-Chunk = tuple[str, list[str], bool, Fault]
+def _starts_as_module() -> bool:
+    """Whether the main program is a module or our own command: spawned processes run a script of somebody's anew."""
+    main = sys.modules["__main__"]
+    return getattr(main, "__spec__", None) is not None or Path(getattr(main, "__file__", None) or "").stem == "bench"
 
 
-def _chunks(root: str, paths: Sequence[str], fault: Fault, *, is_run: bool) -> Iterator[Chunk]:
+def _chunks(root: Path, paths: Sequence[str], *, is_run: bool) -> Iterator[Chunk]:
     left = iter(paths)
     while chunk := list(islice(left, CHUNK)):
-        yield root, chunk, is_run, fault
+        yield str(root), chunk, is_run
 
 
 def _examine_chunk(chunk: Chunk) -> list[Examined]:
-    root, paths, is_run, fault = chunk
-    return [examine(root, path, is_run=is_run, fault=fault) for path in paths]
+    root, paths, is_run = chunk
+    return [examine(root, path, is_run=is_run) for path in paths]
+
+
+def _try_chunk(chunk: tuple[str, list[str], Fault]) -> list[str]:
+    root, paths, fault = chunk
+    return [_tried(Path(root, path), fault) for path in paths]
+
+
+def _tried(path: Path, fault: Fault) -> str:
+    try:
+        record = record_in(text_of(path, JSON_BYTES), path)
+    except Exception:  # noqa: BLE001 - it was read a moment ago, so it has changed since, and is read again next time
+        return ""
+    return fault(record)

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pydantic import JsonValue
+from pydantic_core import to_json, to_jsonable_python
 
 from bench.records.cell import PROFILES, Cell, Weights
 from bench.records.record import Ending, Record, Run
@@ -77,16 +77,22 @@ def likeness(record: Record) -> str:
     can be paired with, the other can, and whatever the one can tell, the other can; so of many the first is enough.
     """
     limit = record.memory_limit
-    tasks: list[JsonValue] = [
-        [m.name, m.unit, m.how, m.labels, len(m.values)] for m in record.measurements if "task" in m.labels
-    ]
-    said: list[JsonValue] = [
-        record.outcome.ending, record.cell.model_dump(mode="json"), record.budget_s if record.cut else None,
-        limit.enforced_by if limit else None,
-        None if record.provenance is None else record.provenance.model_dump(mode="json"),
-        dict(record.versions.packages), tasks, [*sorted({m.name for m in record.measurements})], record.seconds > 0,
+    tasks = [[m.name, m.unit, m.how, m.labels, len(m.values)] for m in record.measurements if "task" in m.labels]
+    said: list[object] = [
+        record.outcome.ending, record.cell, record.budget_s if record.cut else None,
+        limit.enforced_by if limit else None, record.provenance,
+        record.versions.packages, tasks, sorted({m.name for m in record.measurements}),
+        record.seconds > 0,
     ]  # fmt: skip
-    return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=12).hexdigest()
+    return hashlib.blake2b(_text(said).encode(), digest_size=12).hexdigest()
+
+
+def _text(said: list[object]) -> str:
+    """As JSON, keys in their order."""
+    try:
+        return to_json(said, inf_nan_mode="constants").decode()  # ten times as fast as `json`
+    except ValueError:  # half a character
+        return json.dumps(to_jsonable_python(said))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +139,7 @@ class Head:
 
     def to_text(self) -> str:
         """As the index keeps it, path apart."""
-        return json.dumps([getattr(self, name) for name in KEPT])
+        return _text([getattr(self, name) for name in KEPT])
 
     @classmethod
     def from_text(cls, path: str, text: str, *, ahead: bool = False) -> Head:

@@ -6,52 +6,44 @@ follows from the files. Before every use the folder is listed, and what was adde
 (`bench.records.listing` says how that is seen). What code computed from a record is kept beside it, by the content of
 the file and of the code, so that no new code shows an old figure.
 
+The first record of each group, which views show, is tried: one that nothing can be made of is left out, and the next
+comes in its place. Any other is tried when it is asked for (`sound_of`), and what nobody asks for never.
+
 An index that is broken is deleted and made again. Where the cache cannot be written, or another process holds it for
 longer than a moment, the same tables live in memory for this one call: slower, and as right.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
-from bench.paths import cache_folder
 from bench.records.code_digest import code
-from bench.records.examine import Examined, Fault, Kind, examine_all, sound
+from bench.records.examine import Examined, Fault, Kind, examine_all, sound, try_all
 from bench.records.head import Head, RunHead
 from bench.records.listing import UNSURE, Digests, Folder, listed
 from bench.records.record import DATED
+from bench.records.shown import choose, place
 from bench.records.store import RUNS, SLACK
+from bench.records.tables import TABLES, at_of, index_path, path_of
 
-T = TypeVar("T")
-FOLDER = "index"
-"""Of the cache."""
 PATIENCE_S = 3.0
 """How long another process may hold the index before this one does without."""
 BATCH = 5000
 """Files that are read before what was found is written."""
 MOST_KEPT = 500_000
 """Texts that may gather, most of them of records that nothing shows any more: beyond it all are made anew."""
-TABLES = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE IF NOT EXISTS folders (path BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS files (folder BLOB, name BLOB, kind INT, stamp TEXT, device TEXT, model TEXT, grp TEXT,
- shown INT NOT NULL DEFAULT 0, head TEXT, started TEXT, ahead INT NOT NULL DEFAULT 0, PRIMARY KEY (folder, name));
-CREATE INDEX IF NOT EXISTS by_group ON files (grp);
-CREATE INDEX IF NOT EXISTS by_device ON files (device);
-CREATE INDEX IF NOT EXISTS by_model ON files (model);
-CREATE INDEX IF NOT EXISTS by_kind ON files (kind) WHERE kind > 0;
-CREATE INDEX IF NOT EXISTS by_started ON files (started);
-CREATE INDEX IF NOT EXISTS by_ahead ON files (ahead) WHERE ahead = 1;
-CREATE INDEX IF NOT EXISTS by_shown ON files (shown) WHERE shown = 1;
-CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, code TEXT, value TEXT) WITHOUT ROWID;
+LEAVE_OUT = """
+UPDATE files SET kind = ?, head = ?, grp = '', device = '', model = '', started = '', shown = 0, ahead = 0
+ WHERE rowid = ? AND stamp = ?
 """
+Untried = tuple[int, bytes, bytes, str]
+"""A row's number, folder, name and stamp."""
 
 
 class Index:
@@ -66,6 +58,8 @@ class Index:
         """
         self.root, self._lasting, self._fault = root, lasting, fault
         self._digests = (digests or Digests(root, RUNS)).get()
+        self._odd: set[str] = set()
+        """Paths of the records that `sound_of` has found nothing can be made of."""
         self._new: dict[str, str] = {}
         self._db = self._opened()
         try:
@@ -76,18 +70,41 @@ class Index:
             self._heal()
 
     def shown(self) -> list[Head]:
-        """Of each row's suite the record that views use, then every other that asks something else, by their rank."""
-        return sorted(self._heads("shown = 1"), key=lambda head: head.rank, reverse=True)
+        """Of each row's suite the record that views use, then every other that asks something else, by their rank.
 
-    def heads(self, *, device: str, model: str | None = None) -> list[Head]:
-        """Every record of a device, or of one model there, in the order of their paths."""
+        Of these others nobody knows yet whether something can be made of them: `sound_of` says so.
+        """
+        return sorted(self._heads("shown > 0"), key=lambda head: head.rank, reverse=True)
+
+    def heads(self, *, device: str | None = None, model: str | None = None) -> list[Head]:
+        """Every record, those of a device, or of one model there, in the order of their paths, tried or not."""
+        if device is None:
+            return self._heads("kind = 0")
         if model is None:
             return self._heads("kind = 0 AND device = ?", device)
         return self._heads("kind = 0 AND model = ? AND +device = ?", model, device)
 
-    def every(self) -> list[Head]:
-        """Every record, in the order of their paths."""
-        return self._heads("kind = 0")
+    def shown_of(self, group: str) -> list[Head]:
+        """The same of one group alone."""
+        return sorted(self._heads("shown > 0 AND grp = ?", group), key=lambda head: head.rank, reverse=True)
+
+    def sound_of(self, heads: Sequence[Head]) -> list[Head]:
+        """Those of these records that something can be made of: they are tried where they were not before.
+
+        Where one is left out, another that is like it may be shown from now on: who wants all asks once more.
+        """
+        if self._fault is sound:
+            return list(heads)
+        query = "SELECT rowid, folder, name, stamp, kind, tried FROM files WHERE folder = ? AND name = ?"
+        rows = [row for head in heads for row in self._db.execute(query, at_of(head.path))]
+        new = [row[:4] for row in rows if row[4] == Kind.RECORD and not row[5] and path_of(*row[1:3]) not in self._odd]
+        if new:
+            wrong = self._tried(new)
+            with contextlib.suppress(sqlite3.Error):  # then they are tried again next time
+                self._note(new, wrong)
+            self._odd |= {path for path, why in wrong.items() if why}
+        odd = self._odd | {path_of(*row[1:3]) for row in rows if row[4] != Kind.RECORD}
+        return [head for head in heads if head.path not in odd]
 
     def ahead(self) -> list[Head]:
         """Records that are dated in the future now, in the order of their paths."""
@@ -96,18 +113,18 @@ class Index:
     def _heads(self, which: str, *values: str) -> list[Head]:
         query = f"SELECT folder, name, head, ahead FROM files WHERE {which}"  # noqa: S608 - a text of this module's own
         rows = self._db.execute(query, values)
-        found = [Head.from_text(_path(*at), text, ahead=bool(ahead)) for *at, text, ahead in rows]
-        return sorted(found, key=_place)
+        found = [Head.from_text(path_of(*at), text, ahead=bool(ahead)) for *at, text, ahead in rows]
+        return sorted((head for head in found if head.path not in self._odd), key=place)
 
     def runs(self) -> list[RunHead]:
         """What every run saw of its device, in the order of their paths."""
         rows = self._db.execute("SELECT folder, name, head FROM files WHERE kind = ?", (Kind.RUN,))
-        return sorted((RunHead.from_text(_path(*at), text) for *at, text in rows), key=_place)
+        return sorted((RunHead.from_text(path_of(*at), text) for *at, text in rows), key=place)
 
     def unread(self) -> list[tuple[Path, Kind, str]]:
         """Files that hold no record or no run, and records that nothing can be made of, with why."""
         rows = self._db.execute("SELECT folder, name, kind, head FROM files WHERE kind > ?", (Kind.RUN,))
-        found = [(_path(*at), Kind(kind), text) for *at, kind, text in rows]
+        found = [(path_of(*at), Kind(kind), text) for *at, kind, text in rows]
         ordered = sorted(found, key=lambda item: item[0].split("/"))
         return [
             (self.root / path, kind, json.loads(text) if kind is Kind.FAULTY else "") for path, kind, text in ordered
@@ -179,6 +196,33 @@ class Index:
         if moved or gone:
             self._look(moved, gone)
         self._date()
+        while new := self._untried():
+            self._note(new, self._tried(new))
+
+    def _untried(self) -> list[Untried]:
+        """Records that views use first, and of which nobody knows yet whether they can."""
+        if self._fault is sound:
+            return []
+        return self._db.execute(
+            "SELECT rowid, folder, name, stamp FROM files WHERE shown > 0 AND shown = 2 AND tried = 0"
+        ).fetchall()
+
+    def _tried(self, new: Sequence[Untried]) -> dict[str, str]:
+        """What is wrong with each, by its path; empty if nothing is."""
+        paths = [path_of(folder, name) for _, folder, name, _ in new]
+        return dict(zip(paths, try_all(self.root, paths, self._fault), strict=True))
+
+    def _note(self, new: Sequence[Untried], wrong: dict[str, str]) -> None:
+        """These records were tried, and those that nothing can be made of are shown no more."""
+        with self._db:
+            groups = set()
+            for row, folder, name, stamp in new:
+                why, which = wrong[path_of(folder, name)], (row, stamp)  # not what another process has read meanwhile
+                self._db.execute("UPDATE files SET tried = 1 WHERE rowid = ? AND stamp = ?", which)
+                if why:
+                    groups.add(self._group(folder, name))
+                    self._db.execute(LEAVE_OUT, (Kind.FAULTY, json.dumps(why), *which))
+            choose(self._db, groups)
 
     def _look(self, moved: Sequence[str], gone: Sequence[str]) -> None:
         """Read what changed in these folders."""
@@ -194,7 +238,7 @@ class Index:
             (runs if _holds_runs(folder.path) else records).extend(f"{folder.path}/{name}" for name in stale)
             replaced |= {f"{folder.path}/{name}" for name in stale if name in stored}
         batch: list[Examined] = []
-        for chunk in examine_all(self.root, records, runs, self._fault):
+        for chunk in examine_all(self.root, records, runs):
             batch += chunk
             if len(batch) >= BATCH:
                 self._write(batch, folders, replaced)
@@ -212,7 +256,7 @@ class Index:
                 self._db.executemany(
                     "UPDATE files SET ahead = ? WHERE rowid = ?", [(is_, row) for row, is_, _ in moved]
                 )
-                self._choose({group for *_, group in moved})
+                choose(self._db, {group for *_, group in moved})
 
     def _prepare(self) -> None:
         """Tables of today's form: what other code wrote is thrown away."""
@@ -235,7 +279,7 @@ class Index:
             with self._db:
                 groups = {self._group(*row) for row in rows}
                 self._db.executemany("DELETE FROM files WHERE folder = ? AND name = ?", rows)
-                self._choose(groups)
+                choose(self._db, groups)
 
     def _group(self, folder: bytes, name: bytes) -> str:
         row = self._db.execute("SELECT grp FROM files WHERE folder = ? AND name = ?", (folder, name)).fetchone()
@@ -248,39 +292,14 @@ class Index:
             grown, before, rows = {item.group for item in found}, set(), []
             for item in found:
                 path, _, name = item.path.rpartition("/")
-                at = (os.fsencode(path), os.fsencode(name))
+                at = at_of(item.path)
                 if item.path in replaced:
                     before |= {self._group(*at), item.group}
                 stamp = folders[path].stamps[name]
                 rows.append((*at, item.kind, stamp, item.device, item.model, item.group, item.text, item.started))
-            self._db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, 0)", rows)
-            self._choose(before)
-            self._choose(grown - before, beyond=last)
-
-    def _choose(self, groups: Iterable[str], beyond: int | None = None) -> None:
-        """Mark of each group the first of its records, and the first that is like no other before it.
-
-        Of a group that has only grown, what was marked and the rows `beyond` are looked at: a history is not read anew
-        for each record that is added.
-        """
-        among = "" if beyond is None else f" AND (shown = 1 OR rowid > {beyond})"
-        for group in filter(None, groups):
-            rows = self._db.execute(
-                f"SELECT rowid, folder, name, shown, ahead, head FROM files WHERE grp = ?{among}",  # noqa: S608 - a number
-                (group,),
-            )
-            heads = [
-                (Head.from_text(_path(*at), text, ahead=bool(ahead)), row, shown)
-                for row, *at, shown, ahead, text in rows
-            ]
-            heads.sort(key=lambda item: _place(item[0]))
-            heads.sort(key=lambda item: item[0].rank, reverse=True)
-            first: dict[str, int] = {}
-            for head, row, _ in heads:
-                first.setdefault(head.likeness, row)
-            wanted = set(first.values())
-            moved = [(int(row in wanted), row) for _, row, shown in heads if bool(shown) != (row in wanted)]
-            self._db.executemany("UPDATE files SET shown = ? WHERE rowid = ?", moved)
+            self._db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, 0)", rows)
+            choose(self._db, before)
+            choose(self._db, grown - before, beyond=last)
 
     def _settle(self, changed: Sequence[Folder], folders: dict[str, Folder]) -> None:
         """Note the listing of each folder whose rows are what was listed: not where another process wrote meanwhile."""
@@ -293,25 +312,5 @@ class Index:
                     self._db.execute("INSERT OR REPLACE INTO folders VALUES (?, ?)", (path, folder.digest))
 
 
-def index_path(root: Path, fault: Fault = sound) -> Path:
-    """The index of a folder of results: by the folder's own path, for two folders may hold files of one name.
-
-    Who leaves out nothing has an index of its own.
-    """
-    name = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=8).hexdigest()
-    layout = hashlib.blake2b(TABLES.encode(), digest_size=4).hexdigest()
-    layout += "" if fault is sound else f"-{fault.__name__}"
-    return cache_folder() / FOLDER / f"{name}-{layout}.sqlite"
-
-
 def _holds_runs(folder: str) -> bool:
     return folder.count("/") == 1
-
-
-def _path(folder: bytes, name: bytes) -> str:
-    return f"{os.fsdecode(folder)}/{os.fsdecode(name)}"
-
-
-def _place(head: Head | RunHead) -> list[str]:
-    """As paths are sorted: part by part."""
-    return head.path.split("/")

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, FiniteFloat, JsonValue, model_validator
 
-from bench.records.cell import Cell, Slug, Value
+from bench.records.cell import Cell, Json, Slug, Value
 from bench.records.provenance import Merge, same_files
 from bench.records.surroundings import Condition, Machine, Variability
 
@@ -19,9 +21,16 @@ RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_leng
 DATED = "%Y-%m-%dT%H:%M:%SZ"
 """How moments are written."""
 
+WRITTEN = re.compile(r"[1-9]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+"""The same as a pattern, of years that need no nought in front."""
+
 
 def _moment(text: str) -> str:
     """A moment as every record writes it: views sort by it, and file names hold it."""
+    if WRITTEN.fullmatch(text):
+        with contextlib.suppress(ValueError):  # there is no such day: the slower reader says so
+            datetime.fromisoformat(text)
+            return text
     if datetime.strptime(text, DATED).strftime(DATED) != text:  # noqa: DTZ007 - UTC by its last letter
         raise ValueError("not written as 2026-01-31T23:59:59Z")
     return text
@@ -74,8 +83,13 @@ class Measurement(Value):
     how: How = How.MEASURED
     counter: str | None = None
     """The counter or method that gave it (`VmHWM`, `perf_counter`, `census` …), None where the suite says it."""
-    labels: dict[str, JsonValue] = Field(default_factory=dict)
+    labels: dict[str, Json] = Field(default_factory=dict)
     """What the samples belong to: task, prompt tokens, batch, the item digest …"""
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(self.values)
 
 
 class Text(Value):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar, overload
 
 from pydantic import PrivateAttr
@@ -41,6 +41,7 @@ class LongMeasurement(Measurement):
     """A measurement whose samples are in its record's file."""
 
     _place: int = PrivateAttr(0)
+    _count: int = PrivateAttr(0)
     _whole: Callable[[], Record] | None = PrivateAttr(None)
 
     def __getattr__(self, name: str) -> Any:
@@ -49,6 +50,11 @@ class LongMeasurement(Measurement):
         if kept and kept["_whole"] is not None:
             return kept["_whole"]().measurements[kept["_place"]].values
         return super().__getattr__(name)  # type: ignore[misc] # pydantic declares it where mypy does not look
+
+    @property
+    def count(self) -> int:
+        """How many samples there are, without reading them."""
+        return self._count
 
 
 class ShelvedRecord(Record):
@@ -130,7 +136,9 @@ class Shelves:
     def _slim(self, head: Head, record: Record) -> dict[str, Any]:
         """Keep a record in three parts: what its run shares, its measurements, and the rest, which is returned."""
         measurements = [
-            measurement.model_dump(mode="json", exclude={"values"} if len(measurement.values) > SHORT else set())
+            measurement.model_dump(mode="json")
+            if measurement.count <= SHORT
+            else measurement.model_dump(mode="json", exclude={"values"}) | {"count": measurement.count}
             for measurement in record.measurements
         ]
         data = record.model_dump(mode="json", exclude={*LEFT, *SHARED, "measurements"})
@@ -179,32 +187,45 @@ def _measurement(data: dict[str, Any], place: int, whole: Callable[[], Record]) 
     """A measurement of what was kept of it: its samples, or where they are."""
     if "values" in data:
         return Measurement.model_validate(data)
+    count = data.pop("count")
     fields = Measurement.model_validate(data | {"values": ()}).__dict__
     found = LongMeasurement.model_construct(**fields)
     found.__dict__.pop("values")
-    found._place, found._whole = place, whole  # noqa: SLF001 - its own maker
+    found._place, found._count, found._whole = place, count, whole  # noqa: SLF001 - its own maker
     return found
 
 
 class Shelf(Sequence[Record]):
-    """Records that are loaded when they are asked for."""
+    """Records that are loaded when they are asked for; but for the first they are tried then."""
 
     def __init__(self, heads: Iterable[Head], load: Callable[[Head], Record], keeper: Index) -> None:
-        self.heads, self.keeper = tuple(heads), keeper
+        self.known, self.keeper = tuple(heads), keeper
+        """Every head, also of records that a trial will leave out."""
         self._load = load
+
+    @cached_property
+    def heads(self) -> tuple[Head, ...]:
+        """Those of records that something can be made of."""
+        known = self.known
+        while len(known) > 1 and len(self.keeper.sound_of(known[1:])) < len(known) - 1:
+            known = tuple(self.keeper.shown_of(known[0].group))  # another that is like it takes the place of each
+        return known
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
     @overload
-    def __getitem__(self, index: slice) -> Shelf: ...
-    def __getitem__(self, index: int | slice) -> Record | Shelf:
-        """A record, or a shelf of some of them."""
+    def __getitem__(self, index: slice) -> tuple[Record, ...]: ...
+    def __getitem__(self, index: int | slice) -> Record | tuple[Record, ...]:
+        """A record, or some of them."""
         if isinstance(index, slice):
-            return Shelf(self.heads[index], self._load, self.keeper)
-        return self._load(self.heads[index])
+            return tuple(map(self._load, self.heads[index]))
+        return self._load(self.known[0] if index == 0 and self.known else self.heads[index])
 
     def __len__(self) -> int:
         return len(self.heads)
 
     def __iter__(self) -> Iterator[Record]:
-        return map(self._load, self.heads)
+        """The first is handed out before the others are tried."""
+        for place in range(len(self.known[:1])):
+            yield self[place]
+        yield from map(self._load, self.heads[1:] if len(self.known) > 1 else ())

@@ -16,11 +16,11 @@ from pydantic import JsonValue, ValidationError
 
 from bench.errors import UserError
 from bench.paths import RESULTS
-from bench.processes import sweep, unfinished
+from bench.processes import sweep, unfinished, write_whole
 from bench.records.cell import Cell, Value
 from bench.records.document import Document, validate
-from bench.records.parsing import JSON_BYTES, parse_json, read_json, text_of
-from bench.records.record import Record, Run, RunName, moment
+from bench.records.parsing import JSON_BYTES, may_hold_long, parse_json, read_json, text_of
+from bench.records.record import DATED, Record, Run, RunName
 
 RUNS = "runs"
 """Folder of a device for what the ends of its runs told."""
@@ -87,17 +87,8 @@ class Store:
         return frozenset(path.stem.rpartition("-")[2] for path in self.root.glob("*/*/*/*/*.json"))
 
     def _write(self, path: Path, text: str) -> Path:
-        part = unfinished(path.with_name(f".{path.name}"))
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with part.open("w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+            write_whole(path, text, durable=True)
         except OSError as error:
             raise self._refusal(error) from None
         return path
@@ -173,7 +164,7 @@ def read_record(path: Path) -> Record:
 def record_in(text: str, path: Path) -> Record:
     """The record in what a file holds. Raises UserError as `read_record`."""
     record = _parsed(Record, text, path)
-    ahead = moment(record.started) > datetime.now(UTC) + SLACK
+    ahead = record.started > (datetime.now(UTC) + SLACK).strftime(DATED)  # as they are written they sort
     return record.model_copy(update={"ahead": True}) if ahead else record
 
 
@@ -188,6 +179,11 @@ T = TypeVar("T", Record, Run)
 def _parsed(kind: type[T], text: str, path: Path) -> T:
     """The text of a JSON file as that kind of value. Raises UserError naming file, line and field."""
     data = None
+    try:
+        if not may_hold_long(text):
+            return kind.model_validate_json(text)  # three times as fast, and knows no lines
+    except ValueError:
+        pass
     try:
         data = parse_json(text)
         return kind.model_validate(data)
@@ -262,10 +258,7 @@ class Runs:
         """Remember a run until `finish`. Raises OSError where the disk refuses."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / ".gitignore").write_text("*\n")
-        path = self._path(selection)
-        part = unfinished(path)
-        part.write_text(json.dumps({"run": run, "cells": [cell.key for cell in cells]}))
-        part.replace(path)
+        write_whole(self._path(selection), json.dumps({"run": run, "cells": [cell.key for cell in cells]}))
 
     def finish(self, selection: str) -> None:
         """Forget the run: every cell is settled."""

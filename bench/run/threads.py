@@ -20,6 +20,7 @@ from pydantic import JsonValue
 from bench.instruments.machine import installed
 from bench.paths import cache_folder
 from bench.plan.plan import Planned
+from bench.processes import write_whole
 from bench.records.cell import MEMORY_LIMIT, digest
 from bench.records.record import Record
 from bench.records.surroundings import Machine
@@ -82,8 +83,7 @@ def chosen(
                 seconds[count] = found
     fewest = best(seconds)
     if fewest is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        known.write_text(json.dumps({"threads": fewest, "request_s": seconds}) + "\n", encoding="utf-8")
+        write_whole(known, json.dumps({"threads": fewest, "request_s": seconds}) + "\n")
     return fewest
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from pydantic import JsonValue
 
 from bench.engines.contract import Engine, Row, Score
 from bench.paths import cache_folder
-from bench.processes import unfinished
+from bench.processes import write_whole
 
 STALE_DAYS = 14
 """Days after which an unfinished cell is no longer continued."""
@@ -67,15 +66,9 @@ class Journal:
 
     def _write(self, path: Path, answer: JsonValue) -> None:
         """Temporary file, fsync, rename. A disk that refuses costs the resume, not the cell; so do infinite scores."""
-        part = unfinished(path)
         with contextlib.suppress(OSError, ValueError):
-            path.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps({"sha256": _hash(answer), "answer": answer}, allow_nan=False)
-            with part.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+            write_whole(path, text, durable=True)
 
     def remove(self) -> None:
         """Forget everything: the cell is settled."""

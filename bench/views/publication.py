@@ -25,7 +25,7 @@ from bench.judge.answer import answers
 from bench.judge.compare import compare
 from bench.judge.rows import Row
 from bench.judge.stats import MARGIN
-from bench.processes import unfinished
+from bench.processes import write_whole
 from bench.views import answer_tables, comparison, formats, table
 from bench.views.columns import VIEWS
 from bench.views.formats import Flat, Table
@@ -190,10 +190,7 @@ def write(folder: Path, found: Publication) -> bool:
             if name not in found.files:
                 path.unlink()
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = unfinished(path)
-            part.write_bytes(found.files[name])
-            part.replace(path)
+            write_whole(path, found.files[name])
     except OSError as error:
         refused = f"cannot publish to {folder}: {error.strerror}"
         raise UserError(refused, "check the path and its permissions") from None

@@ -14,15 +14,14 @@ from bench.catalog.entries import unmeasurable
 from bench.catalog.model import Kind, Model
 from bench.engines.registry import backend
 from bench.errors import UserError
-from bench.judge.claims import Judged, Verdict, judge
+from bench.judge.claims import Judged, Verdict
 from bench.judge.compare import compare
-from bench.judge.rows import Row, newest, with_any
+from bench.judge.rows import Row, with_any
 from bench.judge.stand_ins import StandIn, stand_ins
 from bench.plan import predict
-from bench.plan.claims import COMPUTED_ON, COMPUTED_WITH, predicted_for
-from bench.processes import unfinished
+from bench.plan.claims import COMPUTED_ON, COMPUTED_WITH
+from bench.processes import write_whole
 from bench.records.cell import Precision
-from bench.records.record import Record
 from bench.views import first_screen
 from bench.views.claims import counts, evidence, named, terms
 from bench.views.columns import VIEWS
@@ -43,17 +42,16 @@ def marker(name: str, end: str) -> str:
     return f"<!-- bench:{name}:{end} -->"
 
 
-def blocks(models: Sequence[Model], records: Iterable[Record]) -> dict[str, str]:
+def blocks(models: Sequence[Model], every: Sequence[Row], judged: Sequence[Judged]) -> dict[str, str]:
     """The generated blocks by name."""
-    known = list(records)
-    rows = with_any(newest(known), suites.DEFAULT)
+    rows = with_any(every, suites.DEFAULT)
     tuned = projects(models)
     plain = [model for model in models if model not in tuned]
     return {
         "bases": base_models(plain, rows, models),
         "projects": model_spec(tuned, rows, models),
         "measured": measured(rows),
-        "claims": claims(judge(models, known, predicted_for)),
+        "claims": claims(judged),
     }
 
 
@@ -248,30 +246,23 @@ def publish_screen(path: Path, rows: Sequence[Row], plots: str, *, check: bool) 
             return False
         after = annotated(before, {first_screen.NAME: first_screen.block(rows, plots)}, path)
         if after != before and not check:
-            _replace(path.resolve(), after)
+            write_whole(path.resolve(), after)  # words of ours stand in it that nothing makes again
     except OSError as error:
         raise UserError(f"cannot publish to {path}: {error.strerror}", "check the path and its permissions") from None
     return after != before
 
 
-def _replace(path: Path, text: str) -> None:
-    """The whole page or the old one: words of ours stand in it that nothing makes again."""
-    part = unfinished(path)
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def publish(path: Path, models: Sequence[Model], records: Iterable[Record], *, check: bool, drop: bool = False) -> bool:
+def publish(
+    path: Path, models: Sequence[Model], rows: Sequence[Row], judged: Sequence[Judged], *, check: bool,
+    drop: bool = False,
+) -> bool:  # fmt: skip
     """Bring the file up to date; returns whether it was stale. With `check` nothing is written.
 
     Raises UserError where models would lose their figures, for these records may be another folder's, unless `drop`.
     """
     try:
         before = path.read_text(encoding="utf-8")
-        after = annotated(before, blocks(models, records), path)
+        after = annotated(before, blocks(models, rows, judged), path)
         gone = sorted(published(before, path) - published(after, path))
         if gone and not check and not drop:
             raise UserError(
@@ -279,7 +270,7 @@ def publish(path: Path, models: Sequence[Model], records: Iterable[Record], *, c
                 "give the results folder that holds them too, or --drop",
             )
         if after != before and not check:
-            _replace(path.resolve(), after)
+            write_whole(path.resolve(), after)
     except OSError as error:
         raise UserError(f"cannot publish to {path}: {error.strerror}", "check the path and its permissions") from None
     return after != before

@@ -14,6 +14,7 @@ from bench.judge.claims import judge
 from bench.judge.compare import against, compare
 from bench.judge.cross_engine import Group
 from bench.judge.joined import joined
+from bench.judge.kept import once
 from bench.judge.rows import Row, newest
 from bench.judge.score_per_byte import score_per_byte
 from bench.plan.seconds import Estimator
@@ -32,16 +33,22 @@ MARGIN = 0.01
 def fault(record: Record) -> str:
     """What goes wrong with a record, in a line; empty if nothing does."""
     try:
-        (seen,) = joined([record], [Run(run=record.run, device=record.cell.device, ended=record.started,
-                                        before=record.before, after=record.after)])  # fmt: skip
-        (row,) = newest([seen])
-        _shown(row, seen)
-        _compared(row)
-        _judged(seen, _model(record.cell))
-        _planned(seen, _model(record.cell))
+        with once():
+            _made(record)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this record's alone
         return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
     return ""
+
+
+def _made(record: Record) -> None:
+    """Everything, of the record as the only one there is."""
+    (seen,) = joined([record], [Run(run=record.run, device=record.cell.device, ended=record.started,
+                                    before=record.before, after=record.after)])  # fmt: skip
+    (row,) = newest([seen])
+    _shown(row, seen)
+    _compared(row)
+    _judged(seen, _model(record.cell))
+    _planned(seen, _model(record.cell))
 
 
 def _shown(row: Row, record: Record) -> None:

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from builders import TINY_FAMILY, called, make_cell, make_machine, make_record, memory_samples, speed_samples
 
-from bench.cli.stored import Stored, newest_rows, opened
+from bench.cli.stored import Stored
 from bench.instruments import machine
+from bench.judge.joined import joined
+from bench.judge.rows import newest
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.views.publish import marker
+from bench.views.soundness import fault
 
 PAGE = "".join(
     f"{marker(name, 'begin')}{marker(name, 'end')}\n" for name in ("bases", "projects", "measured", "claims")
@@ -83,8 +87,8 @@ def test_the_index_leaves_out_what_reading_everything_does(results: Path) -> Non
     run = results / "cpu-test" / "runs" / "r.json"
     run.parent.mkdir(parents=True, exist_ok=True)
     run.write_text("[]")
-    whole = opened(results)
-    rows = newest_rows(whole)
+    whole = Store(results, fault)
+    rows = newest(joined(whole.records(), whole.runs()))
     for _ in range(2):
         stored = Stored(results)
         found = stored.rows()
@@ -92,6 +96,27 @@ def test_the_index_leaves_out_what_reading_everything_does(results: Path) -> Non
         assert [row.records.keys() for row in found] == [row.records.keys() for row in rows]
         stored.index.save()
     assert len(stored.unreadable) == ODD + 1 and stored.ahead == [f"{dated}: dated 2996-01-01T00:00:00Z"]
+
+
+@pytest.mark.usefixtures("settled_cache")
+def test_a_record_that_turns_out_odd_later_is_named_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What no view shows first is tried when it is looked at: before the line that says that all was shown, or not."""
+    store = Store(tmp_path / "results")
+    cell = make_cell("throughput", "int4")
+    store.write(make_record(cell, measurements=speed_samples(), started="2026-01-02T00:00:00Z"))
+    other = cell.model_copy(update={"settings": {"tokens": 5}})
+    odd = store.write(make_record(other, measurements=speed_samples(per_repeat=0), started="2026-01-01T00:00:00Z"))
+    stored = Stored(store.root)
+    (row,) = stored.rows()
+    stored.finish()
+    assert capsys.readouterr().err == ""
+    assert len(row.history["throughput"]) == 1
+    with pytest.raises(typer.Exit):
+        stored.finish()
+    assert capsys.readouterr().err.replace("\n", "").startswith(f"left unread: {odd}: nothing can be shown of it: ")
+    assert len(Stored(store.root).unreadable) == 1
 
 
 def call(

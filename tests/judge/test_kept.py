@@ -14,14 +14,14 @@ import suites
 from bench.judge.compare import compare
 from bench.judge.figures import figures
 from bench.judge.joined import Joiner, from_text, joined, to_text
-from bench.judge.kept import kept_of
+from bench.judge.kept import kept_of, once
 from bench.judge.noise_floor import arithmetic, noise_floor
 from bench.judge.pairing import PairedItems, pair, pair_task, tasks_of
 from bench.judge.rows import Row, newest, newest_of, with_any
 from bench.paths import RESULTS
 from bench.records.cell import Weights
 from bench.records.index import Index
-from bench.records.record import Ending, Provenance, Run
+from bench.records.record import Ending, Provenance, Record, Run
 from bench.records.shelved import Shelves
 from bench.records.store import Store, read_run
 from bench.records.surroundings import Roof
@@ -86,6 +86,20 @@ def test_a_record_that_is_no_index_s_is_computed_each_time() -> None:
     for _ in range(2):
         kept_of("value", [make_record()], int, lambda: made.append(1) or 0)
     assert len(made) == 2
+
+
+def test_in_a_trial_it_is_computed_once_and_no_caller_changes_it_for_the_next() -> None:
+    """As long as the trial lasts, of the very same record."""
+    made: list[int] = []
+    one, same = make_record(), make_record()
+
+    def value(record: Record) -> dict[str, int]:
+        return kept_of("value", [record], dict[str, int], lambda: made.append(1) or {"made": len(made)})
+
+    with once():
+        value(one)["made"] = 9
+        assert (value(one), value(same), value(one)) == ({"made": 1}, {"made": 2}, {"made": 1})
+    assert value(one) == {"made": 3}
 
 
 def test_how_far_the_machine_moves_is_part_of_what_a_speed_was_kept_by(tmp_path: Path) -> None:

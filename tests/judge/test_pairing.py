@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 from builders import make_cell, make_record, make_versions, memory_samples, quality_samples, sample
 
+from bench.judge import pairing
 from bench.judge.compare import compare
 from bench.judge.pairing import PairedItems, pair_task
-from bench.judge.rows import newest
+from bench.judge.rows import Row, newest
 from bench.judge.score_per_byte import score_per_byte
 from bench.judge.stats import Verdict
 from bench.records.cell import Weights
@@ -153,6 +155,43 @@ def test_of_several_pairs_of_records_the_one_with_the_most_items_is_taken() -> N
         quality("int8", range(70, 130), 100, "standard"),
     ]
     assert only(records).tasks[0].result.items == 100
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_pair_is_the_first_that_no_other_is_more_comparable_than(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all records of both rows; those whose items could not make a better one are not compared."""
+    rng, looked = random.Random(seed), []
+
+    def history(precision: str) -> Row:
+        found = []
+        for day in range(1, 6):
+            first, count = rng.choice([0, 0, 50, 500]), rng.choice([50, 100, 100])
+            told = quality(precision, range(first, first + count), 80, "full", version=rng.choice([1, 1, 2]))
+            changes = {"started": f"2026-01-0{day}T00:00:00Z", "versions": make_versions(torch=rng.choice("ab"))}
+            cell = told.cell.model_copy(update={"suite_version": rng.choice([1, 2])})
+            found.append(told.model_copy(update=changes | {"cell": cell}))
+        return newest(found)[0]
+
+    these, bases = history("int8"), history("fp16")
+    pair_items = pairing._pair_items
+    every = [
+        pair_items(this, base, "t", same_files=True)
+        for this in these.history["quality"]
+        for base in bases.history["quality"]
+    ]
+    paired = [one for one in every if isinstance(one, PairedItems)]
+    expected = max(paired, key=comparable) if paired else every[0]
+    monkeypatch.setattr(pairing, "_pair_items", lambda *two, **how: looked.append(1) or pair_items(*two, **how))
+    assert pair_task(these, bases, "t") == expected
+    assert len(looked) <= 25 and (seed or len(looked) < 10)
+
+
+def comparable(found: PairedItems) -> tuple[int, bool, int]:
+    """Newest suite version, same packages, most items."""
+    packages = [record.versions.packages for record in (found.this, found.base)]
+    return found.this.cell.suite_version, packages[0] == packages[1], len(found.these)
 
 
 def test_subjects_go_with_their_items() -> None:

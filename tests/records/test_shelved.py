@@ -96,3 +96,33 @@ def test_a_shelf_is_a_sequence(tmp_path: Path) -> None:
     assert (len(shelf), asked) == (2, [])
     assert (shelf[1].cell.model, asked) == ("b", ["b"])
     assert [record.cell.model for record in shelf[:1]] == ["a"]
+
+
+def odd(record: Record) -> str:
+    """The fault of records of one run."""
+    TRIED.append(record.started[8:10])
+    return "odd" if record.run == "odd" else ""
+
+
+TRIED: list[str] = []
+
+
+def test_a_shelf_tries_its_first_record_s_successors_when_they_are_asked_for(tmp_path: Path) -> None:
+    """One that nothing can be made of makes room for an older one of the same question; a second look tries none."""
+    del TRIED[:]
+    store = Store(tmp_path / "results")
+    for day, run in enumerate(("r", "r", "odd", "odd", "r"), 1):
+        cell = make_cell(settings={"items": 1 if day == 5 else 2})
+        store.write(make_record(cell, run=run, started=f"2026-01-0{day}T00:00:00Z"))
+    for tried in (["05"], []):
+        found = Index(store.root, fault=odd)
+        known = found.shown()
+        shelf = Shelf(known, Shelves(found).load, found)
+        assert ([head.started[8:10] for head in known], shelf[0].started[8:10]) == (
+            ["05", "04" if tried else "02"], "05"
+        )  # fmt: skip
+        assert tried == TRIED
+        assert [record.started[8:10] for record in shelf] == ["05", "02"]
+        assert (["05", "04", "03", "02"] if tried else []) == TRIED
+        del TRIED[:]
+        assert len(found.unread()) == 2

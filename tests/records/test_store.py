@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,8 @@ from builders import failed, make_cell, make_record, memory_samples, quality_sam
 
 import bench
 from bench.errors import UserError
-from bench.records.record import Caveat, Record, Text, Unit
+from bench.records.parsing import parse_json
+from bench.records.record import Caveat, MemoryLimit, Prediction, Provenance, Record, Text, Unit
 from bench.records.store import Runs, Store, new_id, read_record, to_text
 
 
@@ -104,6 +108,68 @@ def test_a_folder_that_cannot_be_made_is_refused_before_measuring(tmp_path: Path
         Store(tmp_path / "file" / "results").check_writable()
     Store(tmp_path / "results").check_writable()
     assert list((tmp_path / "results").iterdir()) == []
+
+
+ODD = (
+    None,
+    True,
+    0,
+    1,
+    1.0,
+    1.5,
+    -1,
+    1e400,
+    math.nan,
+    10**30,
+    "",
+    "1",
+    "1.5",
+    "x",
+    "\ud800",
+    [],
+    [1],
+    ["1"],
+    {},
+    {"x": 1},
+)
+"""What a file may hold where something else belongs; 1e400 is written as `Infinity`, which Python reads."""
+
+
+def places(value: object, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where something stands in a document."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, found in inner:
+        yield (*above, step)
+        yield from places(found, (*above, step))
+
+
+def test_what_the_fast_reader_takes_the_slow_one_reads_alike() -> None:
+    """Pydantic reads JSON itself, three times as fast; whatever it refuses is read again, for words and a line."""
+    record = make_record(
+        make_cell("memory", "int4"), measurements=(*memory_samples(), *quality_samples({"t": [1.0, 0.5]})),
+        provenance=Provenance(source="x", files={"a": "1:aa"}), predicted=Prediction(peak_bytes=5, seconds=1.5),
+        memory_limit=MemoryLimit(bytes=5, enforced_by="cgroup v2"),
+    )  # fmt: skip
+    text = to_text(record)
+    whole = json.loads(text)
+    texts = [text, text.replace('"seconds": 1.5', '"seconds": "x", "seconds": 1.5'), text + "x", "[" * 300 + "]" * 300]
+    for at in places(whole):
+        for odd in ODD:
+            changed = copy.deepcopy(whole)
+            inner = changed
+            for step in at[:-1]:
+                inner = inner[step]
+            inner[at[-1]] = odd
+            texts.append(json.dumps(changed))
+    taken = 0
+    for each in texts:
+        try:
+            fast = Record.model_validate_json(each)
+        except ValueError:
+            continue
+        assert repr(fast) == repr(Record.model_validate(parse_json(each)))
+        taken += 1
+    assert 200 < taken < len(texts) - 200
 
 
 def broken(text: str) -> str:

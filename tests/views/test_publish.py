@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,14 @@ from builders import (
 )
 
 from bench.catalog.entries import read_catalog
-from bench.catalog.model import Claim, Kind, Quantity
+from bench.catalog.model import Claim, Kind, Model, Quantity
 from bench.errors import UserError
-from bench.judge.claims import judge
-from bench.judge.rows import newest
+from bench.judge.claims import Judged, judge
+from bench.judge.rows import Row, newest
 from bench.paths import CATALOG
 from bench.plan.claims import predicted_for
 from bench.records.cell import Precision
-from bench.records.record import Caveat, Ending, MemoryLimit
+from bench.records.record import Caveat, Ending, MemoryLimit, Record
 from bench.views.publish import (
     annotated,
     base_models,
@@ -84,6 +85,11 @@ RECORDS = [
 ROWS = newest(RECORDS)
 
 
+def given(models: Sequence[Model], records: Sequence[Record]) -> tuple[Sequence[Model], list[Row], list[Judged]]:
+    """What a page is made of: the entries, the rows that are shown, and the claims as the records judge them."""
+    return models, newest(records), judge(models, records, predicted_for)
+
+
 @pytest.fixture
 def readme(tmp_path: Path) -> Path:
     """A README with both blocks."""
@@ -94,15 +100,15 @@ def readme(tmp_path: Path) -> Path:
 
 def test_publishing_twice_changes_nothing_the_second_time(readme: Path) -> None:
     """The first call says that the file was stale, the second that it is not."""
-    assert publish(readme, MODELS, RECORDS, check=False) is True
+    assert publish(readme, *given(MODELS, RECORDS), check=False) is True
     once = readme.read_text(encoding="utf-8")
-    assert publish(readme, MODELS, RECORDS, check=False) is False
+    assert publish(readme, *given(MODELS, RECORDS), check=False) is False
     assert readme.read_text(encoding="utf-8") == once
 
 
 def test_words_outside_the_markers_stay(readme: Path) -> None:
     """Only what lies between the markers is generated."""
-    publish(readme, MODELS, RECORDS, check=False)
+    publish(readme, *given(MODELS, RECORDS), check=False)
     text = readme.read_text(encoding="utf-8")
     assert text.startswith("# Catalogue\n\n<!-- bench:bases:begin -->\n")
     assert "<!-- bench:measured:end -->\n\nWords of ours.\n\n<!-- bench:claims:begin -->\n" in text
@@ -112,11 +118,11 @@ def test_words_outside_the_markers_stay(readme: Path) -> None:
 
 def test_checking_writes_nothing(readme: Path) -> None:
     """It only says whether the file is stale."""
-    assert publish(readme, MODELS, RECORDS, check=True) is True
+    assert publish(readme, *given(MODELS, RECORDS), check=True) is True
     assert readme.read_text(encoding="utf-8") == EMPTY
-    publish(readme, MODELS, RECORDS, check=False)
-    assert publish(readme, MODELS, RECORDS, check=True) is False
-    assert publish(readme, MODELS, [], check=True) is True
+    publish(readme, *given(MODELS, RECORDS), check=False)
+    assert publish(readme, *given(MODELS, RECORDS), check=True) is False
+    assert publish(readme, *given(MODELS, []), check=True) is True
 
 
 @pytest.mark.parametrize("end", ["begin", "end"])
@@ -126,7 +132,7 @@ def test_a_missing_marker_is_the_user_s_mistake(readme: Path, name: str, end: st
     broken = EMPTY.replace(marker(name, end), "")
     readme.write_text(broken, encoding="utf-8")
     with pytest.raises(UserError) as caught:
-        publish(readme, MODELS, RECORDS, check=False)
+        publish(readme, *given(MODELS, RECORDS), check=False)
     assert str(readme) in caught.value.message
     assert marker(name, "begin") in caught.value.message
     assert readme.read_text(encoding="utf-8") == broken
@@ -138,7 +144,7 @@ def test_a_marker_that_stands_there_twice_is_the_user_s_mistake(readme: Path, tw
     broken = EMPTY + marker("measured", twice)
     readme.write_text(broken, encoding="utf-8")
     with pytest.raises(UserError, match="does not have exactly one"):
-        publish(readme, MODELS, RECORDS, check=False)
+        publish(readme, *given(MODELS, RECORDS), check=False)
     assert readme.read_text(encoding="utf-8") == broken
 
 
@@ -151,16 +157,16 @@ def test_blocks_that_lie_within_each_other_are_refused() -> None:
 
 def test_models_lose_their_figures_only_where_that_is_asked(readme: Path) -> None:
     """Another results folder knows nothing of them: the page stays, and the models are named."""
-    publish(readme, MODELS, RECORDS, check=False)
+    publish(readme, *given(MODELS, RECORDS), check=False)
     before = readme.read_text(encoding="utf-8")
     other = [make_record(make_cell("memory", model="frame"), measurements=memory_samples())]
     with pytest.raises(UserError, match="has figures of tiny, and these records have none") as caught:
-        publish(readme, MODELS, other, check=False)
+        publish(readme, *given(MODELS, other), check=False)
     assert "--drop" in caught.value.remedy
     assert readme.read_text(encoding="utf-8") == before
-    assert publish(readme, MODELS, other, check=True) is True
-    assert publish(readme, MODELS, [*RECORDS, *other], check=False) is True
-    assert publish(readme, MODELS, other, check=False, drop=True) is True
+    assert publish(readme, *given(MODELS, other), check=True) is True
+    assert publish(readme, *given(MODELS, [*RECORDS, *other]), check=False) is True
+    assert publish(readme, *given(MODELS, other), check=False, drop=True) is True
     assert published(readme.read_text(encoding="utf-8"), readme) == {"frame"}
     assert not list(readme.parent.glob(".*"))
 
@@ -175,7 +181,7 @@ def test_markers_in_the_wrong_order_are_missing_markers() -> None:
 def test_a_file_that_is_not_there_is_the_user_s_mistake(tmp_path: Path) -> None:
     """With its path and a remedy."""
     with pytest.raises(UserError, match="cannot publish to"):
-        publish(tmp_path / "none.md", MODELS, RECORDS, check=False)
+        publish(tmp_path / "none.md", *given(MODELS, RECORDS), check=False)
 
 
 def test_the_measured_block_has_a_part_for_each_device() -> None:
@@ -201,7 +207,7 @@ def test_the_measured_block_has_a_part_for_each_device() -> None:
 def test_what_only_capacity_measured_is_no_row_of_the_other_tables() -> None:
     """It has neither memory nor speed to show, and would stand there as not measured."""
     found = make_record(make_cell("capacity", "int8", settings={"memory_limit_bytes": 10**9}))
-    assert blocks(MODELS, [*RECORDS, found]) == blocks(MODELS, RECORDS)
+    assert blocks(*given(MODELS, [*RECORDS, found])) == blocks(*given(MODELS, RECORDS))
 
 
 def test_verdicts_are_published_where_there_are_items() -> None:
@@ -221,7 +227,7 @@ def test_without_results_the_block_says_how_to_get_some() -> None:
 def test_every_entry_stands_in_one_of_the_two_parts() -> None:
     """What a project of the seed made, frameworks too, in the model spec; everything else by organisation."""
     assert [model.name for model in projects(MODELS)] == ["tuned", "frame"]
-    found = blocks(MODELS, RECORDS)
+    found = blocks(*given(MODELS, RECORDS))
     for model in MODELS:
         assert sum(f"(`{model.name}`)" in found[part] for part in ("bases", "projects")) == 1
 
@@ -277,7 +283,7 @@ def test_a_claim_decided_by_a_record_names_it() -> None:
     record = make_record(
         cell, measurements=memory_samples(), memory_limit=MemoryLimit(bytes=10**9, enforced_by="cgroup v1")
     )
-    text = blocks(MODELS, [record])["claims"]
+    text = blocks(*given(MODELS, [record]))["claims"]
     evidence = "ran under a hard limit of 1 GB (cgroup v1); transformers fake-fp16 on cpu-test"
     assert f"| holds | {evidence} (record {record.id}) |" in text
 
@@ -291,14 +297,14 @@ def test_a_model_whose_every_cell_failed_has_not_been_measured() -> None:
 def test_the_real_readme_has_its_markers() -> None:
     """`bench publish` works in a fresh checkout."""
     path = CATALOG / "README.md"
-    found = blocks(MODELS, [])
+    found = blocks(*given(MODELS, []))
     assert annotated(path.read_text(encoding="utf-8"), found, path).count("<!-- bench:") == 2 * len(found)
 
 
 def test_the_real_readme_covers_the_whole_catalogue() -> None:
     """Every entry and every claim, in tables of at most nine columns that GitHub can show."""
     models = read_catalog()
-    found = blocks(models, [])
+    found = blocks(*given(models, []))
     text = "".join(found.values())
     assert [m.name for m in models if f"(`{m.name}`)" not in text] == []
     tables = [line for line in text.splitlines() if line.startswith("|")]

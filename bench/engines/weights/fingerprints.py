@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.paths import cache_folder
-from bench.processes import unfinished
+from bench.processes import write_whole
 from bench.records.cell import digest
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
@@ -74,8 +74,5 @@ def _whole(path: Path, stat: os.stat_result) -> str:
         found = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     if time.time() - max(stat.st_mtime, stat.st_ctime) > RACE_S:
         with contextlib.suppress(OSError):  # a full or read-only cache costs the time, not the answer
-            note.parent.mkdir(parents=True, exist_ok=True)
-            part = unfinished(note)
-            part.write_text(json.dumps({"stat": now, "sha256": found}), encoding="utf-8")
-            part.replace(note)
+            write_whole(note, json.dumps({"stat": now, "sha256": found}))
     return found
