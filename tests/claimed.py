@@ -10,7 +10,7 @@ from builders import failed, make_cell, make_model, make_record, memory_samples,
 from bench.catalog.model import Claim, Model, Quantity
 from bench.judge.claims import Judged, judge
 from bench.plan.claims import predicted_for
-from bench.records.cell import Cell, Precision
+from bench.records.cell import Cell, Precision, Weights
 from bench.records.record import Ending, MemoryLimit, Record
 
 GB = 10**9
@@ -41,6 +41,8 @@ def cell(tokens: int = 100, limit: int | None = None, **overrides: Any) -> Cell:
     fields = {
         "backend": "transformers",
         "scheme": "bf16",
+        "weights": Weights.HUB,
+        "source": "tests/tiny",
         "settings": settings | ({"memory_limit_bytes": limit} if limit else {}),
     }
     return make_cell(**fields | overrides)

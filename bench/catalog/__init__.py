@@ -12,6 +12,8 @@ __all__ = [
     "gguf_file",
     "gguf_folder",
     "gguf_model",
+    "gguf_states",
+    "hybrid",
     "local_model",
     "model",
     "prompts",

@@ -143,7 +143,10 @@ def parse(header: bytes, name: str) -> list[Stored]:
 
 def label_of(config: Mapping[str, object]) -> str:
     """What a config says of how its weights are stored."""
-    quantized = config.get("quantization_config")
+    text = config.get("text_config")
+    quantized = config.get("quantization_config") or (
+        text.get("quantization_config") if isinstance(text, Mapping) else None
+    )
     if isinstance(quantized, Mapping):
         method = str(quantized.get("quant_method", "quantized"))
         bits = quantized.get("bits") or (

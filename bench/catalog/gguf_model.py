@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from pydantic import JsonValue
 
-from bench.catalog import architecture
+from bench.catalog import architecture, gguf_states
 from bench.catalog.config import Config
 from bench.catalog.gguf_file import Gguf
 
@@ -56,6 +56,8 @@ class Header:
     """Positions, 0 if the file does not say."""
     cache_elements: int
     """Of keys and values, for each position, all layers together."""
+    state_bytes: int = 0
+    """Of the states that recurrent and convolution layers carry for each sequence, however long its text is."""
     experts: int = 0
     experts_used: int = 0
 
@@ -97,7 +99,8 @@ def config(files: Sequence[Gguf]) -> dict[str, JsonValue]:
         "layers": widest.whole(f"{name}.block_count", 0),
         "hidden": widest.whole(f"{name}.embedding_length", 0), "widest": max([*by_layer, used * each], default=0),
         "vocabulary": shapes["token_embd.weight"][0], "context": widest.whole(f"{name}.context_length", 0),
-        "cache_elements": cache_elements(widest), "experts": experts, "experts_used": used,
+        "cache_elements": cache_elements(widest), "state_bytes": gguf_states.state_bytes(widest),
+        "experts": experts, "experts_used": used,
     }  # fmt: skip
     return {**(known or {"model_type": HEADER}), HEADER: header}
 
@@ -135,12 +138,18 @@ def cache_elements(found: Gguf) -> int:
     """Elements of keys and values for each position, every layer; a layer without attention has none.
 
     Heads may differ from layer to layer. Keys and values have the width that the file names, else that of the first
-    layer that has heads, as llama.cpp takes it.
+    layer that has heads, as llama.cpp takes it. Of a hybrid that gives one number of heads for all of them, the layers
+    count that have keys.
     """
     name = found.architecture
     layers = found.whole(f"{name}.block_count", 0)
     heads = _by_layer(found, f"{name}.attention.head_count", layers, [0] * layers)
     pairs = _by_layer(found, f"{name}.attention.head_count_kv", layers, heads)
+    if gguf_states.recurrent_layers(found) and not isinstance(
+        found.metadata.get(f"{name}.attention.head_count_kv"), list
+    ):
+        attends = gguf_states.attention_layers(found)
+        pairs = [count if layer in attends else 0 for layer, count in enumerate(pairs)]
     first = next((count for count in heads if count), 0)
     width = found.whole(f"{name}.embedding_length", 0) // first if first else 0
     widths = sum(found.whole(f"{name}.attention.{which}_length", width) for which in ("key", "value"))

@@ -14,6 +14,7 @@ from bench.cli.options import MOST_THREADS, Cells, How, Limits, Output, Quiet, S
 from bench.cli.run import print_failed
 from bench.cli.selecting import planned, require_backends, selection, where
 from bench.cli.stored import Stored
+from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.judge.claims import Judged
@@ -81,7 +82,10 @@ def _measure(judged: Sequence[Judged], asked: Selection, trying: Trying, output:
     store, described = where(asked, output)
     known = store.ids()
     each, left = selections(undecided(judged), asked, capacity_bytes(described))
-    whole = replace(asked, models=("claims", *sorted({name for item in each for name in item.models})))
+    names = sorted({name for item in each for name in item.models})
+    if asked.path and len(names) > 1:
+        raise UserError(f"--weights local=PATH is one model, {len(names)} are to be tried", "name one with --model")
+    whole = replace(asked, models=("claims", *names))
     limits = RunOptions(timeout_s=trying.timeout, threads=trying.threads)
 
     def plan_now() -> Call:

@@ -10,6 +10,10 @@ A claim about peak memory is about everything a process needs, loading included.
 limit of the claimed size proves it: the work was done, or the kernel stopped it. A record without one is weighed by
 the peak of its whole process, libraries included; so is a prediction, with the GPU driver's context. Who predicts is
 handed in (`bench.plan.claims.predicted_for` does).
+
+A claim is about the entry's own weights, and a name is no identity. So a record of those weights counts before one of
+other weights that were called alike: before local ones of other files, another revision, and random values, which have
+the entry's architecture and no more. Where such a record decides, its weights are named (`Judged.weights`).
 """
 
 from __future__ import annotations
@@ -19,10 +23,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bench.catalog.model import Claim, Model, Quantity
+from bench.judge.checkpoints import UNKNOWN, Checkpoint, checkpoints
 from bench.judge.figures import figures
-from bench.records.cell import Scheme
+from bench.records.cell import Scheme, Weights
 from bench.records.record import CRUDE, Ending, MemoryLimit, Prediction, Record
 
+PUBLISHED = {Weights.PACKAGE, Weights.HUB}
+"""Where an entry's own weights come from."""
 BYTES = {Quantity.PEAK, Quantity.WEIGHTS}
 """Quantities that are predicted."""
 Predict = Callable[[Model, Claim], tuple[Prediction, Scheme] | None]
@@ -73,6 +80,19 @@ class Evidence:
     """With `predicted`: the scheme it was predicted for."""
 
 
+class Origin(StrEnum):
+    """Whose weights a record is of, as far as a claim about an entry goes; the first counts before the others."""
+
+    OWN = "the entry's own"
+    """Of its package or repository, at the revision that it names, or local files that are the very same."""
+    REVISION = "another revision"
+    """Of its repository at another revision than the entry names."""
+    LOCAL = "local weights"
+    """Files on a disk that were called by its name: nothing shows that they are the entry's."""
+    RANDOM = "random weights"
+    """Random values in its architecture."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judged:
     """One claim with its verdict."""
@@ -83,6 +103,19 @@ class Judged:
     evidence: Evidence
     record: Record | None = None
     """The record that decided, None if none did."""
+    origin: Origin = Origin.OWN
+    """Whose weights that record is of."""
+    checkpoint: Checkpoint = UNKNOWN
+    """Which these are, by their files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Of:
+    """A record with whose weights it is of."""
+
+    record: Record
+    origin: Origin
+    checkpoint: Checkpoint
 
 
 def judge(
@@ -93,7 +126,34 @@ def judge(
     by_model: dict[str, list[Record]] = {}
     for record in records:
         by_model.setdefault(record.cell.model, []).append(record)
-    return [_judge(model, claim, names, by_model, predict) for model in models for claim in model.claims]
+    told = {name: _origins(names[name], own) for name, own in by_model.items() if name in names}
+    return [_judge(model, claim, names, told, predict) for model in models for claim in model.claims]
+
+
+def _origins(model: Model, records: Sequence[Record]) -> list[_Of]:
+    """For each record of a model's name whose weights it is of."""
+    marks = checkpoints(records)
+    published = (record for record in records if record.cell.weights in PUBLISHED and _of_revision(model, record))
+    own = {str(found.files): found for record in published if (found := record.provenance)}.values()
+
+    def origin(record: Record) -> Origin:
+        found = record.provenance
+        if record.cell.weights is Weights.RANDOM or (found is not None and found.random):
+            return Origin.RANDOM
+        if record.cell.weights in PUBLISHED:
+            return Origin.OWN if _of_revision(model, record) else Origin.REVISION
+        same = found is not None and found.files and any(found.same_files(other) for other in own)
+        return Origin.OWN if same else Origin.LOCAL
+
+    return [
+        _Of(record=record, origin=origin(record), checkpoint=mark) for record, mark in zip(records, marks, strict=True)
+    ]
+
+
+def _of_revision(model: Model, record: Record) -> bool:
+    """Whether a record of a published model is of the revision that its entry names, as far as it tells."""
+    found = record.provenance.revision if record.provenance else None
+    return model.revision is None or model.revision in {found, record.cell.revision} or found is None
 
 
 def undecided(judged: Sequence[Judged]) -> list[tuple[Model, Claim]]:
@@ -102,7 +162,7 @@ def undecided(judged: Sequence[Judged]) -> list[tuple[Model, Claim]]:
 
 
 def _judge(
-    model: Model, claim: Claim, names: Mapping[str, Model], records: Mapping[str, list[Record]], predict: Predict
+    model: Model, claim: Claim, names: Mapping[str, Model], records: Mapping[str, list[_Of]], predict: Predict
 ) -> Judged:
     if claim.untestable:
         return Judged(model=model, claim=claim, verdict=Verdict.NOT_TESTABLE, evidence=Evidence(basis=Basis.CLAIM))
@@ -111,11 +171,13 @@ def _judge(
         evidence = Evidence(basis=Basis.COUNT, value=counted)
         return Judged(model=model, claim=claim, verdict=_decided(claim, counted), evidence=evidence)
     measured = model.measured_for(claim)
-    for record in sorted(records.get(measured, ()), key=lambda r: _weight_of(claim, r), reverse=True):
-        found = _weigh(claim, record)
-        if found is not None:
-            verdict, evidence = found
-            return Judged(model=model, claim=claim, verdict=verdict, evidence=evidence, record=record)
+    found = _decisive(claim, records.get(measured, ()))
+    if found is not None:
+        of, (verdict, evidence) = found
+        return Judged(
+            model=model, claim=claim, verdict=verdict, evidence=evidence, record=of.record, origin=of.origin,
+            checkpoint=of.checkpoint,
+        )  # fmt: skip
     computed = _computed(names[measured], claim, predict)
     if computed is None:
         nothing = Evidence(basis=Basis.NOTHING)
@@ -127,9 +189,26 @@ def _decided(claim: Claim, value: float) -> Verdict:
     return Verdict.HOLDS if claim.allows(value) else Verdict.FAILS
 
 
-def _weight_of(claim: Claim, record: Record) -> tuple[bool, bool, bool, str]:
-    """What makes one record count before another: the very scheme, a hard limit, the later date."""
-    return (record.cell.scheme == claim.scheme, record.memory_limit is not None, *record.when)
+def _decisive(claim: Claim, records: Sequence[_Of]) -> tuple[_Of, tuple[Verdict, Evidence]] | None:
+    """The record that counts most of those that say anything, with what it says.
+
+    Where that leaves the claim open, others of the very scheme, or else of the same precision, may decide it.
+    """
+    ordered = sorted(records, key=lambda of: _weight_of(claim, of), reverse=True)
+    told = [(of, found) for of in ordered if (found := _weigh(claim, of.record)) is not None]
+    first = next(iter(told), None)
+    if first is None or first[1][0] is not Verdict.UNTESTED:
+        return first
+    scheme = first[0].record.cell.scheme
+    alike = ((of, found) for of, found in told if of.record.cell.scheme == scheme)
+    return next(((of, found) for of, found in alike if found[0] is not Verdict.UNTESTED), first)
+
+
+def _weight_of(claim: Claim, of: _Of) -> tuple[bool, int, bool, bool, str]:
+    """What makes one record count before another: the very scheme, whose weights, a hard limit, the later date."""
+    record = of.record
+    place = -list(Origin).index(of.origin)
+    return (record.cell.scheme == claim.scheme, place, record.memory_limit is not None, *record.when)
 
 
 def _counted(model: Model, claim: Claim, names: Mapping[str, Model]) -> int | None:

@@ -16,6 +16,7 @@ from bench.catalog.config import Config
 from bench.catalog.model import Model
 from bench.judge.rows import Row
 from bench.judge.stats import Estimate
+from bench.records.cell import Weights
 
 SHOWN = ("peak_bytes", "decode_tokens_per_s")
 
@@ -53,7 +54,8 @@ def stand_ins(models: Sequence[Model], rows: Iterable[Row]) -> dict[str, StandIn
         alike = [other for other in by_shape.get(_shape(config), ()) if _alike(model, other, config)]
         if alike:
             best = max(alike, key=lambda other: len(measured[other.name]))
-            own = measured[best.name]
+            every = measured[best.name]
+            own = [row for row in every if row.weights is not Weights.LOCAL] or every  # a name alone proves nothing
             found[model.name] = StandIn(model=best, rows=_one_each([row for row in own if row.limit is None] or own))
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.catalog import architecture
+from bench.catalog import architecture, hybrid
 from bench.catalog.config import UnknownArchitecture
 from bench.catalog.gguf_model import header_in
 from bench.catalog.local_model import Format, formats
@@ -104,11 +104,13 @@ def parameters_of(model: Model) -> int | None:
 
 
 def cache_bytes(model: Model, tokens: int, element_bytes: int = 2) -> int | None:
-    """Bytes of the keys and values of so many positions; None where the architecture is not known."""
+    """Bytes of the keys, values and states of a text of so many positions; None where the architecture is not known."""
     header = header_in(model.architecture)
     if header is not None:
-        return header.cache_elements * tokens * element_bytes
+        return header.cache_elements * tokens * element_bytes + header.state_bytes
     try:
+        if model.architecture and hybrid.is_hybrid(model.architecture):
+            return hybrid.carried(model.architecture).bytes(tokens, 1, element_bytes)
         return architecture.cache_elements(model.architecture, tokens) * element_bytes if model.architecture else None
     except UnknownArchitecture:
         return None

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.catalog.model import Claim, Quantity
-from bench.judge.claims import BYTES, Basis, Judged, Verdict
+from bench.judge.claims import BYTES, Basis, Judged, Origin, Verdict
 from bench.units import human_bytes, human_limit, significant
+from bench.views.cells import marked
 from bench.views.formats import Flat, Table
 from bench.views.outputs import CLAIMS
 
@@ -48,6 +49,8 @@ def _flat(judged: Judged) -> Flat:
         "scheme": claim.scheme, "at_least": claim.at_least, "at_most": claim.at_most, "tokens": claim.tokens,
         "batch": claim.batch, "verdict": str(judged.verdict), "evidence": evidence(judged),
         "record": judged.record.id if judged.record else None, "contradiction": claim.contradiction,
+        "weights": str(judged.origin) if judged.record else None,
+        "checkpoint": (judged.checkpoint.mark or None) if judged.record else None,
     }  # fmt: skip
 
 
@@ -110,10 +113,22 @@ def _of_record(judged: Judged, value: float) -> str:
 def _measured_as(judged: Judged) -> str:
     """What was measured, where it is not just what the claim names."""
     assert judged.record is not None
-    record, claim, cell = judged.record, judged.claim, judged.record.cell
+    claim, cell = judged.claim, judged.record.cell
     stood = f", {cell.model} standing in" if claim.stand_in else ""
-    random = ", random weights" if record.provenance and record.provenance.random else ""
-    return f"; {cell.backend} {cell.scheme}{_in_place(claim, cell.scheme)} on {cell.device}{stood}{random}"
+    return f"; {cell.backend} {cell.scheme}{_in_place(claim, cell.scheme)} on {cell.device}{stood}{weights_of(judged)}"
+
+
+def weights_of(judged: Judged) -> str:
+    """Which weights the record is of, after a comma, where they are not the entry's own or share their name."""
+    assert judged.record is not None
+    cell, found, checkpoint = judged.record.cell, judged.record.provenance, judged.checkpoint
+    if judged.origin is Origin.RANDOM:
+        return ", random weights"
+    if judged.origin is Origin.LOCAL:
+        return " ".join(filter(None, (", local weights", cell.source, marked(checkpoint.mark))))
+    if judged.origin is Origin.REVISION:
+        return f", revision {found.revision if found else cell.revision} and not the entry's"
+    return "" if checkpoint.alone else f", weights {marked(checkpoint.mark)}"
 
 
 def _in_place(claim: Claim, scheme: str) -> str:

@@ -215,6 +215,8 @@ CLAIMS = Output(
         Field("evidence", Unit.TEXT, "what was found or computed, and against what"),
         Field("record", Unit.TEXT, "id of the record that decided"),
         Field("contradiction", Unit.TEXT, "what speaks against it elsewhere"),
+        Field("weights", Unit.TEXT, "whose weights that record is of: `the entry's own`, `local weights` …"),
+        Field("checkpoint", Unit.TEXT, "mark of that record's weight files"),
     ),
 )
 CATALOG = Output(

@@ -11,7 +11,7 @@ from bench.catalog.model import Model
 from bench.judge.rows import Row, with_figures
 from bench.judge.stand_ins import StandIn
 from bench.plan.needs import Need
-from bench.records.cell import Precision
+from bench.records.cell import Precision, Weights
 from bench.units import human_bytes, significant
 from bench.views.answer import label
 from bench.views.cells import labelled
@@ -27,7 +27,9 @@ def measured(rows: Iterable[Row]) -> dict[str, str]:
     devices = {row.device for row in found}
     words: dict[str, list[str]] = {}
     for row in found:
-        what = row.precision + labelled(row).removeprefix(row.model) + (f" on {row.device}" if len(devices) > 1 else "")
+        whose = " (local weights)" if row.weights is Weights.LOCAL else ""  # called by its name: no more is known
+        where = f" on {row.device}" if len(devices) > 1 else ""
+        what = row.precision + labelled(row).removeprefix(row.model) + whose + where
         if what not in words.setdefault(row.model, []):
             words[row.model].append(what)
     return {name: ", ".join(what) for name, what in words.items()}

@@ -44,7 +44,7 @@ KINDS = {
     "low_bit_source": WEIGHTS, "low_bit_grid": WEIGHTS, "random_weights": WEIGHTS, "calibrated": WEIGHTS,
     "not_measured": LESS, "undecided": LESS, "not_applicable": LESS, "task_not_applicable": LESS,
     "metric_not_computed": LESS, "task_failed": LESS, "begin_not_scored": OTHER, "end_left_out": OTHER,
-    "smaller_batches": QUALITY,
+    "smaller_batches": QUALITY, "unequal_steps": QUALITY,
     "truncated_items": LESS, "cut_by_budget": LESS, "items_cut": LESS, "items_settled": LESS,
 }  # fmt: skip
 CONCERNS = {SPEED: ("throughput",), MEMORY: ("memory",), WEIGHTS: ("divergence", "quality")}
@@ -71,6 +71,7 @@ SAID = {
     "device_arithmetic": "most of its KL is this device's arithmetic, not the format's",
     "items_settled": "tasks were left once their verdict was settled",
     "items_cut": "the budget left items of tasks out",
+    "unequal_steps": "it takes other time steps where it generates than where it reads",
     "store_error": "a part of the distance is what storing the reference costs",
 }
 """What a kind says in a few words; the others are quoted."""
@@ -81,6 +82,9 @@ class Concern:
     """One warning of one row, as the reader meets it."""
 
     meaning: str
+    kind: str
+    suite: str
+    """Whose record has it."""
     said: str
     row: Row
     columns: tuple[str, ...]
@@ -145,18 +149,34 @@ class Warnings:
 
     def _of_meaning(self, meaning: str, letter: str, room: int) -> tuple[str, int]:
         """What a meaning is about, what concerns most rows first, and how much had no room."""
-        told: dict[str, dict[int, Row]] = {}
+        told: dict[str, list[Concern]] = {}
         for concern in self.concerns:
             if concern.meaning == meaning:
-                told.setdefault(concern.said, {})[id(concern.row)] = concern.row
+                told.setdefault(concern.said, []).append(concern)
         line, left = "", len(told)
-        for said, rows in sorted(told.items(), key=lambda item: -len(item[1])):
+        for said, found in sorted(told.items(), key=lambda item: -len({id(concern.row) for concern in item[1]})):
             longer = f"{line}; " if line else f"({letter}) {meaning}: "
-            longer += f"{said} ({self._named(list(rows.values()))})"
+            longer += f"{said} ({self._about(meaning, found)})"
             if line and _height(longer, SPARE) > room:
                 break
             line, left = longer, left - 1
         return line, left
+
+    def _about(self, meaning: str, found: Sequence[Concern]) -> str:
+        """Whose it is: rows, and the suite where one kind was raised in several, for these are two moments.
+
+        What is said of the weights is true of every suite that read them.
+        """
+        kinds = {concern.kind for concern in found}
+        suites_of = {c.suite for c in self.concerns if c.meaning == meaning and c.kind in kinds}
+        by_suite: dict[str, dict[int, Row]] = {}
+        for concern in found:
+            where = concern.suite if len(suites_of) > 1 and meaning != WEIGHTS else ""
+            by_suite.setdefault(where, {})[id(concern.row)] = concern.row
+        by_rows: dict[str, list[str]] = {}
+        for where, rows in by_suite.items():
+            by_rows.setdefault(self._named(list(rows.values())), []).append(where)
+        return "; ".join(f"{' and '.join(where)} of {rows}" if any(where) else rows for rows, where in by_rows.items())
 
     def _named(self, rows: Sequence[Row]) -> str:
         if len(rows) == len(self.rows) > 1:
@@ -183,7 +203,8 @@ def _of_row(row: Row, columns: Sequence[str]) -> Iterator[Concern]:
                 continue  # what ran beside another suite's cell says nothing of speed
             hit = tuple(name for name, column in shown.items() if column.suite in about and _about(caveat, name))
             if hit:
-                yield Concern(meaning=meaning, said=SAID.get(caveat.kind, caveat.text), row=row, columns=hit)
+                said = SAID.get(caveat.kind, caveat.text)
+                yield Concern(meaning=meaning, kind=caveat.kind, suite=suite, said=said, row=row, columns=hit)
 
 
 def _about(caveat: Caveat, column: str) -> bool:

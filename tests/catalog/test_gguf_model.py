@@ -11,6 +11,10 @@ from bench.catalog import architecture, gguf_file
 from bench.catalog.contents import of_gguf
 from bench.catalog.gguf_model import cache_elements, config, header_in
 from bench.catalog.local_model import own_model
+from bench.engines.registry import backend
+from bench.plan import predict
+from bench.plan.takers import cache_bytes
+from bench.suite import Work
 
 
 def read(path):
@@ -65,6 +69,48 @@ def test_heads_may_differ_from_layer_to_layer(tmp_path, metadata, per_token):
     path = write(tmp_path / "m.gguf", **metadata)
     assert cache_elements(gguf_file.read(path)) == per_token
     assert header_in(read(path)).cache_elements == per_token
+
+
+SSM = {"brandnew__ssm__conv_kernel": 4, "brandnew__ssm__inner_size": 128, "brandnew__ssm__state_size": 16}
+STATES = 4 * (3 * 128 + 128 * 16)
+"""Bytes that one such layer carries: the last three inputs of its convolution, and its recurrence; float32."""
+NOTHING = Work(prefill_tokens=0, decode_tokens=0)
+ONE_LAYER = 2 * 2 * 64
+"""Elements of keys and values of one position: two heads of 64."""
+
+
+@pytest.mark.parametrize(
+    ("first", "metadata", "per_token"),
+    [
+        (("ssm_in", "ssm_out"), {}, ONE_LAYER),  # one number of heads for all layers, of which one has none
+        (("ssm_in", "ssm_out"), {"brandnew__attention__head_count_kv": [0, 2]}, ONE_LAYER),
+        (("attn_qkv", "attn_gate", "ssm_out"), {}, ONE_LAYER),  # linear attention names its projection so
+        (("attn_q", "attn_k", "attn_v", "ssm_out"), {}, 2 * ONE_LAYER),  # both in one layer
+    ],
+)
+def test_a_hybrid_keeps_keys_in_its_attention_layers_and_a_state_in_the_others(tmp_path, first, metadata, per_token):
+    """The header's names decide; each sequence has states of one size, and prediction and inspection count them."""
+    tensors = {name: shape for name, shape in shapes().items() if not name.startswith("blk.0.attn_")}
+    tensors |= {f"blk.0.{name}.weight": (WIDTH, WIDTH) for name in first}
+    path = write(tmp_path / "m.gguf", tensors, architecture="brandnew", **SSM, **metadata)
+    header = header_in(read(path))
+    assert (header.cache_elements, header.state_bytes) == (per_token, STATES)
+    model = own_model(path)
+    assert cache_bytes(model, 100) == 2 * 100 * per_token + STATES
+    engine = backend("llamacpp")
+    asked = {"prompt_tokens": 30, "decode_tokens": 2}
+    for batch in (1, 3):
+        settings = {**asked, "batch": batch}
+        found = predict.predict(model, engine.scheme("gguf-f16"), "cpu", settings, NOTHING, engine.footprint)
+        assert found.kv_bytes == batch * (2 * 32 * per_token + STATES)
+
+
+def test_a_recurrent_model_keeps_no_keys(tmp_path):
+    """Mamba's file says that it has no heads, RWKV's has none of the keys; both carry a state in every layer."""
+    tensors = {"token_embd.weight": (VOCABULARY, WIDTH)} | {f"blk.{i}.ssm_out.weight": (WIDTH, WIDTH) for i in (0, 1)}
+    path = write(tmp_path / "m.gguf", tensors, architecture="brandnew", **SSM, brandnew__attention__head_count_kv=4)
+    header = header_in(read(path))
+    assert (header.cache_elements, header.state_bytes) == (0, 2 * STATES)
 
 
 def test_counts_of_more_layers_than_a_tokenizer_has_texts_to_keep_are_read(tmp_path):

@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """What models carry from token to token: states of recurrent and convolution layers beside keys and values."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
-import tiny
-from builders import make_cell, make_model
+import tiny  # noqa: E402
+from builders import make_cell, make_model  # noqa: E402
 
-from bench.engines.contract import LoadRequest, Row
-from bench.engines.transformers import BACKEND, tree_scoring
-from bench.instruments import Reading
-from bench.records.cell import Weights
-from bench.suite import Loading, SuiteRun
-from suites import memory, throughput
+from bench.catalog import hybrid  # noqa: E402
+from bench.catalog.config import UnknownArchitecture  # noqa: E402
+from bench.catalog.local_model import own_model  # noqa: E402
+from bench.engines.contract import LoadRequest, Row  # noqa: E402
+from bench.engines.transformers import BACKEND, tree_scoring  # noqa: E402
+from bench.instruments import Reading  # noqa: E402
+from bench.plan import predict  # noqa: E402
+from bench.plan.takers import cache_bytes  # noqa: E402
+from bench.records.cell import Weights  # noqa: E402
+from bench.suite import Loading, SuiteRun, Work  # noqa: E402
+from suites import memory, throughput  # noqa: E402
 
 TEXT = "The lazy dog jumps over 42 quick foxes."
 BYTES = 4
@@ -168,3 +175,86 @@ def test_a_class_that_carries_nothing_says_so(tmp_path):
     for kind in ("openai-gpt", "gpt2"):
         caveats[kind] = BACKEND.load(asked(tiny.checkpoint(tmp_path, kind))).caveats
     assert caveats["gpt2"] == ()
+
+
+PREDICTED = {
+    **CLASSES,
+    "falcon_mamba": ("FalconMambaForCausalLM", {"hidden_size": 64, "num_hidden_layers": 2, "state_size": 8}),
+    "zamba": ("ZambaForCausalLM", {
+        **ATTENTION, "num_hidden_layers": 4, "num_key_value_heads": 4, "attn_layer_period": 2, "attn_layer_offset": 0,
+        "mamba_d_state": 8, "mamba_dt_rank": 4,
+    }),
+    "zamba2": ("Zamba2ForCausalLM", {
+        **ATTENTION, "num_key_value_heads": 4, "mamba_d_state": 8, "n_mamba_heads": 8,
+        "layers_block_type": ["mamba", "hybrid"],
+    }),
+    "bamba": ("BambaForCausalLM", {
+        **ATTENTION, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8, "attn_layer_indices": [1],
+    }),
+    "falcon_h1": ("FalconH1ForCausalLM", {
+        **ATTENTION, "mamba_n_heads": 8, "mamba_d_head": 12, "mamba_d_ssm": 96, "mamba_d_state": 8,
+    }),
+    "nemotron_h": ("NemotronHForCausalLM", {
+        **ATTENTION, "head_dim": 16, "layers_block_type": ["mamba", "attention", "mlp"], "mamba_num_heads": 8,
+        "mamba_head_dim": 16, "ssm_state_size": 8, "n_groups": 2,
+    }),
+    "granitemoehybrid": ("GraniteMoeHybridForCausalLM", {
+        **ATTENTION, "layer_types": ["mamba", "attention"], "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8,
+        "num_local_experts": 2, "num_experts_per_tok": 1, "shared_intermediate_size": 64,
+    }),
+    "qwen3_5_text": ("Qwen3_5ForCausalLM", {
+        **ATTENTION, "head_dim": 16, "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 8,
+    }),
+    "lfm2_moe": ("Lfm2MoeForCausalLM", {
+        **ATTENTION, "layer_types": ["conv", "full_attention"], "num_experts": 2, "num_experts_per_tok": 1,
+        "moe_intermediate_size": 32,
+    }),
+    "recurrent_gemma": ("RecurrentGemmaForCausalLM", {
+        **ATTENTION, "num_hidden_layers": 3, "lru_width": 64, "attention_window_size": 8,
+    }),
+}  # fmt: skip
+"""A tiny model of every family of `bench.catalog.hybrid`."""
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", sorted(hybrid.FAMILIES))
+def test_what_is_carried_is_predicted_to_the_byte(kind, scheme, tmp_path):
+    """From the config alone: states, last inputs in the model's type, keys and values of attention layers alone."""
+    folder = tiny.save(tiny.of_class(*PREDICTED[kind]), tmp_path / kind)
+    engine = BACKEND.load(replace(asked(folder), scheme=BACKEND.scheme(scheme)))
+    assert engine.refuted() is None
+    config = own_model(folder).architecture
+    prompt = engine.encode(TEXT)[:9]
+    for batch in (1, 3):
+        generation = engine.prefill([prompt] * batch)
+        for _ in range(3):
+            generation.step()
+        held = predict.cache_bytes(config, BACKEND.scheme(scheme), generation.cache_tokens, batch)
+        assert (generation.cache_tokens, generation.cache_bytes) == (11, held)
+        generation.close()
+    asked_of = {"prompt_tokens": 9, "decode_tokens": 2}
+    found = predict.predict(
+        own_model(folder), BACKEND.scheme(scheme), "cpu", asked_of, Work(prefill_tokens=0, decode_tokens=0)
+    )
+    assert found.kv_bytes == predict.cache_bytes(config, BACKEND.scheme(scheme), 11)
+    assert cache_bytes(own_model(folder), 11, BACKEND.scheme(scheme).other_bytes) == found.kv_bytes
+
+
+@pytest.mark.parametrize("kind", sorted(hybrid.FAMILIES))
+def test_a_key_left_out_takes_the_default_of_its_class(kind):
+    """Sizes and kinds of layers of an empty config are those of transformers' own; LFM2 MoE's class has no layers."""
+    config, empty = transformers.AutoConfig.for_model(kind), {"model_type": kind}
+    listed = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None)
+    if kind == "lfm2_moe":
+        assert listed is None
+        with pytest.raises(UnknownArchitecture, match="lfm2_moe: 'layer_types' in its config"):
+            hybrid.carried(empty)
+        return
+    carried = hybrid.carried(empty)
+    told = {key: getattr(config, key, value) for key, value in hybrid.DEFAULTS[kind].items()}
+    assert carried == hybrid.carried(empty | told)
+    attention = {"full_attention", "sliding_attention", "hybrid", "attention"}
+    assert carried.attention == sum(name in attention for name in listed)
+    recurrent = {"linear_attention", "conv", "hybrid", "mamba"}
+    assert carried.recurrent == sum(name in recurrent for name in listed)

@@ -10,9 +10,9 @@ gguf = pytest.importorskip("gguf")
 import llama_cpp  # noqa: E402
 from tiny_gguf import load  # noqa: E402
 
-from bench.catalog import gguf_file  # noqa: E402
+from bench.catalog import gguf_file, gguf_states  # noqa: E402
 from bench.engines.contract import Row, Unsupported  # noqa: E402
-from bench.engines.llamacpp import census, random_weights, recurrent  # noqa: E402
+from bench.engines.llamacpp import census, random_weights  # noqa: E402
 
 TEXT = "The lazy dog jumps over 42 quick foxes."
 WIDTH, INNER, STATE, KERNEL, RANK, VOCABULARY = 64, 128, 8, 4, 4, 320
@@ -80,7 +80,7 @@ def test_states_are_counted_beside_keys_and_values(tmp_path, make, states, posit
     """Bytes by hand, and llama.cpp's own copy of one sequence holds them with little besides."""
     engine = load(make(tmp_path))
     header = gguf_file.read(tmp_path / f"{make.__name__}.gguf")
-    assert (recurrent.state_bytes(header), census.cache_bytes_per_token(header)) == (states, position)
+    assert (gguf_states.state_bytes(header), census.cache_bytes_per_token(header)) == (states, position)
     tokens = engine.encode(TEXT)
     for prompt in (tokens, tokens[:5]):
         generation = engine.prefill([prompt, prompt])

@@ -3,20 +3,25 @@
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-import tiny
-from builders import make_model
+import tiny  # noqa: E402
+from builders import make_model  # noqa: E402
 
-from bench.engines.contract import LoadRequest, Unsupported
-from bench.engines.transformers import BACKEND
-from bench.records.cell import Weights
+from bench.engines.contract import LoadRequest, Unsupported  # noqa: E402
+from bench.engines.transformers import BACKEND  # noqa: E402
+from bench.instruments import machine  # noqa: E402
+from bench.records.cell import Weights  # noqa: E402
 
 TEXT = "The lazy dog jumps over 42 quick foxes."
 ATTENTION = {
     "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 128, "max_position_embeddings": 512, "head_dim": 16,
+}  # fmt: skip
+ENCODER = {
+    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
+    "max_position_embeddings": 256,
 }  # fmt: skip
 CLASSES = {
     "llama": ("LlamaForCausalLM", ATTENTION),
@@ -57,9 +62,9 @@ def engines(tmp_path_factory):
     return get
 
 
-def load(folder, scheme="fp32"):
+def load(folder, scheme="fp32", objective="causal"):
     """An engine of local weights, not yet proven."""
-    facts = {"model": make_model(), "weights": Weights.LOCAL, "device": "cpu", "path": str(folder)}
+    facts = {"model": make_model(objective=objective), "weights": Weights.LOCAL, "device": "cpu", "path": str(folder)}
     return BACKEND.load(LoadRequest(scheme=BACKEND.scheme(scheme), **facts))
 
 
@@ -76,13 +81,87 @@ def greedy(engine, prompt, count):
     [
         *(("gemma both ways", "Gemma3ForCausalLM", scheme) for scheme in ("fp32", "bf16", "bnb-int8")),
         *(("xlm", "XLMWithLMHeadModel", scheme) for scheme in ("fp32", "bf16", "bnb-int8")),
-        ("xlnet", "XLNetLMHeadModel", "fp32"),  # transformers 5.23 cannot run it in 16 bits
+        ("xlnet", "XLNetLMHeadModel", "fp32"),
     ],
 )
 def test_a_class_that_reads_both_sides_of_a_token_is_refuted(engines, kind, name, scheme):
     """A causal name is no proof: a key of the config decides what each token sees."""
     words = f"{name} reads each token together with those after it, so it predicts none of them"
     assert engines(kind, scheme).refuted() == words
+
+
+@pytest.mark.parametrize("scheme", ["bf16", "fp16", "bnb-int8", "bnb-nf4"])
+@pytest.mark.parametrize(
+    ("name", "sizes", "objective", "left"),
+    [
+        ("XLNetLMHeadModel", CLASSES["xlnet"][1], "causal", "mask_emb, q, k and 7 more"),
+        ("DebertaForMaskedLM", {**ENCODER, "pos_att_type": ["c2p", "p2c"], "relative_attention": True}, "masked",
+         "q_bias, v_bias"),
+        ("DebertaForMaskedLM", ENCODER, "masked", "q_bias, v_bias"),
+    ],
+)  # fmt: skip
+def test_a_class_that_mixes_two_types_is_unsupported_with_the_reason(tmp_path, name, sizes, objective, left, scheme):
+    """It declares some parameters as float32, and the library's loader leaves them so: at fp32 it is measured."""
+    folder = tiny.save(tiny.of_class(name, sizes), tmp_path / "m")
+    kind = "float16" if scheme == "fp16" else "bfloat16"
+    words = f"{name} does not compute in {kind}: its parameters {left} stay float32"
+    with pytest.raises(Unsupported) as raised:
+        load(folder, scheme, objective)
+    assert str(raised.value).endswith(words)
+    load(folder, "fp32", objective)
+
+
+@pytest.mark.skipif("avx512_bf16" not in machine.describe("cpu").cpu_flags, reason="packed on such CPUs alone")
+def test_a_4_bit_layer_whose_rows_cannot_be_packed_is_unsupported_by_name(tmp_path):
+    """State-space models have such layers; bitsandbytes ends their first pass with an assertion."""
+    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "state_size": 8}  # 4 for the step, 8 for each of two states
+    folder = tiny.save(tiny.of_class("MambaForCausalLM", sizes), tmp_path / "m")
+    words = "bitsandbytes packs 4-bit matrices by 32 rows on this CPU: backbone.layers.0.mixer.x_proj has 20"
+    with pytest.raises(Unsupported, match=words):
+        load(folder, "bnb-nf4")
+
+
+TWO_KINDS = {"zamba2": ("Zamba2ForCausalLM", {
+    **{key: value for key, value in ATTENTION.items() if key != "head_dim"}, "num_key_value_heads": 4,
+    "mamba_d_state": 8, "n_mamba_heads": 8, "layers_block_type": ["mamba", "hybrid"],
+}), "nemotron_h": ("NemotronHForCausalLM", {
+    **ATTENTION, "layers_block_type": ["mamba", "attention"], "mamba_num_heads": 8, "mamba_head_dim": 16,
+    "ssm_state_size": 8, "n_groups": 1,
+})}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(TWO_KINDS))
+def test_a_class_whose_steps_are_held_where_it_reads_and_not_where_it_generates_says_so(tmp_path, kind):
+    """That alone is the difference: with a least step of nothing, going on gives what one pass over the text gives."""
+    name, sizes = TWO_KINDS[kind]
+    found = {}
+    for least in (0.001, 1e-30):
+        made = tiny.of_class(name, {**sizes, "time_step_min": least})
+        for part, parameter in made.named_parameters():
+            if part.endswith("dt_bias"):
+                torch.nn.init.constant_(parameter, -9.0)  # steps of about 0.0001
+        engine = load(tiny.save(made, tmp_path / str(least)))
+        assert engine.refuted() is None
+        tokens = engine.encode(TEXT)
+        apart = float(abs(engine.log_probs(tokens) - engine.log_probs_stepwise(tokens)).max())
+        found[least] = (apart, [caveat.text for caveat in engine.caveats if caveat.kind == "unequal_steps"])
+    said = f"transformers' {name} takes time steps of {{}} or more where it reads a text, and any where it generates"
+    assert found[0.001][0] > 0.004 and found[1e-30][0] < 2e-4
+    assert [texts for _, texts in found.values()] == [[said.format("0.001")], [said.format("1e-30")]]
+
+
+def test_limits_that_a_config_sets_are_told_and_none_are_not(tmp_path):
+    """Mamba2's class has none of its own."""
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "state_size": 8, "num_heads": 8, "head_dim": 16, "n_groups": 1}
+    told = {}
+    for limit in ((0.0, float("inf")), (0.001, 0.1)):
+        made = tiny.of_class("Mamba2ForCausalLM", {**sizes, "time_step_limit": limit})
+        engine = load(tiny.save(made, tmp_path / str(limit[1])))
+        engine.refuted()
+        told[limit] = [caveat.text for caveat in engine.caveats]
+    name, where = "transformers' Mamba2ForCausalLM", "where it reads a text, and any where it generates"
+    assert list(told.values())[1:] == [[f"{name} takes time steps from 0.001 to 0.1 {where}"]]
+    assert told[0.0, float("inf")] == []
 
 
 @pytest.mark.parametrize("scheme", ["fp32", "bf16", "bnb-int8"])

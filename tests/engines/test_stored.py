@@ -86,8 +86,10 @@ def request(folder: Path, scheme: str) -> LoadRequest:
 )
 def test_a_configuration_says_how_its_weights_are_stored(tmp_path: Path, config: Any, scheme: str | None) -> None:
     """By bitsandbytes' own keys; four bits without a type are FP4, its default."""
-    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": config} if config else {}))
-    assert stored_scheme(tmp_path) == scheme
+    told = {"quantization_config": config} if config else {}
+    for written in (told, {"text_config": told}):
+        (tmp_path / "config.json").write_text(json.dumps(written))
+        assert stored_scheme(tmp_path) == scheme
 
 
 @pytest.mark.parametrize("how", ["nf4", "int8"])
@@ -148,3 +150,42 @@ def test_a_checkpoint_stored_in_4_bits_has_its_row_and_nothing_to_compare_with(
         ("bnb-nf4", "divergence"): NO_WIDER_WEIGHTS,
     }
     assert f": {NO_WIDER_WEIGHTS}\n" in capsys.readouterr().out
+
+
+def seeing(folder: Path, **options: Any) -> Path:
+    """A tiny Qwen3.5 that reads pictures too, saved whole as its makers do; quantized where `options` say so."""
+    import transformers
+
+    sizes = {
+        "vocab_size": tiny.VOCABULARY, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "intermediate_size": 128, "head_dim": 16, "pad_token_id": 0, "eos_token_id": 1,
+        "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 32, "linear_key_head_dim": 4,
+        "linear_num_value_heads": 32, "linear_value_head_dim": 4, "max_position_embeddings": 256,
+    }  # fmt: skip
+    eyes = {"depth": 1, "hidden_size": 64, "intermediate_size": 64, "num_heads": 4, "out_hidden_size": 64}
+    config = transformers.Qwen3_5Config(text_config=sizes, vision_config=eyes, tie_word_embeddings=False)
+    torch.manual_seed(0)
+    made = transformers.Qwen3_5ForConditionalGeneration(config).eval().to(torch.bfloat16)
+    for parameter in made.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    tiny.save(made, folder)
+    if options:
+        again = transformers.Qwen3_5ForConditionalGeneration.from_pretrained(
+            folder, quantization_config=BitsAndBytesConfig(**options), device_map="cpu", dtype=torch.bfloat16
+        )
+        tiny.save(again, folder)
+    return folder
+
+
+@pytest.mark.parametrize("how", ["nf4", "int8"])
+def test_a_stored_checkpoint_that_reads_pictures_too_is_loaded_as_it_is_stored(tmp_path: Path, how: str) -> None:
+    """How it is quantized stands beside the text's part of its configuration, from which the class is made."""
+    stored = seeing(tmp_path / how, **HOW[how])
+    assert stored_scheme(stored) == SCHEMES[how]
+    engine = BACKEND.load(request(stored, SCHEMES[how]))
+    assert type(engine.model).__name__ == "Qwen3_5ForCausalLM"
+    here = BACKEND.load(request(seeing(tmp_path / "plain"), SCHEMES[how]))
+    assert engine.census().bytes_by_storage == here.census().bytes_by_storage
+    tokens = here.encode("The lazy dog jumps over")
+    assert np.array_equal(engine.log_probs(tokens), here.log_probs(tokens))

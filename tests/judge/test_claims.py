@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from bench.catalog.entries import read_catalog
 from bench.catalog.model import Quantity
 from bench.engines.registry import backend, backend_names
-from bench.judge.claims import Basis, Evidence, Verdict, judge
+from bench.judge.claims import Basis, Evidence, Origin, Verdict, judge
 from bench.plan.claims import predicted_for
-from bench.records.cell import Precision
-from bench.records.record import Ending, MemoryLimit, Outcome, Record
-from bench.views.claims import evidence
+from bench.records.cell import Precision, Weights, digest
+from bench.records.record import Ending, MemoryLimit, Outcome, Provenance, Record
+from bench.views.claims import evidence, flats
 
 
 def test_a_run_under_a_hard_limit_of_the_budget_decides() -> None:
@@ -269,3 +269,70 @@ def test_outcomes_of_unlimited_failures_decide_nothing() -> None:
         cell(), outcome=Outcome(ending=Ending.FAILED, reason="it broke"), measurements=memory_samples()
     )
     assert verdict(crashed).verdict is Verdict.COMPUTED
+
+
+FIRST, SECOND = {"model.safetensors": "1000:aaaaaaaaaaaa"}, {"model.safetensors": "2000:bbbbbbbbbbbb"}
+
+
+def of(weights: Weights, files: dict[str, str] | None = None, *, peak: int = GB, **changes: Any) -> Record:
+    """A measured peak of weights that are called `tiny`."""
+    source = {Weights.LOCAL: "tiny", Weights.RANDOM: "random"}.get(weights, "tests/tiny")
+    found = Provenance(
+        source=source, files=files or {}, random=weights is Weights.RANDOM, revision=changes.pop("revision", None)
+    )
+    return peaks(peak, 0, weights=weights, source=source).model_copy(update={"provenance": found, **changes})
+
+
+LATER = "2027-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("other", [of(Weights.LOCAL, SECOND, peak=2 * GB), of(Weights.RANDOM, peak=2 * GB)])
+def test_the_entry_s_own_weights_decide_before_others_of_its_name(other: Record) -> None:
+    """However new the others are, and even where they alone ran under a hard limit."""
+    own = of(Weights.HUB, FIRST)
+    limit = MemoryLimit(bytes=GB, enforced_by="cgroup v2")
+    for later in (other, other.model_copy(update={"memory_limit": limit})):
+        judged = verdict(own, later.model_copy(update={"started": LATER}))
+        assert (judged.verdict, judged.record, judged.origin) == (Verdict.HOLDS, own, Origin.OWN)
+        assert evidence(judged).endswith("transformers bf16 on cpu-test")
+
+
+def test_other_weights_of_the_name_are_named_where_they_decide() -> None:
+    """Two local checkpoints are two models; the evidence says which it is from, and random values what they are."""
+    one, two = of(Weights.LOCAL, FIRST), of(Weights.LOCAL, SECOND, peak=2 * GB, started=LATER)
+    judged = verdict(one, two)
+    assert (judged.verdict, judged.record, judged.origin) == (Verdict.FAILS, two, Origin.LOCAL)
+    assert evidence(judged).endswith(f"on cpu-test, local weights tiny #{digest(SECOND)[:6]}")
+    alone = verdict(one)
+    assert evidence(alone).endswith(f"on cpu-test, local weights tiny #{digest(FIRST)[:6]}")
+    assert evidence(verdict(of(Weights.RANDOM))).endswith("on cpu-test, random weights")
+    assert evidence(verdict(limited(GB, Ending.DOES_NOT_FIT, weights=Weights.RANDOM))).endswith(", random weights")
+    (flat,) = flats([judged])
+    assert (flat["weights"], flat["checkpoint"]) == ("local weights", digest(SECOND))
+
+
+def test_local_files_that_are_the_entry_s_own_are_its_own() -> None:
+    """By their fingerprints: the same file from the Hub's cache and from a folder is one model."""
+    far, near = of(Weights.HUB, FIRST), of(Weights.LOCAL, FIRST, peak=2 * GB, started=LATER)
+    judged = verdict(far, near)
+    assert (judged.verdict, judged.record, judged.origin) == (Verdict.FAILS, near, Origin.OWN)
+
+
+def test_another_revision_than_the_entry_names_is_told() -> None:
+    """A tune that was published again is another model; what is measured at the named revision counts first."""
+    old, new = of(Weights.HUB, FIRST, revision="a" * 40), of(Weights.HUB, SECOND, revision="b" * 40, started=LATER)
+    judged = verdict(old, new, revision="a" * 40)
+    assert (judged.record, judged.origin) == (old, Origin.OWN)
+    assert evidence(judged).endswith(f", weights #{digest(FIRST)[:6]}")
+    judged = verdict(new, revision="a" * 40)
+    assert judged.origin is Origin.REVISION
+    assert evidence(judged).endswith(f", revision {'b' * 40} and not the entry's")
+
+
+def test_what_own_weights_leave_open_others_may_decide() -> None:
+    """A loader that took more without a limit proves nothing; a hard limit that random weights ran under does."""
+    open_ = peaks(GB // 2, 2 * GB, weights=Weights.HUB, source="tests/tiny")
+    random = limited(GB, weights=Weights.RANDOM, source="random")
+    judged = verdict(open_, random)
+    assert (judged.verdict, judged.record, judged.origin) == (Verdict.HOLDS, random, Origin.RANDOM)
+    assert verdict(open_).verdict is Verdict.UNTESTED

@@ -284,7 +284,7 @@ def test_a_claim_decided_by_a_record_names_it() -> None:
         cell, measurements=memory_samples(), memory_limit=MemoryLimit(bytes=10**9, enforced_by="cgroup v1")
     )
     text = blocks(*given(MODELS, [record]))["claims"]
-    evidence = "ran under a hard limit of 1 GB (cgroup v1); transformers fake-fp16 on cpu-test"
+    evidence = "ran under a hard limit of 1 GB (cgroup v1); transformers fake-fp16 on cpu-test, random weights"
     assert f"| holds | {evidence} (record {record.id}) |" in text
 
 

@@ -134,3 +134,20 @@ def test_an_undecided_point_dominates_only_what_is_worse() -> None:
     found = [point(1, 20, "undecided"), point(2, 10, "reference"), point(2, 10, "worse")]
     marked, _ = plot.with_front(json.loads(json.dumps(found)))
     assert [one["dominated"] for one in marked if isinstance(one, dict)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked"),
+    [
+        ({"weights": Weights.HUB, "source": "tests/tiny"}, "--model tiny"),
+        ({"weights": Weights.RANDOM, "source": "random"}, "--model tiny --weights random"),
+        ({"weights": Weights.LOCAL, "source": "tiny"}, "--weights local=tiny"),
+        ({"weights": Weights.LOCAL, "source": "Tiny.gguf"}, "--weights local=Tiny.gguf"),
+        ({"weights": Weights.LOCAL, "source": "my run"}, "--model tiny --weights 'local=my run'"),
+        ({"weights": Weights.LOCAL, "source": "a+b on base"}, "--model tiny --weights local=a,b --base base"),
+    ],
+)
+def test_what_measures_a_row_again_asks_for_its_own_weights(changes: dict[str, str], asked: str) -> None:
+    """Not for the entry's where a folder of that name was measured."""
+    rows = newest([make_record(make_cell(**changes), measurements=memory_samples())])
+    assert list(model_page.commands(rows)) == [f"bench run --backend fake {asked} --scheme fake-fp16"]

@@ -79,3 +79,35 @@ def test_never_more_lines_than_there_is_room_for(most: int) -> None:
     lines = Warnings(rows=rows(*given), columns=VIEWS["default"]).lines(most)
     assert sum(-(-len(line) // 100) for line in lines) <= most
     assert " more" in lines[-1]
+
+
+def test_one_kind_raised_in_several_suites_says_of_which_it_is() -> None:
+    """Two cells ran at two moments. What is said of the weights holds for every suite that read them."""
+    given = rows(
+        ("fp16", "memory", "swapping", "swapped 2 MiB"),
+        ("int8", "memory", "swapping", "swapped 3 MiB"),
+        ("fp16", "throughput", "swapping", "swapped 4 MiB"),
+        ("int8", "memory", "peak_disputed", "two counters disagree"),
+        ("int8", "memory", "low_bit_source", "made from Q4_1"),
+        ("int8", "quality", "low_bit_source", "made from Q4_1"),
+    )
+    first, last = Warnings(rows=given, columns=VIEWS["default"]).lines()
+    assert first == (
+        "(a) memory is unsure: the machine swapped meanwhile (memory of all rows; throughput of fake-fp16); "
+        "two counters disagree (fake-int8)"
+    )
+    assert last.startswith("(b) the weights: quantized before, and what that lost stays lost at every precision (fake-")
+
+
+def test_one_kind_that_says_two_things_says_of_which_suite_each_is() -> None:
+    """`not_measured` of the speed and of the quality are two gaps."""
+    given = rows(
+        ("fp16", "throughput", "not_measured", "batch 16 does not fit"),
+        ("fp16", "quality", "not_measured", "one task is missing"),
+        ("int8", "quality", "not_measured", "one task is missing"),
+    )
+    (line,) = Warnings(rows=given, columns=VIEWS["default"]).lines()
+    assert line == (
+        "(a) less than asked: one task is missing (quality of all rows); "
+        "batch 16 does not fit (throughput of fake-fp16). In full: --warnings"
+    )

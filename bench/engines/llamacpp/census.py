@@ -7,7 +7,6 @@ from collections import Counter
 
 from bench.catalog.gguf_file import Gguf, Tensor, type_bytes
 from bench.catalog.gguf_model import EXPERTS, cache_elements, expert_share
-from bench.engines.llamacpp import recurrent
 from bench.engines.llamacpp.gguf_layout import CACHE_BYTES
 from bench.engines.llamacpp.quantizer import BLOCK, FALLBACK, SUPER_BLOCK, keeps
 from bench.records.census import Census
@@ -97,10 +96,4 @@ def _bits(kind: str) -> float:
 
 def cache_bytes_per_token(header: Gguf) -> int:
     """Bytes of float16 keys and values of one position, every layer."""
-    held = CACHE_BYTES * cache_elements(header)
-    name = header.architecture
-    if recurrent.layers(header, recurrent.RECURRENT) and not isinstance(
-        header.metadata.get(f"{name}.attention.head_count_kv"), list
-    ):  # one number of heads for all layers, of which some have no attention
-        return held * len(recurrent.layers(header, recurrent.ATTENTION)) // header.whole(f"{name}.block_count", 1)
-    return held
+    return CACHE_BYTES * cache_elements(header)

@@ -23,12 +23,13 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.catalog import gguf_states
 from bench.catalog.gguf_file import Gguf
 from bench.catalog.gguf_folder import header_of
 from bench.catalog.model import Objective
 from bench.engines.abilities import LEFT_SHARE, ROWS, Asked, Take, smaller_batches, worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
-from bench.engines.llamacpp import census, gguf_layout, library, other_ways, recurrent
+from bench.engines.llamacpp import census, gguf_layout, library, other_ways
 from bench.engines.llamacpp.batch_scoring import Scoring, log_sum, packs
 from bench.engines.llamacpp.context import Context, Entry, Shape
 from bench.engines.llamacpp.gguf_layout import BATCH, CONTEXT_STEP
@@ -155,7 +156,7 @@ class LlamaEngine:
         self.threads: int | None = self.compute_threads
         self.most_sequences = int(llama_cpp.llama_max_parallel_sequences())
         self.cache_bytes_per_token = census.cache_bytes_per_token(self.header)
-        self.state_bytes = recurrent.state_bytes(self.header)
+        self.state_bytes = gguf_states.state_bytes(self.header)
         self.spare: Context | None = None
         self.contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self.caveats: tuple[Caveat, ...] = located.caveats + (() if repack else (library.NO_REPACKING,))

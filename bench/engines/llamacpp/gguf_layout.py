@@ -50,6 +50,8 @@ class Sizes:
     vocabulary: int
     cache_elements: int
     """Of keys and values, for each position."""
+    state_bytes: int = 0
+    """Of recurrent and convolution layers, whatever the positions."""
 
 
 def refuses(config: Config | None) -> str | None:
@@ -88,7 +90,10 @@ def _sizes(config: Config) -> Sizes:
     """Raises UnknownArchitecture."""
     header = header_in(config)
     if header is not None:
-        return Sizes(header.hidden, max(header.hidden, header.widest), header.vocabulary, header.cache_elements)
+        return Sizes(
+            header.hidden, max(header.hidden, header.widest), header.vocabulary, header.cache_elements,
+            header.state_bytes,
+        )  # fmt: skip
     s = settings(config)
     return Sizes(
         s["hidden_size"], max(s["hidden_size"], s["intermediate_size"]), s["vocab_size"],
@@ -97,8 +102,12 @@ def _sizes(config: Config) -> Sizes:
 
 
 def cache_bytes(config: Config, tokens: int) -> int:
-    """Bytes of the keys and values of so many positions; sliding layers are kept whole. Raises UnknownArchitecture."""
-    return _sizes(config).cache_elements * CACHE_BYTES * tokens
+    """Bytes of the keys and values of so many positions, and of one sequence's states; sliding layers are kept whole.
+
+    Raises UnknownArchitecture.
+    """
+    sizes = _sizes(config)
+    return sizes.cache_elements * CACHE_BYTES * tokens + sizes.state_bytes
 
 
 def context_size(prompt: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.catalog import gguf_folder, gguf_model
-from bench.catalog.gguf_file import Gguf
+from bench.catalog.gguf_file import FILE_NUMBERS, Gguf
 from bench.catalog.gguf_folder import header_of
 from bench.catalog.model import Model
 from bench.engines.contract import LoadRequest, Unsupported
@@ -27,10 +27,6 @@ from bench.processes import module
 from bench.records.cell import Weights, digest
 from bench.records.record import Caveat, Provenance
 
-NUMBERS = {
-    "gguf-f32": 0, "gguf-f16": 1, "gguf-q8_0": 7, "gguf-q6_k": 18, "gguf-q4_k_m": 15, "gguf-q4_0": 2, "gguf-q4_1": 3,
-}  # fmt: skip
-"""Scheme to the number of its file type (llama.h, llama_ftype)."""
 FULL_BYTES = 8 << 20
 """A disk with less room than this is full."""
 WHOLE = frozenset({"F32", "F16", "BF16"})
@@ -77,12 +73,12 @@ def locate(request: LoadRequest) -> Located:
     provenance = Provenance(
         source=source.name, revision=source.revision, files={source.path.name: mark}, stored_as=stored
     )
-    name, number = FILE_TYPE[request.scheme.name], NUMBERS[request.scheme.name]
+    name = FILE_TYPE[request.scheme.name]
     if stored == name:
         return Located(source.path, header, provenance, _caveats(stored, name))
     made = made_name(source.path.name, mark, name)
     needed = room(header, request.scheme.name) + source.path.stat().st_size - header.bytes
-    path = gguf_cache.made(made, needed, lambda part: quantize(source.path, part, number, request.threads))
+    path = gguf_cache.made(made, needed, lambda part: quantize(source.path, part, FILE_NUMBERS[name], request.threads))
     return Located(path, header, provenance, _caveats(stored, name))
 
 
@@ -123,10 +119,9 @@ def _source(model: Model, provenance: Provenance, scheme: str) -> str | None:
 def widened(path: Path, header: Gguf, threads: int | None) -> Path:
     """The file with every tensor as float32, made once: what its quantized blocks stand for, to the last bit."""
     mark, version = fingerprint(path), importlib.metadata.version("llama_cpp_python")
-    number = NUMBERS["gguf-f32"]
     needed = 4 * sum(tensor.elements for tensor in header.tensors) + path.stat().st_size - header.bytes
     name = f"{path.stem}-{mark.replace(':', '-')}-{version}-widened.gguf".lower()
-    return gguf_cache.made(name, needed, lambda part: quantize(path, part, number, threads))
+    return gguf_cache.made(name, needed, lambda part: quantize(path, part, FILE_NUMBERS["F32"], threads))
 
 
 def _caveats(stored: str, wanted: str) -> tuple[Caveat, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.catalog.config import Config, Settings, settings
-from bench.catalog.gguf_file import BLOCKS, FILE_TYPES
+from bench.catalog.gguf_file import BLOCKS, FILE_NUMBERS
 from bench.engines.llamacpp import gguf_layout
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _describe(writer: gguf.GGUFWriter, s: Settings, scheme: str) -> None:
     kind = s["model_type"]
     writer.add_name("random weights")
     name = gguf_layout.FILE_TYPE[scheme]
-    writer.add_file_type(next(number for number, known in FILE_TYPES.items() if known == name))
+    writer.add_file_type(FILE_NUMBERS[name])
     writer.add_quantization_version(2)
     writer.add_block_count(s["num_hidden_layers"])
     writer.add_context_length(s["max_position_embeddings"] or 2048)  # BLOOM's ALiBi declares none

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 
@@ -124,6 +125,8 @@ class CausalEngine(TorchEngine):
             self.most_sequences = proof.settle(self.forward, read, whole)
         if self.forward.carries is None or not self.forward.trusted:
             self.caveats = (*self.caveats, _no_cache(name, wrong=self.forward.carries is not None))
+        elif (limits := proof.held_steps(self.model)) is not None:
+            self.caveats = (*self.caveats, _unequal_steps(name, *limits))
         return None
 
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> CausalGeneration:
@@ -223,3 +226,11 @@ def _no_cache(name: str, *, wrong: bool) -> Caveat:
         kind="no_cache", text=f"transformers' {name} {why}: each token reads the whole text again",
         advice="its decode speed falls as the text grows; compare it at this length only",
     )  # fmt: skip
+
+
+def _unequal_steps(name: str, least: float, most: float) -> Caveat:
+    """What stands beside figures of a class whose steps from a state are not those of one pass over the text."""
+    held = f"of {least:g} or more" if math.isinf(most) else f"from {least:g} to {most:g}"
+    text = f"transformers' {name} takes time steps {held} where it reads a text, and any where it generates"
+    advice = "what it generates is not quite what is scored: its noise floor token by token says by how much"
+    return Caveat(kind="unequal_steps", text=text, advice=advice)

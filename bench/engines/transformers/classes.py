@@ -53,10 +53,18 @@ def model_class(config: PreTrainedConfig, request: LoadRequest) -> type[PreTrain
 
 
 def own_config(config: PreTrainedConfig, found: type[PreTrainedModel]) -> PreTrainedConfig:
-    """The part of a configuration that the class is made from: of some that read pictures too, the text's alone."""
+    """The part of a configuration that the class is made from: of some that read pictures too, the text's alone.
+
+    How a checkpoint is quantized stands beside its parts, and holds for each of them.
+    """
     parts, made_from = getattr(config, "sub_configs", {}), getattr(found, "config_class", None)  # none of own code
     is_text = made_from is not None and made_from is not type(config) and made_from == parts.get("text_config")
-    return config.get_text_config() if is_text else config
+    if not is_text:
+        return config
+    text, stored = config.get_text_config(), getattr(config, "quantization_config", None)
+    if stored is not None and getattr(text, "quantization_config", None) is None:
+        text.quantization_config = stored
+    return text
 
 
 def _class(loader: type[PreTrainedModel], config: PreTrainedConfig) -> type[PreTrainedModel] | None:

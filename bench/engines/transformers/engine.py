@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
@@ -31,6 +32,12 @@ SCORE_TOKENS = {"cpu": 1024, "cuda": 16384, "mps": 4096}
 DEFAULT_CONTEXT = 2048
 """Positions of a model that declares none (BLOOM: ALiBi, T5: relative biases)."""
 GRID_LIMIT = 0.9
+MIXED = re.compile(r"same dtype|expected scalar type|not implemented for '(BFloat16|Half)'")
+"""What torch says of operators that are given two types, or one that they lack."""
+PACKED = 32
+"""Rows that bitsandbytes packs together there (0.50.2, functional.py, `_convert_weight_packed_for_cpu`)."""
+LONGEST, NAMED = 150, 3
+"""Letters of that which are quoted, and parameters that are named."""
 
 
 def open_instruments(device: str) -> Instruments:
@@ -60,6 +67,42 @@ def fits(phase: str) -> Iterator[None]:
         if not wanted:
             raise
         raise DoesNotFit(phase, int(wanted[1]), ProcessMemory().capacity_bytes()) from error
+
+
+@contextmanager
+def computes(model: PreTrainedModel) -> Iterator[None]:
+    """Say which class cannot compute in the type or scheme it was loaded in, and why: that is for libraries to mend.
+
+    Some classes declare parameters as float32, and loading leaves these so beside all the others (transformers 5.23.0:
+    DeBERTa's query and value biases, XLNet's projections).
+    """
+    try:
+        yield
+    except AssertionError as error:
+        narrow = _not_packed(model)
+        if not narrow or "divisible by block_n" not in str(error):
+            raise
+        raise Unsupported(f"bitsandbytes packs 4-bit matrices by {PACKED} rows on this CPU: {narrow}") from error
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        if not MIXED.search(said):
+            raise
+        kind = model.get_input_embeddings().weight.dtype
+        others = dict.fromkeys(
+            name.rpartition(".")[2]
+            for name, parameter in model.named_parameters()
+            if parameter.is_floating_point() and parameter.dtype is not kind
+        )
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        why = f"its parameters {', '.join(list(others)[:NAMED])}{more} stay float32" if others else said
+        name = f"transformers {transformers.__version__}'s {type(model).__name__}"
+        raise Unsupported(f"{name} does not compute in {str(kind).removeprefix('torch.')}: {why[:LONGEST]}") from error
+
+
+def _not_packed(model: PreTrainedModel) -> str:
+    """The first 4-bit layer whose rows bitsandbytes cannot pack on CPUs with AVX-512 BF16, empty if there is none."""
+    four = ((name, m.out_features) for name, m in model.named_modules() if type(m).__name__ == "Linear4bit")
+    return next((f"{name} has {rows}" for name, rows in four if rows % PACKED), "")
 
 
 def _gpu_left() -> int | None:
@@ -100,7 +143,8 @@ class TorchEngine:
         starts = [getattr(of, f"{end}_token_id", None) for of in (self.tokenizer, config) for end in ("bos", "eos")]
         self.prefix_token = int(next((start for start in starts if start is not None), 0))
         self.threads = torch.get_num_threads() if self.device == "cpu" else None
-        self.warm()
+        with computes(self.model):
+            self.warm()
         self.caveats: tuple[Caveat, ...] = (*self._grid_caveat(), *loaded.caveats)
 
     def warm(self) -> None:

@@ -187,7 +187,8 @@ def _compute_as_asked(config: PreTrainedConfig, options: dict[str, object]) -> N
     """A bitsandbytes checkpoint is loaded as it is stored, but computes in the type that its scheme has here."""
     asked = options.pop("quantization_config")
     assert isinstance(asked, BitsAndBytesConfig)
-    config.quantization_config |= {"bnb_4bit_compute_dtype": str(asked.bnb_4bit_compute_dtype).removeprefix("torch.")}
+    part = config if getattr(config, "quantization_config", None) else config.get_text_config()
+    part.quantization_config |= {"bnb_4bit_compute_dtype": str(asked.bnb_4bit_compute_dtype).removeprefix("torch.")}
 
 
 def _as_stored(located: Located) -> tuple[Caveat, ...]:

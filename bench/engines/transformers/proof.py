@@ -9,6 +9,7 @@ itself: how far one token changed at the beginning moves what is predicted at th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -78,6 +79,18 @@ def _error(forward: Forward, read: torch.Tensor, whole: torch.Tensor) -> float |
         return None
     logits, _ = forward(read[:, -1:], state=state, past=read.shape[1] - 1, carry=True, keep=1)
     return float((logits[:, -1].float() - whole[: len(read), -1].float()).abs().mean())
+
+
+def held_steps(model: torch.nn.Module) -> tuple[float, float] | None:
+    """The least and the greatest time step that its state-space layers take where they read a text, None without both.
+
+    Mamba2's layers hold their steps within `time_step_limit` in one pass over a text, and not in the step that goes on
+    from a state (transformers 5.23.0, `mamba2_chunk_scan` and `mamba2_selective_state_update`). Most classes have no
+    limits; Zamba2's and Nemotron-H's are the configuration's `time_step_min` and more, whatever the weights ask for.
+    """
+    limits = [limit for module in model.modules() if (limit := getattr(module, "time_step_limit", None))]
+    found = {(float(low), float(high)) for low, high in limits} - {(0.0, math.inf)}
+    return min(found, default=None)
 
 
 class Beside(Protocol):

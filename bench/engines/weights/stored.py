@@ -24,9 +24,14 @@ def stored_scheme(folder: Path) -> str | None:
 
 
 def quantization(folder: Path) -> Mapping[str, object] | None:
-    """How its configuration says that a checkpoint is quantized, None if it does not."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config")
-    return config if isinstance(config, dict) else None
+    """How its configuration says that a checkpoint is quantized, None if it does not.
+
+    Of one that reads more than text it stands beside the parts, or in that of the text.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    places = (config, config.get("text_config"))
+    found = (place.get("quantization_config") for place in places if isinstance(place, dict))
+    return next((told for told in found if isinstance(told, dict)), None)
 
 
 def _bitsandbytes(config: Mapping[str, object]) -> str:

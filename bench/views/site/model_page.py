@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
@@ -14,8 +15,9 @@ from bench.judge.compare import compare
 from bench.judge.pairing import NEVER_COMPUTE
 from bench.judge.rows import Row
 from bench.judge.stats import MARGIN
+from bench.records.cell import Weights
 from bench.records.record import Measurement, Record, Run
-from bench.units import significant
+from bench.units import significant, slug
 from bench.views import answer_tables, claims, roofs
 from bench.views.answer import label, parts, text
 from bench.views.cells import labelled
@@ -116,8 +118,17 @@ def commands(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         session = SESSIONS.get(row.backend)
         call = f"nox -s {session} --" if session else f"bench run --backend {row.backend}"
-        weights = f" --weights {row.weights}" if row.weights == "random" else ""
-        yield f"{call} --model {row.model} --scheme {row.scheme}{weights}"
+        yield f"{call}{_subject(row)} --scheme {row.scheme}"
+
+
+def _subject(row: Row) -> str:
+    """The options that ask for these very weights: local ones by the folder's name, which is all a record knows."""
+    if row.weights is not Weights.LOCAL:
+        return f" --model {row.model}" + (" --weights random" if row.weights is Weights.RANDOM else "")
+    source, _, base = next(iter(row.records.values())).cell.source.partition(" on ")
+    paths = source.replace("+", ",") if base else source  # adapters, one after the other
+    named = "" if row.model in {slug(source), slug(source.removesuffix(".gguf"))} else f" --model {row.model}"
+    return f"{named} --weights {shlex.quote(f'local={paths}')}" + (f" --base {shlex.quote(base)}" if base else "")
 
 
 def age(rows: Sequence[Row], newest: Mapping[str, Mapping[str, str]]) -> Table:

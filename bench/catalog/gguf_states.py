@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a GGUF's recurrent and convolution layers carry beside keys and values, by its header alone.
+"""Which layers of a GGUF keep keys and values, and what its others carry instead, by its header alone.
 
 Each sequence has one state in each such layer, in float32 and of one size whatever its text (llama.cpp, as of
 llama-cpp-python 0.3.36: src/llama-hparams.cpp, n_embd_r and n_embd_s; src/llama-model.cpp, create_memory). Which layers
@@ -16,12 +16,24 @@ from bench.catalog.gguf_file import Gguf
 
 RECURRENT = ("ssm_out", "shortconv", "time_mix_")
 """How tensors of such layers begin: state-space and linear attention, LFM2's convolutions, RWKV."""
-ATTENTION = ("attn_k", "attn_qkv", "attn_kv")
+ATTENTION = ("attn_k",)
 """How those begin from which keys and values are made."""
+FUSED = ("attn_qkv",)
+"""As these, but in a recurrent layer: there linear attention (Qwen3-Next) calls its own projection so."""
 FLOAT32 = 4
 
 
-def layers(header: Gguf, beginnings: tuple[str, ...]) -> set[int]:
+def recurrent_layers(header: Gguf) -> set[int]:
+    """The layers that carry a state."""
+    return _layers(header, RECURRENT)
+
+
+def attention_layers(header: Gguf) -> set[int]:
+    """The layers that keep keys and values; some hybrids have both in one layer."""
+    return _layers(header, ATTENTION) | (_layers(header, FUSED) - recurrent_layers(header))
+
+
+def _layers(header: Gguf, beginnings: tuple[str, ...]) -> set[int]:
     """The layers that have a tensor of such a name."""
     return {layer for layer, name in _named(header) if name.startswith(beginnings)}
 
@@ -47,4 +59,4 @@ def state_bytes(header: Gguf) -> int:
     else:
         inner, state = of("ssm.inner_size"), of("ssm.state_size")
         elements = max(0, of("ssm.conv_kernel") - 1) * (inner + 2 * of("ssm.group_count") * state) + inner * state
-    return FLOAT32 * elements * len(layers(header, RECURRENT))
+    return FLOAT32 * elements * len(recurrent_layers(header))
