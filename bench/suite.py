@@ -179,6 +179,12 @@ class TextRun(Answering):
     """A cell answered by a model that someone else serves."""
 
     engine: TextEngine
+    instruments: Instruments | None = None
+    """What measures the server that this call has launched, None of a server that is somebody else's."""
+    loading: Loading | None = None
+    """How that server came to be there, None as well."""
+    anchor: Path | None = None
+    """Folder with the model's fp32 distributions on this machine, None where nothing is compared with them."""
 
 
 class Method(Protocol):

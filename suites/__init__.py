@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import cast
+
+from pydantic import JsonValue
 
 from bench.errors import UserError
 from bench.suite import Suite, TextSuite
@@ -28,6 +31,12 @@ def suite(name: str) -> Suite:
 def text_suite(name: str) -> TextSuite:
     """The suite of that name for served models. Raises UserError if there is none."""
     return cast(TextSuite, _module(name, "suites.served"))
+
+
+def launched_profiles(name: str) -> Mapping[str, Mapping[str, JsonValue]]:
+    """The profiles of a suite for a server that is launched here: it may be asked more than one that is paid for."""
+    module = _module(name, "suites.served")
+    return cast(Mapping[str, Mapping[str, JsonValue]], getattr(module, "LAUNCHED", module.PROFILES))
 
 
 def _module(name: str, package: str) -> ModuleType:

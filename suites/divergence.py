@@ -315,6 +315,7 @@ def _anchor_writer(run: SuiteRun, windows: list[list[int]]) -> Iterator[Writer |
     assert run.reference is not None
     told = about(run.cell, run.engine.provenance)
     with Writer(run.anchor, windows, run.engine.vocabulary, about=told, keep=[run.reference]) as writer:
+        writer.texts = [run.engine.decode(window) for window in windows]  # for servers, which read nothing else
         yield writer
 
 

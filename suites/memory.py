@@ -111,14 +111,14 @@ def measure(run: SuiteRun) -> list[Measurement]:
     if sampled.highest and sampled.highest.total_bytes > (1 + DISAGREE) * peak.total_bytes:
         text = f"the sampler saw {sampled.highest.total_bytes} bytes, the high-water mark says {peak.total_bytes}"
         run.caveats.append(Caveat(kind="peak_disputed", text=text, advice="trust neither before the cause is known"))
-    found = _readings("baseline", loading.baseline, memory.name)
-    found += _readings("load_peak", loading.peak, memory.name)
-    found += _readings("ready", loading.ready, memory.name)
-    found += _readings("loaded", loading.loaded, memory.name)
-    found += _readings("peak", peak, memory.name)
-    found += _readings("settled", settled, memory.name)
+    found = readings("baseline", loading.baseline, memory.name)
+    found += readings("load_peak", loading.peak, memory.name)
+    found += readings("ready", loading.ready, memory.name)
+    found += readings("loaded", loading.loaded, memory.name)
+    found += readings("peak", peak, memory.name)
+    found += readings("settled", settled, memory.name)
     if sampled.highest:
-        found += _readings("sampled_peak", sampled.highest, f"status every {INTERVAL_S:g} s")
+        found += readings("sampled_peak", sampled.highest, f"status every {INTERVAL_S:g} s")
     found.append(measured("load_s", Unit.SECOND, loading.seconds, counter=run.instruments.clock.name))
     labels = {"tokens": kv_tokens} | ({} if reserved is None else {"reserved_bytes": reserved})
     labels |= {"fixed_bytes": fixed} if fixed else {}
@@ -126,7 +126,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
     return found + _census(run)
 
 
-def _readings(name: str, reading: Reading, counter: str) -> list[Measurement]:
+def readings(name: str, reading: Reading, counter: str) -> list[Measurement]:
     """One measurement for each figure the counter gave: the total under `NAME_bytes`, the others with a part label."""
     counter = reading.counter or counter
     found = [measured(f"{name}_bytes", Unit.BYTE, reading.total_bytes, counter=counter)]

@@ -144,7 +144,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
         _warn_of_cuts(run, result, evaluation.done[task])
         run.caveats += failed
         more = progress.labels(evaluation.done[task])
-        found += metrics.every(result, whole, more) + _choices(result) + _answers(result, more)
+        found += metrics.every(result, whole, more) + choices(result) + _answers(result, more)
     run.caveats += evaluation.notes()
     return found + [one for task in stopping.tasks for one in _noise(run, evaluation, task)]
 
@@ -167,10 +167,11 @@ def _noise(run: SuiteRun, evaluation: RunningEvaluation, task: str) -> list[Meas
 
 def _scores(result: TaskResult) -> list[Measurement]:
     """What a look at an unfinished task is made by: every metric item by item, and the choices behind it."""
-    return metrics.by_item(result) + _choices(result)
+    return metrics.by_item(result) + choices(result)
 
 
-def _choices(result: TaskResult) -> list[Measurement]:
+def choices(result: TaskResult) -> list[Measurement]:
+    """The log-likelihoods of all choices of each item, none of a task without choices."""
     if not result.choices:
         return []
     flat = [value for item in result.choices.log_likelihoods for value in item]

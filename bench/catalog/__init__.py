@@ -14,6 +14,7 @@ __all__ = [
     "gguf_model",
     "gguf_states",
     "hybrid",
+    "launch",
     "local_model",
     "model",
     "prompts",

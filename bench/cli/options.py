@@ -156,6 +156,14 @@ class Cells(Subject):
     api_url: Annotated[
         str, typer.Option("--api-url", help="OpenAI-compatible server to ask for --model NAME (api).", metavar="URL")
     ] = ""
+    launch: Annotated[
+        str,
+        typer.Option(
+            "--launch",
+            help="Command that serves the model (served): 'llama-server -m {path} --port {port} -c {pool}'.",
+            metavar="COMMAND",
+        ),
+    ] = ""
     missing: Annotated[bool, typer.Option("--missing", help="Only what no record answers.")] = False
 
 

@@ -30,7 +30,7 @@ def selection(cells: Cells, how: How, limits: Limits, *, fetch: bool) -> Selecti
 
     precisions, device = _precisions(cells.precision), _device(cells.device)
     weights, path = _weights(cells.weights)
-    _check_server(cells)
+    _check_server(cells, how)
     _check_files(path)
     limit = _memory_limit(limits.memory_limit, cells, device)
     if cells.base and not Path(cells.base).is_dir():
@@ -46,6 +46,7 @@ def selection(cells: Cells, how: How, limits: Limits, *, fetch: bool) -> Selecti
         weights=weights,
         path=path,
         api_url=cells.api_url or None,
+        launch=cells.launch or None,
         base=cells.base or None,
         trust_remote_code=cells.trust_remote_code,
         profile=how.profile,
@@ -87,9 +88,35 @@ def _weights(text: str) -> tuple[Weights | None, str | None]:
     return Weights(kind) if kind else None, path or None
 
 
-def _check_server(cells: Cells) -> None:
+def _check_server(cells: Cells, how: How) -> None:
     if cells.api_url and split(cells.backend) != ["api"]:
         raise UserError("--api-url is for backend api alone", "add --backend api")
+    asked = split(cells.backend)
+    if cells.launch and asked != ["served"]:
+        raise UserError("--launch is for backend served alone", "add --backend served")
+    if "served" in asked:
+        require_launch(cells)
+        silent = {
+            "--chat-template": how.chat_template, "--max-length": how.max_length, "--text": how.text,
+            "--plain-scoring": how.plain_scoring, "--threads": getattr(how, "threads", ""), "--base": cells.base,
+        }  # fmt: skip
+        if told := next((name for name, value in silent.items() if value), None):
+            raise UserError(f"{told} says nothing to a server", "put what it means into the command of --launch")
+
+
+def require_launch(cells: Cells) -> None:
+    """Before anything is measured: the command can serve something, and its program is here. Raises UserError."""
+    from bench.catalog import launch
+
+    if not cells.launch:
+        raise UserError("backend served launches a server and was not told which", f"--launch {launch.EXAMPLE!r}")
+    found = launch.parsed(cells.launch)
+    launch.require_program(found)
+    if cells.precision or cells.scheme:
+        raise UserError(
+            "what a server computes in is its own, so it has no --precision and no --scheme",
+            "choose the weights: --weights local=PATH",
+        )
 
 
 def _check_files(paths: str | None) -> None:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from bench.engines.contract import Engine
+from bench.engines.contract import Engine, TextEngine
 from bench.records.record import Caveat
 
 if TYPE_CHECKING:
@@ -102,6 +102,53 @@ def rows_side_by_side(most: int, positions: int, elements: int) -> int:
     Each takes so many positions with its prompt, and each position so many numbers.
     """
     return max(1, min(most, CACHE_BYTES // max(1, 4 * positions * elements)))
+
+
+@runtime_checkable
+class RunsItsServer(Protocol):
+    """A text engine whose server this process has started, so that its memory and its clients are there to be seen."""
+
+    launched: str
+    """Its command line as a record may hold it."""
+    files_bytes: int
+    """Bytes of the weight files that it was given, 0 where they are not on this disk."""
+
+    @property
+    def pool_bytes(self) -> tuple[int, int | None, str] | None:
+        """Bytes of the room for keys and values it took, the tokens that go in, and who says so; None if nobody does.
+
+        Tokens are None where the server does not say.
+        """
+
+    def another_client(self) -> TextEngine:
+        """The same server over a connection of its own; closing it leaves the server as it is."""
+
+
+@dataclass(frozen=True)
+class ScoredToken:
+    """One token of a text as a server reads it."""
+
+    text: str
+    start: int
+    """Its first character in the text."""
+    log_prob: float | None
+    """Nats; None for a token that nothing stands before."""
+    likeliest: bool
+    """Whether it was the most probable one."""
+
+
+@runtime_checkable
+class ScoresTexts(Protocol):
+    """A text engine that may also tell the log-probability of every token of a text one chooses."""
+
+    def unproven(self) -> str:
+        """Why these are not to be used, empty once they have proven themselves.
+
+        Greedily generated tokens, sent back as part of a text, must get the values that they were generated with.
+        """
+
+    def scored(self, text: str) -> list[ScoredToken]:
+        """The tokens of a text, those alone that a tokenizer puts around it left out. Raises as `reply`."""
 
 
 DEQUANTIZED_SHARE = 0.5

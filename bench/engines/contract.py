@@ -43,10 +43,7 @@ class Stopped(Exception):
 
 
 def check_context(tokens: int, context_length: int) -> None:
-    """Refuse a sequence that is longer than the model's context: its figures would mean nothing.
-
-    Raises Unsupported.
-    """
+    """Refuse a sequence that is longer than the context: its figures would mean nothing. Raises Unsupported."""
     if tokens > context_length:
         raise Unsupported(f"{tokens} tokens are more than this model's context of {context_length}")
 
@@ -77,6 +74,8 @@ class LoadRequest:
     """The entry that adapters or a difference are added to, None if the model stands alone."""
     base_path: str | None = None
     """Folder of that base, None to take the entry's own weights."""
+    launch: tuple[str, str] | None = None
+    """Command line of the server to launch (`bench.catalog.launch`), and in which folder; None for other engines."""
     trust_remote_code: bool = False
     """Whether the user lets the repository's own code run where its entry allows it."""
 
@@ -250,8 +249,7 @@ class TextEngine(Protocol):
     def reply(self, prompt: str, *, max_tokens: int, stops: Sequence[str] = ()) -> Reply:
         """The greedy answer to one user message, streamed, cut before the first of `stops`.
 
-        Raises Stopped at the spending limit or when the server does not answer any more, UserError when it refuses
-        the key, the model or the request.
+        Raises Stopped at the spending limit or when no answer comes any more, UserError for a refused key or request.
         """
 
     def close(self) -> None:
@@ -311,6 +309,10 @@ class Backend:
     """Whether a model must have weights to load; the fake backend does not."""
     remote: bool = False
     """Whether it asks a server by an entry's `remote` instead of loading anything."""
+    launches: bool = False
+    """Whether it launches a server on this machine, by the user's command, and asks that."""
+    text_only: bool = False
+    """Whether it loads a `TextEngine`: then the suites are those of `suites/served/`."""
 
     def missing(self, scheme: str | None = None) -> list[str]:
         """Required distributions that are not installed; those of a scheme alone if one is named."""

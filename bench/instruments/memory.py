@@ -130,15 +130,15 @@ def _card(nvml: ModuleType, uuid: str) -> object | None:
     return None
 
 
-def process_bytes(nvml: ModuleType, handle: object | None) -> int | None:
-    """Bytes that the driver counts for this process on a GPU, None if it does not say."""
+def process_bytes(nvml: ModuleType, handle: object | None, pid: int | None = None) -> int | None:
+    """Bytes that the driver counts for a process (this one) on a GPU, None if it does not say."""
     if handle is None:
         return None
     try:
         listed = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except nvml.NVMLError:
         return None
-    used = [process.usedGpuMemory for process in listed if process.pid == os.getpid()]
+    used = [process.usedGpuMemory for process in listed if process.pid == (os.getpid() if pid is None else pid)]
     return int(used[0]) if used and used[0] is not None else None
 
 

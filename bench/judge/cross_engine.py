@@ -8,11 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.judge.figures import anchor_of, wrote_anchor
-from bench.judge.reasons import NOT_APPLICABLE, Missing
+from bench.judge.reasons import NO_DISTRIBUTIONS, NOT_APPLICABLE, Missing
 from bench.judge.rows import Row
 from bench.records.cell import COMPARED, Precision, Weights
 
 DISTANCES = ("kld_fp32_mean", "same_top1_fp32")
+SERVED_APART = (
+    "a server is measured as its clients see it, by suites of its own: its decode has HTTP in it, and a launched one's "
+    "memory its program and libraries"
+)
 NO_FP32_ROW = (
     "no fp32 row to measure from: `bench run --model {model} --backend transformers --precision fp32"
     " --suite divergence`, then the same with this row's engine and precision"
@@ -63,11 +67,14 @@ def engines_side_by_side(rows: Sequence[Row]) -> tuple[list[Group], list[OneEngi
 def _cautions(rows: Sequence[Row]) -> Iterator[str]:
     """What forbids reading one row against another."""
     for suite, figures in (("throughput", "speeds"), ("memory", "peaks"), ("divergence", "distances")):
-        records = [row.records[suite] for row in rows if row.missing(suite) is None]
+        asked = [row for row in rows if row.precision != Precision.SERVED and row.missing(suite) is None]
+        records = [row.records[suite] for row in asked]
         profiles = {(r.cell.profile, r.cell.suite_version, str(sorted(r.cell.settings.items()))) for r in records}
         if len(profiles) > 1:
             names = ", ".join(sorted({profile for profile, _, _ in profiles}))
             yield f"{figures} were measured with different settings (profiles {names}): measure all with one profile"
+    if any(row.precision == Precision.SERVED for row in rows):
+        yield SERVED_APART
     several = sorted({row.backend for row in rows if row.told_apart})
     if several:
         yield (
@@ -94,6 +101,8 @@ def why_missing(row: Row, figure: str, suite: str) -> Missing:
     if figure not in DISTANCES:
         return Missing(NOT_APPLICABLE)
     record = row.records[suite]
+    if row.precision == Precision.SERVED:
+        return Missing(NOT_APPLICABLE, NO_DISTRIBUTIONS)
     if wrote_anchor(record):
         return Missing("reference")
     not_paired = next((warning.text for warning in record.warnings if warning.kind == "anchor_not_paired"), "")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from bench.judge.capacity import capacity_answers
@@ -46,36 +46,40 @@ def figures(record: Record) -> dict[str, Estimate]:
 
 
 def _memory(found: dict[str, Measurement]) -> dict[str, Estimate]:
-    if "weights_bytes" not in found:
+    if "loaded_bytes" not in found:
         return {}
 
-    def value(name: str) -> float:
-        return found[name].values[0]
-
-    loaded = value("loaded_bytes")
-
-    baseline, weights, kv = value("baseline_bytes"), value("weights_bytes"), value("kv_bytes")
-    cache = found["kv_bytes"]
-    fixed = number(cache, "fixed_bytes") if "fixed_bytes" in cache.labels else 0.0  # states of one size from the start
-    settled = value("settled_bytes") if "settled_bytes" in found else loaded  # records of version 1 lack it
-    plain = {
-        "weights_bytes": weights,
-        "kv_bytes": kv,
-        "kv_bytes_per_token": (kv - fixed) / max(1.0, number(cache, "tokens")),  # no token, no cache
-        "peak_bytes": value("peak_bytes") - baseline,
-        "load_peak_bytes": value("load_peak_bytes") - baseline,
-        "workspace_bytes": value("peak_bytes") - settled - kv,
-        "unexplained_bytes": loaded - baseline - weights,
-        "baseline_bytes": baseline,
-        "load_s": value("load_s"),
-        "linear_bits": value("linear_bits"),
-        "linear_quantized": value("linear_quantized"),
-    }
-    if "settled_bytes" in found:
-        plain["runtime_bytes"] = settled - loaded
-    if "ready_bytes" in found:  # records from before this was counted
-        plain["slack_bytes"] = value("ready_bytes") - loaded
+    known = {name: measurement.values[0] for name, measurement in found.items() if measurement.values}
+    plain = {name: known[name] for name in ALONE if name in known}
+    plain |= {name: total for name, terms in LEDGER.items() if (total := _sum(known, terms)) is not None}
+    if "settled_bytes" not in known:  # records of version 1 lack it
+        plain["workspace_bytes"] = known["peak_bytes"] - known["loaded_bytes"] - known["kv_bytes"]
+    if "kv_bytes" in found:
+        cache = found["kv_bytes"]
+        fixed = number(cache, "fixed_bytes") if "fixed_bytes" in cache.labels else 0.0  # states of one size
+        plain["kv_bytes_per_token"] = (known["kv_bytes"] - fixed) / max(1.0, number(cache, "tokens"))  # no token, none
     return {name: Estimate(number) for name, number in plain.items()}
+
+
+ALONE = ("weights_bytes", "kv_bytes", "pool_bytes", "needed_bytes", "baseline_bytes", "load_s", "linear_bits",
+         "linear_quantized")  # fmt: skip
+"""Figures of memory that are measured as they stand."""
+LEDGER = {
+    "peak_bytes": ("peak_bytes", "-baseline_bytes"),
+    "load_peak_bytes": ("load_peak_bytes", "-baseline_bytes"),
+    "workspace_bytes": ("peak_bytes", "-settled_bytes", "-kv_bytes"),
+    "unexplained_bytes": ("loaded_bytes", "-baseline_bytes", "-weights_bytes"),
+    "runtime_bytes": ("settled_bytes", "-loaded_bytes"),
+    "slack_bytes": ("ready_bytes", "-loaded_bytes"),
+}
+"""Figures that are sums of readings; none where one of these is missing."""
+
+
+def _sum(known: Mapping[str, float], terms: Sequence[str]) -> float | None:
+    values = [known.get(term.removeprefix("-")) for term in terms]
+    if None in values:
+        return None
+    return sum(-v if term.startswith("-") else v for term, v in zip(terms, values, strict=True) if v is not None)
 
 
 def _parts(record: Record) -> dict[str, Estimate]:
@@ -115,6 +119,10 @@ def _served(record: Record, found: dict[str, Measurement]) -> dict[str, Estimate
         if rates:
             result["decode_tokens_per_s"] = median_estimate(rates)
             result["itl_s"] = median_estimate([1 / rate for rate in rates])
+    if "clients_round_s" in found:
+        rounds, tokens = found["clients_round_s"], found["clients_tokens"]
+        rates = [count / seconds for count, seconds in zip(tokens.values, rounds.values, strict=True) if seconds > 0]
+        result[f"clients_tokens_per_s:{int(number(rounds, 'clients'))}"] = median_estimate(rates)
     for name in ("input_tokens", "output_tokens", "cost_usd"):
         values = [value for m in record.measurements if m.name == name for value in m.values]
         if values:
@@ -141,6 +149,10 @@ def _divergence(found: dict[str, Measurement]) -> dict[str, Estimate]:
         return {}
     nll = found["nll_nat"].values
     result = {"ppl": mean_estimate(nll).exponential()}
+    if "anchor_nll_nat" in found:  # of a launched server: distributions it does not show
+        fp32 = found["anchor_nll_nat"].values
+        result["ln_ppl_ratio_fp32"] = mean_estimate([a - b for a, b in zip(nll, fp32, strict=True)])
+        result["true_token_rms_fp32"] = _true_token(found["anchor_true_token_change"])["true_token_rms"]
     for name, measurement in (("kld_floor", "floor_nat"), ("kld_floor_decode", "floor_decode_nat")):
         if measurement in found:
             result[name] = Estimate(max(0.0, mean(found[measurement].values)))

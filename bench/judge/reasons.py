@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.instruments.disturbance import MEMORY
 from bench.judge.figures import wrote_anchor
 from bench.judge.speeds import compute_type, exceeds, held_against, main_point
-from bench.records.cell import REFERENCE
+from bench.records.cell import REFERENCE, Precision
 from bench.records.record import Record
 from bench.records.surroundings import ROOF_METHOD, Roof
 
@@ -19,6 +19,8 @@ BANDWIDTH_SHARE, MATRIX_SHARE = "decode_bandwidth_share", "prefill_matrix_share"
 FROM_FP32 = "kld_fp32_mean"
 NOT_APPLICABLE = "n/a"
 NO_SUCH_FIGURE = "its record holds no such figure"
+NO_DISTRIBUTIONS = "a server shows no whole distributions"
+NO_PROMPT_ALONE = "a server's prompt and first token are one time: see TTFT"
 NO_REFERENCE = "measured without the distributions of its 16-bit row"
 GPU_ALONE = "counted by the allocator of a GPU"
 LACKING = {
@@ -28,6 +30,11 @@ LACKING = {
     **dict.fromkeys(("kld_mean", "kld_p99", "same_top1", "ln_ppl_ratio", "true_token_rms"), NO_REFERENCE),
 }
 """Why a record may lack a figure."""
+SERVED = {
+    **dict.fromkeys((FROM_FP32, "kld_mean", "kld_p99", "same_top1", "true_token_rms"), NO_DISTRIBUTIONS),
+    "prefill_tokens_per_s": NO_PROMPT_ALONE,
+}
+"""The same of a served model."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ def missing_figure(record: Record, figure: str) -> Missing | None:
         return Missing("none", why)
     if why := no_share(record, figure):
         return Missing(NOT_APPLICABLE, why)
+    if record.cell.precision == Precision.SERVED:
+        return Missing(NOT_APPLICABLE, SERVED.get(figure, LACKING.get(figure, NO_SUCH_FIGURE)))
     is_reference = wrote_anchor(record) if figure == FROM_FP32 else record.cell.precision == REFERENCE
     if record.cell.suite == "divergence" and is_reference:
         return Missing("reference")

@@ -68,6 +68,8 @@ def score_per_byte(rows: Sequence[Row], margin: float = MARGIN) -> tuple[list[Ra
             unranked["random weights have no score"].append(row)
         elif lacking:
             unranked[f"no {' and no '.join(lacking)} record"].append(row)
+        elif "weights_bytes" not in figures(answered(row, "memory")[0]):
+            unranked["its server fetched the weights itself, so nobody counted them"].append(row)
         elif not skills_of(row):
             unranked["no task whose score is a share of right items"].append(row)
         else:

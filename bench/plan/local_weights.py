@@ -35,7 +35,7 @@ def require_readable(paths: str, engines: Sequence[Backend]) -> None:
                     f"backend {engine.name} asks a server and loads no weights",
                     f"leave --weights out, or: {command(path, held)}",
                 )
-            if engine.needs_repository and engine.reads not in held:
+            if engine.needs_repository and not engine.launches and engine.reads not in held:
                 what = "GGUF, and no folder in Hub layout," if held == {Format.GGUF} else "no GGUF,"
                 raise UserError(f"{path} is {what} which is all that backend {engine.name} reads", command(path, held))
 
@@ -58,7 +58,7 @@ def command(path: Path | str, held: frozenset[Format]) -> str:
 
 def _elsewhere(engine: Backend) -> bool:
     """Whether an engine loads nothing from this machine's disk."""
-    return engine.remote or not engine.needs_repository
+    return engine.text_only or not engine.needs_repository
 
 
 def refuse_path(name: str) -> None:
@@ -80,7 +80,8 @@ def refuse_path(name: str) -> None:
 def described(model: Model, paths: str | None, engine: Backend) -> Model:
     """The model as the header describes it, for an engine that reads a GGUF which lies there; unchanged otherwise."""
     path = Path((paths or "").split(",", maxsplit=1)[0])
-    if paths is None or engine.reads is not Format.GGUF or Format.GGUF not in formats(path):
+    reads = engine.launches or engine.reads is Format.GGUF
+    if paths is None or not reads or Format.GGUF not in formats(path):
         return model
     config = gguf_config(path)
     header = gguf_model.header_in(config)

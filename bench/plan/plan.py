@@ -20,15 +20,22 @@ from bench.plan.baseline import with_baseline
 from bench.plan.capacity import with_capacity
 from bench.plan.local_weights import described, require_readable, told_apart
 from bench.plan.seconds import SEARCHES, Estimator
-from bench.plan.selection import Selection, chosen_models, never, settings_of, source_of, telling_suites
+from bench.plan.selection import (
+    ORDER,
+    Selection,
+    chosen_models,
+    never,
+    schemes_of,
+    settings_of,
+    source_of,
+    telling_suites,
+)
 from bench.processes import is_unfinished
 from bench.records.cell import (
-    COMPARED,
     PROFILES,
     RANDOM_SAYS_NOTHING,
     REFERENCE,
     Cell,
-    Precision,
     Scheme,
     Weights,
     reference_name,
@@ -38,10 +45,8 @@ from bench.records.scored import scored_after_itself
 from bench.records.surroundings import Machine, Roof
 from bench.suite import Pace
 from bench.units import human_bytes, human_limit
-from suites import suite, text_suite
+from suites import launched_profiles, suite, text_suite
 
-ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4, Precision.SERVED)
-"""The reference first: the others are compared with what it leaves."""
 HEADROOM = 0.97
 """Share of the free memory that a predicted peak with its process may take before a cell is left out."""
 
@@ -58,6 +63,8 @@ class Planned:
     base: Model | None = None
     """The entry that this model is added to, None if it stands alone."""
     base_path: str | None = None
+    launch: str | None = None
+    """Command line of the server to launch, None for engines that launch none."""
     trust_remote_code: bool = False
     files: dict[str, str] = field(default_factory=dict)
     """Paths on this machine of what the settings name."""
@@ -141,7 +148,7 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
                 continue
             names, silent = telling_suites(selection, engine)
             left_out += [LeftOut(model=model.name, what=name, reason=RANDOM_SAYS_NOTHING) for name in silent]
-            for what, scheme in _schemes(selection, engine, machine.kind):
+            for what, scheme in schemes_of(selection, engine, machine.kind):
                 if scheme is None:
                     why = f"{engine.name} has no {what} on {machine.kind}"
                     left_out.append(LeftOut(model=model.name, what=what, reason=why))
@@ -164,14 +171,6 @@ def _refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
         raise UserError(f"no profile {selection.profile!r}", f"one of: {', '.join(PROFILES)}")
 
 
-def _schemes(selection: Selection, engine: Backend, kind: str) -> list[tuple[str, Scheme | None]]:
-    if selection.schemes:
-        return [(name, engine.scheme(name)) for name in selection.schemes if engine.scheme(name)]
-    several = COMPARED if not selection.models else COMPARED[1:]
-    wanted = selection.precisions or ((Precision.SERVED,) if engine.remote else several)
-    return [(p.value, engine.default_scheme(p, kind)) for p in sorted(wanted, key=ORDER.index)]
-
-
 def _planned(
     selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine,
     base: Model | None, fingerprint: str | None,
@@ -179,8 +178,9 @@ def _planned(
     """One cell; `fingerprint` is that of the weights that lie at the selection's paths."""
     model = remote.addressed(model, selection.api_url) if engine.remote else model
     weights, source = source_of(selection, model, engine)
-    found = text_suite(name) if engine.remote else suite(name)
-    profile, settings = settings_of(selection, model, name, found.PROFILES)
+    found = text_suite(name) if engine.text_only else suite(name)
+    profiles = launched_profiles(name) if engine.launches else found.PROFILES
+    profile, settings = settings_of(selection, model, name, profiles)
     cell = Cell(
         model=model.name, weights=weights, source=source, revision=model.revision if weights is Weights.HUB else None,
         backend=engine.name, scheme=scheme.name, precision=scheme.precision, suite=name, suite_version=found.VERSION,
@@ -195,7 +195,8 @@ def _planned(
     return Planned(
         cell=cell, model=model, scheme=scheme, predicted=with_baseline(predicted, machine.kind, engine.name, scheme),
         path=selection.path, base=base, base_path=selection.base, trust_remote_code=selection.trust_remote_code,
-        files=selection.overrides.files, reference=reference_cell(cell, machine.kind) if name == "divergence" else None,
+        launch=selection.launch, files=selection.overrides.files,
+        reference=None if engine.text_only else reference_cell(cell, machine.kind) if name == "divergence" else None,
     )  # fmt: skip
 
 
@@ -245,7 +246,7 @@ def _with_seconds(plan: Plan, estimator: Estimator) -> Plan:
 def _timed(planned: Planned, estimator: Estimator) -> Planned:
     """A cell with the seconds that its device's roof and records let expect."""
     cell = planned.cell
-    if backend(cell.backend).remote:
+    if backend(cell.backend).text_only:
         return planned
     work = estimator.work(cell, planned.predicted)
     pace = estimator.pace(cell, planned.model, planned.scheme, planned.predicted, work)

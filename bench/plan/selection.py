@@ -12,15 +12,28 @@ from pydantic import JsonValue
 
 import suites
 from bench.catalog import architecture, entries, remote
+from bench.catalog import launch as launches
 from bench.catalog.local_model import own_model
 from bench.catalog.model import Kind, Model, Objective
 from bench.engines.contract import Backend
 from bench.errors import UserError
 from bench.plan.local_weights import REPOSITORY, refuse_path, told_apart
 from bench.plan.overrides import Overrides
-from bench.records.cell import MEMORY_LIMIT, QUALITY_SUITES, Precision, Weights, digest
+from bench.records.cell import (
+    COMPARED,
+    LAUNCH,
+    MEMORY_LIMIT,
+    QUALITY_SUITES,
+    REFERENCE,
+    Precision,
+    Scheme,
+    Weights,
+    digest,
+)  # fmt: skip
 from bench.units import slug
 
+ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4, Precision.SERVED)
+"""The reference first: the others are compared with what it leaves."""
 GENERATED = 32
 """Tokens generated at a chosen context, the rest is prompt: the same cache at the end, and prefill needs more."""
 
@@ -37,6 +50,8 @@ class Selection:
     weights: Weights | None = None
     path: str | None = None
     """Folder or GGUF file of local weights; adapters of a chain as FIRST,SECOND."""
+    launch: str | None = None
+    """Command line of the server to launch."""
     api_url: str | None = None
     """Address of an OpenAI-compatible server; models are asked there by name."""
     base: str | None = None
@@ -122,6 +137,17 @@ def never(selection: Selection, model: Model, engine: Backend) -> str | None:
     return f"{engine.name}: {refused}" if refused else None
 
 
+def schemes_of(selection: Selection, engine: Backend, kind: str) -> list[tuple[str, Scheme | None]]:
+    """Precisions or schemes that are meant, by name, None for one that the engine lacks on that kind of device."""
+    if selection.schemes:
+        return [(name, engine.scheme(name)) for name in selection.schemes if engine.scheme(name)]
+    several = COMPARED if not selection.models else COMPARED[1:]
+    if engine.launches:
+        return [(name, engine.scheme(name)) for name in [launches.parsed(str(selection.launch)).server]]
+    wanted = selection.precisions or ((Precision.SERVED,) if engine.remote else several)
+    return [(p.value, engine.default_scheme(p, kind)) for p in sorted(wanted, key=ORDER.index)]
+
+
 def telling_suites(selection: Selection, engine: Backend) -> tuple[list[str], list[str]]:
     """The suites asked for, in order: first those that are meaningful for these weights, then those that are not."""
     names = [name for name in suites.ORDER if name in (selection.suites or suites.DEFAULT)]
@@ -160,6 +186,8 @@ def settings_of(
     if selection.plain_scoring and name == "quality":
         settings["shared"] = False
     settings |= selection.overrides.settings(settings)
+    if selection.launch:
+        settings[LAUNCH] = launches.parsed(selection.launch).told
     if selection.tokens and name == "memory":
         profile = f"tokens-{selection.tokens}"
         settings |= context(selection.tokens)

@@ -52,7 +52,7 @@ def takers(
     lies = formats(Path(path)) if path else held
     found = []
     for engine in map(backend, backend_names()):
-        if engine.remote or not engine.needs_repository:
+        if engine.text_only or not engine.needs_repository:
             continue
         reason = unreadable(lies, engine) or never(asked, model, engine)
         if reason:

@@ -45,6 +45,8 @@ class Precision(StrEnum):
     """As whoever serves the model chose: unknown, so it is compared with nothing."""
 
 
+LAUNCH = "launch"
+"""The setting that holds the command line of a server that is launched, without this machine's paths."""
 MEMORY_LIMIT = "memory_limit_bytes"
 """The setting that holds a cell's hard memory limit."""
 COMPARED = (Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT4)

@@ -79,7 +79,8 @@ class Assembler:
             before=self.before,
             after=after,
             versions=machine.versions(
-                suite_sha256(cell.suite, served=self.backend.remote), [*self.backend.requires, *self.backend.versions]
+                suite_sha256(cell.suite, served=self.backend.text_only),
+                [*self.backend.requires, *self.backend.versions],
             ),
         )
 

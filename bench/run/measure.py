@@ -204,6 +204,6 @@ def _swept(
         )  # fmt: skip
         return runner.run(Plan(cells=(question,), left_out=()))
 
-    loads = {p.cell.load_key: p for p in plan.cells if not backend(p.cell.backend).remote}
+    loads = {p.cell.load_key: p for p in plan.cells if not backend(p.cell.backend).text_only}
     found = {key: threads.chosen(planned, described, measure, request_seconds) for key, planned in loads.items()}
     return {key: count for key, count in found.items() if count is not None}

@@ -55,12 +55,14 @@ def need(planned: Planned) -> Need:
     if reference is not None and (reference.key == cell.unlimited.key or has_reference(reference)):
         reference = None
     seconds = planned.predicted.seconds or 0.0
-    least = pace.seconds(suite(cell.suite).least(cell.settings)) / (WITHOUT_RECORDS if pace.guess else 1.0)
+    asks = backend(cell.backend).text_only  # what asks a server has no rounds
+    work = None if asks else suite(cell.suite).least(cell.settings)
+    least = pace.seconds(work) / (WITHOUT_RECORDS if pace.guess else 1.0) if work else seconds
     return Need(
         key=cell.key,
         scheme=f"{cell.backend} {cell.scheme}",
         suite=cell.suite,
         seconds=seconds,
-        least_s=seconds if backend(cell.backend).remote else least,  # what asks a server has no rounds
+        least_s=least,
         reference=reference.key if reference else None,
     )

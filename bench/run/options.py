@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import suites
+from bench.engines.registry import backend
 from bench.plan.plan import Planned
-from bench.records.cell import Cell, Weights
+from bench.records.cell import Cell
 from bench.records.record import Record
 from bench.units import parse_seconds
 
@@ -25,7 +26,7 @@ def default_budget_s(profile: str, cells: Iterable[Cell]) -> float | None:
     `full` is asked for to have everything, capacity is a search, and what servers take is waiting.
     """
     asked = list(cells)
-    if profile != "standard" or any(c.suite not in suites.DEFAULT or c.weights is Weights.REMOTE for c in asked):
+    if profile != "standard" or any(c.suite not in suites.DEFAULT or backend(c.backend).text_only for c in asked):
         return None
     return DEFAULT_BUDGET_S * len({(cell.model, cell.backend) for cell in asked})
 

@@ -70,6 +70,8 @@ class Request(Value):
     path: str | None
     base: Model | None = None
     base_path: str | None = None
+    launch: tuple[str, str] | None = None
+    """Command line of the server to launch, and the folder in which its relative paths begin."""
     trust_remote_code: bool = False
     backend: str
     scheme: Scheme
@@ -100,7 +102,7 @@ def load_request(request: Request) -> LoadRequest:
         model=request.model, weights=request.weights, scheme=request.scheme, device=request.machine.kind,
         path=request.path, threads=request.threads,
         plain_scoring=any(asked.cell.settings.get("shared") is False for asked in request.cells),
-        max_cost_usd=request.max_cost_usd, base=request.base, base_path=request.base_path,
+        max_cost_usd=request.max_cost_usd, base=request.base, base_path=request.base_path, launch=request.launch,
         trust_remote_code=request.trust_remote_code,
     )  # fmt: skip
 

@@ -206,6 +206,7 @@ class Runner:
             path=resolved(first.path),
             base=first.base,
             base_path=resolved(first.base_path),
+            launch=(first.launch, str(Path.cwd())) if first.launch else None,
             trust_remote_code=first.trust_remote_code,
             files=first.files,
             backend=first.cell.backend,

@@ -31,7 +31,7 @@ from bench.instruments import Clock
 from bench.instruments.machine import installed, versions
 from bench.instruments.neighbours import snapshot
 from bench.paths import reference_folder
-from bench.records.cell import Cell, Scheme, digest, reference_name
+from bench.records.cell import LAUNCH, Cell, Scheme, digest, reference_name
 from bench.records.record import Ending, Measurement, MemoryLimit, Outcome, Record
 from bench.records.store import Store
 from bench.run.ahead import AHEAD, begun_ahead, keep_imported
@@ -203,7 +203,13 @@ class Worker:
             def tell(name: str, done: int, total: int) -> None:
                 self.tell("phase", name=name, done=done, total=total, spent_usd=engine.spent_usd)
 
-            return TextRun(cell=asked.cell, engine=engine, phase=tell, spent=watch.spent, files=self.request.files)
+            run = TextRun(
+                cell=asked.cell, engine=engine, phase=tell, spent=watch.spent, files=self.request.files,
+                anchor=self._texts(asked.cell),
+            )  # fmt: skip
+            if self.backend.launches:
+                run.instruments, run.loading = tools, loading
+            return run
         reference = asked.reference
         return SuiteRun(
             cell=asked.cell, files=self.request.files, engine=engine, instruments=tools, loading=loading,
@@ -218,6 +224,14 @@ class Worker:
             ),
             phase=lambda name, done, total: self.tell("phase", name=name, done=done, total=total),
         )  # fmt: skip
+
+    def _texts(self, cell: Cell) -> Path | None:
+        """Where the fp32 row of the model that a launched server has keeps its texts, None for other cells."""
+        if not self.backend.launches or cell.suite != "divergence":
+            return None
+        settings = {name: value for name, value in cell.settings.items() if name != LAUNCH}
+        asked = cell.model_copy(update={"settings": settings, "suite_version": suite(cell.suite).VERSION})
+        return anchor_path(self.request.model, asked.unlimited, self.backend)
 
     def _ending(self, error: Exception, during: str) -> Outcome:
         """How an exception ends a cell. If it ran out of memory under a limit, the reason names the limit."""

@@ -86,6 +86,8 @@ class Writer:
         self.row = 0
         self.top1: list[NDArray[np.int64]] = []
         self.nll: list[Floats] = []
+        self.texts: Sequence[str] = ()
+        """Of each window, where somebody who reads text alone is to be compared; kept if there are any."""
         self.error: list[float] = []
         """Mean |KL(exact || stored)| of each window, nats: what storing costs."""
 
@@ -113,6 +115,8 @@ class Writer:
             np.savez(self.part / "exact.npz", top1=top1, nll=nll, error=np.array(self.error))
             written = self.windows[: len(self.nll)]  # a budget may end before the last; the rest of the codes is empty
             (self.part / "tokens.json").write_text(json.dumps([list(w) for w in written]))
+            if self.texts:
+                (self.part / "texts.json").write_text(json.dumps(list(self.texts[: len(written)])))
             (self.part / "about.json").write_text(json.dumps(dict(self.about)))
             replace(self.path, self.part)
             prune(self.path.parent, self.path, *self.keep)
@@ -170,6 +174,19 @@ class Reader:
         """Exact negative log-likelihood of each next token of window `index`, nats."""
         result: Floats = self._nll[self._rows(index)]
         return result
+
+
+def read_texts(path: Path) -> list[tuple[str, Floats]]:
+    """Each window's text and the negative log-likelihoods (nats) of its tokens after the first.
+
+    Empty where the reference has kept no texts: older ones have none.
+    """
+    try:
+        texts: list[str] = json.loads((path / "texts.json").read_text())
+    except FileNotFoundError:
+        return []
+    reader = Reader(path, json.loads((path / "tokens.json").read_text()))
+    return [(text, reader.nll(index)) for index, text in enumerate(texts)]
 
 
 def replace(path: Path, part: Path) -> None:

@@ -90,8 +90,14 @@ MEMORY = (
     Field("peak_allocated_bytes", Unit.BYTES, "highest that the GPU allocator had given out"),
     Field("peak_reserved_bytes", Unit.BYTES, "highest that the GPU allocator had taken from the driver"),
     Field("unexplained_bytes", Unit.BYTES, "what loading left behind that is no parameter"),
+    Field("pool_bytes", Unit.BYTES, "room for keys and values that a launched server takes at its start: a setting"),
+    Field("needed_bytes", Unit.BYTES, "a launched server's peak without the part of that room which nothing used"),
     Field("slack_bytes", Unit.BYTES, "freed by the loader and held by the allocator"),
-    Field("baseline_bytes", Unit.BYTES, "the process with its libraries before loading: no part of the peaks"),
+    Field(
+        "baseline_bytes",
+        Unit.BYTES,
+        "the process with its libraries before loading: no part of the peaks; 0 of a launched server, which is whole",
+    ),
     Field("load_s", Unit.SECONDS, "from the order to load until ready"),
     Field("linear_bits", Unit.BITS, "bits that one linear weight takes on average, its metadata included"),
     Field("linear_quantized", Unit.COUNT, "elements of linear weights stored in fewer than 16 bits"),
@@ -127,6 +133,12 @@ DIVERGENCE = (
     Field("true_token_mean", Unit.SHARE, "change of the true token's probability, mean"),
     Field("true_token_rms", Unit.SHARE, "change of the true token's probability, root mean square"),
     Field("ln_ppl_ratio", Unit.NATS, "ln of this perplexity over the reference's, paired by window"),
+    Field("ln_ppl_ratio_fp32", Unit.NATS, "of a launched server: ln of this perplexity over the fp32 row's, by window"),
+    Field(
+        "true_token_rms_fp32",
+        Unit.SHARE,
+        "of a launched server: change of the true token's probability from the fp32 row's, root mean square",
+    ),
     Field("ppl", Unit.RATIO, "perplexity of the text"),
 )
 QUALITY = (
@@ -153,3 +165,19 @@ FIGURES = (
 )  # fmt: skip
 """Keys of every record, null where it has no such figure."""
 BY_FIGURE = {field.name: field for field in FIGURES}
+VARYING = (
+    Field("acc_TASK", Unit.SHARE, "right items of one task", "quality"),
+    Field(
+        "score_TASK_METRIC",
+        Unit.METRIC,
+        "any metric of one task, as lm-eval names it (`exact_match,strict-match`); `_low` and `_high` beside it",
+        "quality",
+    ),
+    Field(
+        "clients_tokens_per_s_BATCH",
+        Unit.RATE,
+        "tokens per second that so many clients of a launched server get together, prompts included",
+        "throughput",
+    ),
+)
+"""Further keys of records, one for each task, metric or number of clients that they hold."""

@@ -22,6 +22,7 @@ from bench.views.fields import (
     ROW,
     SCHEME,
     SUITE,
+    VARYING,
     WEIGHTS,
     Field,
     Unit,
@@ -76,13 +77,7 @@ SHOW = Output(
     fields=(
         *IDENTITY,
         *FIGURES,
-        Field("acc_TASK", Unit.SHARE, "right items of one task", "quality"),
-        Field(
-            "score_TASK_METRIC",
-            Unit.METRIC,
-            "any metric of one task, as lm-eval names it (`exact_match,strict-match`); `_low` and `_high` beside it",
-            "quality",
-        ),
+        *VARYING,
         *(
             Field(f"{rate.name}_BATCHxPROMPT", rate.unit, f"`{rate.name}` at another batch and prompt", "throughput")
             for rate in RATES

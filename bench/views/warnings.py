@@ -40,7 +40,7 @@ KINDS = {
     "no_cache": SPEED, "no_repacking": SPEED, "on_battery": SPEED, "governor": SPEED, "throttled": SPEED,
     "container_throttled": SPEED, "gpu_busy": SPEED, "gpu_shared": SPEED, "short_prompt": SPEED,
     "peak_disputed": MEMORY, "not_per_process": MEMORY, "peak_not_reset": MEMORY, "swapping": MEMORY,
-    "over_limit": MEMORY,
+    "over_limit": MEMORY, "whole_server": MEMORY, "preallocated_pool": MEMORY, "pool_not_set": MEMORY,
     "low_bit_source": WEIGHTS, "low_bit_grid": WEIGHTS, "random_weights": WEIGHTS, "calibrated": WEIGHTS,
     "not_measured": LESS, "undecided": LESS, "not_applicable": LESS, "task_not_applicable": LESS,
     "metric_not_computed": LESS, "task_failed": LESS, "begin_not_scored": OTHER, "end_left_out": OTHER,
@@ -72,6 +72,9 @@ SAID = {
     "items_settled": "tasks were left once their verdict was settled",
     "items_cut": "the budget left items of tasks out",
     "unequal_steps": "it takes other time steps where it generates than where it reads",
+    "whole_server": "the whole server's, its program and libraries included",
+    "preallocated_pool": "most of the room for keys and values is a setting that nothing used",
+    "pool_not_set": "the launch leaves the size of the cache to the server",
     "store_error": "a part of the distance is what storing the reference costs",
 }
 """What a kind says in a few words; the others are quoted."""

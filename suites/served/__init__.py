@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -11,6 +12,21 @@ from pydantic import JsonValue
 from bench.engines.contract import Reply
 from bench.records.record import How, Measurement, Unit
 from bench.suite import measured
+from suites import probe
+
+REGISTERS = ("encyclopaedic", "dialogue", "instructions")
+"""Those of the probe text that a served model is asked to go on with."""
+
+
+def fresh_prompt(index: int, characters: int) -> str:
+    """A stretch of the probe text that no server holds of an earlier request, nor from an earlier run.
+
+    Servers keep prompts, from their first token on, so each begins with six letters drawn anew; the stretch is another
+    for each index, taken up at the start of the text when it is used up.
+    """
+    text = "".join(map(probe.text, REGISTERS))
+    start = index * characters % (len(text) - characters)
+    return f"{secrets.token_hex(3)}: Continue this text.\n\n{text[start : start + characters]}"
 
 
 def ledger(replies: Sequence[Reply], labels: Mapping[str, JsonValue] = MappingProxyType({})) -> list[Measurement]:

@@ -2,10 +2,12 @@
 """Evaluation scores of a served model, through lm-eval, from the answers it generates, with tokens and cost of each.
 
 A task is asked as one user message for each item, at temperature 0, and its answer is scored as lm-eval scores it.
-Tasks that compare likelihoods of given texts (multiple choice, perplexity) are not applicable, each with its reason:
-no API shows likelihoods of a text one chooses. The default tasks ask two of this project's own item sets for a
-generated answer; any of lm-eval's generated ones can be named with `--task`. Items are chosen as in `suites.quality`.
-A stop (spending limit, a server that gives up) keeps and scores what was answered.
+Tasks that compare likelihoods of given texts (multiple choice) are asked of a server that is launched here where it
+shows the log-probabilities of a text one chooses and has proven them: greedily generated tokens, sent back as part of a
+text, get the values that they were generated with. Else, and for perplexities, they are not applicable, each with its
+reason. The default tasks of an API ask two of this project's own item sets for a generated answer, those of a launched
+server its offline tasks too; any of lm-eval's can be named with `--task`. Items are chosen as in `suites.quality`. A
+stop (spending limit, a server that gives up) keeps and scores what was answered.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from bench.engines.contract import Stopped, Unsupported
 from bench.records.record import Caveat, Measurement
 from bench.suite import TextRun, Work
 from suites import metrics
+from suites.quality import OFFLINE, choices
 from suites.served import ledger
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ PROFILES = {
     "standard": {"tasks": GENERATED, "items": 60},
     "full": {"tasks": GENERATED, "items": 100_000},
 }
+LAUNCHED = {name: {**profile, "tasks": [*GENERATED, *OFFLINE]} for name, profile in PROFILES.items()}
 MOST_ITEMS = 300
 LOOK = "look at what the server answers"
 PROMPT_TOKENS, ANSWER_TOKENS = 60, 8
@@ -66,6 +70,8 @@ def measure(run: TextRun) -> list[Measurement]:
 def _of_task(run: TextRun, answered: Answered) -> list[Measurement]:
     """Metrics by item, then tokens and cost by item."""
     result, replies = answered.result, answered.replies
+    if not replies:
+        return metrics.every(result, answered.aggregates) + choices(result)
     empty = sum(not reply.text.strip() for reply in replies)
     if empty:
         text = f"{result.task}: {empty} of {len(replies)} answers are empty and count as wrong"

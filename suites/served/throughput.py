@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speed of a served model as its user sees it, the network included, one request at a time, every sample kept.
 
-One repeat sends `prompt_chars` characters of the project's probe text, another stretch each time so that no server
-answers from its cache of prefixes, and asks for at most `max_tokens` tokens at temperature 0. The connection is open
-before the clock starts, and an attempt that failed is not timed, only counted (`attempts`). `ttft_s` is the time from
-sending to the first piece of text: queue and prompt are in it, so no prefill rate is made of it.
+One repeat sends `prompt_chars` characters of the project's probe text, another stretch each time behind six letters
+drawn anew, so that no server answers from its cache of prefixes, of this run or of an earlier one, and asks for at most
+`max_tokens` tokens at temperature 0. The connection is open before the clock starts, and an attempt that failed is not
+timed, only counted (`attempts`). `ttft_s` is the time from sending to the first piece of text: queue and prompt are in
+it, so no prefill rate is made of it.
 
 A stream comes in pieces, and a piece is not a token: it may hold several. Kept are the number of pieces, the gaps
 between them (`piece_gap_s`, all of them), the seconds between the first and the last (`decode_s`), and the tokens of
@@ -28,18 +29,21 @@ from itertools import pairwise
 from typing import Any
 
 from bench.engines.contract import Reply, Stopped
+from bench.errors import UserError
 from bench.records.record import Caveat, Measurement, Unit
 from bench.suite import TextRun, Work, measured
-from suites import probe
-from suites.served import ledger
+from suites.served import clients, fresh_prompt, ledger
 
-VERSION = 1
+VERSION = 2
 PROFILES = {
     "smoke": {"prompt_chars": 400, "max_tokens": 16, "repeats": 2},
     "standard": {"prompt_chars": 2000, "max_tokens": 128, "repeats": 5},
     "full": {"prompt_chars": 2000, "max_tokens": 128, "repeats": 20},
 }
-REGISTERS = ("encyclopaedic", "dialogue", "instructions")
+LAUNCHED = {
+    name: {**profile, "warmups": 1, "clients": 4, "client_repeats": 2 if name == "smoke" else 3}
+    for name, profile in PROFILES.items()
+}
 MOST_BUNDLED, LEAST_COUNTED = 1.5, 0.8
 """Tokens a piece: a count beyond the first speaks of pieces that hold several tokens. One below the second, of an
 answer with thinking, has left the thinking out."""
@@ -56,33 +60,47 @@ class EmptyOutput(Exception):
 
 
 def work(settings: Mapping[str, Any]) -> Work:
-    """Every repeat once; about four characters are a token."""
-    repeats = settings["repeats"]
+    """Every request once; about four characters are a token."""
+    repeats = settings["repeats"] + settings.get("warmups", 0)
+    repeats += settings.get("clients", 0) * settings.get("client_repeats", 0)
     return Work(prefill_tokens=repeats * settings["prompt_chars"] // 4, decode_tokens=repeats * settings["max_tokens"])
-
-
-def prompt(index: int, characters: int) -> str:
-    """A stretch of the probe text of its own for each repeat, taken up at the start when it is used up."""
-    text = "".join(map(probe.text, REGISTERS))
-    start = index * characters % (len(text) - characters)
-    return f"Continue this text.\n\n{text[start : start + characters]}"
 
 
 def measure(run: TextRun) -> list[Measurement]:
     """Ask and time every repeat; what was timed before a stop is kept."""
     settings, replies = run.settings, []
     try:
+        for index in range(settings.get("warmups", 0)):
+            run.phase("warm-up", index, settings["warmups"])
+            run.engine.reply(fresh_prompt(index, settings["prompt_chars"]), max_tokens=settings["max_tokens"])
         for index in range(settings["repeats"]):
             run.phase("repeat", index, settings["repeats"])
-            asked = prompt(index, settings["prompt_chars"])
+            asked = fresh_prompt(index, settings["prompt_chars"])
             replies.append(run.engine.reply(asked, max_tokens=settings["max_tokens"]))
         run.phase("repeat", settings["repeats"], settings["repeats"])
-    except Stopped as error:
+    except (Stopped, UserError) as error:
+        timed = any(r.arrivals_s for r in replies)
+        if isinstance(error, UserError) and not timed:
+            raise
         reason = f"{error} ({len(replies)} of {settings['repeats']} repeats)"
-        raise Stopped(reason, _found(run, replies) if any(r.arrivals_s for r in replies) else ()) from None
+        raise Stopped(reason, _found(run, replies) if timed else ()) from None
     if not any((r.text + r.thinking).strip() for r in replies):
         raise EmptyOutput(f"{len(replies)} answers came without any text")
-    return _found(run, replies)
+    found = _found(run, replies)
+    return found + _together(run, found) if settings.get("clients") else found
+
+
+def _together(run: TextRun, found: Sequence[Measurement]) -> list[Measurement]:
+    """What several clients get. A server that cannot answer them has that in a caveat, and keeps what one got."""
+    try:
+        return clients.measure(run, tokens_of)
+    except Stopped as error:
+        text = f"{run.settings['clients']} clients at once: {error}"
+        advice = "look for the option by which the server answers several at once"
+        run.caveats.append(Caveat(kind="not_measured", text=text, advice=advice))
+        return []
+    except UserError as error:
+        raise Stopped(f"{run.settings['clients']} clients at once: {error}", found) from None
 
 
 def disagreement(reply: Reply) -> str | None:
@@ -108,7 +126,7 @@ def most_tokens(text: str) -> float:
     return letters / LETTERS + others + UNSEEN
 
 
-def _tokens(replies: Sequence[Reply]) -> tuple[list[int], str]:
+def tokens_of(replies: Sequence[Reply]) -> tuple[list[int], str]:
     """Tokens of the pieces of each answer, and who counted them: the server, if it counted what it sent."""
     if any(r.output_tokens is None or disagreement(r) for r in replies):
         return [len(r.arrivals_s) for r in replies], "pieces of the stream"
@@ -121,7 +139,7 @@ def _found(run: TextRun, replies: Sequence[Reply]) -> list[Measurement]:
     run.keep_text("generated", shown.text or shown.thinking, shown.output_tokens or len(shown.arrivals_s))
     _warn(run, replies, timed)
     gaps = [later - earlier for r in timed for earlier, later in pairwise(r.arrivals_s)]
-    tokens, counter = _tokens(timed)
+    tokens, counter = tokens_of(timed)
     return [
         measured("ttft_s", Unit.SECOND, [r.arrivals_s[0] for r in timed], counter=COUNTER),
         *_thinking(timed),

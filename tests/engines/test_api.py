@@ -21,10 +21,10 @@ from replay import Replay, Scripted, anthropic, openai, refusal, replay, stream
 
 from bench.catalog.model import Kind, Model, Protocol, Remote
 from bench.engines import api
-from bench.engines.api.engine import ApiEngine
-from bench.engines.api.pauses import quota_wait, retry_after
-from bench.engines.api.protocols import base_address
 from bench.engines.contract import LoadRequest, Stopped, TextEngine
+from bench.engines.http_api.engine import ApiEngine
+from bench.engines.http_api.pauses import quota_wait, retry_after
+from bench.engines.http_api.protocols import base_address
 from bench.engines.registry import backend
 from bench.errors import UserError
 from bench.judge.figures import figures

@@ -15,12 +15,12 @@ from replay import HEAD_OF_STREAM, Replay, openai, raw, refusal, replay, stream
 
 from bench.catalog.model import Kind, Protocol, Remote
 from bench.engines import api
-from bench.engines.api import engine as api_engine
-from bench.engines.api import events, transport
-from bench.engines.api.engine import ApiEngine, Purse
-from bench.engines.api.pauses import quota_wait, retry_after
-from bench.engines.api.protocols import Answer, Anthropic, OpenAI
 from bench.engines.contract import LoadRequest, Stopped
+from bench.engines.http_api import engine as api_engine
+from bench.engines.http_api import events, transport
+from bench.engines.http_api.engine import ApiEngine, Purse
+from bench.engines.http_api.pauses import quota_wait, retry_after
+from bench.engines.http_api.protocols import Answer, Anthropic, OpenAI
 from bench.records.cell import Weights
 
 HELLO = openai(["Hello"], {"prompt_tokens": 10, "completion_tokens": 1})

@@ -15,14 +15,14 @@ from bench.records.cell import Precision, Scheme
 
 def load(request: LoadRequest) -> TextEngine:
     """Ask once."""
-    from bench.engines.api.engine import ApiEngine
+    from bench.engines.http_api.engine import ApiEngine
 
     return ApiEngine(request)
 
 
 def instruments(device: str) -> Instruments:
     """The host's clock; memory is the server's."""
-    from bench.engines.api.engine import NoMemory
+    from bench.engines.http_api.engine import NoMemory
 
     return Instruments(HostClock(), NoMemory())
 
@@ -41,4 +41,5 @@ BACKEND = Backend(
     instruments=instruments,
     needs_repository=False,
     remote=True,
+    text_only=True,
 )

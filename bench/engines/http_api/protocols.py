@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenAI's chat completions and Anthropic's messages: what is sent, and what each event of the answer adds to it.
+"""OpenAI's chat completions and plain ones, and Anthropic's messages: what is sent, and what each event adds.
 
 What a server sends is not trusted to have the documented shape: a part of another type counts as absent.
 """
@@ -224,6 +224,28 @@ class Anthropic:
             answer.output_tokens = tokens(usage, "output_tokens") if "output_tokens" in usage else answer.output_tokens
         elif kind == "message_stop":
             answer.ended = True
+
+
+class Completions(OpenAI):
+    """OpenAI's older completions: a plain text goes on, no chat template is put around it."""
+
+    path: ClassVar = "/completions"
+
+    @staticmethod
+    def body(model: str, prompt: str, max_tokens: int, stops: Sequence[str]) -> dict[str, JsonValue]:
+        """The text, greedy, streamed, with usage at the end."""
+        asked = OpenAI.body(model, prompt, max_tokens, stops)
+        del asked["messages"]
+        return asked | {"prompt": prompt}
+
+    @staticmethod
+    def take(event: Json, answer: Answer, at_s: float) -> None:
+        """Fold one chunk into the answer: a choice holds its text itself."""
+        choices = event.get("choices")
+        for choice in choices if isinstance(choices, list) else []:
+            if isinstance(choice, dict):
+                answer.add(choice.get("text"), at_s)
+        OpenAI.take(event, answer, at_s)
 
 
 PROTOCOLS: dict[Protocol, type[OpenAI | Anthropic]] = {Protocol.OPENAI: OpenAI, Protocol.ANTHROPIC: Anthropic}

@@ -21,9 +21,9 @@ from urllib.request import getproxies, proxy_bypass
 
 from pydantic import JsonValue
 
-from bench.engines.api.events import ANSWER_TIMEOUT_S, LINE_BYTES, Broken, data_lines
-from bench.engines.api.pauses import quota_wait, retry_after
 from bench.engines.contract import Stopped
+from bench.engines.http_api.events import ANSWER_TIMEOUT_S, BODY_BYTES, LINE_BYTES, Broken, data_lines
+from bench.engines.http_api.pauses import quota_wait, retry_after
 from bench.errors import UserError
 
 T = TypeVar("T")
@@ -64,13 +64,14 @@ class Client:
         names: Mapping[str, str],
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
+        attempts: int = ATTEMPTS,
     ) -> None:
         self.parts = urlsplit(url)
         self._headers = dict(headers)
         self._secret = secret
         self.names = names
         """What messages call the `model` and the `key`'s variable."""
-        self.sleep, self.jitter = sleep, jitter
+        self.sleep, self.jitter, self.attempts = sleep, jitter, attempts
         self.quota_s = 0.0
         """Seconds to wait before the next request because the last answer said that nothing is left."""
         self.answered = False
@@ -99,19 +100,38 @@ class Client:
         `before` is called before each attempt and may raise; `lost` when an answer that had begun was lost.
         Raises UserError, BadRequest, Stopped when the server does not recover.
         """
+        return self._tried(lambda: self._once(path, body, read, lost), before)
+
+    def whole(
+        self, path: str, body: Mapping[str, JsonValue], *, before: Callable[[], None] = lambda: None
+    ) -> JsonValue:
+        """POST and read an answer that is one piece of JSON. Raises as `stream`."""
+
+        def read(response: http.client.HTTPResponse, sent: float) -> JsonValue:
+            page = response.read(BODY_BYTES)
+            try:
+                found: JsonValue = json.loads(page)
+            except (ValueError, RecursionError):
+                raise Broken("the answer is no JSON") from None
+            return found
+
+        return self._tried(lambda: self._answered(path, body, read, lambda: None, events=False), before)[0]
+
+    def _tried(self, once: Callable[[], T], before: Callable[[], None]) -> tuple[T, int]:
+        """The result of the first attempt that does not fail, and how many it took."""
         if self.quota_s:
             self._pause(self.quota_s, "its rate limit is used up")
             self.quota_s = 0.0
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, self.attempts + 1):
             before()
             try:
-                return self._once(path, body, read, lost), attempt
+                return once(), attempt
             except Broken as error:
                 self.close()
                 if isinstance(error, Unreachable) and not self.answered:
                     raise UserError(f"{self.host}: {error}", "is the server running, and the address right?") from None
-                if attempt == ATTEMPTS:
-                    raise Stopped(f"{self.host}: {error}, {ATTEMPTS} times") from None
+                if attempt == self.attempts:
+                    raise Stopped(f"{self.host}: {error}, {self.attempts} times") from None
                 self._pause(self._backoff(attempt) if error.wait_s is None else error.wait_s, str(error))
         raise AssertionError
 
@@ -132,12 +152,26 @@ class Client:
         read: Callable[[Iterator[str], float], T],
         lost: Callable[[], None],
     ) -> T:
+        def events(response: http.client.HTTPResponse, sent: float) -> T:
+            return read(data_lines(response, sent + ANSWER_TIMEOUT_S), sent)
+
+        return self._answered(path, body, events, lost, events=True)
+
+    def _answered(
+        self,
+        path: str,
+        body: Mapping[str, JsonValue],
+        read: Callable[[http.client.HTTPResponse, float], T],
+        lost: Callable[[], None],
+        *,
+        events: bool,
+    ) -> T:
         begun = False
         try:
             sent, response = self._send(path, json.dumps(body).encode())
-            self._check(response)
+            self._check(response, events=events)
             begun = True
-            result = read(data_lines(response, sent + ANSWER_TIMEOUT_S), sent)
+            result = read(response, sent)
         except Broken:
             if begun:
                 lost()
@@ -210,13 +244,13 @@ class Client:
         made.set_tunnel(host, port or 443)
         return made
 
-    def _check(self, response: http.client.HTTPResponse) -> None:
-        """Note what the headers say of quotas. Raises unless a stream of events follows."""
+    def _check(self, response: http.client.HTTPResponse, *, events: bool) -> None:
+        """Note what the headers say of quotas. Raises unless an answer follows, in events if that was asked for."""
         headers = lower(response.headers)
         self.quota_s = quota_wait(headers)
         if response.status != http.client.OK:
             raise self._failure(response, headers)
-        if "event-stream" not in headers.get("content-type", ""):
+        if events and "event-stream" not in headers.get("content-type", ""):
             raise Broken("the answer is no event stream")
 
     def _failure(self, response: http.client.HTTPResponse, headers: Mapping[str, str]) -> Exception:

@@ -13,10 +13,10 @@ from pydantic import JsonValue
 
 from bench.catalog import remote
 from bench.catalog.model import Remote
-from bench.engines.api.events import Broken
-from bench.engines.api.protocols import PROTOCOLS, Answer, base_address
-from bench.engines.api.transport import BadRequest, Client
 from bench.engines.contract import LoadRequest, Reply, Stopped
+from bench.engines.http_api.events import Broken
+from bench.engines.http_api.protocols import PROTOCOLS, Answer, Anthropic, OpenAI, base_address
+from bench.engines.http_api.transport import ATTEMPTS, BadRequest, Client
 from bench.errors import UserError
 from bench.instruments import Reading
 from bench.instruments.memory import HighestRead
@@ -100,21 +100,37 @@ class ApiEngine:
         assert request.model.remote is not None
         self.remote = request.model.remote
         self.source = remote.source(request.model)
-        key = remote.key(self.remote)
-        self.protocol = PROTOCOLS[self.remote.protocol]
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream", **self.protocol.headers(key)}
-        names = {"model": self.remote.model, "key": self.remote.key_variable}
-        self.client = Client(base_address(self.remote), headers, secret=key, names=names, sleep=sleep)
+        self.protocol = self.asked_by()
+        self.client = self.connected(sleep)
         self.purse = Purse(self.remote, request.max_cost_usd)
         self.refused: set[str] = set()
         """Fields of a request that this server does not take."""
         self.version: str | None = None
+        self.greet()
+
+    def asked_by(self) -> type[OpenAI | Anthropic]:
+        """The protocol that it is asked by."""
+        return PROTOCOLS[self.remote.protocol]
+
+    def connected(self, sleep: Callable[[float], None] = time.sleep, attempts: int = ATTEMPTS) -> Client:
+        """A client of its server, which opens a connection of its own."""
+        key = remote.key(self.remote)
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream", **self.protocol.headers(key)}
+        names = {"model": self.remote.model, "key": self.remote.key_variable}
+        return Client(base_address(self.remote), headers, secret=key, names=names, sleep=sleep, attempts=attempts)
+
+    def greet(self) -> None:
+        """Ask once. Raises UserError where no answer comes."""
         try:
             self.reply("Say hello.", max_tokens=16)
         except SpendingLimit:
             raise
         except Stopped as error:
             raise UserError(str(error), "check the address, or try again later") from None
+
+    def may_ask(self, bound: float) -> None:
+        """Before every attempt. Raises SpendingLimit."""
+        self.purse.check(bound)
 
     @property
     def spent_usd(self) -> float:
@@ -164,7 +180,7 @@ class ApiEngine:
             self.purse.spent_usd += bound
 
         answer, attempts = self.client.stream(
-            self.protocol.path, body, self._read, before=lambda: self.purse.check(bound), lost=lost
+            self.protocol.path, body, self._read, before=lambda: self.may_ask(bound), lost=lost
         )
         self.version = answer.version or self.version
         known, paid = self.purse.settled(answer, bound)
@@ -195,6 +211,8 @@ class ApiEngine:
                 raise
         if not answer.ended and not answer.finish:
             raise Broken("the stream was cut in the middle")
+        if not answer.finish and self.protocol.end:  # such a stream may have been ended for somebody else's sake
+            raise Broken("the stream ended without a finish reason")
         return answer
 
     def _take(self, data: str, answer: Answer, at_s: float) -> None:
