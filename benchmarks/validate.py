@@ -8,7 +8,7 @@ Quantities, each asked of the default model in fp32 (256 prompt tokens, 32 gener
 - `optimum-benchmark` 0.6.0, in an environment of its own (transformers below 5): its inline launcher, target within
   5 % or the difference named; and its default process launcher, whose waiting parent spins.
 - llama-cpp-python: prompt 512 and 128 tokens evaluated by hand as llama-bench does, beside our llamacpp backend. That
-  leaves flash attention to the library, which switches it on (llama-bench's default too); the class Llama does not, and
+  attends plainly, as the class Llama does; llama-bench leaves flash attention to the library, which switches it on, and
   on a CPU that decides both rates, so both are timed.
 - peak memory: our high-water mark against the kernel's own for the same process (`wait4`). Target: within 2 %.
 
@@ -86,8 +86,8 @@ def contenders(work: tuple[int, int, int], peer: str | None, llama: bool) -> lis
         flash = ("--flash-attention",)
         for name, who, more, target in (
             ("ours, llama.cpp", "llama-ours", (), None),
-            ("llama-cpp-python, flash attention as ours", "llama-peer", flash, 0.05),
-            ("llama-cpp-python, without flash attention", "llama-peer", (), None),
+            ("llama-cpp-python, plain attention as ours", "llama-peer", (), 0.05),
+            ("llama-cpp-python, flash attention", "llama-peer", flash, None),
         ):
             command = own(who, *more, sizes=sizes)
             found.append(Contender(name=name, command=command, against="ours, llama.cpp", target=target))

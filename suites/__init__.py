@@ -15,10 +15,12 @@ from pydantic import JsonValue
 from bench.errors import UserError
 from bench.suite import Suite, TextSuite
 
-ORDER = ("memory", "throughput", "divergence", "quality", "capacity")
+ORDER = ("memory", "throughput", "divergence", "quality", "kv", "capacity")
 """The order in which one loaded model answers them: the cheap and the fragile first, what goes to the limit last."""
 DEFAULT = ORDER[:4]
 """What is measured where no suite is named; the rest is asked for by name."""
+KV_DEFAULT = ("memory", "throughput", "kv")
+"""What is measured where a cache's precision is asked for (`--kv`) and no suite."""
 DEATHS = {"capacity": 4}
 """How often a cell is begun again when its process is killed for memory, where the suite learns from that."""
 

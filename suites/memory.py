@@ -82,6 +82,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
             generation.step()
         kv_bytes, kv_tokens = generation.cache_bytes, generation.cache_tokens
         reserved = getattr(generation, "reserved_bytes", None)  # engines that make room for more than they hold
+        kept_in = getattr(generation, "kept_in", None)  # the type of keys and values
         fixed = getattr(generation, "fixed_bytes", 0)  # states that do not grow with the text
         peak = memory.peak()
     run.require_finite(generation.finite, f"token {decode_tokens} of the text" if generates else "the text")
@@ -122,6 +123,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
     found.append(measured("load_s", Unit.SECOND, loading.seconds, counter=run.instruments.clock.name))
     labels = {"tokens": kv_tokens} | ({} if reserved is None else {"reserved_bytes": reserved})
     labels |= {"fixed_bytes": fixed} if fixed else {}
+    labels |= {"kept_in": kept_in} if kept_in else {}
     found.append(measured("kv_bytes", Unit.BYTE, kv_bytes, counter="cache tensors", labels=labels))
     return found + _census(run)
 

@@ -136,3 +136,18 @@ def room(run: SuiteRun, decode_tokens: int) -> int:
             )
         )
     return min(wanted, there)
+
+
+def long_windows(encode: Callable[[str], list[int]], count: int, length: int) -> list[tuple[str, list[int]]]:
+    """Up to `count` windows of `length` tokens, one of each register and the next ones behind them; none if too short.
+
+    A register shorter than a window goes on with the registers that follow it.
+    """
+    tokens = {register: encode(text(register)) for register in REGISTERS}
+    found: list[tuple[str, list[int]]] = []
+    for index, register in enumerate(REGISTERS):
+        order = [*REGISTERS[index:], *REGISTERS[:index]]
+        window = [token for name in order for token in tokens[name]][:length]
+        if len(window) == length and len(found) < count:
+            found.append((register, window))
+    return found

@@ -25,6 +25,8 @@ repeats of `point_decode_tokens` tokens; their measurements carry the label `poi
 rotations, so that no sequence equals another. A point is left out with its reason where the context is too short,
 where memory grown in proportion from the point before it would not fit, or where it did not fit.
 
+`depths` are tests behind a text read already (`suites/depths.py`), in the full profile.
+
 One warm-up round and two repeats are measured whatever the budget. Where a cell's share of it does not hold two repeats
 of the whole length, the answer is halved until it does, down to 16 tokens. Every further round is measured only where
 the share still holds what the last one took. What was left out is a warning; the labels `repeats_asked` and
@@ -50,7 +52,7 @@ from pydantic import JsonValue
 from bench.engines.contract import DoesNotFit
 from bench.records.record import Caveat, How, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
-from suites import energy, probe
+from suites import depths, energy, probe
 from suites.repeats import (
     LEAST_REPEATS,
     LEAST_TOKENS,
@@ -75,6 +77,7 @@ PROFILES: dict[str, dict[str, JsonValue]] = {
     "full": {
         **MAIN, "repeats": 10, "repeats_max": 30, "warmup_min": 2, "warmup_max": 10, "points": POINTS,
         "point_decode_tokens": 32, "point_repeats": 4, "point_repeats_max": 8,
+        "depths": [0, 2048, 8192], "depth_prompt_tokens": 512, "depth_decode_tokens": 32, "depth_repeats": 3,
     },
 }  # fmt: skip
 ROOM = 0.9
@@ -93,8 +96,13 @@ def work(settings: Mapping[str, Any]) -> Work:
         begun += point.repeats + rounds
         prefill += (point.repeats + rounds) * point.batch * point.prompt_tokens
         decode += point.repeats * point.decode_tokens + rounds * WARMUP_TOKENS
-    generated = 0 if settings.get("objective") == "masked" else round(decode)
-    return Work(prefill_tokens=round(prefill), decode_tokens=generated, rounds=round(begun))
+    if settings.get("objective") == "masked":
+        return Work(prefill_tokens=round(prefill), decode_tokens=0, rounds=round(begun))
+    behind = depths.work(settings)
+    return Work(
+        prefill_tokens=round(prefill) + behind.prefill_tokens, decode_tokens=round(decode) + behind.decode_tokens,
+        rounds=round(begun) + behind.rounds,
+    )  # fmt: skip
 
 
 def least(settings: Mapping[str, Any]) -> Work:
@@ -108,7 +116,8 @@ def least(settings: Mapping[str, Any]) -> Work:
 
 def done(settings: Mapping[str, Any], measurements: Sequence[Measurement]) -> Work:
     """The rounds and repeats that have samples."""
-    prefill = decode = begun = 0
+    behind = depths.done(measurements)
+    prefill, decode, begun = behind.prefill_tokens, behind.decode_tokens, behind.rounds
     for measurement in measurements:
         rounds = len(measurement.values)
         if measurement.name in {"prefill_s", "warmup_prefill_s"}:
@@ -148,7 +157,7 @@ def measure(run: SuiteRun) -> list[Measurement]:
             growth = max(0, run.instruments.memory.peak().total_bytes - before) / point.tokens
         if lacking:
             run.caveats.append(Caveat(kind="not_measured", text=f"throughput at {point}: {lacking}"))
-    return found + _roof_terms(run, found) + energy.measure(run, prompt)
+    return found + _roof_terms(run, found) + depths.measure(run) + energy.measure(run, prompt)
 
 
 def _why_not(run: SuiteRun, point: Point, growth: float) -> str | None:

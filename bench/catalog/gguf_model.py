@@ -58,6 +58,8 @@ class Header:
     """Of keys and values, for each position, all layers together."""
     state_bytes: int = 0
     """Of the states that recurrent and convolution layers carry for each sequence, however long its text is."""
+    heads: int = 0
+    """Of queries, the most of any layer."""
     experts: int = 0
     experts_used: int = 0
 
@@ -100,6 +102,7 @@ def config(files: Sequence[Gguf]) -> dict[str, JsonValue]:
         "hidden": widest.whole(f"{name}.embedding_length", 0), "widest": max([*by_layer, used * each], default=0),
         "vocabulary": shapes["token_embd.weight"][0], "context": widest.whole(f"{name}.context_length", 0),
         "cache_elements": cache_elements(widest), "state_bytes": gguf_states.state_bytes(widest),
+        "heads": max(_whole_list(widest.metadata.get(f"{name}.attention.head_count", 0)), default=0),
         "experts": experts, "experts_used": used,
     }  # fmt: skip
     return {**(known or {"model_type": HEADER}), HEADER: header}

@@ -30,6 +30,7 @@ class Across(StrEnum):
     """What may differ between rows that stand side by side."""
 
     BACKEND = "backend"
+    KV = "kv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Comparing:
     """How to compare."""
 
     across: Annotated[
-        str, typer.Option("--across", help="backend: the engines of a model side by side.", metavar="WHAT")
+        str, typer.Option("--across", help="backend: engines of a model side by side; kv: its caches.", metavar="WHAT")
     ] = ""
     against: Annotated[
         str,
@@ -72,6 +73,8 @@ def compare(asked: Rows, comparing: Comparing, output: View) -> None:
     rows = stored.rows()
     if comparing.against:
         _print_against(matching(rows, asked), asked, comparing, output)
+    elif comparing.across == Across.KV:
+        _print_caches(matching(rows, asked), output.format)
     elif comparing.across:
         _print_across(matching(rows, asked), output.format)
     elif comparing.per_byte:
@@ -196,6 +199,20 @@ def _print_per_byte(rows: Sequence[Row], form: Format, margin: float) -> None:
     print_lines([*score_per_byte.lines(unranked), *checkpoint_notes(rows)], form)
     if not rankings and not unranked:
         print_lines([NO_RECORDS])
+
+
+def _print_caches(rows: Sequence[Row], form: Format) -> None:
+    """What keys and values are kept in, side by side."""
+    from bench.judge.caches import caches_side_by_side
+    from bench.views import caches
+
+    groups = caches_side_by_side(rows)
+    if form.flat:
+        print_flat(caches.flats(groups), form)
+        return
+    print_views(caches.views(groups), form)
+    if not groups:
+        print_lines([caches.NOTHING])
 
 
 def _print_across(rows: Sequence[Row], form: Format) -> None:

@@ -99,7 +99,7 @@ Schemes = Annotated[list[str], named("--scheme", "Exact schemes instead of a pre
 Backends = Annotated[list[str], named("--backend", "Engine: transformers, llamacpp, fake …", _backends)]
 Backend = Annotated[str, named("--backend", "Engine whose needs are predicted.", _backends)]
 SuiteNames = Annotated[
-    list[str], named("--suite", "memory, throughput, divergence, quality (default: these four), capacity.", _suites)
+    list[str], named("--suite", "memory, throughput, divergence, quality (default: these four), kv, capacity.", _suites)
 ]
 WeightsFrom = Annotated[
     str,
@@ -193,6 +193,9 @@ class How:
     chat_template: Annotated[bool, typer.Option("--chat-template", help="Ask in the tokenizer's chat template.")] = (
         False
     )
+    kv: Annotated[
+        str, typer.Option("--kv", help="Keep keys and values as fp16, int8, int4; apart: int8/int4.", metavar="TYPE")
+    ] = ""
     text: Annotated[str, typer.Option("--text", help="Divergence over this file, or wikitext2.", metavar="FILE")] = ""
     plain_scoring: Annotated[
         bool,

@@ -57,7 +57,21 @@ def selection(cells: Cells, how: How, limits: Limits, *, fetch: bool) -> Selecti
         plain_scoring=how.plain_scoring,
         memory_limit_bytes=limit,
         overrides=beyond,
+        kv=_kv(how.kv),
     )
+
+
+def _kv(text: str) -> str | None:
+    """What keys and values are kept in, None for the engine's own way. Raises UserError."""
+    from bench.records.cell import KV_PRECISIONS
+
+    parts = text.split("/") if text else []
+    if len(parts) > 2 or not set(parts) <= set(KV_PRECISIONS):
+        known = ", ".join(KV_PRECISIONS)
+        raise UserError(f"no cache {text!r}", f"one of {known}, or one for keys and one for values as int8/int4")
+    if set(parts) <= {KV_PRECISIONS[0]}:
+        return None
+    return text if len(set(parts)) == 2 else parts[0]
 
 
 def _precisions(values: Sequence[str]) -> tuple[Precision, ...]:

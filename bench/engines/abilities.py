@@ -37,6 +37,31 @@ class ScoresStepwise(Protocol):
 
 
 @runtime_checkable
+class ReadsInPieces(Protocol):
+    """An engine that can read a text piece by piece behind its cache, as long conversations are read."""
+
+    def log_probs_in_pieces(
+        self, tokens: Sequence[int], piece: int, keep: Sequence[int], *, own_cache: bool
+    ) -> NDArray[np.float32]:
+        """Log-probabilities (nats), float32, shape (len(keep), vocabulary): row i predicts the token behind keep[i].
+
+        Of `tokens`, `piece` at a time are read. `own_cache` says whether keys and values are kept as the engine would
+        unasked, or as its request says; how it attends is the same for both.
+        """
+
+
+@runtime_checkable
+class ReadsOn(Protocol):
+    """A generation that can read further tokens behind those it holds.
+
+    Where room must be made for them first, which nobody should time, an attribute `reserve(tokens)` makes it.
+    """
+
+    def read(self, texts: Sequence[Sequence[int]]) -> None:
+        """Read equally many more of each sequence; the next step chooses by the last. Raises Unsupported."""
+
+
+@runtime_checkable
 class DequantizesItself(Protocol):
     """An engine that can compute with its own quantized weights taken back to float32."""
 

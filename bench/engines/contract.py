@@ -65,6 +65,9 @@ class LoadRequest:
     """Folder or file of local weights, None unless `weights` is local."""
     threads: int | None = None
     """Threads to compute with, None for the engine's own choice."""
+    attention: str | None = None
+    kv: str | None = None
+    """How to attend and what to keep keys and values in (`Cell.way`), None for what the engine takes unasked."""
     plain_scoring: bool = False
     """Share nothing between rows, even where the engine could compute once what they begin with, and generate one
     answer at a time. Scored rows may still stand in one batch; where the scheme says `whole_pass` they never do."""
@@ -223,9 +226,8 @@ class Reply:
     cost_is_bound: bool = False
     """Whether some token count was missing and the cost is an upper bound."""
     finish: str | None = None
-    """Why it ended, in the server's words."""
     attempts: int = 1
-    """Requests it took."""
+    """Why it ended, in the server's words, and the requests it took."""
 
 
 @runtime_checkable
@@ -275,26 +277,25 @@ class Backend:
     """Clock and memory counters for a device kind, ready before anything is loaded."""
     prepare: Callable[[LoadRequest], None] = lambda request: None
     """Download or convert weights and import libraries: all that is not loading, untimed. Raises as `load`."""
-    footprint: Callable[[Config, Scheme, int, int], Footprint] | None = None
-    """Bytes for a config, a scheme, prompt and decoded tokens, where weights are not laid out as `Scheme` can say.
-
-    Raises UnknownArchitecture. None: `bench.plan.predict` counts from the scheme alone.
-    """
+    footprint: Callable[[Config, Scheme, int, int, Mapping[str, object]], Footprint] | None = None
+    """Bytes for a config, a scheme, prompt and decoded tokens and a cell's settings, where `Scheme` cannot say them.
+    Raises UnknownArchitecture. None: `bench.plan.predict` counts from the scheme alone."""
     refuses: Callable[[Model, Weights], str | None] = lambda model, weights: None
     """Why this backend can never load that model from there, None if it may; asked before anything is loaded."""
     command: Callable[[Model, Provenance, str], str | None] = lambda model, provenance, scheme: None
-    """A shell command that runs this model in that scheme without this project, from the weights that were loaded; None
-    where there is none in a line or two."""
+    """A shell command that runs this model in that scheme without this project, from the same weights; None if long."""
     serve: Callable[[Model, Provenance, str], str | None] = lambda model, provenance, scheme: None
     """The same as a server for clients on this machine; None where the engine has none of its own."""
     adapt: Callable[[Scheme, Machine], Scheme] = lambda scheme, machine: scheme
     """The scheme as a given machine stores it, where its kernels repack weights."""
+    attention: Callable[[Machine, str | None], str] | None = None
+    refuses_kv: Callable[[Model, str], str | None] = lambda model, kv: "keeps keys and values in its own way alone"
+    """How a device's cells attend, by `--kv`, None where there is one way; why a model's cache is not kept so."""
     versions: tuple[str, ...] = ()
     """Further distributions whose versions belong in a record."""
     scheme_requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By scheme, the distributions it needs beyond `requires`."""
     scheme_install: str = ""
-    """Where those schemes run, for people: a remedy."""
+    """By scheme, the distributions it needs beyond `requires`; where those schemes run, for people: a remedy."""
     anchor: bool = False
     """Whether its fp32 row is the one that rows of every engine are compared with (`bench.scoring.anchor`)."""
     builds_random: bool = False

@@ -5,6 +5,7 @@ __all__ = [
     "against",
     "answer",
     "bottleneck",
+    "caches",
     "capacity",
     "checkpoints",
     "claims",

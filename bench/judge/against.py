@@ -119,7 +119,7 @@ def _here(row: Row) -> tuple[object, ...]:
 
 
 def _anywhere(row: Row) -> tuple[object, ...]:
-    return row.model, row.weights, row.backend, row.scheme, row.limit
+    return row.model, row.weights, row.backend, row.scheme, row.limit, row.way
 
 
 def _changes(row: Row, other: Row, margin: float) -> Iterator[Change]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bench.judge.figures import anchor_of, wrote_anchor
 from bench.judge.reasons import NO_DISTRIBUTIONS, NOT_APPLICABLE, Missing
 from bench.judge.rows import Row
-from bench.records.cell import COMPARED, Precision, Weights
+from bench.records.cell import COMPARED, WAYS, Cell, Precision, Weights
 
 DISTANCES = ("kld_fp32_mean", "same_top1_fp32")
 SERVED_APART = (
@@ -69,7 +69,7 @@ def _cautions(rows: Sequence[Row]) -> Iterator[str]:
     for suite, figures in (("throughput", "speeds"), ("memory", "peaks"), ("divergence", "distances")):
         asked = [row for row in rows if row.precision != Precision.SERVED and row.missing(suite) is None]
         records = [row.records[suite] for row in asked]
-        profiles = {(r.cell.profile, r.cell.suite_version, str(sorted(r.cell.settings.items()))) for r in records}
+        profiles = {(r.cell.profile, r.cell.suite_version, _asked(r.cell)) for r in records}
         if len(profiles) > 1:
             names = ", ".join(sorted({profile for profile, _, _ in profiles}))
             yield f"{figures} were measured with different settings (profiles {names}): measure all with one profile"
@@ -92,6 +92,11 @@ def _cautions(rows: Sequence[Row]) -> Iterator[str]:
     anchors = {anchor_of(row.records["divergence"]) for row in rows if "divergence" in row.records} - {None}
     if len(anchors) > 1:
         yield f"distances are from different fp32 rows ({', '.join(sorted(map(str, anchors)))}): measure them again"
+
+
+def _asked(cell: Cell) -> str:
+    """Its settings without the ways of its engine, which are what is compared."""
+    return str(sorted((name, value) for name, value in cell.settings.items() if name not in WAYS))
 
 
 def why_missing(row: Row, figure: str, suite: str) -> Missing:

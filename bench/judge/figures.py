@@ -11,7 +11,7 @@ from bench.judge.capacity import capacity_answers
 from bench.judge.kept import kept
 from bench.judge.moments import mean
 from bench.judge.scores import accuracies, clusters, estimate, items, metrics_of, scores, shown
-from bench.judge.speeds import further_points, main_point, moves, number, shares_of_roof, speed
+from bench.judge.speeds import at_depths, further_points, main_point, moves, number, shares_of_roof, speed
 from bench.judge.stats import (
     Estimate,
     clustered_mean,
@@ -42,6 +42,8 @@ def figures(record: Record) -> dict[str, Estimate]:
         **_divergence(found),
         **_quality(record),
         **_capacity(record),
+        **_kv(record),
+        **at_depths(record),
     }
 
 
@@ -226,6 +228,25 @@ def _capacity(record: Record) -> dict[str, Estimate]:
     if found:
         figures["budget_bytes"] = Estimate(float(next(iter(found.values())).budget_bytes))
     return figures
+
+
+def _kv(record: Record) -> dict[str, Estimate]:
+    """What a cache costs at each depth: `kv_kld:512`, and floors, gaps and bytes of a token by the same form."""
+    result: dict[str, Estimate] = {}
+    for one in record.measurements:
+        depth = one.labels.get("depth")
+        if not one.name.startswith("kv_") or depth is None or not one.values:
+            continue
+        if one.name in {"kv_kld_nat", "kv_floor_nat"}:
+            name = one.name.removesuffix("_nat")
+            result[f"{name}:{depth}"] = clustered_mean(one.values, int(number(one, "window_tokens")))
+        elif one.name == "kv_same_top1":
+            result[f"{one.name}:{depth}"] = mean_estimate(one.values)
+        elif one.name == "kv_step_s":
+            result[f"kv_decode_tokens_per_s:{depth}"] = median_estimate([1 / gap for gap in one.values])
+        elif one.name == "kv_cache_bytes":
+            result[f"kv_bytes_per_token:{depth}"] = Estimate(one.values[0] / max(1.0, number(one, "tokens")))
+    return result
 
 
 def _quality(record: Record) -> dict[str, Estimate]:

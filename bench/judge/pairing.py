@@ -17,7 +17,7 @@ from bench.judge.kept import kept_of
 from bench.judge.rows import Row
 from bench.judge.scores import WHOLE, accuracies, compared, is_skill, lm_eval_name, metrics_of, of_items, weights
 from bench.judge.scores import clusters as subjects
-from bench.records.cell import MEMORY_LIMIT
+from bench.records.cell import MEMORY_LIMIT, WAYS
 from bench.records.record import Ending, Measurement, Record
 from bench.records.scored import scored_after_itself
 
@@ -221,7 +221,7 @@ def _differs(this: Record, base: Record, ours: Measurement, theirs: Measurement,
         return f"different suite versions: {this.cell.suite_version} against {base.cell.suite_version}"
     for name in sorted((this.cell.settings.keys() | base.cell.settings.keys()) - CHOICE):
         values = [record.cell.settings.get(name) for record in (this, base)]
-        if values[0] != values[1] and name != MEMORY_LIMIT:
+        if values[0] != values[1] and name not in {MEMORY_LIMIT, *WAYS}:
             return f"different {name}: {values[0]} against {values[1]}"
     return _metrics_differ(ours, theirs) or _framed_apart((this, ours), (base, theirs))
 

@@ -18,8 +18,8 @@ from bench.records.index import Index
 from bench.records.record import Ending, Record
 from bench.records.shelved import Shelf
 
-LoadedAs = tuple[str, str, Weights, str, int | None, str]
-"""Device, model, weights, backend, memory limit and the mark of the very files."""
+LoadedAs = tuple[str, str, Weights, str, int | None, str, str]
+"""Device, model, weights, backend, memory limit, way and the mark of the very files."""
 Key = tuple[RowKey, str]
 """What one row is: with the mark of the very files."""
 
@@ -41,6 +41,8 @@ class Row:
     differ in nothing but their samples, the index gives the first alone."""
     limit: int | None = None
     """Bytes of the hard limit it ran under: rows under different limits are different rows."""
+    way: str = ""
+    """How it computes beyond its scheme (`Cell.way`): rows of different ways are different rows."""
     checkpoint: Checkpoint = UNKNOWN
     """The very weights: rows of different weights are different rows, whatever their name."""
     fp32: Record | None = None
@@ -49,7 +51,7 @@ class Row:
     @property
     def loaded_as(self) -> LoadedAs:
         """What rows of one model in one engine on one device, under one limit, share."""
-        return (self.device, self.model, self.weights, self.backend, self.limit, self.checkpoint.mark)
+        return (self.device, self.model, self.weights, self.backend, self.limit, self.way, self.checkpoint.mark)
 
     @property
     def name(self) -> tuple[str, str]:
@@ -128,8 +130,8 @@ class _Named:
 
     @property
     def loaded_as(self) -> LoadedAs:
-        device, model, weights, backend, _, limit = self.key
-        return (device, model, Weights(weights), backend, limit, self.checkpoint.mark)
+        device, model, weights, backend, _, limit, way = self.key
+        return (device, model, Weights(weights), backend, limit, way, self.checkpoint.mark)
 
 
 def newest(records: Iterable[Record]) -> list[Row]:
@@ -212,7 +214,7 @@ def _rows(names: Mapping[Key, _Named], found: Mapping[Key, Mapping[str, Sequence
 
 
 def _row(named: _Named, history: Mapping[str, Sequence[Record]], fp32: Mapping[LoadedAs, Record]) -> Row:
-    device, model, weights, backend, scheme, limit = named.key
+    device, model, weights, backend, scheme, limit, way = named.key
     return Row(
         model=model,
         weights=Weights(weights),
@@ -223,15 +225,16 @@ def _row(named: _Named, history: Mapping[str, Sequence[Record]], fp32: Mapping[L
         records=First(history),
         history=history,
         limit=limit,
+        way=way,
         checkpoint=named.checkpoint,
         fp32=fp32.get(named.loaded_as) if named.precision == REFERENCE else None,
     )
 
 
-def _reading_order(row: Row) -> tuple[str, str, str, str, int, str, str, int, str]:
+def _reading_order(row: Row) -> tuple[str, str, str, str, int, str, str, int, str, str]:
     precision = (*COMPARED, Precision.SERVED).index(row.precision)
     apart = ("", "") if row.checkpoint.alone else (row.checkpoint.since, row.checkpoint.mark)
-    return (row.device, row.model, *apart, row.limit or 0, row.weights, row.backend, precision, row.scheme)
+    return (row.device, row.model, *apart, row.limit or 0, row.weights, row.backend, precision, row.scheme, row.way)
 
 
 def try_answers(rows: Iterable[Row]) -> None:

@@ -42,6 +42,18 @@ def main_point(record: Record) -> dict[str, Measurement]:
     return {m.name: m for m in record.measurements if not {"part", "storage", "point"} & m.labels.keys()}
 
 
+def at_depths(record: Record) -> dict[str, Estimate]:
+    """Tokens per second of each test behind a text, in llama-bench's words: `tokens_per_s:pp512@d2048`, `tg32@d0`."""
+    found = {}
+    for name, word in (("depth_prefill_s", "pp"), ("depth_decode_s", "tg")):
+        for one in (m for m in record.measurements if m.name == name and m.values):
+            tokens, (computing, copying) = number(one, "tokens"), moves(record)
+            rates = median_estimate([tokens / seconds for seconds in one.values])
+            test = f"tokens_per_s:{word}{tokens:.0f}@d{number(one, 'depth'):.0f}"
+            found[test] = rates.widened(computing if word == "pp" else copying)
+    return found
+
+
 Moves = tuple[float, float]
 """By what share of itself the machine moves what it computes, and what it reads."""
 STILL: Moves = (0.0, 0.0)

@@ -29,17 +29,10 @@ from bench.plan.selection import (
     settings_of,
     source_of,
     telling_suites,
+    ways,
 )
 from bench.processes import is_unfinished
-from bench.records.cell import (
-    PROFILES,
-    RANDOM_SAYS_NOTHING,
-    REFERENCE,
-    Cell,
-    Scheme,
-    Weights,
-    reference_name,
-)
+from bench.records.cell import PROFILES, REFERENCE, Cell, Scheme, Weights, reference_name
 from bench.records.record import Prediction, Record
 from bench.records.scored import scored_after_itself
 from bench.records.surroundings import Machine, Roof
@@ -147,7 +140,7 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
                 left_out.append(LeftOut(model=model.name, what="*", reason=reason))
                 continue
             names, silent = telling_suites(selection, engine)
-            left_out += [LeftOut(model=model.name, what=name, reason=RANDOM_SAYS_NOTHING) for name in silent]
+            left_out += [LeftOut(model=model.name, what=name, reason=reason) for name, reason in silent.items()]
             for what, scheme in schemes_of(selection, engine, machine.kind):
                 if scheme is None:
                     why = f"{engine.name} has no {what} on {machine.kind}"
@@ -181,6 +174,7 @@ def _planned(
     found = text_suite(name) if engine.text_only else suite(name)
     profiles = launched_profiles(name) if engine.launches else found.PROFILES
     profile, settings = settings_of(selection, model, name, profiles)
+    settings |= ways(selection, engine, machine)
     cell = Cell(
         model=model.name, weights=weights, source=source, revision=model.revision if weights is Weights.HUB else None,
         backend=engine.name, scheme=scheme.name, precision=scheme.precision, suite=name, suite_version=found.VERSION,

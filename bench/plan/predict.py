@@ -125,7 +125,7 @@ def predict(
     device: str,
     settings: Mapping[str, JsonValue],
     work: Work,
-    footprint: Callable[[Config, Scheme, int, int], Footprint] | None = None,
+    footprint: Callable[[Config, Scheme, int, int, Mapping[str, object]], Footprint] | None = None,
     *,
     trained: bool = True,
     together: int = 1,
@@ -149,9 +149,11 @@ def predict(
     try:
         most = 1 if scheme.whole_pass else together
         if footprint:
-            each = footprint(config, scheme, 2, 0).kv_bytes - footprint(config, scheme, 1, 0).kv_bytes
+            each = (
+                footprint(config, scheme, 2, 0, settings).kv_bytes - footprint(config, scheme, 1, 0, settings).kv_bytes
+            )
             beside = _beside(each // HALF, work.answer_positions, 1 if _state_bytes(config) else most)
-            needs = footprint(config, scheme, max(batch * tokens, beside[0] * beside[1]), batch * decode)
+            needs = footprint(config, scheme, max(batch * tokens, beside[0] * beside[1]), batch * decode, settings)
             needs = _with_states(needs, config, batch)
         else:
             limit = architecture.context_length(config)

@@ -20,16 +20,21 @@ from bench.errors import UserError
 from bench.plan.local_weights import REPOSITORY, refuse_path, told_apart
 from bench.plan.overrides import Overrides
 from bench.records.cell import (
+    ATTENTION,
     COMPARED,
+    KV,
+    KV_READ_IN_PIECES,
     LAUNCH,
     MEMORY_LIMIT,
     QUALITY_SUITES,
+    RANDOM_SAYS_NOTHING,
     REFERENCE,
     Precision,
     Scheme,
     Weights,
     digest,
-)  # fmt: skip
+)
+from bench.records.surroundings import Machine
 from bench.units import slug
 
 ORDER = (REFERENCE, Precision.FP32, Precision.INT8, Precision.INT4, Precision.SERVED)
@@ -69,6 +74,8 @@ class Selection:
     """Score every row by itself, computing again what rows share."""
     memory_limit_bytes: int | None = None
     """Hard limit of every process, None for none."""
+    kv: str | None = None
+    """Precision of keys and values, None for the engine's own."""
     overrides: Overrides = field(default_factory=Overrides)
     """What is asked of the suites beyond the profile."""
     tokens: int | None = None
@@ -133,7 +140,7 @@ def never(selection: Selection, model: Model, engine: Backend) -> str | None:
             return reason
         if weights is Weights.PACKAGE and not (model.package or engine.remote):
             return "no package ships its weights"
-    refused = engine.refuses(model, weights)
+    refused = engine.refuses(model, weights) or (engine.refuses_kv(model, selection.kv) if selection.kv else None)
     return f"{engine.name}: {refused}" if refused else None
 
 
@@ -148,12 +155,16 @@ def schemes_of(selection: Selection, engine: Backend, kind: str) -> list[tuple[s
     return [(p.value, engine.default_scheme(p, kind)) for p in sorted(wanted, key=ORDER.index)]
 
 
-def telling_suites(selection: Selection, engine: Backend) -> tuple[list[str], list[str]]:
-    """The suites asked for, in order: first those that are meaningful for these weights, then those that are not."""
-    names = [name for name in suites.ORDER if name in (selection.suites or suites.DEFAULT)]
-    if selection.weights is not Weights.RANDOM or not engine.needs_repository:
-        return names, []  # the fake's weights are random and its every figure is known
-    return [name for name in names if name not in QUALITY_SUITES], [name for name in names if name in QUALITY_SUITES]
+def telling_suites(selection: Selection, engine: Backend) -> tuple[list[str], dict[str, str]]:
+    """The suites asked for, in order: those that mean something for these weights and this cache; why others do not."""
+    default = suites.KV_DEFAULT if selection.kv else suites.DEFAULT
+    names = [name for name in suites.ORDER if name in (selection.suites or default)]
+    silent: dict[str, str] = {}
+    if selection.weights is Weights.RANDOM and engine.needs_repository:  # the fake's are random, and all known
+        silent = dict.fromkeys((*QUALITY_SUITES, "kv"), RANDOM_SAYS_NOTHING)
+    elif selection.kv:
+        silent = dict.fromkeys(QUALITY_SUITES, KV_READ_IN_PIECES)
+    return [name for name in names if name not in silent], {name: silent[name] for name in names if name in silent}
 
 
 def source_of(selection: Selection, model: Model, engine: Backend) -> tuple[Weights, str]:
@@ -194,6 +205,12 @@ def settings_of(
     if selection.memory_limit_bytes:
         settings[MEMORY_LIMIT] = selection.memory_limit_bytes
     return profile, settings
+
+
+def ways(selection: Selection, engine: Backend, machine: Machine) -> dict[str, JsonValue]:
+    """The settings that say how an engine computes beyond a scheme, equal for all schemes of a device."""
+    kv: dict[str, JsonValue] = {KV: selection.kv} if selection.kv else {}
+    return kv | ({ATTENTION: engine.attention(machine, selection.kv)} if engine.attention else {})
 
 
 def context(tokens: int) -> dict[str, int]:

@@ -49,6 +49,13 @@ LAUNCH = "launch"
 """The setting that holds the command line of a server that is launched, without this machine's paths."""
 MEMORY_LIMIT = "memory_limit_bytes"
 """The setting that holds a cell's hard memory limit."""
+ATTENTION, KV = "attention", "kv"
+"""Settings that say how a cell computes beyond its scheme: llama.cpp's attention (`flash`, `plain`), and what keys and
+values are kept in (`int8`, or `int8/int4` where they differ). Without `kv` the cache is the engine's own: 16-bit in
+llama.cpp, the compute type in transformers. Older records of llama.cpp have no `attention`: the library chose."""
+WAYS = (ATTENTION, KV)
+KV_PRECISIONS = ("fp16", "int8", "int4")
+"""What `kv` may say; the first alone is no setting."""
 COMPARED = (Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT4)
 """The precisions a model that is loaded here can have, widest first: the order of tables."""
 REFERENCE = Precision.FP16
@@ -57,6 +64,8 @@ PROFILES = ("smoke", "standard", "full")
 """From a minute to an hour for a small model; each suite's file says what they mean there."""
 QUALITY_SUITES = ("divergence", "quality")
 """The suites that say how good a model's answers are."""
+KV_READ_IN_PIECES = "what a cache's precision costs is judged by reading through it: --suite kv"
+"""Why these suites are not asked with `--kv`: some engines read one pass with keys that were never quantized."""
 RANDOM_SAYS_NOTHING = "random weights say nothing about quality"
 """Why models built with random values are not asked by these suites."""
 
@@ -161,13 +170,21 @@ class Cell(Value):
     def load_key(self) -> tuple[str | int | None, ...]:
         """Cells with equal load keys are answered by one loaded model in one process."""
         named = (self.device, self.model, self.weights, self.source, self.fingerprint)
-        return (*named, self.backend, self.scheme, self.memory_limit_bytes)
+        return (*named, self.backend, self.scheme, self.memory_limit_bytes, self.way)
 
     @property
     def memory_limit_bytes(self) -> int | None:
         """The hard limit its process runs under, None if there is none: a limited cell is another question."""
         limit = self.settings.get(MEMORY_LIMIT)
         return limit if isinstance(limit, int) else None
+
+    @property
+    def way(self) -> str:
+        """How it computes beyond its scheme, as `attention plain, kv int8`: another way is another row.
+
+        Empty where no setting says it.
+        """
+        return ", ".join(f"{name} {self.settings[name]}" for name in WAYS if name in self.settings)
 
     @property
     def unlimited(self) -> Cell:

@@ -20,8 +20,8 @@ from bench.records.surroundings import Roof
 
 Rank = tuple[int, bool, int, bool, str]
 """Suite version, measured or not, place of the profile, not dated in the future, when it began: the greatest first."""
-RowKey = tuple[str, str, str, str, str, int | None]
-"""Device, model, weights, backend, scheme and memory limit: what rows of one name have in common."""
+RowKey = tuple[str, str, str, str, str, int | None, str]
+"""Device, model, weights, backend, scheme, memory limit and way: what rows of one name have in common."""
 
 
 KEPT = ("content", "row", "precision", "suite", "version", "ok", "profile", "likeness", "seconds", "roof", "others_cpu",
@@ -67,7 +67,7 @@ def _place(cell: Cell) -> int:
 
 def row_key(cell: Cell) -> RowKey:
     """The rows that an answer to this question may belong to."""
-    return (cell.device, cell.model, cell.weights, cell.backend, cell.scheme, cell.memory_limit_bytes)
+    return (cell.device, cell.model, cell.weights, cell.backend, cell.scheme, cell.memory_limit_bytes, cell.way)
 
 
 def likeness(record: Record) -> str:

@@ -17,7 +17,7 @@ from bench.records.cell import Value
 from bench.records.record import Ending, Record
 from bench.suite import Pace
 
-USEFULNESS = ("memory", "divergence", "throughput", "quality", "capacity")
+USEFULNESS = ("memory", "divergence", "throughput", "quality", "kv", "capacity")
 """Whose minimum is measured first where a budget does not hold all of them."""
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from bench.catalog.model import Model
 from bench.engines.contract import LoadRequest
-from bench.records.cell import Cell, Scheme, Value, Weights
+from bench.records.cell import ATTENTION, KV, Cell, Scheme, Value, Weights
 from bench.records.record import MemoryLimit, Prediction, Record
 from bench.records.surroundings import Condition, Machine
 from bench.run.budget import Budget
@@ -100,11 +100,17 @@ def load_request(request: Request) -> LoadRequest:
     """What the engine is told of the load, the same for all its cells."""
     return LoadRequest(
         model=request.model, weights=request.weights, scheme=request.scheme, device=request.machine.kind,
-        path=request.path, threads=request.threads,
+        path=request.path, threads=request.threads, attention=_way(request, ATTENTION), kv=_way(request, KV),
         plain_scoring=any(asked.cell.settings.get("shared") is False for asked in request.cells),
         max_cost_usd=request.max_cost_usd, base=request.base, base_path=request.base_path, launch=request.launch,
         trust_remote_code=request.trust_remote_code,
     )  # fmt: skip
+
+
+def _way(request: Request, name: str) -> str | None:
+    """What the settings of its cells, which share a load, say of a way; None where they leave it to the engine."""
+    said = request.cells[0].cell.settings.get(name)
+    return str(said) if said else None
 
 
 def resolved(paths: str | None) -> str | None:

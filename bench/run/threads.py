@@ -21,7 +21,7 @@ from bench.instruments.machine import installed
 from bench.paths import cache_folder
 from bench.plan.plan import Planned
 from bench.processes import write_whole
-from bench.records.cell import MEMORY_LIMIT, digest
+from bench.records.cell import MEMORY_LIMIT, WAYS, digest
 from bench.records.record import Record
 from bench.records.surroundings import Machine
 from suites import suite
@@ -90,6 +90,6 @@ def chosen(
 def _question(planned: Planned) -> Planned:
     method = suite(SUITE)
     settings: dict[str, JsonValue] = dict(method.PROFILES[PROFILE])
-    settings |= {k: planned.cell.settings[k] for k in ("objective", MEMORY_LIMIT) if k in planned.cell.settings}
+    settings |= {k: planned.cell.settings[k] for k in ("objective", MEMORY_LIMIT, *WAYS) if k in planned.cell.settings}
     change = {"suite": SUITE, "suite_version": method.VERSION, "profile": PROFILE, "settings": settings}
     return replace(planned, cell=planned.cell.model_copy(update=change), reference=None)

@@ -19,7 +19,7 @@ from bench.catalog.model import Model
 from bench.engines.contract import Backend
 from bench.paths import reference_folder
 from bench.processes import is_unfinished
-from bench.records.cell import Cell, Precision, Weights, digest
+from bench.records.cell import WAYS, Cell, Precision, Weights, digest
 from bench.records.provenance import same_files, same_mark
 from bench.records.record import Provenance
 
@@ -45,7 +45,8 @@ def anchor_path(model: Model, cell: Cell, backend: Backend) -> Path:
         Weights.LOCAL: [],
     }
     weights: JsonValue = [cell.weights, *sources[cell.weights]]
-    identity = digest([cell.device, cell.model, weights, cell.suite_version, cell.settings])
+    asked = {name: value for name, value in cell.settings.items() if name not in WAYS}  # an engine's own
+    identity = digest([cell.device, cell.model, weights, cell.suite_version, asked])
     path = reference_folder() / f"anchor-{identity}"
     if cell.fingerprint is None:
         return path

@@ -5,6 +5,7 @@ __all__ = [
     "against",
     "answer",
     "answer_tables",
+    "caches",
     "claims",
     "columns",
     "comparison",

@@ -39,13 +39,13 @@ def marked(mark: str) -> str:
 
 
 def named(row: Row) -> str:
-    """The model's name, with the mark of its weights where others share it, and the memory limit it ran under."""
+    """The model's name, with the mark of its weights where others share it, its way, and the limit it ran under."""
     return unlimited(row) + (f" (limit {human_limit(row.limit)})" if row.limit else "")
 
 
 def unlimited(row: Row) -> str:
     """The same without the limit."""
-    return " ".join(filter(None, (row.model, marked(row.told_apart))))
+    return " ".join(filter(None, (row.model, marked(row.told_apart), f"({row.way})" if row.way else "")))
 
 
 def labelled(row: Row) -> str:
@@ -75,6 +75,7 @@ def keys(row: Row) -> Flat:
     return {
         "model": row.model, "backend": row.backend, "scheme": row.scheme, "precision": str(row.precision),
         "device": row.device, "weights": str(row.weights), "checkpoint": row.checkpoint.mark or None,
+        "way": row.way or None,
     }  # fmt: skip
 
 

@@ -61,7 +61,10 @@ CHECKPOINT = Field(
     "digest of the files that were loaded: rows of one model, backend and weights that differ in it are of different "
     "models; null where none were, or nothing tells",
 )
-ROW = (MODEL, BACKEND, SCHEME, PRECISION, DEVICE, WEIGHTS, CHECKPOINT)
+WAY = Field(
+    "way", Unit.TEXT, "how it computes beyond its scheme: `attention plain, kv int8`; null where nothing says it"
+)
+ROW = (MODEL, BACKEND, SCHEME, PRECISION, DEVICE, WEIGHTS, CHECKPOINT, WAY)
 REFERENCE = Field("reference", Unit.TEXT, "scheme of the 16-bit row that it is compared with")
 PREDICTED_WEIGHTS = Field("predicted_weights_bytes", Unit.BYTES, "weights, predicted before loading")
 PREDICTED_PEAK = Field(
@@ -71,7 +74,7 @@ PREDICTED_PEAK = Field(
 IDENTITY = (
     MODEL, BACKEND, SCHEME, PRECISION, SUITE, DEVICE, WEIGHTS,
     Field("outcome", Unit.TEXT, "how the cell ended: `ok`, `does_not_fit`, `unsupported`, `timed_out` …"),
-    Field("reason", Unit.TEXT, "why it did not end well"), CHECKPOINT,
+    Field("reason", Unit.TEXT, "why it did not end well"), CHECKPOINT, WAY,
 )  # fmt: skip
 """The first keys of a record."""
 
@@ -165,7 +168,20 @@ FIGURES = (
 )  # fmt: skip
 """Keys of every record, null where it has no such figure."""
 BY_FIGURE = {field.name: field for field in FIGURES}
+AT_DEPTH = (
+    Field("kv_kld_DEPTH", Unit.NATS, "KL(own cache || this cache) per token at that depth, read in pieces", "kv"),
+    Field("kv_floor_DEPTH", Unit.NATS, "the own cache against itself in pieces of half the size", "kv"),
+    Field("kv_same_top1_DEPTH", Unit.SHARE, "tokens whose most probable next token is the own cache's", "kv"),
+    Field("kv_decode_tokens_per_s_DEPTH", Unit.RATE, "generated tokens per second behind so many others", "kv"),
+    Field("kv_bytes_per_token_DEPTH", Unit.BYTES, "bytes of the cache for each position held there", "kv"),
+    Field(
+        "tokens_per_s_TEST", Unit.RATE, "llama-bench's test behind a text: `pp512@d2048` reads, `tg32@d0` generates",
+        "throughput",
+    ),
+)  # fmt: skip
+"""Figures by the tokens that stand before them."""
 VARYING = (
+    *AT_DEPTH,
     Field("acc_TASK", Unit.SHARE, "right items of one task", "quality"),
     Field(
         "score_TASK_METRIC",
@@ -181,3 +197,22 @@ VARYING = (
     ),
 )
 """Further keys of records, one for each task, metric or number of clients that they hold."""
+
+CACHE = (
+    Field("kv", Unit.TEXT, "what keys and values are kept in, `own` for the engine's own", "kv"),
+    Field("depth", Unit.TOKENS, "positions before the last token that is compared", "kv"),
+    Field("kv_kld", Unit.NATS, "KL(own cache || this cache) per token, read in pieces", "kv"),
+    Field("kv_floor", Unit.NATS, "the own cache against itself in pieces of half the size", "kv"),
+    Field("decode_tokens_per_s", Unit.RATE, "generated tokens per second behind that depth", "kv"),
+    Field("kv_bytes_per_token", Unit.BYTES, "bytes of the cache for each position held", "kv"),
+)
+"""One cache at one depth."""
+LAST = (
+    Field("memory_limit_bytes", Unit.BYTES, "hard limit that the process ran under"),
+    Field("profile", Unit.TEXT, "`smoke`, `standard`, `full`: items and repetitions"),
+    Field("run", Unit.TEXT, "the call of `bench run` that made it"),
+    Field("started", Unit.TIME, "when the cell began, ISO 8601"),
+    Field("id", Unit.TEXT, "the record's id, as in its file name"),
+    Field("warnings", Unit.TEXT, "kinds of its warnings"),
+)
+"""The last keys of a record."""

@@ -11,8 +11,10 @@ from functools import cached_property
 from bench.views.fields import (
     BACKEND,
     BY_FIGURE,
+    CACHE,
     FIGURES,
     IDENTITY,
+    LAST,
     MODEL,
     PRECISION,
     PREDICTED_PEAK,
@@ -29,7 +31,10 @@ from bench.views.fields import (
 )
 from bench.views.formats import Flat, FlatValue
 
-STANDS_FOR = {"TASK": r".+", "METRIC": r".+", "BATCH": r"\d+", "PROMPT": r"\d+", "PRECISION": r"[a-z]+\d*"}
+STANDS_FOR = {
+    "TASK": r".+", "METRIC": r".+", "BATCH": r"\d+", "PROMPT": r"\d+", "DEPTH": r"\d+", "TEST": r"(pp|tg)\d+@d\d+",
+    "PRECISION": r"[a-z]+\d*",
+}  # fmt: skip
 """What a word in capitals in a key's name matches."""
 
 
@@ -87,12 +92,7 @@ SHOW = Output(
         Field("max_batch_PROMPT_bound", Unit.TEXT, "what ended the search for the batch", "capacity"),
         PREDICTED_WEIGHTS,
         PREDICTED_PEAK,
-        Field("memory_limit_bytes", Unit.BYTES, "hard limit that the process ran under"),
-        Field("profile", Unit.TEXT, "`smoke`, `standard`, `full`: items and repetitions"),
-        Field("run", Unit.TEXT, "the call of `bench run` that made it"),
-        Field("started", Unit.TIME, "when the cell began, ISO 8601"),
-        Field("id", Unit.TEXT, "the record's id, as in its file name"),
-        Field("warnings", Unit.TEXT, "kinds of its warnings"),
+        *LAST,
     ),
     intervals=("prefill_tokens_per_s", "decode_tokens_per_s", "kld_mean", "kld_fp32_mean", "acc"),
 )
@@ -176,6 +176,11 @@ ACROSS = Output(
         Field("caution", Unit.TEXT, "what is not the same in all rows although it should be"),
     ),
     intervals=("prefill_tokens_per_s", "decode_tokens_per_s", "kld_fp32_mean", "same_top1_fp32"),
+)
+CACHES = Output(
+    command="bench compare --across kv",
+    row="one cache of a model, engine and scheme at one depth",
+    fields=(*ROW, *CACHE, *_pick("workspace_bytes")),
 )
 PER_BYTE = Output(
     command="bench compare --per-byte",
@@ -322,4 +327,4 @@ INSPECT = Output(
         Field("predicted_needed_PROMPT_bytes", Unit.BYTES, "the whole process with so many positions, predicted"),
     ),
 )  # fmt: skip
-OUTPUTS = (SHOW, COMPARE, RECOMMEND, AGAINST, ACROSS, PER_BYTE, CLAIMS, CATALOG, PLAN, INSPECT)
+OUTPUTS = (SHOW, COMPARE, RECOMMEND, AGAINST, ACROSS, CACHES, PER_BYTE, CLAIMS, CATALOG, PLAN, INSPECT)

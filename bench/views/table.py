@@ -46,6 +46,7 @@ def flat(record: Record, more: Mapping[str, Estimate] = MappingProxyType({}), ch
         "outcome": str(record.outcome.ending),
         "reason": record.outcome.reason or None,
         "checkpoint": checkpoint.mark or None,
+        "way": cell.way or None,
     }
     for name in FIGURES:
         row[name] = found[name].value if name in found else None

@@ -33,7 +33,14 @@ END = ". In full: --warnings"
 SPARE = len("; 99 more in full: --warnings")
 """Characters that the end of the last line may take."""
 MEANINGS = (SPEED, MEMORY, QUALITY, WEIGHTS, LESS, OTHER)
-OF_SUITE = {"throughput": SPEED, "memory": MEMORY, "divergence": QUALITY, "quality": QUALITY, "capacity": LESS}
+OF_SUITE = {
+    "throughput": SPEED,
+    "memory": MEMORY,
+    "divergence": QUALITY,
+    "quality": QUALITY,
+    "kv": QUALITY,
+    "capacity": LESS,
+}
 """What a kind that is not named below means, by the suite whose record has it."""
 KINDS = {
     "busy_machine": SPEED, "other_processes": SPEED, "noisy": SPEED, "not_steady": SPEED, "drifted": SPEED,

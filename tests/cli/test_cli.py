@@ -112,7 +112,10 @@ RUN = ("run", "--backend", "fake", "--profile", "smoke", "--device", "cpu")
             ["--scheme", "q4"],
             "bench: no scheme 'q4'; one of: fake-fp16, fake-fp32, fake-int4, fake-int8, fake-int8-pass",
         ),
-        (["--suite", "speed"], "bench: no suite 'speed'; one of: memory, throughput, divergence, quality, capacity"),
+        (
+            ["--suite", "speed"],
+            "bench: no suite 'speed'; one of: memory, throughput, divergence, quality, kv, capacity",
+        ),
         (["--profile", "huge"], "bench: no profile 'huge'; one of: smoke, standard, full"),
         (["--weights", "disk"], "bench: no weights 'disk'; hub, package, random or local=PATH"),
         (["--weights", "local"], "bench: no weights 'local'; hub, package, random or local=PATH"),

@@ -398,3 +398,17 @@ def test_a_tokenizer_that_begins_and_ends_every_text_changes_no_question(tmp_pat
     engine.close()
     assert found == pytest.approx(true, rel=2e-4, abs=2e-3)  # keys and values are float16
     assert abs(found[1] - found[2]) > 0.1
+
+
+@pytest.mark.parametrize("way", ["flash", "plain"])
+def test_how_it_attends_is_what_was_asked_for_by_name(engines, way):
+    """The library says which it took; the text is the same either way, and no way is left to it."""
+    base = engines("llama")
+    engine = load(base.path, "gguf-f32", attention=way)
+    library.LOG.clear()
+    found = engine.log_probs(engine.encode(TEXT))
+    said = [text for _, text in library.LOG.lines if "flash_attn" in text]
+    assert said, "the library tells nothing of its attention any more"
+    assert all(text.endswith({"flash": "enabled", "plain": "disabled"}[way]) for text in said)
+    np.testing.assert_allclose(found, base.log_probs(engine.encode(TEXT)), atol=5e-3)
+    engine.close()

@@ -107,3 +107,21 @@ def test_a_row_that_no_shown_suite_has_measured_is_left_out() -> None:
     )
     assert [row.scheme for row in with_any(rows, {"memory", "throughput"})] == ["fake-fp16"]
     assert [row.scheme for row in with_any(rows, {"capacity", "memory"})] == ["fake-fp16", "fake-int8"]
+
+
+def test_ways_of_computing_are_rows_of_their_own() -> None:
+    """What flash attention measured stands beside what plain attention did, and is compared with its like."""
+    cells = [
+        make_cell(precision=precision, settings={**make_cell().settings, "attention": way})
+        for way in ("flash", "plain")
+        for precision in ("fp16", "int4")
+    ]
+    rows = newest([make_record(cell) for cell in cells])
+    assert [(row.precision, row.way) for row in rows] == [
+        ("fp16", "attention flash"),
+        ("fp16", "attention plain"),
+        ("int4", "attention flash"),
+        ("int4", "attention plain"),
+    ]
+    assert rows[0].loaded_as == rows[2].loaded_as
+    assert rows[0].loaded_as != rows[1].loaded_as

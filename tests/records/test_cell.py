@@ -10,6 +10,7 @@ from builders import make_cell, make_model, make_scheme
 from pydantic import ValidationError
 
 from bench.records.cell import Cell, Precision, Weights, digest
+from bench.records.head import row_key
 
 INT8_ROWS: dict[str, Any] = {"bits": 8, "row_bytes": 4}
 NF4_64: dict[str, Any] = {"bits": 4, "group": 64, "group_bytes": 4}
@@ -124,3 +125,14 @@ def test_the_package_is_the_default_source_of_weights() -> None:
 def test_a_cell_says_what_it_is() -> None:
     """Model, precision, how and suite, as progress lines print it."""
     assert str(make_cell("quality", "int4")) == "tiny int4 (fake fake-int4) quality"
+
+
+def test_the_way_of_computing_is_part_of_the_question() -> None:
+    """Another attention or cache is another load and another row; a cell that says neither keeps its key."""
+    plain = make_cell()
+    settings = {**plain.settings, "attention": "plain", "kv": "int8/int4"}
+    told = make_cell(settings=settings)
+    assert (plain.way, told.way) == ("", "attention plain, kv int8/int4")
+    assert told.key != plain.key
+    assert told.load_key != plain.load_key
+    assert row_key(told) != row_key(plain)

@@ -608,6 +608,8 @@ def test_an_anchor_is_found_by_the_model_and_not_by_the_engine(tmp_path):
         {"suite_version": 9},
     ):
         assert anchor_path(model, cell) != anchor_path(model, cell.model_copy(update=change))
+    attends = cell.model_copy(update={"settings": {**cell.settings, "attention": "plain"}})
+    assert anchor_path(model, cell) == anchor_path(model, attends)
 
 
 def test_two_checkpoints_of_one_name_have_two_anchors(tmp_path, monkeypatch):

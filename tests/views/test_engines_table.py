@@ -167,4 +167,4 @@ def test_anything_else_to_compare_across_is_the_user_s_mistake(results: Path) ->
         CliRunner().invoke(
             cli.app, ["compare", "--across", "device", "--results", str(results)], catch_exceptions=False
         )
-    assert caught.value.remedy == "one of: backend"
+    assert caught.value.remedy == "one of: backend, kv"

@@ -317,3 +317,18 @@ def test_text_of_a_foreign_record_leads_nowhere_and_comes_back_as_it_was(task: s
             assert json.loads(text)["evaluation_results"][0]["evaluation_name"] == task
         else:
             assert task not in text
+
+
+def test_the_agreed_keys_say_what_keys_and_values_were_kept_in() -> None:
+    """As asked, else as the memory suite found it; older records of llama.cpp had float16, others tell nothing."""
+
+    def told(backend: str, kept_in: str | None, **settings: str) -> str:
+        labels = {"tokens": 544} | ({"kept_in": kept_in} if kept_in else {})
+        cell = make_cell("memory", backend=backend, settings={"prompt_tokens": 512, "decode_tokens": 32, **settings})
+        record = make_record(cell, measurements=(one_sample("kv_bytes", 1e6, **labels),))
+        return agreed(row([record]))["kv_precision"]
+
+    assert told("llamacpp", None) == "fp16"
+    assert told("transformers", None) == "unknown"
+    assert told("transformers", "bf16") == "bf16"
+    assert told("llamacpp", "int8/int4", kv="int8/int4") == "int8/int4"

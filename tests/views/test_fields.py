@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from builders import make_machine
+from builders import make_cell, make_machine, make_record, sample
 
 from bench.catalog.contents import Contents, Stored
 from bench.catalog.entries import read_catalog
@@ -12,6 +12,7 @@ from bench.catalog.model import Kind
 from bench.engines.registry import backend
 from bench.judge.against import Change, Course, Courses
 from bench.judge.answer import answers
+from bench.judge.caches import caches_side_by_side
 from bench.judge.claims import judge
 from bench.judge.compare import compare
 from bench.judge.costs import Prices
@@ -27,8 +28,9 @@ from bench.plan.needs import needs
 from bench.plan.plan import make_plan
 from bench.plan.selection import Selection
 from bench.plan.takers import Taker
+from bench.records.record import Unit as Base
 from bench.records.store import Store
-from bench.views import against, claims, comparison, cross_engine, inspection, overview, plan, recommend, table
+from bench.views import against, caches, claims, comparison, cross_engine, inspection, overview, plan, recommend, table
 from bench.views import score_per_byte as per_byte
 from bench.views.columns import COLUMNS
 from bench.views.columns_page import page
@@ -37,6 +39,7 @@ from bench.views.formats import Flat
 from bench.views.outputs import (
     ACROSS,
     AGAINST,
+    CACHES,
     CATALOG,
     CLAIMS,
     COMPARE,
@@ -59,6 +62,15 @@ LOOKED = inspection.Inspected(
 )  # fmt: skip
 
 
+AT_512 = {"depth": 512, "window_tokens": 2}
+READ = make_record(
+    make_cell("kv", settings={"kv": "int8"}),
+    measurements=(
+        sample("kv_kld_nat", [0.1, 0.2], Base.NAT, **AT_512), sample("kv_floor_nat", [0.0, 0.1], Base.NAT, **AT_512),
+    ),
+)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def flats() -> dict[str, list[Flat]]:
     """What every command writes of this project's own records and catalogue, by command."""
@@ -73,6 +85,7 @@ def flats() -> dict[str, list[Flat]]:
         RECOMMEND.command: [f for one in recommended(rows, Limits(), Prices()) for f in recommend.flats(one)],
         AGAINST.command: against.flats([Courses(row=rows[0], before=rows[0], changes=(GREW,), versions={})]),
         ACROSS.command: cross_engine.flats(engines_side_by_side(rows)[0]),
+        CACHES.command: caches.flats(caches_side_by_side(newest([READ]))),
         PER_BYTE.command: per_byte.flats(score_per_byte(rows)[0]),
         CLAIMS.command: claims.flats(judge(models, records, predicted_for)),
         CATALOG.command: [overview.flat(m, needs(m, engine, machine, 10**10), None) for m in models[:3]],
@@ -101,13 +114,23 @@ def test_a_key_is_declared_once(output: Output) -> None:
     assert len(set(names)) == len(names)
     assert all(field.meaning for field in output.fields)
     assert set(output.intervals) <= set(names)
-    assert {field.suite for field in output.fields} <= {"", "memory", "throughput", "divergence", "quality", "capacity"}
+    assert {field.suite for field in output.fields} <= {
+        "",
+        "memory",
+        "throughput",
+        "divergence",
+        "quality",
+        "kv",
+        "capacity",
+    }
 
 
 @pytest.mark.parametrize(
     ("key", "declared"),
     [
         ("acc_bench_facts_en", True), ("decode_tokens_per_s_4x512", True), ("decode_tokens_per_s_4", False),
+
+        ("tokens_per_s_pp512@d2048", True), ("tokens_per_s_pp512", False), ("kv_kld_512", True),
         ("max_batch_512", True), ("max_batch_512_bound", True), ("acc_low", True), ("weights_bytes_low", False),
         ("weights", True), ("weight", False),
     ],

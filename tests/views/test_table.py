@@ -170,7 +170,7 @@ def test_a_flat_row_is_identity_then_figures() -> None:
     row = flat(make_record(make_cell("quality", "int8"), measurements=quality_samples({"a": [1.0, 0.0]})))
     assert tuple(row)[: len(IDENTITY) + len(FIGURES)] == (*IDENTITY, *FIGURES)
     assert [row[name] for name in IDENTITY] == [
-        "tiny", "fake", "fake-int8", "int8", "quality", "cpu-test", "random", "ok", None, None,
+        "tiny", "fake", "fake-int8", "int8", "quality", "cpu-test", "random", "ok", None, None, None,
     ]  # fmt: skip
     assert (row["acc"], row["acc_a"], row["items"]) == (0.5, 0.5, 2.0)
     assert row["acc_low"] < 0.5 < row["acc_high"]

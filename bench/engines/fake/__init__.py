@@ -131,6 +131,13 @@ class FakeGeneration:
         self.first = False
         return [self.token] * self.batch
 
+    def read(self, texts: Sequence[Sequence[int]]) -> None:
+        """More of each text, after the known time."""
+        check_context(self.cache_tokens + len(texts[0]), self.engine.context_length)
+        _CLOCK.advance(self.batch * len(texts[0]) / self.engine.truth.prefill_tokens_per_s)
+        self.cache_tokens, self.first = self.cache_tokens + len(texts[0]), True
+        _MEMORY.use(self.batch * len(texts[0]) * CACHE_BYTES_PER_TOKEN)
+
     @property
     def finite(self) -> bool:
         """Whether the one logit it chooses is a number."""

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from bench.catalog.config import Config
 from bench.catalog.local_model import Format
@@ -14,6 +16,7 @@ from bench.engines.llamacpp import gguf_layout
 from bench.instruments import Instruments
 from bench.records.cell import Precision, Scheme, Weights
 from bench.records.record import Provenance
+from bench.records.surroundings import Machine
 
 FALLBACK = "rows that are no multiple of 256 fall back to blocks of 32"
 SCHEMES = (
@@ -66,9 +69,11 @@ BUILDS = {"cuda": "-DGGML_CUDA=on", "mps": "-DGGML_METAL=on"}
 """How llama-cpp-python is built for a device: at its installation, by CMAKE_ARGS."""
 
 
-def footprint(config: Config, scheme: Scheme, prompt: int, decode: int) -> Footprint:
+def footprint(
+    config: Config, scheme: Scheme, prompt: int, decode: int, settings: Mapping[str, object] = MappingProxyType({})
+) -> Footprint:
     """Bytes of a cell, tensor by tensor."""
-    return gguf_layout.footprint(config, scheme.name, prompt, decode)
+    return gguf_layout.footprint(config, scheme.name, prompt, decode, settings)
 
 
 def refuses(model: Model, weights: Weights) -> str | None:
@@ -76,6 +81,18 @@ def refuses(model: Model, weights: Weights) -> str | None:
     from bench.engines.llamacpp import locate
 
     return locate.refuses(model, weights)
+
+
+def refuses_kv(model: Model, kv: str) -> str | None:
+    """Why keys and values of this model cannot be kept so, None if they can."""
+    return gguf_layout.refuses_kv(model.architecture, kv)
+
+
+def attention(machine: Machine, kv: str | None) -> str:
+    """`flash` or `plain`: the faster of the two on this device; flash for quantized values, which plain cannot read."""
+    from bench.engines.llamacpp import attending as ways
+
+    return ways.FLASH if kv and kv.rpartition("/")[2] != "fp16" else ways.chosen(machine)
 
 
 def load(request: LoadRequest) -> Engine:
@@ -141,6 +158,8 @@ BACKEND = Backend(
     defaults=dict.fromkeys(("cpu", "cuda", "mps"), DEFAULTS),
     requires=("llama_cpp_python", "lm_eval", "gguf"),
     versions=("numpy", "datasets"),
+    attention=attention,
+    refuses_kv=refuses_kv,
     install='pip install -e ".[llamacpp]" (needs a C++ compiler; ten minutes)',
     load=load,
     prepare=prepare,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bench.engines.contract import DoesNotFit
 from bench.engines.llamacpp import library
-from bench.engines.llamacpp.gguf_layout import BATCH, CONTEXT_STEP
+from bench.engines.llamacpp.gguf_layout import BATCH, CACHE_BYTES, CACHE_TYPES, CONTEXT_STEP, element_bytes
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,38 @@ class Shape:
         )
 
 
+FLASH = {"plain": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED, "flash": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caching:
+    """How a context attends, and what it keeps keys and values in; never left to the library."""
+
+    attention: str
+    """`flash` or `plain`."""
+    keys: str = "fp16"
+    values: str = "fp16"
+
+    @property
+    def kept_in(self) -> str:
+        """`int8`, or `int8/int4` where keys and values differ."""
+        return self.keys if self.keys == self.values else f"{self.keys}/{self.values}"
+
+    @property
+    def own(self) -> Caching:
+        """The same with the cache that nobody asked for."""
+        return Caching(attention=self.attention)
+
+    def sized(self, bytes_of_16_bit: int) -> int:
+        """Bytes that so many of a float16 cache take in this one."""
+        return round(bytes_of_16_bit * element_bytes(self.keys, self.values) / CACHE_BYTES)
+
+
 class Context:
     """A context with its input batch. It is freed by `close`, with its last reference, or when Python ends."""
 
-    def __init__(self, model: llama_cpp.llama_model_p, vocabulary: int, shape: Shape) -> None:
-        self.shape, self.vocabulary = shape, vocabulary
+    def __init__(self, model: llama_cpp.llama_model_p, vocabulary: int, shape: Shape, caching: Caching) -> None:
+        self.shape, self.vocabulary, self.caching = shape, vocabulary, caching
         params = llama_cpp.llama_context_default_params()
         cells = -(-shape.positions // CONTEXT_STEP) * CONTEXT_STEP
         params.n_ctx = cells if shape.shared else cells * shape.sequences
@@ -65,6 +92,9 @@ class Context:
         params.n_outputs_max = shape.outputs
         params.n_outputs_max_per_seq = shape.outputs
         params.n_threads = params.n_threads_batch = shape.threads
+        params.flash_attn_type = FLASH[caching.attention]
+        params.type_k = getattr(llama_cpp, f"GGML_TYPE_{CACHE_TYPES[caching.keys]}")
+        params.type_v = getattr(llama_cpp, f"GGML_TYPE_{CACHE_TYPES[caching.values]}")
         params.no_perf = True
         library.LOG.clear()
         self.pointer = llama_cpp.llama_init_from_model(model, params)

@@ -7,7 +7,7 @@ instead (llama.cpp's --no-mmap), because the mapped original would count a secon
 tied head is held twice, as embedding and repacked, and the second is in the ledger's unexplained part. A context
 (cache, graph) is made at the first prompt, for that prompt and 256 tokens more, and grows when a generation goes
 beyond; so its memory belongs to generating, not to loading. `cache_bytes` counts the positions held; llama.cpp
-reserves `reserved_bytes`. Keys and values are float16 and attention is chosen by the library, its defaults.
+reserves `reserved_bytes`. How it attends and what it keeps keys and values in is said by name (`kv_cache`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from bench.engines.abilities import LEFT_SHARE, ROWS, Asked, Take, smaller_batch
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
 from bench.engines.llamacpp import census, gguf_layout, library, other_ways
 from bench.engines.llamacpp.batch_scoring import Scoring, log_sum, packs
-from bench.engines.llamacpp.context import Context, Entry, Shape
+from bench.engines.llamacpp.context import Caching, Context, Entry, Shape
 from bench.engines.llamacpp.gguf_layout import BATCH, CONTEXT_STEP
+from bench.engines.llamacpp.kv_cache import asked_of
 from bench.engines.llamacpp.locate import locate, widened
 from bench.engines.llamacpp.side_by_side import SideBySide
 from bench.instruments.memory import ProcessMemory, host_free_bytes
@@ -50,18 +51,30 @@ class LlamaGeneration:
     """Greedy generation over one context."""
 
     def __init__(self, engine: LlamaEngine, prompts: Sequence[Sequence[int]], suppress: Collection[int]) -> None:
-        self.engine, self.sequences, self.cache_tokens = engine, len(prompts), len(prompts[0])
+        self.engine, self.sequences, self.cache_tokens = engine, len(prompts), 0
         self.suppress = np.array(sorted(suppress), dtype=np.int64)
         self.tokens: list[int] | None = None
-        self.context = engine.take(self._shape(gguf_layout.context_size(self.cache_tokens)))
-        ends = self.cache_tokens - 1
+        self.context = engine.take(self._shape(gguf_layout.context_size(len(prompts[0]))))
+        self.read(prompts)
+
+    def read(self, texts: Sequence[Sequence[int]]) -> None:
+        """Tokens of each sequence behind those it holds."""
+        past, count = self.cache_tokens, len(texts[0])
+        check_context(past + count, self.engine.context_length)
         entries = [
-            Entry(token, position, (sequence,), scored=position == ends)
-            for sequence, prompt in enumerate(prompts)
-            for position, token in enumerate(prompt)
+            Entry(token, past + position, (sequence,), scored=position == count - 1)
+            for sequence, text in enumerate(texts)
+            for position, token in enumerate(text)
         ]
-        rows = [self.context.decode(entries[at : at + BATCH]).copy() for at in range(0, len(entries), BATCH)]
-        self.logits = np.concatenate(rows) if len(rows) > 1 else rows[0]
+        self.logits = np.concatenate(
+            [self.context.decode(entries[at : at + BATCH]).copy() for at in range(0, len(entries), BATCH)]
+        )
+        self.cache_tokens, self.tokens = past + count, None
+
+    def reserve(self, tokens: int) -> None:
+        """Move into a context with room for so many more, if there is none."""
+        if self.cache_tokens + tokens > self.context.shape.positions:
+            self._grow(gguf_layout.context_size(self.cache_tokens + tokens))
 
     def _shape(self, positions: int) -> Shape:
         most = min(positions, -(-self.engine.context_length // CONTEXT_STEP) * CONTEXT_STEP)
@@ -73,10 +86,9 @@ class LlamaGeneration:
         if self.tokens is not None:
             check_context(self.cache_tokens + 1, self.engine.context_length)
             if self.cache_tokens >= self.context.shape.positions:
-                self._grow()
-            position = self.cache_tokens
-            entries = [Entry(token, position, (index,), scored=True) for index, token in enumerate(self.tokens)]
-            self.logits = self.context.decode(entries)
+                self._grow(gguf_layout.context_size(self.cache_tokens))
+            at = self.cache_tokens
+            self.logits = self.context.decode([Entry(t, at, (i,), scored=True) for i, t in enumerate(self.tokens)])
             self.cache_tokens += 1
         if len(self.suppress):
             self.logits[:, self.suppress] = -np.inf
@@ -88,9 +100,9 @@ class LlamaGeneration:
         """Whether the logits of the tokens chosen last are numbers."""
         return bool(np.isfinite(self.logits[np.arange(self.sequences), self.tokens]).all())
 
-    def _grow(self) -> None:
+    def _grow(self, positions: int) -> None:
         """Move into a context with room for more."""
-        larger = self.engine.make(self._shape(gguf_layout.context_size(self.cache_tokens)))
+        larger = self.engine.make(self._shape(positions))
         larger.copy_from(self.context)
         self.context.close()
         self.context = larger
@@ -110,6 +122,11 @@ class LlamaGeneration:
         """Bytes of keys, values and states that the context has room for."""
         return self.engine.cache_bytes_per_token * self.context.shape.positions * self.sequences + self.fixed_bytes
 
+    @property
+    def kept_in(self) -> str:
+        """As asked."""
+        return self.engine.caching.kept_in
+
     def close(self) -> None:
         """Leave the context to the next generation."""
         self.engine.give(self.context)
@@ -125,7 +142,7 @@ class LlamaEngine:
         self.path = located.path
         self.header = header_of(self.path)
         _require_left_to_right(self.header)
-        self.provenance = located.provenance
+        self.provenance, self.caching = located.provenance, asked_of(request, self.header)
         self.request, self.plain_scoring = request, request.plain_scoring
         size = self.path.stat().st_size
         capacity = ProcessMemory().capacity_bytes()
@@ -155,15 +172,15 @@ class LlamaEngine:
         self.compute_threads = library.threads(request.threads)
         self.threads: int | None = self.compute_threads
         self.most_sequences = int(llama_cpp.llama_max_parallel_sequences())
-        self.cache_bytes_per_token = census.cache_bytes_per_token(self.header)
+        self.cache_bytes_per_token = self.caching.sized(census.cache_bytes_per_token(self.header))
         self.state_bytes = gguf_states.state_bytes(self.header)
         self.spare: Context | None = None
         self.contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self.caveats: tuple[Caveat, ...] = located.caveats + (() if repack else (library.NO_REPACKING,))
 
-    def make(self, shape: Shape) -> Context:
-        """A new context. Raises DoesNotFit."""
-        context = Context(self.model, self.vocabulary, shape)
+    def make(self, shape: Shape, caching: Caching | None = None) -> Context:
+        """A new context, of another cache than this engine's where one is given. Raises DoesNotFit."""
+        context = Context(self.model, self.vocabulary, shape, caching or self.caching)
         self.contexts.add(context)
         return context
 
@@ -254,6 +271,14 @@ class LlamaEngine:
         """As `log_probs`, one token a batch."""
         check_context(len(tokens) - 1, self.context_length)
         return other_ways.stepwise(self, tokens)
+
+    def log_probs_in_pieces(
+        self, tokens: Sequence[int], piece: int, keep: Sequence[int], *, own_cache: bool
+    ) -> NDArray[np.float32]:
+        """Log-probabilities behind some positions, read piece by piece; its own cache is float16."""
+        check_context(len(tokens), self.context_length)
+        caching = self.caching.own if own_cache else self.caching
+        return other_ways.in_pieces(self, tokens, min(piece, BATCH), keep, caching)
 
     @contextmanager
     def dequantized(self) -> Iterator[LlamaEngine | None]:

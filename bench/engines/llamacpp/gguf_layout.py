@@ -7,13 +7,16 @@ follow gguf's constants. Types are those of llama.cpp's quantizer (`quantizer`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from bench.catalog.config import Config, Settings, UnknownArchitecture, settings
+from bench.catalog.gguf_file import type_bytes
 from bench.catalog.gguf_model import header_in
 from bench.engines.contract import Footprint
-from bench.engines.llamacpp.quantizer import Planned, planned
+from bench.engines.llamacpp.quantizer import BLOCK, Planned, planned
+from bench.records.cell import ATTENTION, KV
 
 ARCHITECTURES = {
     "llama": "llama", "mistral": "llama", "smollm3": "smollm3", "qwen2": "qwen2", "qwen3": "qwen3",
@@ -27,12 +30,19 @@ FILE_TYPE = {
 """Scheme to the name of the file's type."""
 CACHE_BYTES = 2
 """llama.cpp keeps keys and values in float16 by default, whatever the weights are."""
+CACHE_TYPES = {"fp16": "F16", "int8": "Q8_0", "int4": "Q4_0"}
+"""What keys and values can be kept in, and llama.cpp's name of it: blocks of 32 with a float16 scale, or float16."""
+PLAIN = "plain"
+"""Attention whose scores are all written down (`bench.engines.llamacpp.attending`)."""
 CONTEXT_STEP = 256
 """llama.cpp rounds the positions of a context up to this."""
 HEADROOM = 256
 """Positions a generation gets beyond its prompt before its context must grow."""
 GRAPH_ROWS = 12
 """Float32 rows of hidden or inner size alive for each position of a batch, fitted on files measured here."""
+RESTING_ROWS = 6
+"""Of these, rows that are not alive while plain attention's scores are, one for every head, position and token; fitted
+on the library's own figures for two sizes at 256 to 4,096 positions."""
 BATCH = 512
 """Positions computed at once (llama.cpp's physical batch)."""
 RUNTIME_BYTES = 2 << 20
@@ -50,6 +60,8 @@ class Sizes:
     vocabulary: int
     cache_elements: int
     """Of keys and values, for each position."""
+    heads: int
+    """Of queries, in a layer."""
     state_bytes: int = 0
     """Of recurrent and convolution layers, whatever the positions."""
 
@@ -91,23 +103,52 @@ def _sizes(config: Config) -> Sizes:
     header = header_in(config)
     if header is not None:
         return Sizes(
-            header.hidden, max(header.hidden, header.widest), header.vocabulary, header.cache_elements,
+            header.hidden, max(header.hidden, header.widest), header.vocabulary, header.cache_elements, header.heads,
             header.state_bytes,
         )  # fmt: skip
     s = settings(config)
     return Sizes(
         s["hidden_size"], max(s["hidden_size"], s["intermediate_size"]), s["vocab_size"],
-        2 * s["num_hidden_layers"] * s["num_key_value_heads"] * s["head_dim"],
+        2 * s["num_hidden_layers"] * s["num_key_value_heads"] * s["head_dim"], s["num_attention_heads"],
     )  # fmt: skip
 
 
-def cache_bytes(config: Config, tokens: int) -> int:
+def cache_bytes(config: Config, tokens: int, keys: str = "fp16", values: str = "fp16") -> int:
     """Bytes of the keys and values of so many positions, and of one sequence's states; sliding layers are kept whole.
 
     Raises UnknownArchitecture.
     """
     sizes = _sizes(config)
-    return sizes.cache_elements * CACHE_BYTES * tokens + sizes.state_bytes
+    return round(sizes.cache_elements * element_bytes(keys, values) * tokens) + sizes.state_bytes
+
+
+def kept_in(kv: object) -> tuple[str, str]:
+    """What keys and values are kept in, by a cell's setting: `int8`, `int8/int4`; float16 without one."""
+    keys, _, values = str(kv or "fp16").partition("/")
+    return keys, values or keys
+
+
+def refuses_kv(config: Config | None, kv: str) -> str | None:
+    """Why no cache of that precision can be kept, as far as the architecture tells; None if it may be."""
+    try:
+        return refuses_head(settings(config)["head_dim"], kv) if config else None
+    except UnknownArchitecture:
+        return None
+
+
+def refuses_head(width: int, kv: str) -> str | None:
+    """Why heads of that width cannot be kept in blocks, None if they can.
+
+    Without flash attention the library takes them; then every logit is NaN, while speed and memory look fine.
+    """
+    if width % BLOCK == 0:
+        return None
+    return f"its heads of {width} values are no multiple of {BLOCK}, the block of {kv} keys and values"
+
+
+def element_bytes(keys: str, values: str) -> float:
+    """Bytes of an element of keys and values, the scales of blocks included, of as many of the one as of the other."""
+    return sum(type_bytes(CACHE_TYPES[kind], BLOCK) for kind in (keys, values)) / (2 * BLOCK)
 
 
 def context_size(prompt: int) -> int:
@@ -115,14 +156,22 @@ def context_size(prompt: int) -> int:
     return -(-(prompt + HEADROOM) // CONTEXT_STEP) * CONTEXT_STEP
 
 
-def footprint(config: Config, scheme: str, prompt: int, decode: int) -> Footprint:
-    """Bytes that reading `prompt` tokens and generating `decode` more will take. Raises UnknownArchitecture."""
-    sizes = _sizes(config)
-    weights = weights_bytes(config, scheme)
-    reserved = cache_bytes(config, context_size(max(prompt, prompt + decode - HEADROOM)))
+def footprint(
+    config: Config, scheme: str, prompt: int, decode: int, asked: Mapping[str, object] = MappingProxyType({})
+) -> Footprint:
+    """Bytes that reading `prompt` tokens and generating `decode` more will take, in the way that a cell's settings say.
+
+    Raises UnknownArchitecture.
+    """
+    sizes, kv_as = _sizes(config), kept_in(asked.get(KV))
+    weights, cells = weights_bytes(config, scheme), context_size(max(prompt, prompt + decode - HEADROOM))
+    reserved = cache_bytes(config, cells, *kv_as)
     graph = 4 * min(prompt, BATCH) * (GRAPH_ROWS * sizes.hidden + 2 * sizes.widest)
+    if asked.get(ATTENTION) == PLAIN:
+        scores = 4 * min(prompt, BATCH) * cells * sizes.heads
+        graph = max(graph, graph - 4 * min(prompt, BATCH) * RESTING_ROWS * sizes.hidden + scores)
     runtime = RUNTIME_BYTES + TOKEN_BYTES * sizes.vocabulary
-    kv = cache_bytes(config, prompt + decode)
+    kv = cache_bytes(config, prompt + decode, *kv_as)
     return Footprint(
         weights_bytes=weights,
         kv_bytes=kv,

@@ -20,7 +20,7 @@ def main() -> None:
     import llama_cpp
 
     from bench.engines.llamacpp import library, random_weights
-    from bench.engines.llamacpp.context import Context, Entry, Shape
+    from bench.engines.llamacpp.context import Caching, Context, Entry, Shape
 
     library.open_library()
     shape = Shape(positions=256, sequences=1, outputs=1, shared=False, threads=1)
@@ -28,7 +28,7 @@ def main() -> None:
         path = Path(sys.argv[1]) / f"{scheme}.gguf"
         random_weights.write(path, CONFIG, scheme)
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
-        context = Context(model, VOCABULARY, shape)
+        context = Context(model, VOCABULARY, shape, Caching(attention="plain"))
         context.decode([Entry(index, index, (0,), scored=index == 63) for index in range(64)])
         context.decode([Entry(7, 64, (0,), scored=True)])
         context.close()

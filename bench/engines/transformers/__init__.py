@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from bench.catalog.config import UnknownArchitecture, settings
 from bench.catalog.model import Model, Objective
 from bench.engines.abilities import ROWS
 from bench.engines.contract import Backend, Engine, LoadRequest
 from bench.engines.weights.gptq import LIBRARIES, REMEDY, STORED
 from bench.instruments import Instruments
+from bench.instruments.distributions import is_installed
 from bench.records.cell import Precision, Scheme
 from bench.records.kernel import Kernel
 from bench.records.record import Provenance
@@ -18,6 +20,8 @@ from bench.records.surroundings import Machine
 NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
 GPTQ = "GPTQ by optimum, symmetric, groups of 128 (64 where 128 does not divide), calibrated on this project's text"
 GROUPED: dict[str, int] = {"group": 128, "group_else": 64, "column_bytes": 4}
+KV_GROUP = 32
+"""Values of a head that share a scale in a quantized cache."""
 X: Literal["input"] = "input"
 Y: Literal["output"] = "output"
 W: Literal["weight"] = "weight"
@@ -132,6 +136,21 @@ def _gptq_on_cpu(scheme: Scheme, machine: Machine) -> Scheme:
     return scheme.model_copy(update=held | {"kernel": Kernel(mapped=True, moments=UNPACKING, traced=True)})
 
 
+def refuses_kv(model: Model, kv: str) -> str | None:
+    """Why transformers' quantized cache cannot hold this model's keys and values, None if it can."""
+    if model.objective is not Objective.CAUSAL:
+        return f"transformers quantizes no cache of {model.objective} models"
+    if "/" in kv:
+        return f"transformers' quantized cache has one precision for keys and values, not {kv}"
+    if not is_installed("hqq"):
+        return 'a quantized cache needs hqq: pip install -e ".[transformers,kv]"'
+    try:
+        width = settings(model.architecture)["head_dim"] if model.architecture else KV_GROUP
+    except UnknownArchitecture:
+        return None
+    return f"its heads of {width} values are no multiple of {KV_GROUP}, the group of {kv}" if width % KV_GROUP else None
+
+
 def load(request: LoadRequest) -> Engine:
     """Load with transformers."""
     import torch
@@ -195,13 +214,14 @@ BACKEND = Backend(
         "mps": {Precision.FP32: "fp32", Precision.FP16: "native16"},
     },
     requires=("torch", "transformers", "bitsandbytes", "accelerate", "lm_eval", "gguf"),
-    versions=("peft", "optimum", "gptqmodel", "tokenizers", "safetensors", "numpy", "datasets"),
+    versions=("hqq", "peft", "optimum", "gptqmodel", "tokenizers", "safetensors", "numpy", "datasets"),
     install='pip install -e ".[transformers]"',
     scheme_requires=dict.fromkeys(STORED, LIBRARIES),
     scheme_install=REMEDY,
     load=load,
     prepare=prepare,
     adapt=adapt,
+    refuses_kv=refuses_kv,
     instruments=instruments,
     anchor=True,
     builds_random=True,

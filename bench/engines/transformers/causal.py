@@ -25,7 +25,8 @@ from bench.engines.transformers.engine import (
     log_likelihood,
     next_tokens,
 )
-from bench.engines.transformers.forward import Forward, Inside, State, fixed_bytes, sizes
+from bench.engines.transformers.forward import Forward, Inside, State, fixed_bytes, kept_in, sizes
+from bench.engines.transformers.kv_cache import maker
 from bench.engines.transformers.side_by_side import SideBySide
 from bench.engines.transformers.tree_scoring import TreeScorer, takes_trees
 from bench.records.record import Caveat
@@ -37,10 +38,17 @@ PROBED = "One two three, the river runs under an old red house."
 class CausalGeneration:
     """Greedy generation over what the model carries. A class that carries nothing reads the whole text at each step."""
 
-    def __init__(self, forward: Forward, prompts: torch.Tensor, suppress: Collection[int], context_length: int) -> None:
-        self.forward, self.context_length, self.positions = forward, context_length, 0
+    def __init__(
+        self,
+        forward: Forward,
+        prompts: torch.Tensor,
+        suppress: Collection[int],
+        context_length: int,
+        kv: str | None = None,
+    ) -> None:
+        self.forward, self.context_length, self.positions, self.kv = forward, context_length, 0, kv
         self.suppress = torch.tensor(sorted(suppress), dtype=torch.long, device=prompts.device)
-        self.read = prompts
+        self.whole = prompts
         self.tokens: torch.Tensor | None = None
         self.state: State = None
         self._forward(prompts)
@@ -58,11 +66,18 @@ class CausalGeneration:
         with torch.inference_mode():
             if self.tokens is not None:
                 if self.state is None:
-                    self.read = torch.cat([self.read, self.tokens], dim=1)
-                self._forward(self.read if self.state is None else self.tokens)
+                    self.whole = torch.cat([self.whole, self.tokens], dim=1)
+                self._forward(self.whole if self.state is None else self.tokens)
             self.tokens = next_tokens(self.logits, self.suppress)
             tokens: list[int] = self.tokens[:, 0].tolist()
         return tokens
+
+    def read(self, texts: Sequence[Sequence[int]]) -> None:
+        """Tokens of each sequence behind what is carried. Raises Unsupported."""
+        if self.state is None or not self.forward.in_parts:
+            raise Unsupported(f"{type(self.forward.model).__name__} reads no more behind what it carries")
+        self._forward(torch.tensor([list(text) for text in texts], dtype=torch.long, device=self.whole.device))
+        self.tokens = None
 
     @property
     def finite(self) -> bool:
@@ -78,6 +93,11 @@ class CausalGeneration:
     def fixed_bytes(self) -> int:
         """Of them, states of one size whatever the text's length: recurrent ones, and convolutions' last inputs."""
         return fixed_bytes(self.state)
+
+    @property
+    def kept_in(self) -> str | None:
+        """The type of what is carried; None where nothing is."""
+        return self.kv or kept_in(self.state)
 
     @property
     def cache_tokens(self) -> int:
@@ -103,6 +123,7 @@ class CausalEngine(TorchEngine):
         generation = self.prefill([[self.prefix_token]])
         attends = self._forward.carries == "past_key_values" and generation.state is not None
         self._forward.in_parts = attends and not generation.fixed_bytes
+        self._forward.new_cache = maker(self.model, self.kv)
         self._columns = self._forward.in_parts and self._forward.masks and carries_columns(generation.state)
         generation.close()
 
@@ -122,7 +143,10 @@ class CausalEngine(TorchEngine):
             whole, _ = self.forward(read)
             if proof.reads_ahead(whole):
                 return f"{name} reads each token together with those after it, so it predicts none of them"
-            self.most_sequences = proof.settle(self.forward, read, whole)
+            own = copy.copy(self.forward)  # a quantized cache is not to be proven exact
+            own.new_cache = None
+            self.most_sequences = proof.settle(own, read, whole)
+            own.new_cache, self._forward = self.forward.new_cache, own
         if self.forward.carries is None or not self.forward.trusted:
             self.caveats = (*self.caveats, _no_cache(name, wrong=self.forward.carries is not None))
         elif (limits := proof.held_steps(self.model)) is not None:
@@ -134,7 +158,7 @@ class CausalEngine(TorchEngine):
         if self.most_sequences and len(prompts) > self.most_sequences:
             name = type(self.model).__name__
             raise Unsupported(f"{name} mixes up sequences that generate together: {self.most_sequences} at a time")
-        return CausalGeneration(self.forward, self.tensor(prompts), suppress, self.context_length)
+        return CausalGeneration(self.forward, self.tensor(prompts), suppress, self.context_length, self.kv)
 
     @cached_property
     def generates_together(self) -> int:
@@ -178,6 +202,27 @@ class CausalEngine(TorchEngine):
                 past = 0 if state is None else end - 1
                 logits, state = self.forward(self.tensor([read]), state=state, past=past, carry=True, keep=1)
                 found.append(distributions(logits[0, -1:], self.vocabulary))
+        return np.concatenate(found)
+
+    def log_probs_in_pieces(
+        self, tokens: Sequence[int], piece: int, keep: Sequence[int], *, own_cache: bool
+    ) -> NDArray[np.float32]:
+        """Log-probabilities behind some positions, read piece by piece; its own cache is of the compute type."""
+        check_context(len(tokens), self.context_length)
+        forward = copy.copy(self.forward)
+        if not forward.in_parts or not forward.trusted:
+            raise Unsupported(f"{type(self.model).__name__} reads no text in pieces behind its cache")
+        if own_cache:
+            forward.new_cache = None
+        state: State = None
+        found: list[NDArray[np.float32]] = []
+        with torch.inference_mode(), fits("score"):
+            for start in range(0, max(keep) + 1, piece):
+                part = self.tensor([tokens[start : start + piece]])
+                logits, state = forward(part, state=state, past=start, carry=True)
+                wanted = [position - start for position in keep if start <= position < start + piece]
+                if wanted:
+                    found.append(distributions(logits[0, wanted], self.vocabulary))
         return np.concatenate(found)
 
     def score(self, rows: Sequence[Row], done: Callable[[int], None] = lambda finished: None) -> list[Score]:

@@ -130,7 +130,7 @@ class TorchEngine:
     def __init__(self, request: LoadRequest, loaded: Loaded) -> None:
         self.device, self.scheme = request.device, request.scheme
         self.model, self.tokenizer, self.provenance = loaded.model, loaded.tokenizer, loaded.provenance
-        self.plain_scoring = request.plain_scoring
+        self.plain_scoring, self.kv = request.plain_scoring, request.kv
         self.batch_tokens = 1 if self.scheme.whole_pass else SCORE_TOKENS[self.device]
         """Tokens of one scoring batch, padding included; with room for one, every sequence is a batch of its own."""
         config = self.model.config.get_text_config()

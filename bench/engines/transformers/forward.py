@@ -9,11 +9,11 @@ passes it under another name is not told, and each token then reads the whole te
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import torch
-from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
 
 CARRIED = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
 """What classes call it, as an argument and in their output: transformers' own list (5.23.0, generation/utils.py,
@@ -63,6 +63,8 @@ class Forward:
         """Whether it must be given the cache that it fills, for it keeps its own to itself."""
         self.trusted = True
         """Whether going on gives what reading the whole text gives; if not, nothing is carried."""
+        self.new_cache: Callable[[], Cache] | None = None
+        """What makes the cache that a text begins with, None where the class makes its own."""
         self.in_parts = False
         """Whether a text may go on by more than one token: many recurrent layers then forget their state."""
 
@@ -79,6 +81,8 @@ class Forward:
         carry = carry and self.trusted
         if carry and state is None and self.hands:
             state = Inside(self.model)
+        elif carry and state is None and self.new_cache:
+            state = self.new_cache()
         if self.carries:
             options |= {self.carries: state.cache if isinstance(state, Inside) else state, "use_cache": carry}
         if self.places and past:
@@ -139,6 +143,15 @@ def fixed_bytes(state: State) -> int:
     RWKV's is a bare list of such states.
     """
     return sum(size for place, size in sizes(state).items() if _is_fixed(place))
+
+
+NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def kept_in(state: State) -> str | None:
+    """The type of keys and values, None where nothing that grows with the text is carried."""
+    kinds = (tensor.dtype for place, tensor in tensors(state) if not _is_fixed(place))
+    return next((NAMES[kind] for kind in kinds if kind in NAMES), None)
 
 
 def _is_fixed(place: Place) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from bench.catalog.model import Model
 from bench.judge.recommend import contradiction
 from bench.judge.rows import Row
-from bench.records.cell import Precision, Weights
+from bench.records.cell import KV, Precision, Weights
 from bench.records.record import Record
 
 WEIGHT_PRECISION, KV_PRECISION, BITS, QUANTIZER, CENSUS = KEYS = (
@@ -26,6 +26,10 @@ included; what quantized and in which version; SHA-256 of what was counted in th
 UNKNOWN = "unknown"
 QUANTIZERS = {"bnb": "bitsandbytes", "gguf": "llama_cpp_python", "gptq": "gptqmodel"}
 """The package that quantizes, by the first word of a scheme's name."""
+ALWAYS = {"llamacpp": "fp16"}
+"""What an engine's cache was before its records said it."""
+KEPT_IN = "kept_in"
+"""The label of `kv_bytes` that says it."""
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 """A repository of the Hub: an owner and a name."""
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -37,11 +41,20 @@ def agreed(row: Row) -> dict[str, str]:
     found = memory.measurement("linear_bits") if memory else None
     return {
         WEIGHT_PRECISION: row.scheme,
-        KV_PRECISION: UNKNOWN,  # no engine records the type of its cache yet
+        KV_PRECISION: _kept_in(row),
         BITS: f"{found.values[0]:.6g}" if found else UNKNOWN,
         QUANTIZER: _quantizer(row),
         CENSUS: _census(memory) if memory else UNKNOWN,
     }
+
+
+def _kept_in(row: Row) -> str:
+    """What keys and values were kept in: as asked, as counted, or what older records of an engine always had."""
+    memory = row.records.get("memory")
+    found = memory.measurement("kv_bytes") if memory else None
+    counted = found.labels.get(KEPT_IN) if found else None
+    asked = next((str(record.cell.settings[KV]) for record in row.records.values() if KV in record.cell.settings), "")
+    return asked or (str(counted) if counted else ALWAYS.get(row.backend, UNKNOWN))
 
 
 def _quantizer(row: Row) -> str:
@@ -98,7 +111,7 @@ def labels(rows: Sequence[Row]) -> dict[Row, str]:
     Where those leave rows alike, what tells them apart follows: weights, where they come from, limit, device.
     """
     names = {row: f"{row.backend}-{row.scheme}" for row in rows}
-    for part in (_mark, _source, _limit, _device):
+    for part in (_mark, _source, _limit, _way, _device):
         alike: dict[tuple[str, str], list[Row]] = defaultdict(list)
         for row, name in names.items():
             alike[row.model, name].append(row)
@@ -118,6 +131,10 @@ def _source(row: Row) -> str:
 
 def _limit(row: Row) -> str:
     return f"{row.limit}-bytes" if row.limit else ""
+
+
+def _way(row: Row) -> str:
+    return row.way.replace(", ", "-").replace(" ", "-")
 
 
 def _device(row: Row) -> str:

@@ -47,6 +47,17 @@ def files(asked: Asked) -> Exported:
 def _lines(row: Row, label: str, record: Record, asked: Asked) -> Iterator[Line]:
     about = _about(row, label, record, asked)
     for found in record.measurements:
+        if found.name in {"depth_prefill_s", "depth_decode_s"} and found.values:
+            tokens, reads = int(number(found, "tokens")), found.name == "depth_prefill_s"
+            sizes: Line = {"n_prompt": tokens * reads, "n_gen": tokens * (not reads)}
+            seconds = list(found.values)
+            yield (
+                about
+                | sizes
+                | {"n_depth": int(number(found, "depth"))}
+                | _times(record, seconds, [tokens / second for second in seconds])
+            )
+            continue
         if found.name not in {"prefill_s", "itl_s"} or number(found, "batch") != 1 or not found.values:
             continue
         prompt = int(number(found, "prompt_tokens"))

@@ -131,7 +131,7 @@ def _entry(one: Candidate, score: float | None, *, front: bool) -> Entry:
 
 def _anchor(row: Row) -> str:
     """Names a row: of several weights of one name each has its own."""
-    parts = [row.device, row.model, row.weights, row.backend, row.scheme, row.limit, row.told_apart]
+    parts = [row.device, row.model, row.weights, row.backend, row.scheme, row.limit, row.way, row.told_apart]
     return slug("-".join(str(part) for part in parts if part))
 
 

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""transformers' own quantized cache, by the hqq package: a new one for every text.
+
+Keys and values are quantized in groups of GROUP along a head (`axis` 1), so that what was quantized stays as it is when
+the cache is written anew, which happens every RESIDUAL tokens; the tokens since then are kept in the compute type. A
+call attends with its own unquantized keys: only what is read in pieces, or generated, reads the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from transformers import Cache, PreTrainedModel, QuantizedCache
+
+from bench.engines.contract import Unsupported
+
+BITS = {"int8": 8, "int4": 4}
+GROUP, RESIDUAL = 32, 128
+
+
+def maker(model: PreTrainedModel, kv: str | None) -> Callable[[], Cache] | None:
+    """What makes an empty cache of that precision, None for the model's own. Raises Unsupported."""
+    if kv is None:
+        return None
+
+    def make() -> Cache:
+        return QuantizedCache(
+            "hqq", model.config, nbits=BITS[kv], axis_key=1, axis_value=1, q_group_size=GROUP, residual_length=RESIDUAL
+        )
+
+    try:
+        make()
+    except (ImportError, ValueError) as error:
+        raise Unsupported(
+            f"transformers keeps no {kv} cache of this model: {str(error).splitlines()[0][:160]}"
+        ) from error
+    return make
