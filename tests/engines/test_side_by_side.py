@@ -313,3 +313,23 @@ def test_an_interrupted_task_goes_on_from_the_answers_it_has_whatever_the_batch_
             answered(rows, tmp_path / str(rows), lambda finished, total, heard=heard: heard.append(finished)) == wanted
         )
         assert heard == list(range(6, 14))
+
+
+def test_rows_share_the_keys_of_their_common_beginning(folders, monkeypatch):
+    """Room for 3 answers of 60 own positions behind 90 shared ones, which count once; two beginnings take turns."""
+    model, asked = engine(folders("llama")), []
+    for begin in (FEW, FEW[::-1]):
+        asked += [Asked((*begin, 100 + index, 7), 26) for index in range(5)]
+    wanted, widths, step = alone(model, asked), [], columns.Batch.step
+    model.generates_together  # noqa: B018 - its proof is not what is counted
+    monkeypatch.setattr(side_by_side, "CACHE_BYTES", (90 + 3 * (28 + columns.COLUMNS)) * 512)
+
+    def counted(batch, read):
+        widths.append((len(batch.begins), len(read), batch.columns))
+        return step(batch, read)
+
+    monkeypatch.setattr(columns.Batch, "step", counted)
+    assert together(model, asked) == wanted
+    assert {begins for begins, _, _ in widths} == {90}
+    assert max(rows for _, rows, _ in widths) == 3
+    assert max(held for _, _, held in widths) < 90

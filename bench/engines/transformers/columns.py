@@ -10,6 +10,7 @@ a token is written in place, and every `COLUMNS` tokens the room is made larger.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeAlias
@@ -19,6 +20,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from bench.engines.transformers.forward import Forward, State
+from bench.engines.transformers.shared_prefix import shares, sharing
 from bench.engines.transformers.tree_scoring import takes_trees, window
 
 Parts: TypeAlias = list[torch.Tensor]
@@ -146,30 +148,35 @@ class Read:
 class Batch:
     """Sequences side by side, one a slot, and the pass that reads one more token of each."""
 
-    def __init__(self, forward: Forward) -> None:
+    def __init__(self, forward: Forward, begins: Sequence[int] = (), prefix: DynamicCache | None = None) -> None:
+        """`begins` are tokens that all begin with, `prefix` holds them; none where its class does not share."""
         self.forward, self.device = forward, forward.model.device
+        self.begins, self.prefix = tuple(begins), pairs(prefix) if prefix is not None and begins else None
         self.lengths: list[int] = []
-        """Positions each slot holds."""
+        """Positions each slot holds, the shared beginning left out."""
         self.held = send([], self.device)
         """The same on the device, a column."""
         self.cache = _empty()
         model = forward.model
         self.ready_mask = takes_trees(model) and window(model.config.get_text_config()) is None
         """Whether its class takes a finished mask. Of another it is asked whether it masks anything: a wait more."""
+        self.shares = shares(model)
+        """Whether rows may share a beginning."""
 
     def read(
         self, prompts: Sequence[Sequence[int]], behind: DynamicCache | None = None
     ) -> tuple[torch.Tensor, list[Read]]:
         """Logits (prompts, vocabulary) behind each prompt; `behind` holds what all begin with.
 
-        Several are read in one pass, one behind the other, where the class takes a finished mask (`ready_mask`).
+        Several are read in one pass, one behind the other, where the class takes a finished mask (`ready_mask`). What
+        is found has places in `behind` unless rows share it.
         """
         past = behind.get_seq_length() if behind is not None else 0
         state = _holding(pairs(behind)) if behind is not None else _empty()
         own = [list(prompt[past:]) for prompt in prompts]
         if len(own) == 1:
             logits, state = self.forward(send(own, self.device), state=state, past=past, carry=True, keep=1)
-            return logits[:, -1], [Read(state, ((0, past + len(own[0])),))]
+            return logits[:, -1], [Read(state, ((past * self.shares, past + len(own[0])),))]
         ends = list(accumulate(map(len, own)))
         spans = list(zip([0, *ends[:-1]], ends, strict=True))
         read = send([[token for tokens in own for token in tokens]], self.device)
@@ -179,7 +186,8 @@ class Batch:
             read, state=state, past=past, carry=True, keep=send([end - 1 for end in ends], self.device),
             mask=self._finished(_apart(owner, past)), position_ids=places,
         )  # fmt: skip
-        return logits[0], [Read(state, ((0, past), (past + start, past + end))) for start, end in spans]
+        shared = () if self.shares else ((0, past),)
+        return logits[0], [Read(state, (*shared, (past + start, past + end))) for start, end in spans]
 
     @property
     def columns(self) -> int:
@@ -236,9 +244,13 @@ class Batch:
         self.held = self.held + 1
         width = self.columns + 1
         seen = torch.arange(width, device=self.device)[None] >= width - self.held
-        options = {"position_ids": self.held - 1} if self.forward.can_place else {}
-        mask = self._finished(seen[:, None]) if self.ready_mask else seen.long()
-        logits, _ = self.forward(tokens[:, None], state=self.cache, carry=True, keep=1, mask=mask, **options)
+        options: dict[str, object] = {"mask": self._finished(seen[:, None]) if self.ready_mask else seen.long()}
+        if self.forward.can_place:
+            options["position_ids"] = self.held - 1 + len(self.begins)
+        with nullcontext() if self.prefix is None else sharing(self.forward.model):
+            if self.prefix is not None:
+                options["shared_prefix"] = self.prefix
+            logits, _ = self.forward(tokens[:, None], state=self.cache, carry=True, keep=1, **options)
         return logits[:, -1]
 
     def _finished(self, seen: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ from bench.engines.transformers.columns import COLUMNS, Batch, Read, chosen_of, 
 from bench.engines.transformers.engine import fits, left_bytes
 from bench.engines.transformers.forward import Forward
 from bench.engines.transformers.onednn import through_onednn
+from bench.engines.transformers.shared_prefix import shares
 from bench.engines.transformers.tree_scoring import PACK_TOKENS
 
 
@@ -42,6 +43,7 @@ class SideBySide:
         self.behind: tuple[token_tree.Tokens, DynamicCache | None] = ((), None)
         self.position_elements, self.position_bytes = 0, 0
         """Numbers of one sequence's keys and values at one position, and their bytes: known once a prompt is read."""
+        self.shares = shares(forward.model)
         self.widest, self.short = 0, False
         """Most answers that stood side by side, and whether memory that was short kept others from joining them."""
         self.left = int(LEFT_SHARE * left_bytes(forward.model.device.type))
@@ -68,6 +70,11 @@ class SideBySide:
         while True:
             new: dict[int, Read] = {}
             while len(running) < self.most and self._is_ready(batch) and self._has_room(running):
+                begins = self.prefixes[self.ready[0][0]] if batch.shares else ()
+                if begins != batch.begins:  # what another beginning shares waits until these have ended
+                    if running:
+                        break
+                    batch, slots = Batch(self.forward, begins, self.behind[1]), {}
                 index, read = self.ready.popleft()
                 running.append(index)
                 new[index] = read
@@ -99,8 +106,9 @@ class SideBySide:
         where the memory that is left would not hold them in their own.
         """
         together = [*running, self.ready[0][0]]
+        shared = len(self.prefixes[together[-1]]) if self.shares else 0
         longest = max(len(self.asked[index].tokens) + self.asked[index].limit for index in together)
-        positions = len(together) * (min(longest, self.context_length) + COLUMNS)
+        positions = shared + len(together) * (min(longest, self.context_length) - shared + COLUMNS)
         if len(together) == 1:
             return True
         meant = 4 * positions * self.position_elements <= CACHE_BYTES
