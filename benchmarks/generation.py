@@ -246,10 +246,10 @@ def main() -> int:
         options.report.write_text(text, encoding="utf-8")
     whole = [found for found in founds.values() if found.seconds(OURS)]
     if whole:
-        first = whole[0]
-        value, low, high = first.ratio(THEIRS) if first.seconds(THEIRS) else first.ratio(BEFORE)
-        same, count = first.equal(THEIRS if first.seconds(THEIRS) else BEFORE)
-        print(f"generated answers: {value:.2f} times lm-eval ({low:.2f} to {high:.2f}), {same} of {count} equal")
+        first = next((found for found in whole if found.seconds(THEIRS)), whole[0])
+        other = THEIRS if first.seconds(THEIRS) else BEFORE
+        (value, low, high), (same, count) = first.ratio(other), first.equal(other)
+        print(f"generated answers: {value:.2f} times {other} ({low:.2f} to {high:.2f}), {same} of {count} equal")
     return 0 if all(same == count for found in whole for same, count in [found.equal(BEFORE)]) else 1
 
 

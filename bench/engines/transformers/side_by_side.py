@@ -3,7 +3,8 @@
 
 Decoding is bound by memory: a pass that reads all weights for sixteen tokens costs little more than one for one. Every
 prompt is read without padding, several in one pass where the class allows it, behind what they share (few-shot
-examples), which is read once; then it takes a row of a batch (`columns`).
+examples), which is read once and held once where the class lets rows share it (`shared_prefix`); then it takes a row of
+a batch (`columns`).
 """
 
 from __future__ import annotations
