@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from transformers import DynamicCache
@@ -244,13 +244,14 @@ class Batch:
         self.held = self.held + 1
         width = self.columns + 1
         seen = torch.arange(width, device=self.device)[None] >= width - self.held
-        options: dict[str, object] = {"mask": self._finished(seen[:, None]) if self.ready_mask else seen.long()}
+        mask = self._finished(seen[:, None]) if self.ready_mask else seen.long()
+        options: dict[str, Any] = {}
         if self.forward.can_place:
             options["position_ids"] = self.held - 1 + len(self.begins)
+        if self.prefix is not None:
+            options["shared_prefix"] = self.prefix
         with nullcontext() if self.prefix is None else sharing(self.forward.model):
-            if self.prefix is not None:
-                options["shared_prefix"] = self.prefix
-            logits, _ = self.forward(tokens[:, None], state=self.cache, carry=True, keep=1, **options)
+            logits, _ = self.forward(tokens[:, None], state=self.cache, carry=True, keep=1, mask=mask, **options)
         return logits[:, -1]
 
     def _finished(self, seen: torch.Tensor) -> torch.Tensor:

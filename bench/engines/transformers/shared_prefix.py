@@ -48,7 +48,7 @@ def attend(
     `query` is (rows, heads, 1, width), `key` and `value` (rows, key heads, columns, width), the mask additive.
     """
     rows, heads, _, width = query.shape
-    keys, values = shared_prefix[int(module.layer_idx)]  # type: ignore[arg-type]
+    keys, values = shared_prefix[int(module.layer_idx)]
     groups, columns = key.shape[1], keys.shape[2]
     each = heads // groups
     own = query.reshape(rows, groups, each, width)
