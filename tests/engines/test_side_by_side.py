@@ -319,7 +319,7 @@ def test_rows_share_the_keys_of_their_common_beginning(folders, monkeypatch):
     """Room for 3 answers of 60 own positions behind 90 shared ones, which count once; two beginnings take turns."""
     model, asked = engine(folders("llama")), []
     for begin in (FEW, FEW[::-1]):
-        asked += [Asked((*begin, 100 + index, 7), 26) for index in range(5)]
+        asked += [Asked((*begin, 100 + index, 7), 26) for index in range(6)]
     wanted, widths, step = alone(model, asked), [], columns.Batch.step
     model.generates_together  # noqa: B018 - its proof is not what is counted
     monkeypatch.setattr(side_by_side, "CACHE_BYTES", (90 + 3 * (28 + columns.COLUMNS)) * 512)
