@@ -19,7 +19,7 @@ ATTENTION = 4 * 30 * 9 * 64
 
 
 class Sample(BaseModel):
-    """One timed call, or what was found before them (`batch`, `roof`)."""
+    """One timed call, or what was found before them (`batch`, `roof`, `prompts`)."""
 
     who: str
     turn: int
@@ -33,6 +33,15 @@ class Sample(BaseModel):
     batch: int | None = None
     roof: float | None = None
     """Operations a second."""
+    shared: int = 0
+    """Tokens that all prompts begin with and that are worth computing once."""
+    lengths: list[int] = []
+    """Tokens of each prompt."""
+
+
+def prompts(asked: Sequence[Sequence[int]]) -> Sample:
+    """What must be read, by the tokens of every prompt."""
+    return Sample(who="prompts", turn=0, seconds=0.0, shared=_shared(asked), lengths=[len(prompt) for prompt in asked])
 
 
 class Found:
@@ -41,7 +50,6 @@ class Found:
     def __init__(self, name: str, file: Path | None) -> None:
         self.name, self.file = name, file
         self.samples: list[Sample] = []
-        self.prompts: list[list[int]] = []
 
     def add(self, sample: Sample) -> None:
         """Keep a sample."""
@@ -112,16 +120,16 @@ class Found:
     def limit_s(self) -> float | None:
         """Seconds that the operations nobody can do without take at the roof."""
         tokens = next((sample.tokens for sample in self._of(OURS)), 0)
-        if self.roof is None or not tokens or not self.prompts:
+        read = next(iter(self._of("prompts")), None)
+        if self.roof is None or not tokens or read is None:
             return None
-        shared = _shared(self.prompts)
-        lengths = [len(prompt) for prompt in self.prompts]
-        read = shared + sum(length - shared for length in lengths) + tokens
+        shared, lengths = read.shared, read.lengths
+        passed = shared + sum(length - shared for length in lengths) + tokens
         answer = tokens / len(lengths)
         looked = shared * shared / 2 + sum(
             (length - shared) * (length + shared) / 2 + answer * (length + answer / 2) for length in lengths
         )
-        return (2 * BODY * read + 2 * HEAD * tokens + ATTENTION * looked) / self.roof
+        return (2 * BODY * passed + 2 * HEAD * tokens + ATTENTION * looked) / self.roof
 
 
 def _shared(prompts: Sequence[Sequence[int]]) -> int:

@@ -41,7 +41,7 @@ from bench.paths import ROOT
 from bench.scoring.lm import EngineLM
 from bench.scoring.tasks import load_tasks
 from benchmarks.answering import ANSWER
-from benchmarks.generated_report import BEFORE, OURS, THEIRS, Found, Sample, read, written
+from benchmarks.generated_report import BEFORE, OURS, THEIRS, Found, Sample, prompts, read, written
 
 BATCHES = (16, 32, 64)
 TRIAL = 16
@@ -186,8 +186,9 @@ class Contenders:
 def measure(name: str, asked: Sequence[Any], contenders: Contenders, found: Found, spent: Callable[[], bool]) -> None:
     """Take the samples of a row that are missing, as long as there is time."""
     row = ROWS[name]
-    tokenizer = contenders.here()[0].engine
-    found.prompts = [tokenizer.encode(request.args[0]) for request in asked]
+    if not found.has("prompts", 0):
+        tokenizer = contenders.here()[0].engine
+        found.add(prompts([tokenizer.encode(request.args[0]) for request in asked]))
     peers = [OURS, BEFORE] if row.engine[0] == "llamacpp" else [OURS, THEIRS, BEFORE]
     if found.roof is None and not spent():
         rates = measure_roof("torch", "cpu", torch.get_num_threads()).matrix_per_s

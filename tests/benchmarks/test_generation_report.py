@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.generated_report import ATTENTION, BEFORE, BODY, HEAD, OURS, THEIRS, Found, Sample, read, written
+from benchmarks.generated_report import (
+    ATTENTION,
+    BEFORE,
+    BODY,
+    HEAD,
+    OURS,
+    THEIRS,
+    Found,
+    Sample,
+    prompts,
+    read,
+    written,
+)
 
 TEXTS = {0: "a", 1: "b", 2: "c"}
 ABOUT = dict.fromkeys(
@@ -37,7 +49,7 @@ def test_a_ratio_is_the_median_of_the_turns() -> None:
 def test_the_limit_counts_what_must_be_computed() -> None:
     """Beginnings of 64 tokens once, each prompt's own six, ten tokens an answer; a token looks at all before it."""
     row = found()
-    row.prompts = [[*range(64), 100 + index, 1, 2, 3, 4, 5] for index in range(3)]
+    row.add(prompts([[*range(64), 100 + index, 1, 2, 3, 4, 5] for index in range(3)]))
     assert row.limit_s() is None
     row.add(Sample(who="roof", turn=0, seconds=0, roof=1e9))
     looked = 64 * 64 / 2 + 3 * (6 * (70 + 64) / 2 + 10 * (70 + 5))
