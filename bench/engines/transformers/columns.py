@@ -176,7 +176,7 @@ class Batch:
         own = [list(prompt[past:]) for prompt in prompts]
         if len(own) == 1:
             logits, state = self.forward(send(own, self.device), state=state, past=past, carry=True, keep=1)
-            return logits[:, -1], [Read(state, ((past * self.shares, past + len(own[0])),))]
+            return logits[:, -1], [Read(state, ((0, self._cut(state, past) + len(own[0])),))]
         ends = list(accumulate(map(len, own)))
         spans = list(zip([0, *ends[:-1]], ends, strict=True))
         read = send([[token for tokens in own for token in tokens]], self.device)
@@ -186,8 +186,17 @@ class Batch:
             read, state=state, past=past, carry=True, keep=send([end - 1 for end in ends], self.device),
             mask=self._finished(_apart(owner, past)), position_ids=places,
         )  # fmt: skip
-        shared = () if self.shares else ((0, past),)
-        return logits[0], [Read(state, (*shared, (past + start, past + end))) for start, end in spans]
+        past = self._cut(state, past)
+        return logits[0], [Read(state, ((0, past), (past + start, past + end))) for start, end in spans]
+
+    def _cut(self, state: DynamicCache, past: int) -> int:
+        """Let go of the beginning where rows share it, for it would stay with every pass; what is left of it."""
+        if not self.shares or not past:
+            return past
+        for layer in state.layers:
+            layer.keys, layer.values = layer.keys[:, :, past:].clone(), layer.values[:, :, past:].clone()
+            layer.rooms = None
+        return 0
 
     @property
     def columns(self) -> int:
