@@ -44,16 +44,16 @@ def generated_table(comparisons: Sequence[Comparison]) -> Table:
 
 def _noise(comparisons: Sequence[Comparison]) -> list[str]:
     """One line: what a batch changes of each row's own answers, all tasks together; none where nobody looked."""
-    said: dict[str, str] = {}
+    said: dict[str, dict[str, str]] = {}
     for item in comparisons:
         for side, row in enumerate((item.row, item.reference)):
-            name = f"{named(row)} {row.scheme}"
-            found = [] if row.means_nothing or name in said else generated_answers(item)
+            told = said.setdefault(named(row), {})
+            found = [] if row.means_nothing or row.scheme in told else generated_answers(item)
             alone = sum(one.alone[side] for one in found)
             if alone:
-                said[name] = f"{name} {sum(one.changed[side] for one in found)} of {alone}"
-    shown = ", ".join(said.values())
-    return [f"own noise, answers with another text when generated one at a time: {shown}."] if said else []
+                told[row.scheme] = f"{row.scheme} {sum(one.changed[side] for one in found)} of {alone}"
+    shown = "; ".join(f"{name} {', '.join(told.values())}" for name, told in said.items() if told)
+    return [f"own noise, answers that are others when generated one at a time: {shown}."] if shown else []
 
 
 def flats(comparisons: Sequence[Comparison]) -> list[Flat]:
