@@ -9,6 +9,7 @@ that it was not asked. Standard library alone: whatever Python launches it, it m
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -24,7 +25,8 @@ from typing import Any
 TEXT = "the river runs along the hill and past a mill where nobody has lived for years because water took it"
 SONG = TEXT.split()
 LATE_S = 0.3
-asked = {"completions": 0}
+numbers = itertools.count(1)
+"""Of completions, whichever thread answers them."""
 
 
 def say(text: str) -> None:
@@ -74,14 +76,13 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """A completion."""
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        asked["completions"] += 1
-        number = asked["completions"]
+        number = next(numbers)
         if self.fault == "hang":
             threading.Event().wait()
         if self.fault == "dies-later" and number > 2:
             say("error: the third answer was too much")
             os._exit(7)
-        if self.fault == "500-once" and number == 1:
+        if (self.fault == "500-once" and number == 1) or (self.fault == "fails-eighth" and number == 8):
             self._answer(500, {"error": {"message": "busy"}})
         elif body.get("stream"):
             self._stream(body)

@@ -4,8 +4,9 @@
 Each client has a connection of its own, opened by a request that is not timed, and all send at one moment, each a
 prompt of its own. A round lasts from that moment until the last answer has ended (`clients_round_s`); what all of them
 generated is `clients_tokens`, so their quotient is the rate that the server gives them together, prompts included.
-`clients_ttft_s` has each client's own time to its first piece. Where a client gets no answer there is no such rate, and
-a warning says why: llama-cpp-python's server ends an answer when somebody else asks, unless it is told not to.
+`clients_ttft_s` has each client's own time to its first piece. Where an answer fails, though a second attempt may not,
+there is no such rate, and a warning says why: llama-cpp-python's server ends an answer when somebody else asks, unless
+it is told not to.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pydantic import JsonValue
 
 from bench.engines.abilities import RunsItsServer
-from bench.engines.contract import Reply, TextEngine
+from bench.engines.contract import Reply, Stopped, TextEngine
 from bench.records.record import Measurement, Unit
 from bench.suite import TextRun, measured
 from suites.served import fresh_prompt
@@ -72,4 +73,7 @@ def _round(asking: Sequence[TextEngine], index: int, characters: int, most: int)
 
     with ThreadPoolExecutor(len(asking)) as pool:
         answered = list(pool.map(ask, range(len(asking))))
+    again = sum(reply.attempts > 1 for _, reply in answered)
+    if again:  # what was asked twice is no answer of this round
+        raise Stopped(f"{again} of {len(asking)} answers failed at first and were asked for again")
     return max(at_s for at_s, _ in answered) - begun[0], [reply for _, reply in answered]

@@ -438,6 +438,16 @@ def test_what_was_answered_before_a_server_died_is_kept(engines: Any) -> None:
     assert next(m for m in kept.value.kept if m.name == "pieces").values == (16,)
 
 
+def test_an_answer_that_failed_at_first_makes_no_rate_of_several_clients(engines: Any) -> None:
+    """Its second attempt is no part of the round: what one client got is kept, and a warning says what is missing."""
+    settings = throughput.LAUNCHED["smoke"] | {"warmups": 0}
+    run = TextRun(cell=make_cell("throughput", settings=settings), engine=engines("--fault", "fails-eighth"))
+    found = {m.name for m in throughput.measure(run)}
+    assert "pieces" in found and "clients_round_s" not in found
+    (told,) = [caveat.text for caveat in run.caveats if caveat.kind == "not_measured"]
+    assert told == "4 clients at once: 1 of 4 answers failed at first and were asked for again"
+
+
 # Through the command.
 
 
