@@ -155,7 +155,7 @@ def tests_served(session: nox.Session) -> None:
     # Built for CUDA, they fail beside a torch for CPUs, and texts need none of them.
     session.run(python, "-m", "pip", "uninstall", "-q", "-y", *VLLM_UNWANTED, external=True)
     tests = session.posargs or ("tests/engines/test_served.py", "tests/engines/test_real_servers.py")
-    session.run("pytest", *tests, env={"VLLM": str(peer.resolve() / "bin" / "vllm")})
+    session.run("pytest", *tests, env={"VLLM_PYTHON": str(peer.absolute() / "bin" / "python")})
 
 
 @nox.session(name="tests-site")

