@@ -74,7 +74,7 @@ def compare(asked: Rows, comparing: Comparing, output: View) -> None:
     if comparing.against:
         _print_against(matching(rows, asked), asked, comparing, output)
     elif comparing.across == Across.KV:
-        _print_caches(matching(rows, asked), output.format)
+        print_caches(matching(rows, asked), output.format)
     elif comparing.across:
         _print_across(matching(rows, asked), output.format)
     elif comparing.per_byte:
@@ -201,7 +201,7 @@ def _print_per_byte(rows: Sequence[Row], form: Format, margin: float) -> None:
         print_lines([NO_RECORDS])
 
 
-def _print_caches(rows: Sequence[Row], form: Format) -> None:
+def print_caches(rows: Sequence[Row], form: Format) -> None:
     """What keys and values are kept in, side by side."""
     from bench.judge.caches import caches_side_by_side
     from bench.views import caches

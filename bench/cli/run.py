@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.compare import print_answer
+from bench.cli.compare import print_answer, print_caches
 from bench.cli.console import Format, err, out, warn
 from bench.cli.options import MOST_THREADS, Budget, Cells, Folders, How, Limits, Quiet, Timeout, money
 from bench.cli.publish import require_publishable, write_figures
@@ -165,6 +165,8 @@ def _print_measured(done: Measured) -> None:
         left = print_answer(rows)
         if left:
             print_rows(left, "default", Format.TABLE)
+    if "kv" in suites:
+        print_caches(rows, Format.TABLE)
     if "capacity" in suites:
         print_rows(rows, "capacity", Format.TABLE)
     stored.settle()
