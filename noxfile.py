@@ -73,7 +73,7 @@ def require_compiler(session: nox.Session) -> None:
     if not has_compiler():
         session.error(
             "llama-cpp-python is built from source and no C++ compiler is here: apt install g++, dnf install gcc-c++, "
-            "or xcode-select --install; then run this again (about ten minutes, once)"
+            "or xcode-select --install; then run this again (about three minutes, once)"
         )
 
 
