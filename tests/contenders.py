@@ -27,6 +27,10 @@ from bench.plan import predict
 from bench.records.cell import Precision, Scheme, Weights
 
 FP32, FP16, INT8, INT4 = Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT4
+GGUF_QUANTIZED = (
+    "gguf-q8_0", "gguf-q6_k", "gguf-q5_k_m", "gguf-q4_k_m", "gguf-q4_k_s", "gguf-q4_0", "gguf-q4_1", "gguf-q3_k_m",
+    "gguf-iq4_nl", "gguf-iq4_xs",
+)  # fmt: skip
 Patch = pytest.MonkeyPatch
 SOURCE = Path(__file__).resolve().parent
 
@@ -214,7 +218,7 @@ CONTENDERS = (
         tolerance={FP32: 0.01, FP16: 0.01, INT8: 0.1, INT4: 1.2},  # the cache of keys and values is float16
         noise={FP32: 0.05, FP16: 0.05, INT8: 0.4, INT4: 0.4},  # activations are quantized beside quantized weights
         rounding={"gguf-f32": 1e-5, "gguf-f16": 1e-5}  # keys and values are float16
-        | dict.fromkeys(("gguf-q8_0", "gguf-q6_k", "gguf-q4_k_m", "gguf-q4_0", "gguf-q4_1"), 5e-3),  # 8-bit activations
+        | dict.fromkeys(GGUF_QUANTIZED, 5e-3),  # 8-bit activations
         write=_gguf,
         write_loud=lambda folder: tiny_llama.write_gguf(folder / "loud.gguf", made=tiny_llama.loud()),
         reference=_llama_log_probs,

@@ -60,6 +60,8 @@ class Header:
     """Of the states that recurrent and convolution layers carry for each sequence, however long its text is."""
     heads: int = 0
     """Of queries, the most of any layer."""
+    shared: int = 0
+    """Queries that share a key and value in the first layer, 0 if the file does not say."""
     experts: int = 0
     experts_used: int = 0
 
@@ -103,7 +105,7 @@ def config(files: Sequence[Gguf]) -> dict[str, JsonValue]:
         "vocabulary": shapes["token_embd.weight"][0], "context": widest.whole(f"{name}.context_length", 0),
         "cache_elements": cache_elements(widest), "state_bytes": gguf_states.state_bytes(widest),
         "heads": max(_whole_list(widest.metadata.get(f"{name}.attention.head_count", 0)), default=0),
-        "experts": experts, "experts_used": used,
+        "shared": _shared(widest), "experts": experts, "experts_used": used,
     }  # fmt: skip
     return {**(known or {"model_type": HEADER}), HEADER: header}
 
@@ -157,6 +159,14 @@ def cache_elements(found: Gguf) -> int:
     width = found.whole(f"{name}.embedding_length", 0) // first if first else 0
     widths = sum(found.whole(f"{name}.attention.{which}_length", width) for which in ("key", "value"))
     return widths * sum(pairs)
+
+
+def _shared(found: Gguf) -> int:
+    """Queries of the first layer that share a key and value; as many keys as queries where the file names no other."""
+    heads = f"{found.architecture}.attention.head_count"
+    queries = _whole_list(found.metadata.get(heads, 0))
+    pairs = _whole_list(found.metadata[f"{heads}_kv"]) if f"{heads}_kv" in found.metadata else queries
+    return queries[0] // pairs[0] if queries and pairs and pairs[0] else 0
 
 
 def _by_layer(found: Gguf, key: str, layers: int, otherwise: list[int]) -> list[int]:

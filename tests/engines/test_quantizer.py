@@ -27,6 +27,13 @@ SOURCES = {
     "rows of 96": (shapes(width=96, inner=160), {}),
     "rows of 100": (shapes(width=100, inner=300), {}),
     "eight experts, rows of 96": (shapes(experts=8, width=96, inner=160), EIGHT),
+    "four queries a key": (
+        {
+            name: (64, 256) if "attn_k" in name or "attn_v" in name else shape
+            for name, shape in shapes(layers=17).items()
+        },
+        {"llama__attention__head_count_kv": 1},
+    ),
     "an inner width of 100": (shapes(width=96, inner=100), {}),
 }
 

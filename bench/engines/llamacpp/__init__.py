@@ -19,6 +19,7 @@ from bench.records.record import Provenance
 from bench.records.surroundings import Machine
 
 FALLBACK = "rows that are no multiple of 256 fall back to blocks of 32"
+NO_MATRIX = "made without an importance matrix"
 SCHEMES = (
     Scheme(name="gguf-f32", precision=Precision.FP32, bits=32, other_bytes=4, method="float32; cache float16"),
     Scheme(name="gguf-f16", precision=Precision.FP16, bits=16, method="float16, norms and biases float32"),
@@ -41,6 +42,38 @@ SCHEMES = (
         precision=Precision.INT4,
         bits=5,  # 4.5 in Q4_K, some layers Q6_K: 4.8 for 7B, up to 5.9 where small models fall back to Q5_0 and Q8_0
         method=f"Q4_K_M: Q4_K with Q6_K in some value and down projections and the head; {FALLBACK}",
+    ),
+    Scheme(
+        name="gguf-q5_k_m",
+        precision=Precision.INT4,
+        bits=6,  # 5.5 in Q5_K, some layers Q6_K: 5.7 for 7B, more where small models fall back to Q5_1 and Q8_0
+        method=f"Q5_K_M: Q5_K, some value and down projections and the head Q6_K; {NO_MATRIX}; {FALLBACK}",
+    ),
+    Scheme(
+        name="gguf-q4_k_s",
+        precision=Precision.INT4,
+        bits=5,  # 4.5 in Q4_K, few layers Q5_K: 4.6 for 7B, 5.5 in Q5_0
+        method=f"Q4_K_S: Q4_K, the first value and down projections Q5_K; {NO_MATRIX}; {FALLBACK}",
+    ),
+    Scheme(
+        name="gguf-q3_k_m",
+        precision=Precision.INT4,
+        bits=4,  # 3.4 in Q3_K, a third of it Q4_K: 3.9 for 7B, 4.5 in Q4_0
+        method=f"Q3_K_M: Q3_K, value, down and attention output projections wider; {NO_MATRIX}; {FALLBACK}",
+    ),
+    Scheme(
+        name="gguf-iq4_nl",
+        precision=Precision.INT4,
+        bits=4,
+        group=32,
+        group_bytes=2,
+        method=f"IQ4_NL: 16 unevenly spaced values, blocks of 32 with a float16 scale; {NO_MATRIX}",
+    ),
+    Scheme(
+        name="gguf-iq4_xs",
+        precision=Precision.INT4,
+        bits=4.25,
+        method=f"IQ4_XS: 16 unevenly spaced values, 4.25 bits in blocks of 256; {NO_MATRIX}; {FALLBACK}",
     ),
     Scheme(
         name="gguf-q4_0",

@@ -25,7 +25,8 @@ ARCHITECTURES = {
 """transformers' model_type to llama.cpp's name, where it runs it and this module knows its tensors."""
 FILE_TYPE = {
     "gguf-f32": "F32", "gguf-f16": "F16", "gguf-q8_0": "Q8_0", "gguf-q6_k": "Q6_K", "gguf-q4_k_m": "Q4_K_M",
-    "gguf-q4_0": "Q4_0", "gguf-q4_1": "Q4_1",
+    "gguf-q4_0": "Q4_0", "gguf-q4_1": "Q4_1", "gguf-q5_k_m": "Q5_K_M", "gguf-q4_k_s": "Q4_K_S",
+    "gguf-q3_k_m": "Q3_K_M", "gguf-iq4_nl": "IQ4_NL", "gguf-iq4_xs": "IQ4_XS",
 }  # fmt: skip
 """Scheme to the name of the file's type."""
 CACHE_BYTES = 2
@@ -83,11 +84,13 @@ def tensors(config: Config, scheme: str) -> list[Planned]:
         layers = 1 + max(
             (int(name.split(".")[1]) for name, _, _ in header.tensors if name.startswith("blk.")), default=0
         )
-        return planned(header.tensors, scheme, experts=header.experts, layers=layers)
+        return planned(header.tensors, scheme, experts=header.experts, layers=layers, shared=header.shared)
     s = settings(config)
     if s["model_type"] not in ARCHITECTURES:
         raise UnknownArchitecture(f"no GGUF layout for {s['model_type']}")
-    return planned([(name, shape, "F32") for name, shape in _shapes(s)], scheme, layers=s["num_hidden_layers"])
+    shared = s["num_attention_heads"] // s["num_key_value_heads"]
+    made = [(name, shape, "F32") for name, shape in _shapes(s)]
+    return planned(made, scheme, layers=s["num_hidden_layers"], shared=shared)
 
 
 def weights_bytes(config: Config, scheme: str) -> int:

@@ -18,11 +18,12 @@ from bench.catalog.gguf_file import type_bytes
 
 BASE = {
     "gguf-f32": "F32", "gguf-f16": "F16", "gguf-q8_0": "Q8_0", "gguf-q6_k": "Q6_K", "gguf-q4_k_m": "Q4_K",
-    "gguf-q4_0": "Q4_0", "gguf-q4_1": "Q4_1",
+    "gguf-q4_0": "Q4_0", "gguf-q4_1": "Q4_1", "gguf-q5_k_m": "Q5_K", "gguf-q4_k_s": "Q4_K", "gguf-q3_k_m": "Q3_K",
+    "gguf-iq4_nl": "IQ4_NL", "gguf-iq4_xs": "IQ4_XS",
 }  # fmt: skip
 """The type of most matrices."""
 WIDE = frozenset({"F32", "F16"})
-FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+FALLBACK = {"Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "IQ4_XS": "IQ4_NL"}
 """Where 256 does not divide a row."""
 BLOCK, SUPER_BLOCK = 32, 256
 KEPT = (
@@ -36,6 +37,13 @@ KEPT = (
 KEPT_WHOLE = frozenset({"position_embd.weight", "token_types.weight"})
 EIGHT = 8
 """Experts of the mixtures that the quantizer treats apart."""
+MORE = frozenset({"gguf-q4_k_m", "gguf-q5_k_m"})
+"""Schemes that give value and down projections Q6_K at the ends and at every third layer between."""
+NON_LINEAR = frozenset({"gguf-iq4_nl", "gguf-iq4_xs"})
+WIDER_OUTPUT = NON_LINEAR | {"gguf-q4_k_m", "gguf-q4_k_s", "gguf-q3_k_m"}
+"""Schemes whose mixtures of eight experts have their attention output in Q5_K."""
+GROUPED = 4
+"""Queries that share a key and value, from which IQ4's value projections are wider."""
 HEAD = "output.weight"
 EMBEDDINGS = frozenset({"token_embd.weight", "per_layer_token_embd.weight"})
 
@@ -65,9 +73,13 @@ class Planned:
 
 
 def planned(
-    tensors: Sequence[tuple[str, tuple[int, ...], str]], scheme: str, *, experts: int = 0, layers: int = 0
-) -> list[Planned]:
-    """The tensors (name, shape, type in the source) as the quantizer would write them in a scheme, in their order."""
+    tensors: Sequence[tuple[str, tuple[int, ...], str]], scheme: str, *, experts: int = 0, layers: int = 0,
+    shared: int = 0,
+) -> list[Planned]:  # fmt: skip
+    """The tensors (name, shape, type in the source) as the quantizer would write them in a scheme, in their order.
+
+    `shared` is how many queries share a key and value, 0 if unknown.
+    """
     base = BASE[scheme]
     tied = not any(name == HEAD for name, _, _ in tensors)
     values = {name: at for at, name in enumerate(name for name, _, _ in tensors if _like_values(name))}
@@ -79,7 +91,7 @@ def planned(
             kind = base
         else:
             place = (values[name], len(values)) if name in values else (_layer(name), layers)
-            kind = _divided(_wanted(name, base, scheme, place, tied=tied, experts=experts), shape[-1])
+            kind = _divided(_wanted(name, scheme, place, shared, tied=tied, experts=experts), shape[-1])
         found.append(Planned(name, shape, kind))
     return found
 
@@ -101,17 +113,42 @@ def _layer(name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _wanted(name: str, base: str, scheme: str, place: tuple[int, int], *, tied: bool, experts: int) -> str:
+def _wanted(name: str, scheme: str, place: tuple[int, int], shared: int, *, tied: bool, experts: int) -> str:
     """The type before rows are looked at; `place` is a tensor's index among those that it is counted with."""
+    base = BASE[scheme]
     if name == HEAD or (tied and name in EMBEDDINGS):
         return base if base == "Q8_0" else "Q6_K"
-    eight, mixed = experts == EIGHT, scheme == "gguf-q4_k_m"
-    if eight and ("attn_v.weight" in name or "attn_k.weight" in name):
+    if experts == EIGHT and ("attn_v.weight" in name or "attn_k.weight" in name):
         return "Q8_0"
-    if mixed and eight and "attn_output.weight" in name:
-        return "Q5_K"
-    more = mixed and ("ffn_down" in name or _like_values(name)) and _more_bits(*place)
-    return "Q6_K" if more else base
+    if "attn_output.weight" in name:
+        if experts == EIGHT:
+            return "Q5_K" if scheme in WIDER_OUTPUT else base
+        return "Q4_K" if scheme == "gguf-q3_k_m" else base
+    if _like_values(name):
+        return _of_values(base, scheme, place, shared)
+    return _of_down(base, scheme, place) if "ffn_down" in name else base
+
+
+def _of_values(base: str, scheme: str, place: tuple[int, int], shared: int) -> str:
+    """Of the projections to values, fused ones too."""
+    index = place[0]
+    if scheme in MORE:
+        return "Q6_K" if _more_bits(*place) else base
+    if scheme == "gguf-q3_k_m":
+        return "Q5_K" if index < 2 else "Q4_K"
+    wider = (scheme == "gguf-q4_k_s" and index < 4) or (scheme in NON_LINEAR and shared >= GROUPED)
+    return "Q5_K" if wider else base
+
+
+def _of_down(base: str, scheme: str, place: tuple[int, int]) -> str:
+    """Of the feed-forward layers' last projections."""
+    index, count = place
+    if scheme in MORE:
+        return "Q6_K" if _more_bits(*place) else base
+    if scheme == "gguf-q3_k_m":
+        return "Q5_K" if index < count // 16 else "Q4_K"
+    wider = (scheme == "gguf-q4_k_s" or scheme in NON_LINEAR) and index < count // 8
+    return "Q5_K" if wider else base
 
 
 def _divided(kind: str, columns: int) -> str:

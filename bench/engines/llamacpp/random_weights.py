@@ -108,7 +108,14 @@ def _constants(kind: str) -> list[tuple[int, bytes]]:
     def half(value: float) -> bytes:
         return np.float16(value).tobytes()
 
-    step = {4: STD * 12**0.5 / 16, 5: STD * 12**0.5 / 32, 6: STD * 12**0.5 / 64, 8: STD * 12**0.5 / 256}
+    levels = STD / 67.4  # the standard deviation of IQ4's 16 values
+    step = {
+        3: STD * 12**0.5 / 8,
+        4: STD * 12**0.5 / 16,
+        5: STD * 12**0.5 / 32,
+        6: STD * 12**0.5 / 64,
+        8: STD * 12**0.5 / 256,
+    }
     # Eight 6-bit scales of 32 and eight 6-bit minima of 60, packed into 12 bytes as get_scale_min_k4 unpacks them.
     packed = bytes([32 | 2 << 6] * 4 + [60 | 3 << 6] * 4 + [12 << 4] * 4)
     return {
@@ -119,6 +126,9 @@ def _constants(kind: str) -> list[tuple[int, bytes]]:
         "Q8_0": [(0, half(step[8]))],
         "Q4_K": [(0, half(step[4] / 32)), (2, half(7.5 * step[4] / 60)), (4, packed)],
         "Q5_K": [(0, half(step[5] / 32)), (2, half(15.5 * step[5] / 60)), (4, packed)],
+        "Q3_K": [(96, bytes(8) + bytes([255] * 4)), (108, half(step[3] / 16))],  # sixteen 6-bit scales of 48 - 32
+        "IQ4_NL": [(0, half(levels))],
+        "IQ4_XS": [(0, half(levels / 16)), (2, bytes([255, 255, 0, 0, 0, 0]))],  # eight 6-bit scales of 48 - 32
         "Q6_K": [(192, bytes([16] * 16)), (208, half(step[6] / 16))],
     }[kind]
 
