@@ -5,8 +5,9 @@
 `prompt_logprobs` (vLLM): beside the answer, by token id, with ranks.
 
 One server of the field reads them one place late where its file has no beginning token, so that each is the value of a
-token after itself: perplexities of 99,000 instead of 7, and every choice of one token scores alike. So a server generates some tokens greedily first, and
-gets them back as part of a prompt: values and texts must be those they were generated with.
+token after itself: perplexities of 99,000 instead of 7, and every choice of one token scores alike. So a server
+generates some tokens greedily first, and gets them back as part of a prompt: values and texts must be those they were
+generated with.
 """
 
 from __future__ import annotations
