@@ -151,15 +151,15 @@ def read(file: Path | None) -> dict[str, Found]:
 
 HEADER = """# Generated answers beside lm-eval and beside the build before
 
-`python -m benchmarks.generation FOLDER --report FILE`, {date}. {model}, {threads} threads, {machine}. GSM8K answers of
-at most {tokens} tokens. This engine as it runs, against {before} and against lm-eval {lm_eval}'s `HFLM` at its best
-batch size of {batches}, on the same requests, in {turns} turns: each turn both answer all items, and the build before a
-share of them. *Against*: its seconds by ours, the median over the turns (least to greatest); the build before answered
-every item once. Equal: the same text. *Of the limit*: the seconds that the operations nobody can do without (each
-prompt's own tokens, what they share once, each generated token) take at the measured roof of matrix products, by ours.
-Load: the highest of one minute beside a sample.
+`python -m benchmarks.generation FOLDER --report FILE`, {date}. {model}, {threads} threads, {machine}.
+GSM8K answers of at most {tokens} tokens. This engine as it runs, against {before} and against
+lm-eval {lm_eval}'s `HFLM` at its best batch size of {batches}, on the same requests, in at most {turns} turns: each
+turn both answer all items, and the build before a share of them. *Against*: its seconds by ours, the median over the
+turns (least to greatest); the build before answers every item once. –: not measured. Equal: the same text. *Of limit*:
+the seconds that the operations nobody can do without (each prompt's own tokens, what they share once, each generated
+token) take at the measured roof of matrix products, by ours. Load: the highest of one minute beside a sample.
 
-| row | what | items | batch | before, s | lm-eval, s | ours, s | against before | against lm-eval | of limit | load |
+| row | what | items | batch | before, s | lm-eval, s | ours (turns) | against before | against lm-eval | of limit | load |
 |---|---|---|---|---|---|---|---|---|---|---|
 """
 
@@ -181,6 +181,7 @@ def written(
 def _line(found: Found, note: str, targets: tuple[float | None, float | None]) -> str:
     cells = [found.name, note, str(len(found.texts(OURS))), str(found.batch or "–")]
     cells += [f"{median(each):.1f}" if (each := found.each(who)) else "–" for who in (BEFORE, THEIRS, OURS)]
+    cells[-1] += f" ({len(found.each(OURS))})"
     for other, target in zip((BEFORE, THEIRS), targets, strict=True):
         if not found.each(other):
             cells.append("–")

@@ -72,7 +72,7 @@ def test_rows_of_others_stay_in_the_report(tmp_path: Path) -> None:
     report.write_text("# Old\n\n| row | what |\n|---|---|\n| row | gone |\n| packs | theirs | 1 |\n", "utf-8")
     text, lines = written({"row": found()}, {"row": ("noted", (9.5, 1.3))}, ABOUT, report)
     line = (
-        "| row | noted | 3 | 16 | 18.0 | 4.0 | 2.0 | 9.00 (7.20 to 9.00); target 9.5, missed; 3 of 3 equal "
+        "| row | noted | 3 | 16 | 18.0 | 4.0 | 2.0 (3) | 9.00 (7.20 to 9.00); target 9.5, missed; 3 of 3 equal "
         "| 2.00 (1.60 to 2.50); target 1.3; 2 of 3 equal | – | 2.0 |"
     )
     assert lines == [line]
