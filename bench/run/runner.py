@@ -148,11 +148,11 @@ class Runner:
         return {record.cell.key for record in self.records[known:]} | worker.skipped
 
     def _launched(self, worker: WorkerProcess) -> Launched:
-        """Its process: the one that began ahead, where that is for these cells and lives, else a new one."""
+        """Its process: the one that began ahead, where it lives and did so for these cells, else a new one, alone."""
         request, first = self._request(worker), worker.cells[0]
-        if self._ahead is not None and self._ahead.key == first.cell.key:
+        if self._ahead is not None:
             launched, self._ahead = self._ahead, None
-            if launched.go_on(request):
+            if launched.key == first.cell.key and launched.go_on(request):
                 return launched
             launched.close()
         launched = Launched(first, self._environment(first), worker.confinement)

@@ -644,6 +644,18 @@ def test_a_worker_that_began_ahead_for_nothing_ends(tmp_path):
     assert process.returncode is not None and not folder.exists()
 
 
+def test_a_worker_that_began_ahead_for_cells_that_are_left_out_ends_before_others_are_measured(tmp_path, monkeypatch):
+    """A budget may leave the first load out: what it imported would stay in memory beside all that is measured."""
+    started, seen = counted(monkeypatch), []
+    made = make_runner(tmp_path)
+    with made.ahead(planned()) as ready:
+        assert ready() is True
+        process = made._ahead.process
+        made.observer.cell = lambda one: seen.append(process.returncode is not None)
+        (record,) = made.run(planned(precisions=(Precision.INT4,)))
+    assert (record.outcome.ending, seen, started) == (Ending.OK, [True], [["--ahead"], []])
+
+
 def test_a_worker_under_a_limit_does_not_begin_ahead(tmp_path, monkeypatch):
     """What it did there would be charged before its limit is set up; an empty plan has none either."""
     started = counted(monkeypatch)
