@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from bench.catalog.model import Objective
-from bench.engines.contract import NotFinite
+from bench.engines.contract import DoesNotFit, NotFinite, Unsupported
 from bench.records.record import Caveat, Measurement, Unit
 from bench.suite import SuiteRun, Work, measured
 from suites import metrics
@@ -153,7 +153,12 @@ def _noise(run: SuiteRun, evaluation: RunningEvaluation, task: str) -> list[Meas
     """What a batch changes of a task's answers, as far as the budget lets it be looked at."""
     if run.spent():
         return []
-    changed = evaluation.changed_alone(task, lambda count: run.phase("answer alone", 0, count))
+    try:
+        changed = evaluation.changed_alone(task, lambda count: run.phase("answer alone", 0, count))
+    except (DoesNotFit, Unsupported) as error:  # the scores are whole without it
+        why = f"out of memory in {error.phase}" if isinstance(error, DoesNotFit) else str(error)
+        run.caveats.append(Caveat(kind="not_measured", text=f"what a batch changes of {task}'s answers: {why}"))
+        return []
     if not changed:
         return []
     labels = _short(evaluation.result(task).labels())

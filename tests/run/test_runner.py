@@ -1015,6 +1015,21 @@ def test_an_interrupted_quality_cell_goes_on_from_what_it_scored(bench, tmp_path
     assert quality(bench).measurements == resumed.measurements
 
 
+def test_scores_are_kept_where_no_memory_is_left_to_see_what_a_batch_changes(bench, monkeypatch):
+    """Memory ends when the first answers are generated again alone: the cell is whole, and a caveat says what lacks."""
+    pytest.importorskip("lm_eval")
+    monkeypatch.setenv("BENCH_FAKE_TOGETHER", "3")
+    assert bench.run("--task", "bench_answers_en", fault="memory@prefill", suite="quality") == 0
+    record = quality(bench)
+    assert record.outcome.ending == Ending.OK
+    assert not [one for one in record.measurements if one.name == "answer_changed_alone"]
+    caveats = [one.text for one in record.warnings if one.kind == "not_measured"]
+    assert caveats == ["what a batch changes of bench_answers_en's answers: out of memory in prefill"]
+    assert bench.run("--fresh", "--task", "bench_answers_en", suite="quality") == 0
+    again = [one for one in quality(bench).measurements if one.name != "answer_changed_alone"]
+    assert again == list(record.measurements)
+
+
 def test_generated_answers_go_on_from_those_that_had_ended_whatever_the_batch_was(bench, tmp_path, monkeypatch):
     """Killed while the second three of eight answers stand side by side; the next call answers five at a time."""
     pytest.importorskip("lm_eval")

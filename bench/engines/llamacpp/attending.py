@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from bench.engines.llamacpp.gguf_layout import PLAIN
 from bench.paths import cache_folder
-from bench.processes import module, temporary_folder
+from bench.processes import module, temporary_folder, write_whole
 from bench.records.cell import digest
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def chosen(machine: Machine) -> str:
         return PLAIN
     best = faster(rounds)
     known.parent.mkdir(parents=True, exist_ok=True)
-    known.write_text(json.dumps({"attention": best, "depth": DEPTH, "seconds": rounds}) + "\n", encoding="utf-8")
+    write_whole(known, json.dumps({"attention": best, "depth": DEPTH, "seconds": rounds}) + "\n")
     return best
 
 
