@@ -107,8 +107,12 @@ def test_a_process_whose_parent_has_ended_already_does_not_begin(tmp_path: Path)
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")
 
 
+GUARDED = "bench/engines/served/server.py"
+"""Its guard ends with the pipe that its parent holds."""
+
+
 def test_nothing_of_ours_starts_python_otherwise() -> None:
-    """Converters, quantizers, roofs and workers end with their parent; the sampler reads a pipe that its parent holds.
+    """Converters, quantizers, roofs and workers end with their parent; sampler and guard read a pipe that it holds.
 
     What the answer prints is typed by people.
     """
@@ -117,7 +121,7 @@ def test_nothing_of_ours_starts_python_otherwise() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable":
                 naming.add(str(path.relative_to(ROOT)))
-    assert naming == {"bench/processes.py", "bench/instruments/sampler.py", "bench/cli/compare.py"}
+    assert naming == {GUARDED, "bench/processes.py", "bench/instruments/sampler.py", "bench/cli/compare.py"}
 
 
 def test_whose_a_temporary_folder_is_stands_in_its_name() -> None:

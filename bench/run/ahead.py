@@ -15,14 +15,21 @@ AHEAD = "--ahead"
 READY = b'{"event": "ready"}\n'
 
 
-def begun_ahead(request: Request) -> bool:
-    """Make ready what the load needs, say so, and wait for a line on stdin; whether one came."""
-    engines = backend(request.backend)
-    engines.instruments(request.machine.kind)
-    engines.prepare(load_request(request))
+def begun_ahead(request: Request) -> bool | None:
+    """Make ready what the load needs, say so, and wait for a line on stdin.
+
+    Returns whether all is ready, None where no line came. What could not be made ready is tried again in the load,
+    where its end becomes a record with its reason.
+    """
+    engines, ready = backend(request.backend), True
+    try:
+        engines.instruments(request.machine.kind)
+        engines.prepare(load_request(request))
+    except Exception:  # noqa: BLE001 - every ending becomes a record
+        ready = False
     keep_imported()
     os.write(request.events, READY)
-    return bool(sys.stdin.readline())
+    return ready if sys.stdin.readline() else None
 
 
 def keep_imported() -> None:

@@ -311,10 +311,10 @@ def main() -> int:
     """Answer the request named on the command line."""
     gc.disable()  # until its libraries are imported: `keep_imported`
     path = Path(sys.argv[1])
-    ahead = AHEAD in sys.argv[2:]
-    if ahead and not begun_ahead(read(path)):
+    prepared = begun_ahead(read(path)) if AHEAD in sys.argv[2:] else False
+    if prepared is None:
         return 0
-    worker = Worker(read(path), prepared=ahead)
+    worker = Worker(read(path), prepared=prepared)
     try:
         worker.run()
     except UserError as error:  # results/ refuses: nothing more can be saved

@@ -318,9 +318,9 @@ def test_workers_of_one_call_share_the_limit(tmp_path: Path) -> None:
     worker = WorkerProcess(list(planned))
     for spent in (0.125, 0.25):
         runner._hear({"event": "phase", "name": "repeat", "done": 1, "total": 2, "spent_usd": spent}, worker)
-    assert (worker.spent_usd, runner._request(worker, 3).max_cost_usd) == (0.25, 1.0)
+    assert (worker.spent_usd, runner._request(worker).max_cost_usd) == (0.25, 1.0)
     runner.spent_usd += worker.spent_usd
-    assert runner._request(worker, 3).max_cost_usd == 0.75
+    assert runner._request(worker).max_cost_usd == 0.75
 
 
 # Through plan, worker and suites.

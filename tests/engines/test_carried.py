@@ -153,7 +153,7 @@ def test_the_memory_suite_tells_states_from_what_grows(engines, kind, grows, tmp
     run = run_of(engines(kind), "memory", tmp_path, prompt_tokens=20, decode_tokens=4)
     (found,) = [m for m in memory.measure(run) if m.name == "kv_bytes"]
     assert found.values == (BYTES * (FIXED[kind] + 23 * grows),)
-    assert found.labels == {"tokens": 23, "fixed_bytes": BYTES * FIXED[kind]}
+    assert found.labels == {"tokens": 23, "fixed_bytes": BYTES * FIXED[kind]} | ({"kept_in": "fp32"} if grows else {})
 
 
 @pytest.mark.parametrize(("kind", "grows"), [("lfm2", KEYS), ("mamba2", 0)])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -208,6 +210,7 @@ def test_the_worker_answers_with_one_line(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(roofline, "READ_S", 0.0)
     monkeypatch.setitem(roofline.COPY_BYTES, "cpu", 1 << 20)
     monkeypatch.setattr(sys, "argv", ["roof_worker", "cpu", "numpy", "1"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("go\n"))
     assert roof_worker.main() == 0
     found = roof.parse(capsys.readouterr().out)
     assert found.engine.startswith("numpy ") and found.threads == 1
@@ -223,13 +226,14 @@ def test_the_library_is_the_one_the_models_run_on(
     """Torch where a backend needs it, else NumPy; a CPU's roof is asked without a GPU, in the threads it may use."""
     asked: dict[str, Any] = {}
 
-    def run(command: list[str], **options: Any) -> SimpleNamespace:
+    def begin(command: list[str], **options: Any) -> AbstractContextManager[SimpleNamespace]:
         asked.update(command=command, env=options["env"])
-        return SimpleNamespace(stdout='noise\n{"engine": "x", "copy_bytes_per_s": [1234567.0], "matrix_per_s": {}}\n')
+        said = 'noise\n{"engine": "x", "copy_bytes_per_s": [1234567.0], "matrix_per_s": {}}\n'
+        return nullcontext(SimpleNamespace(communicate=lambda *_, **__: (said, ""), kill=lambda: None, returncode=0))
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "Popen", begin)
     engine = replace(fake.BACKEND, roof=None, requires=requires)
-    assert measure._roof([engine], "cpu", 3).copy_bytes_per_s == (1234600.0,)
+    assert measure._roof([engine], "cpu", 3, lambda: None).copy_bytes_per_s == (1234600.0,)
     assert asked["command"] == module("bench.instruments.roof_worker", "cpu", library, 3)
     assert (asked["env"]["CUDA_VISIBLE_DEVICES"], asked["env"]["OMP_NUM_THREADS"]) == ("", "3")
 

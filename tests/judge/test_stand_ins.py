@@ -28,7 +28,7 @@ ROWS = newest(
         make_record(make_cell("memory", "int8", settings={"memory_limit_bytes": 10}), measurements=memory_samples()),
     ]
 )
-UNKNOWN = Need(precision=Precision.INT4, scheme=None, weights_bytes=None, peak_bytes=None, fits=None)
+UNKNOWN = Need(precision=Precision.INT4, scheme=None, weights_bytes=None, peak_bytes=None, whole_bytes=None, fits=None)
 
 
 def test_every_size_alike_is_the_same_architecture() -> None:
