@@ -348,6 +348,11 @@ def test_a_gpus_memory_is_summed_over_the_servers_processes(engines: Any, monkey
     [
         ("llama_context: n_ctx = 8192\nllama_kv_cache: CPU KV buffer size = 180.00 MiB\n", 180 * MIB, 8192),
         ("Available KV cache memory: 1.00 GiB\nGPU KV cache size: 46,592 tokens\n", 1024 * MIB, 46592),
+        (
+            "Explicitly set (1.0/23.5) GiB for KV cache on node 0.\nCPU KV cache size: 46,592 tokens, Max",
+            1024 * MIB,
+            46592,
+        ),
         ("KV Cache is allocated. #tokens: 1000, K size: 0.25 GB, V size: 0.25 GB\n", 512 * MIB, 1000),
     ],
 )
@@ -361,6 +366,7 @@ def test_a_pool_is_what_the_server_says_of_it(log: str, total: int, tokens: int)
 def test_a_pool_that_nobody_tells_is_computed_where_the_launch_sizes_it(engines: Any) -> None:
     """The tokens that were asked room for, at 16 bits; nothing where the size is the server's own."""
     assert engines().pool_bytes is None
+    assert engines("--says", "{context}").pool_bytes is None, "a sequence's room is no pool of a server that has more"
     total, tokens, told = engines("--says", "{pool}").pool_bytes
     assert tokens == CONTEXT * CLIENTS and told == "the architecture, at 16 bits"
     assert total == CONTEXT * CLIENTS * 2 * 64 * 2  # one layer, keys and values of 64, two bytes

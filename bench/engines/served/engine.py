@@ -32,6 +32,8 @@ from bench.records.record import Caveat, Provenance
 
 ATTEMPTS = 2
 """A server on this machine has no network between: what fails twice fails."""
+ONE_SEQUENCE = {"llama-cpp-python"}
+"""Servers whose pool is what one sequence may have; others hold more than that, of a size that they alone know."""
 SETTLE_S = 0.5
 """After a failure its end may not have been noticed yet."""
 UNPROVEN = "the server's log-probabilities of prompts are not used"
@@ -117,9 +119,10 @@ class LaunchedEngine(ApiEngine):
     def pool_bytes(self) -> tuple[int, int | None, str] | None:
         """As the server has printed it, else as the launch has sized it."""
         found = pool.told_by(self.server.whole_log())
-        if found is None and self.launch.sizes_the_pool:
-            tokens = CONTEXT * CLIENTS if "pool" in self.launch.places else CONTEXT
-            found = pool.computed(self.entry, tokens)
+        if found is None and "pool" in self.launch.places:
+            found = pool.computed(self.entry, CONTEXT * CLIENTS)
+        elif found is None and "context" in self.launch.places and self.launch.server in ONE_SEQUENCE:
+            found = pool.computed(self.entry, CONTEXT)
         return None if found is None else (found.total_bytes, found.tokens, found.told)
 
     def another_client(self) -> TextEngine:

@@ -18,7 +18,8 @@ from bench.catalog.model import Model
 MIB, GIB = 1 << 20, 1 << 30
 LLAMA = re.compile(r"KV buffer size\s*=\s*([\d.]+) MiB")
 LLAMA_TOKENS = re.compile(r"n_ctx\s*=\s*(\d+)")
-VLLM = re.compile(r"(?:KV cache memory|KVCACHE_SPACE)\D{0,40}?([\d.]+) ?GiB")
+VLLM = re.compile(r"KV cache memory: ([\d.]+) GiB|set \(([\d.]+)/[\d.]+\) GiB for KV cache")
+"""On a GPU, and on a CPU, where the size of the host stands behind it."""
 TOKENS = re.compile(r"(?:KV cache size: |#tokens: )([\d,]+)")
 SGLANG = re.compile(r"K size: ([\d.]+) GB, V size: ([\d.]+) GB")
 
@@ -49,7 +50,7 @@ def told_by(log: str) -> Pool | None:
     if found := SGLANG.findall(log):
         return _pool(sum(map(float, found[-1])) * GIB, tokens)
     if found := VLLM.findall(log):
-        return _pool(float(found[-1]) * GIB, tokens)
+        return _pool(float("".join(found[-1])) * GIB, tokens)
     return None
 
 
