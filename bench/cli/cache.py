@@ -9,6 +9,7 @@ from typing import Annotated
 
 from bench.cli.console import Format, out, print_table
 from bench.cli.options import ResultsFolder, named, split
+from bench.cli.stored import Stored
 from bench.paths import RESULTS
 
 
@@ -54,13 +55,18 @@ def cache(options: Clearing) -> None:
 
 
 def _settled(results: Path) -> dict[str, float]:
-    """When each cell was settled last, seconds since 1970."""
+    """When each cell that has a journal was settled last, seconds since 1970."""
     from bench.records.record import moment
-    from bench.records.store import Store
+    from bench.scoring.journal import unfinished_cells
 
     found: dict[str, float] = {}
-    for record in Store(results).records():
-        if record.outcome.ending.settled and not record.ahead:
+    cells = unfinished_cells()
+    if not cells:
+        return found
+    stored = Stored(results)
+    for record in map(stored.load, stored.index.shown()):  # of those that ask and end alike the newest
+        if record.cell.key in cells and record.outcome.ending.settled and not record.ahead:
             ended = moment(record.started).timestamp() + record.seconds
             found[record.cell.key] = max(ended, found.get(record.cell.key, 0.0))
+    stored.index.save()
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ import typer
 from bench.cli.console import err, out, print_flat, print_table, warn
 from bench.cli.options import MOST_THREADS, Cells, How, Limits, Output, Quiet, Subject, Timeout, split
 from bench.cli.run import print_failed
-from bench.cli.selecting import planned, require_backends, selection, where
+from bench.cli.selecting import planned, require_backends, selection, telling, where
 from bench.cli.stored import Stored
 from bench.errors import UserError
 
@@ -91,7 +92,8 @@ def _measure(judged: Sequence[Judged], asked: Selection, trying: Trying, output:
     def plan_now() -> Call:
         stored = Stored(output.results)
         made = together([planned(item, output, stored, described, known=known) for item in each])
-        return continued(made, run_key(whole, described), store, limits, fresh=False)
+        of_run = partial(stored.of_run, device=described.device)
+        return continued(made, run_key(whole, described), store, limits, of_run, fresh=False)
 
     def begin(call: Call) -> None:
         reasons = dict.fromkeys(f"{item.model} {item.what}: {item.reason}" for item in call.plan.left_out)
@@ -99,4 +101,5 @@ def _measure(judged: Sequence[Judged], asked: Selection, trying: Trying, output:
         if call.nothing:
             err.print("nothing to run")
 
-    return print_failed(run_call(plan_now, begin, whole, store, described, err, quiet=trying.quiet) or [])
+    told = partial(telling, output, described)
+    return print_failed(run_call(plan_now, begin, whole, store, described, told, err, quiet=trying.quiet) or [])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +22,7 @@ from bench.cli.selecting import (
     require_keys,
     require_schemes,
     selection,
+    telling,
     where,
 )
 from bench.cli.show import print_rows
@@ -117,9 +119,8 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
     meant: dict[str, Cell] = {}
 
     def plan_now() -> Call:
-        made = planned(
-            asked, output, Stored(output.results), described, budget_s=given, known=None if cells.fresh else known
-        )
+        stored = Stored(output.results)
+        made = planned(asked, output, stored, described, budget_s=given, known=None if cells.fresh else known)
         require_schemes(made)
         meant.update({planned.cell.key: planned.cell for planned in made.cells})
         restraint = options.RunOptions(
@@ -129,7 +130,8 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
             budget_s=given if limits.budget else options.default_budget_s(how.profile, (p.cell for p in made.cells)),
             max_cost_usd=limits.max_cost,
         )
-        call = continued(made, run_key(asked, described), store, restraint, fresh=cells.fresh)
+        of_run = partial(stored.of_run, device=described.device)
+        call = continued(made, run_key(asked, described), store, restraint, of_run, fresh=cells.fresh)
         require_keys(call.plan, limits.max_cost)
         return call
 
@@ -144,7 +146,10 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
         if call.nothing:
             out.print(total(call.plan))
 
-    records = run_call(plan_now, begin, asked, store, described, err, quiet=output.quiet, wait=not limits.no_wait)
+    records = run_call(
+        plan_now, begin, asked, store, described, partial(telling, output, described), err, quiet=output.quiet,
+        wait=not limits.no_wait,
+    )  # fmt: skip
     return Measured(
         records=records,
         answered=store.ids() - known,

@@ -6,7 +6,7 @@ What is wrong with an option is said before anything is loaded, in one line.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.plan.plan import Plan
     from bench.plan.selection import Selection
     from bench.records.cell import Precision, Weights
+    from bench.records.record import Record
     from bench.records.store import Store
     from bench.records.surroundings import Machine
 
@@ -211,9 +212,13 @@ def where(asked: Selection, folders: Folders) -> tuple[Store, Machine]:
     """The records that a call adds to, and the machine that it is about."""
     from bench.instruments.machine import describe
     from bench.records.store import Store
-    from bench.views.soundness import fault
 
-    return Store(folders.results, fault), describe(asked.device)
+    return Store(folders.results), describe(asked.device)
+
+
+def telling(folders: Folders, described: Machine) -> Iterator[Record]:
+    """The records that tell how long cells take on this machine, looked for when the first is asked for."""
+    yield from Stored(folders.results).of_device(described.device)
 
 
 def planned(
@@ -223,8 +228,7 @@ def planned(
     """The plan for a selection on this machine, from the records that are there now.
 
     `budget_s` says which cut cells `--missing` asks again; `known`, which records were there when the call began: what
-    another call has settled since then is not asked again. A
-    device without records has its roof measured (3 s, once).
+    another call has settled since then is not asked again. A device without records has its roof measured (3 s, once).
     """
     from bench.catalog.entries import read_catalog
     from bench.engines.registry import backend

@@ -94,6 +94,11 @@ class Stored:
             if len(self.index.sound_of(chosen)) == len(chosen):  # else another of its kind tells as much
                 return [self._joined.shelves.load(head) for head in chosen]
 
+    def of_run(self, run: str, device: str) -> list[Record]:
+        """What one call has measured on a device so far, as it was written."""
+        heads = [head for head in self.index.heads(device=device) if head.loaded.run == run]
+        return [self._joined.shelves.load(head) for head in self.index.sound_of(heads)]
+
     def load(self, head: Head) -> Record:
         """One record with what only the ends of its device's runs can tell."""
         return self._joined.load(head)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from bench.records.examine import Kind
 from bench.records.index import Index
-from bench.records.store import dated, faulty, read_record, read_run, unread
+from bench.records.store import read_record, read_run, unread
 
 
 def unreadable(index: Index) -> list[str]:
@@ -17,7 +17,7 @@ def unreadable(index: Index) -> list[str]:
     def lines(kinds: Collection[Kind]) -> Iterator[str]:
         for path, kind, why in found:
             if kind is Kind.FAULTY and kind in kinds:
-                yield faulty(path, why)
+                yield f"{path}: nothing can be shown of it: {why}; measure it again or delete the file"
             elif kind in kinds:
                 try:
                     read_run(path) if kind is Kind.NO_RUN else read_record(path)
@@ -29,4 +29,4 @@ def unreadable(index: Index) -> list[str]:
 
 def ahead(index: Index) -> list[str]:
     """One line for each record that is dated in the future."""
-    return [dated(index.root / head.path, head.started) for head in index.ahead()]
+    return [f"{index.root / head.path}: dated {head.started}" for head in index.ahead()]

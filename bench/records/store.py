@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -32,17 +32,10 @@ SLACK = timedelta(minutes=5)
 class Store:
     """The records under one folder."""
 
-    def __init__(self, root: Path = RESULTS, fault: Callable[[Record], str] = lambda record: "") -> None:
+    def __init__(self, root: Path = RESULTS) -> None:
         self.root = root
-        self.fault = fault
-        """Why nothing can be made of a record that the schema lets pass, empty if all can: such a record is left out.
-        Who makes figures says so (`bench.views.soundness`); records themselves know none."""
         self.unreadable: list[str] = []
         """One line for each file that the last reading had to leave out."""
-        self.ahead: list[str] = []
-        """One line for each record that was dated in the future when it was read."""
-        self._faults: dict[Path, str] = {}
-        """What `fault` said of each: files are never edited, and a command reads them more than once."""
 
     def check_writable(self) -> None:
         """Raise UserError, before anything is measured, if no record could be written here."""
@@ -98,7 +91,7 @@ class Store:
 
         The call empties `unreadable`; reading fills it with a line for each file that cannot be read.
         """
-        self.unreadable, self.ahead = [], []
+        self.unreadable = []
         return self._records()
 
     def paths(self) -> list[Path]:
@@ -111,15 +104,8 @@ class Store:
                 record = read_record(path)
             except Exception as error:  # noqa: BLE001 - one file must not hide all others, whatever it does to a parser
                 self.unreadable.append(unread(path, error))
-                continue
-            if path not in self._faults:
-                self._faults[path] = self.fault(record)
-            if self._faults[path]:
-                self.unreadable.append(faulty(path, self._faults[path]))
-                continue
-            if record.ahead:
-                self.ahead.append(dated(path, record.started))
-            yield record
+            else:
+                yield record
 
     def runs(self) -> Iterator[Run]:
         """What the ends of runs told; files that do not read are named in `unreadable`."""
@@ -144,16 +130,6 @@ def unread(path: Path, error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     return f"{path}: {type(error).__name__}: {error}; restore the file or delete it"
-
-
-def faulty(path: Path, fault: str) -> str:
-    """The line of a record that nothing can be made of."""
-    return f"{path}: nothing can be shown of it: {fault}; measure it again or delete the file"
-
-
-def dated(path: Path, started: str) -> str:
-    """The line of a record of a clock that was ahead."""
-    return f"{path}: dated {started}"
 
 
 def read_record(path: Path) -> Record:

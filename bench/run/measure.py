@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,9 +57,12 @@ def run_key(selection: Selection, described: Machine) -> str:
     return selection.key if name == described.device else digest([selection.key, name])
 
 
-def continued(plan: Plan, key: str, store: Store, options: RunOptions, *, fresh: bool) -> Call:
+def continued(
+    plan: Plan, key: str, store: Store, options: RunOptions, of_run: Callable[[str], Iterable[Record]], *, fresh: bool
+) -> Call:
     """The plan without what an unfinished run of the same call (`run_key`) settled, under that run's id or a new one.
 
+    `of_run` gives the records that a run has made here.
     A settled reference whose distributions are gone from the cache is measured again where another cell needs them.
     A run that turns out to have settled everything is finished here.
     """
@@ -68,7 +71,7 @@ def continued(plan: Plan, key: str, store: Store, options: RunOptions, *, fresh:
     call = Call(plan=plan, options=options, key=key, run=run or new_run_id(), fresh=fresh)
     if run is None:
         return call
-    settled = {r.cell.key for r in store.records() if r.run == run and r.outcome.ending.settled}
+    settled = {record.cell.key for record in of_run(run) if record.outcome.ending.settled}
     needed = {p.reference.key: p.reference for p in plan.cells if p.reference and p.cell.key not in settled}
     settled -= {name for name, reference in needed.items() if not has_reference(reference)}
     cells = tuple(planned for planned in plan.cells if planned.cell.key not in settled)
@@ -99,6 +102,7 @@ def run_call(
     selection: Selection,
     store: Store,
     described: Machine,
+    known: Callable[[], Iterable[Record]],
     console: Console,
     *,
     quiet: bool,
@@ -107,7 +111,7 @@ def run_call(
     """Measure every cell; None where there was nothing to do. What is not settled stays open for the same call.
 
     `planned` says what is to be done. It is asked again when nobody else measures here any more, if that may have
-    changed, and `begin` hears what will be done. Without `wait` a device that another harness measures on is a
+    changed, and `begin` hears what will be done. `known` gives the records that tell how long cells take here. Without `wait` a device that another harness measures on is a
     UserError.
     """
     before, call = store.ids(), planned()
@@ -125,7 +129,7 @@ def run_call(
         begin(call)
         sweep(store)
         try:
-            return [] if call.nothing else _measure(call, store, described, console, quiet=quiet)
+            return [] if call.nothing else _measure(call, store, described, known, console, quiet=quiet)
         finally:
             sweep(store)
 
@@ -145,7 +149,9 @@ def _alone(
     return measuring(machine.lock_name(described), wait=wait, tell=tell)
 
 
-def _measure(call: Call, store: Store, described: Machine, console: Console, *, quiet: bool) -> list[Record]:
+def _measure(
+    call: Call, store: Store, described: Machine, known: Callable[[], Iterable[Record]], console: Console, *, quiet: bool
+) -> list[Record]:
     """The same, while this process holds the lock."""
     runs, plan, options, engines = Runs(store.root), call.plan, call.options, _engines(call.plan)
     if call.fresh:
@@ -166,7 +172,7 @@ def _measure(call: Call, store: Store, described: Machine, console: Console, *, 
         runner = Runner(run=call.run, store=store, described=described, before=state, observer=display, options=options)
         with _ahead(runner, plan, here) as ready:
             runner.before = roofed(state, ready)
-            plan = timed_again(plan, described, store.records(), runner.before.roof)
+            plan = timed_again(plan, described, known(), runner.before.roof)
             records = runner.run(plan)
     ended = f"{now():%Y-%m-%dT%H:%M:%SZ}"
     after = roofed(machine.condition(described.kind))

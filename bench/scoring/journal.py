@@ -85,6 +85,17 @@ def journal_folder() -> Path:
     return cache_folder() / "journal"
 
 
+def _cell(path: Path) -> str:
+    """The key of the cell that a journal belongs to."""
+    return path.name.partition("-")[0]
+
+
+def unfinished_cells() -> set[str]:
+    """The keys of all cells that have a journal."""
+    folder = journal_folder()
+    return {_cell(path) for path in folder.iterdir()} if folder.is_dir() else set()
+
+
 def stale_journals(settled: Mapping[str, float] = MappingProxyType({})) -> list[Path]:
     """Journals that nobody will go on from: untouched for STALE_DAYS, or their cell was settled after the last entry.
 
@@ -95,7 +106,7 @@ def stale_journals(settled: Mapping[str, float] = MappingProxyType({})) -> list[
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         touched = max((file.stat().st_mtime for file in (path, *path.glob("*"))), default=0.0)
-        if touched < max(oldest, settled.get(path.name.partition("-")[0], 0.0)):
+        if touched < max(oldest, settled.get(_cell(path), 0.0)):
             found.append(path)
     return found
 
