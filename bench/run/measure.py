@@ -111,8 +111,8 @@ def run_call(
     """Measure every cell; None where there was nothing to do. What is not settled stays open for the same call.
 
     `planned` says what is to be done. It is asked again when nobody else measures here any more, if that may have
-    changed, and `begin` hears what will be done. `known` gives the records that tell how long cells take here. Without `wait` a device that another harness measures on is a
-    UserError.
+    changed, and `begin` hears what will be done. `known` gives the records that tell how long cells take here. Without
+    `wait` a device that another harness measures on is a UserError.
     """
     before, call = store.ids(), planned()
     if call.nothing:
@@ -150,7 +150,13 @@ def _alone(
 
 
 def _measure(
-    call: Call, store: Store, described: Machine, known: Callable[[], Iterable[Record]], console: Console, *, quiet: bool
+    call: Call,
+    store: Store,
+    described: Machine,
+    known: Callable[[], Iterable[Record]],
+    console: Console,
+    *,
+    quiet: bool,
 ) -> list[Record]:
     """The same, while this process holds the lock."""
     runs, plan, options, engines = Runs(store.root), call.plan, call.options, _engines(call.plan)
