@@ -24,6 +24,7 @@ NEED_LLAMA = (
     "tests/engines/test_llamacpp_side_by_side.py", "tests/engines/test_kv_cache.py",
     "tests/suites/test_capacity_engines.py",
 )  # fmt: skip
+NEED_RAY = ("tests/fleet", "tests/records/test_mirror.py")
 NEED_PUBLISH = ("tests/views/test_site.py", "tests/views/test_site_browser.py", "tests/views/test_publication.py")
 EVERY_EVAL_EVER = (
     "duckdb==2.0.1", "huggingface_hub==1.33.0", "jsonschema==4.26.0", "numpy==2.4.6", "pandas==3.1.1",
@@ -181,6 +182,22 @@ def tests_exports(session: nox.Session) -> None:
     session.run(python, "-m", "pip", "install", "-q", *own, external=True)
     tests = session.posargs or ("tests/views/test_exports.py", "tests/cli/test_export.py", "tests/cli/test_push.py")
     session.run("pytest", *tests, env={"EVERY_EVAL_EVER_PYTHON": python})
+
+
+@nox.session(name="bench-ray")
+def bench_ray(session: nox.Session) -> None:
+    """Measure on the boxes of a Ray cluster that this machine belongs to: `-- --ray auto`, and any options of run."""
+    install(session, "transformers", "ray", "url")
+    session.run("bench", "run", *(session.posargs or ["--ray", "auto"]))
+
+
+@nox.session(name="tests-ray")
+def tests_ray(session: nox.Session) -> None:
+    """Run the tests of many boxes on a real Ray cluster, on loopback, and of results in an object store."""
+    session.install("-e", ".[ray,url]")
+    for group in ("tests", "object-store"):
+        session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), group))
+    session.run("pytest", *(session.posargs or NEED_RAY))
 
 
 @nox.session

@@ -14,7 +14,10 @@ RESULTS = ROOT / "results"
 
 
 def cache_folder() -> Path:
-    """`$BENCH_CACHE`, else `bench` in the user's cache folder. Deleting it loses time, never results."""
+    """`$BENCH_CACHE`, else `bench` in the user's cache folder. Deleting it loses time, never results.
+
+    But of results under a URL, what could not be sent there yet waits in it (`bench.records.mirror`).
+    """
     own, base = os.environ.get("BENCH_CACHE"), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(own) if own else Path(base) / "affordable-bench"
     # A worker stands in another folder and must find the same one; where nobody has a home, `~` stays a name.

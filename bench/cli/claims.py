@@ -13,7 +13,7 @@ import typer
 from bench.cli.console import err, out, print_flat, print_table, warn
 from bench.cli.options import MOST_THREADS, Cells, How, Limits, Output, Quiet, Subject, Timeout, split
 from bench.cli.run import print_failed
-from bench.cli.selecting import planned, require_backends, selection, telling, where
+from bench.cli.selecting import planned, require_backends, selection, settle, telling, where
 from bench.cli.stored import Stored
 from bench.errors import UserError
 
@@ -102,4 +102,6 @@ def _measure(judged: Sequence[Judged], asked: Selection, trying: Trying, output:
             err.print("nothing to run")
 
     told = partial(telling, output, described)
-    return print_failed(run_call(plan_now, begin, whole, store, described, told, err, quiet=trying.quiet) or [])
+    records = run_call(plan_now, begin, whole, store, described, told, err, quiet=trying.quiet)
+    settle(store)
+    return print_failed(records or [])

@@ -125,9 +125,26 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.
 CatalogFolder = Annotated[
     Path, typer.Option("--catalog", help="Folder of the catalogue.", show_default=False, metavar="FOLDER")
 ]
+
+
+def _results(given: str | Path) -> Path:
+    """The folder of the records: of a URL its mirror, brought up to date. Raises UserError."""
+    from bench.records.mirror import Mirror, is_address
+
+    if not is_address(str(given)):
+        return Path(given)
+    mirror = Mirror(str(given))
+    mirror.fetch()
+    return mirror.root
+
+
 ResultsFolder = Annotated[
-    Path, typer.Option("--results", help="Folder of the records.", show_default=False, metavar="FOLDER")
-]
+    Path,
+    typer.Option(
+        "--results", help="Folder of the records, or a URL: s3://BUCKET/PATH.", show_default=False, metavar="FOLDER",
+        parser=_results,
+    ),
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,11 @@ def publish(output: Published) -> None:
 
     Example: bench publish --check
     """
+    from bench.records.mirror import mirror_of, shown
+
+    if (mirror := mirror_of(output.results)) is not None:
+        what = f"publishing writes beside the records, and {shown(mirror.address)} takes records alone"
+        raise UserError(what, "copy them into a folder, and publish with --results FOLDER")
     stored = Stored(output.results)
     write_figures(output, stored, check=output.check, drop=output.drop)
     _write_results(output, stored)

@@ -17,11 +17,14 @@ from bench.cli.options import MOST_THREADS, Budget, Cells, Folders, How, Limits,
 from bench.cli.publish import require_publishable, write_figures
 from bench.cli.selecting import (
     budget_s,
+    place,
     planned,
     require_backends,
     require_keys,
     require_schemes,
     selection,
+    settle,
+    store_of,
     telling,
     where,
 )
@@ -53,6 +56,10 @@ class RunHow(How):
             "--threads", help="CPU threads, or auto: swept once. Default: the engine's own choice.", metavar="COUNT"
         ),
     ] = ""
+    ray: Annotated[
+        str,
+        typer.Option("--ray", help="On the boxes of a Ray cluster: auto, or HOST:PORT of its head.", metavar="ADDRESS"),
+    ] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +88,8 @@ def run(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> N
 
     Example: bench run --model gpt2 --precision fp16,int4 --budget 20min
     """
+    if how.ray:
+        raise typer.Exit(_run_on_boxes(cells, how, limits, output))
     done = measure(cells, how, limits, output)
     if done.records is None:
         raise typer.Exit(0)
@@ -150,6 +159,7 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
         plan_now, begin, asked, store, described, partial(telling, output, described), err, quiet=output.quiet,
         wait=not limits.no_wait,
     )  # fmt: skip
+    settle(store)
     return Measured(
         records=records,
         answered=store.ids() - known,
@@ -159,13 +169,46 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
     )
 
 
+def _run_on_boxes(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> int:
+    """The same on the boxes of a cluster, and the figures of each device that they are; returns the exit code."""
+    from bench.cli.boxes import Asked, measure_on_boxes, require_heard
+
+    paid = limits.max_cost is not None
+    require_heard({"--no-wait": limits.no_wait, "--max-cost": paid, "--threads auto": how.threads == "auto"})
+    store = store_of(output)
+    known = store.ids()
+    asked = Asked(
+        address=how.ray, cells=cells, how=how, limits=limits, folders=output, threads=_threads(how.threads),
+        timeout_s=limits.timeout, budget=limits.budget, fresh=cells.fresh, quiet=output.quiet,
+        publish=output.publish_after,
+    )  # fmt: skip
+    ended, suites = measure_on_boxes(asked, store)
+    stored, answered = Stored(store.root), store.ids() - known
+    for device in ended.devices:
+        if len(ended.devices) > 1:
+            out.print(f"\non {device}", markup=False)
+        _print_rows_of(stored, device, answered, suites)
+    stored.settle()
+    settle(store)
+    out.print(f"records: {place(store)}", markup=False)
+    if output.publish_after:
+        write_figures(output, Stored(output.results), check=False)
+    return 1 if print_failed(ended.records) or ended.open else 0
+
+
 def _print_measured(done: Measured) -> None:
     """The rows that this call is about with those of the same weights, and where the records lie."""
     stored = Stored(done.store.root)
-    here = [row for row in stored.rows() if row.device == done.machine.device]
-    shown = {(row.model, row.backend, row.checkpoint.mark) for row in here if done.answered & row.record_ids}
+    _print_rows_of(stored, done.machine.device, done.answered, done.suites)
+    stored.settle()
+    out.print(f"records: {place(done.store)}", markup=False)
+
+
+def _print_rows_of(stored: Stored, device: str, answered: frozenset[str], suites: set[str]) -> None:
+    """The rows of a device that these records are about, with those of the same weights."""
+    here = [row for row in stored.rows() if row.device == device]
+    shown = {(row.model, row.backend, row.checkpoint.mark) for row in here if answered & row.record_ids}
     rows = [row for row in here if (row.model, row.backend, row.checkpoint.mark) in shown]
-    suites = done.suites
     if suites != {"capacity"}:
         left = print_answer(rows)
         if left:
@@ -174,8 +217,6 @@ def _print_measured(done: Measured) -> None:
         print_caches(rows, Format.TABLE)
     if "capacity" in suites:
         print_rows(rows, "capacity", Format.TABLE)
-    stored.settle()
-    out.print(f"records: {done.store.root}", markup=False)
 
 
 def print_failed(records: Sequence[Record]) -> bool:

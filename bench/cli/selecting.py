@@ -211,9 +211,29 @@ def budget_s(text: str, profile: str) -> float | None:
 def where(asked: Selection, folders: Folders) -> tuple[Store, Machine]:
     """The records that a call adds to, and the machine that it is about."""
     from bench.instruments.machine import describe
+
+    return store_of(folders), describe(asked.device)
+
+
+def store_of(folders: Folders) -> Store:
+    """The records that a call adds to, which are sent on where they lie under a URL."""
+    from bench.records.mirror import mirror_of
     from bench.records.store import Store
 
-    return Store(folders.results), describe(asked.device)
+    return Store(folders.results, mirror_of(folders.results))
+
+
+def settle(store: Store) -> None:
+    """Send what is not where it belongs yet. Raises UserError."""
+    if store.mirror is not None:
+        store.mirror.finish()
+
+
+def place(store: Store) -> str:
+    """Where the records lie, for people."""
+    from bench.records.mirror import shown
+
+    return shown(store.mirror.address) if store.mirror is not None else str(store.root)
 
 
 def telling(folders: Folders, described: Machine) -> Iterator[Record]:

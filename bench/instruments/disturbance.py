@@ -100,6 +100,9 @@ def _found(before: Condition, after: Condition, machine: Machine) -> Iterator[tu
         moved = f"{swapped >> 20} MiB came back from swap" if swapped > SWAPPED else f"{lost >> 20} MiB went to swap"
         text = f"{moved} between this run's start and this cell's end"
         yield "swapping", text, "free memory first: what was swapped is neither in the peak nor fast"
+    if after.niceness and after.niceness > 0:
+        text = f"measured at niceness {after.niceness}: whatever else computed came first"
+        yield "niced", text, "start it at niceness 0; nodes of Ray with RAY_worker_niceness=0"
     if after.on_battery:
         yield "on_battery", "the machine ran on battery", "plug it in: most slow down on battery"
     if after.governor and after.governor.startswith("powersave") and "pstate" not in after.governor:

@@ -210,7 +210,7 @@ def _surroundings(kind: str, since: neighbours.Snapshot | None) -> dict[str, obj
     start, end = (since, neighbours.snapshot()) if since else neighbours.interval()
     mine = neighbours.own()
     used, busiest = neighbours.others(start, end, mine)
-    found = {**neighbours.host(), "others_cpu": used, "others": busiest}
+    found = {**neighbours.host(), "niceness": neighbours.niceness(), "others_cpu": used, "others": busiest}
     if kind == "cuda" and (here := gpu()):
         import pynvml
 

@@ -96,6 +96,22 @@ def others(since: Snapshot, now: Snapshot, mine: set[int]) -> tuple[float, dict[
     return round(sum(shares.values()), 3), {name: round(share, 3) for name, share in ranked if share >= LEAST}
 
 
+def niceness() -> int | None:
+    """This process's, None where the platform has none."""
+    return os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else None
+
+
+def unniced() -> int | None:
+    """Come back to niceness 0 where that is allowed; returns what it is now, None where the platform has none.
+
+    A process inherits it from who starts it: Ray's workers, and all that they start, run at 15.
+    """
+    if (niceness() or 0) > 0:
+        with contextlib.suppress(OSError):  # only root, and who has RLIMIT_NICE, may go back
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
+    return niceness()
+
+
 def host() -> dict[str, object]:
     """Fields of a `Condition` about the host. What the platform does not report is left out."""
     found: dict[str, object] = {}

@@ -98,15 +98,16 @@ class Plan:
 def make_plan(
     selection: Selection, models: Sequence[Model], machine: Machine, records: Iterable[Record] = (),
     free_bytes: int = 0, *, roof: Roof | None = None, budget_s: float | None = None,
-    known: Collection[str] | None = None,
+    known: Collection[str] | None = None, held: Callable[[Cell], bool] | None = None,
 ) -> Plan:  # fmt: skip
     """The plan for a selection on a machine, given the records that exist.
 
     `free_bytes` is the memory a worker could have; 0 means that is not looked at. `roof` is what the device can do at
     most, None for what the records say of it. With `missing`, a cell that an earlier budget cut is asked again where
     `budget_s` is more than that budget was, or None. With `known`, the ids of the records that were there when this
-    call began, what another call has settled since then is not asked again. Raises UserError when the selection names
-    something unknown.
+    call began, what another call has settled since then is not asked again. `held` says whether the distributions of a
+    reference cell are where the cells will be measured, by default in the cache of this machine. Raises UserError when
+    the selection names something unknown.
     """
     asked, left_out = _ask(selection, models, machine)
     asked = [_with_capacity(planned, machine, free_bytes) for planned in asked]
@@ -115,7 +116,7 @@ def make_plan(
     done = {r.cell.key for r in recent if _answers(r, machine.device, budget_s)}
     cells = [planned for planned in asked if planned.cell.key not in done] if done else asked
     settled = len(asked) - len(cells)
-    cells = _with_references(cells, selection, machine)
+    cells = _with_references(cells, selection, machine, held or has_reference)
     fitting, too_large = _by_size(cells, free_bytes, selection.force)
     estimator = Estimator(machine, existing, [*models, *(planned.model for planned in fitting)], roof)
     return _with_seconds(Plan(cells=tuple(fitting), left_out=(*left_out, *too_large), settled=settled), estimator)
@@ -257,14 +258,16 @@ def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
     return cell.unlimited.model_copy(update={"scheme": scheme.name, "precision": scheme.precision})
 
 
-def _with_references(cells: list[Planned], selection: Selection, machine: Machine) -> list[Planned]:
-    """Add the reference's divergence cell if others need its distributions and the cache does not hold them."""
+def _with_references(
+    cells: list[Planned], selection: Selection, machine: Machine, held: Callable[[Cell], bool]
+) -> list[Planned]:
+    """Add the reference's divergence cell if others need its distributions and they are not held."""
     keys = {planned.cell.unlimited.key for planned in cells if planned.cell.suite == "divergence"}
     selection = replace(selection, memory_limit_bytes=None)
     added: list[Planned] = []
     for planned in cells:
         cell = planned.reference
-        if cell is None or cell.key in keys or has_reference(cell):
+        if cell is None or cell.key in keys or held(cell):
             continue
         keys.add(cell.key)
         engine, own = backend(cell.backend), (machine, planned.base, planned.cell.fingerprint)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -19,6 +20,7 @@ from bench.paths import RESULTS
 from bench.processes import sweep, unfinished, write_whole
 from bench.records.cell import Cell, Value
 from bench.records.document import Document, validate
+from bench.records.mirror import Mirror
 from bench.records.parsing import JSON_BYTES, may_hold_long, parse_json, read_json, text_of
 from bench.records.record import DATED, Record, Run, RunName
 
@@ -32,8 +34,9 @@ SLACK = timedelta(minutes=5)
 class Store:
     """The records under one folder."""
 
-    def __init__(self, root: Path = RESULTS) -> None:
-        self.root = root
+    def __init__(self, root: Path = RESULTS, mirror: Mirror | None = None) -> None:
+        self.root, self.mirror = root, mirror
+        """With a mirror, what is written here is sent to its URL too."""
         self.unreadable: list[str] = []
         """One line for each file that the last reading had to leave out."""
 
@@ -47,6 +50,8 @@ class Store:
             raise self._refusal(error) from None
         finally:
             probe.unlink(missing_ok=True) if self.root.is_dir() and os.access(self.root, os.W_OK) else None
+        if self.mirror is not None:
+            self.mirror.check_writable()
 
     def _refusal(self, error: OSError) -> UserError:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -57,10 +62,11 @@ class Store:
 
     def path(self, record: Record) -> Path:
         """Where a record belongs."""
-        cell = record.cell
         started = record.started.replace("-", "").replace(":", "")
-        folder = self.root / cell.device / cell.model / f"{cell.backend}-{cell.scheme}" / cell.suite
-        return folder / f"{started}-{record.id}.json"
+        return self._folder(record.cell) / f"{started}-{record.id}.json"
+
+    def _folder(self, cell: Cell) -> Path:
+        return self.root / cell.device / cell.model / f"{cell.backend}-{cell.scheme}" / cell.suite
 
     def write(self, record: Record) -> Path:
         """Write a record whole: temporary file, fsync, rename. Raises UserError when the folder refuses."""
@@ -84,7 +90,13 @@ class Store:
             write_whole(path, text, durable=True)
         except OSError as error:
             raise self._refusal(error) from None
+        self.kept(path)
         return path
+
+    def kept(self, path: Path) -> None:
+        """A file lies here whole, whoever wrote it: it is sent where it belongs."""
+        if self.mirror is not None:
+            self.mirror.send(path)
 
     def records(self) -> Iterator[Record]:
         """Every record as it was written, oldest path first.
@@ -106,6 +118,17 @@ class Store:
                 self.unreadable.append(unread(path, error))
             else:
                 yield record
+
+    def newest(self, cell: Cell, count: int) -> list[Record]:
+        """So many of the newest records of a cell's model, engine, scheme and suite that read, oldest first."""
+        found: list[Record] = []
+        folder = self._folder(cell)
+        for path in sorted(folder.glob("*.json"), reverse=True):
+            if len(found) == count:
+                break
+            with contextlib.suppress(UserError, OSError):  # views name it
+                found.insert(0, read_record(path))
+        return found
 
     def runs(self) -> Iterator[Run]:
         """What the ends of runs told; files that do not read are named in `unreadable`."""
@@ -146,7 +169,12 @@ def record_in(text: str, path: Path) -> Record:
 
 def read_run(path: Path) -> Run:
     """What one run's end told. Raises UserError naming file, line and field."""
-    return _parsed(Run, text_of(path, JSON_BYTES), path)
+    return run_in(text_of(path, JSON_BYTES), path)
+
+
+def run_in(text: str, path: Path) -> Run:
+    """What one run's end told, in what a file holds. Raises UserError as `read_run`."""
+    return _parsed(Run, text, path)
 
 
 T = TypeVar("T", Record, Run)

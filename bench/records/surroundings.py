@@ -163,6 +163,9 @@ class Condition(Value):
     """CPUs that the control group's quota allows, None without one."""
     container_throttled: int | None = None
     """How often that quota has stopped this group."""
+    niceness: int | None = None
+    """Of the process that looked: above 0, whatever else computes comes first. None where there is no such thing, and
+    in older records."""
     gpu: GpuCondition | None = None
     """None unless the device is a GPU whose driver answers."""
     roof: Roof | None = None

@@ -1,4 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One process for each loaded model; limits, resume and progress. Nothing here judges what was measured."""
 
-__all__ = ["cache", "display", "measure", "memory_limit", "needs", "options"]
+__all__ = [
+    "assemble",
+    "cache",
+    "display",
+    "locks",
+    "measure",
+    "memory_limit",
+    "needs",
+    "options",
+    "runner",
+    "sweep",
+]

@@ -101,6 +101,12 @@ class LiveDisplay:
         self.label = label
         self.now = self.progress.add_task(label, total=None, expected=expected)
 
+    def more(self, cells: int) -> None:
+        """There are so many more cells than was known."""
+        self.total += cells
+        self.progress.update(self.all, total=self.total)
+        self._title()
+
     def load(self, first: Planned) -> None:
         """A worker begins to load."""
         self._begin(f"{first.cell.model} {first.cell.precision} ({first.cell.scheme}): start", 0)

@@ -168,7 +168,7 @@ def _measure(
     here = [engine for engine in engines if not engine.remote]
 
     def roofed(state: Condition, until: Callable[[], object] = lambda: None) -> Condition:
-        roof = _roof(here, described.kind, options.threads, until) if here else None
+        roof = roof_of(here, described.kind, options.threads, until) if here else None
         return state.model_copy(update={"roof": roof})
 
     with LiveDisplay(plan, console, quiet=quiet) as display:
@@ -197,7 +197,7 @@ def _ahead(
     return runner.ahead(plan)
 
 
-def _roof(engines: Sequence[Backend], kind: str, threads: int | None, until: Callable[[], object]) -> Roof:
+def roof_of(engines: Sequence[Backend], kind: str, threads: int | None, until: Callable[[], object]) -> Roof:
     """What the device can do at most, by the library that these engines compute with, or what an engine knows of it."""
     known = next((engine.roof for engine in engines if engine.roof), None)
     library = "torch" if any("torch" in engine.requires for engine in engines) else "numpy"

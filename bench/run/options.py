@@ -73,8 +73,15 @@ class RunOptions:
     record this finds fastest."""
     budget_s: float | None = None
     """Seconds of measuring, loading apart, that all cells of the call share (`bench.run.budget`); None for no end."""
+    whole_budget_s: float | None = None
+    """What records say that the call allowed, where these cells have a part of it; None where they have it all."""
     max_cost_usd: float | None = None
     """What the answers of paid APIs may cost in this call, None for no limit."""
+
+    @property
+    def stated_budget_s(self) -> float | None:
+        """What records say that the call allowed all its cells together."""
+        return self.budget_s if self.whole_budget_s is None else self.whole_budget_s
 
     def threads_of(self, cell: Cell) -> int | None:
         """CPU threads to compute this cell with, None for the engine's own choice."""

@@ -216,7 +216,7 @@ class Runner:
             machine=self.machine,
             before=self.before,
             memory_limit=worker.confinement.stated() if worker.confinement else None,
-            budget_s=self.options.budget_s,
+            budget_s=self.options.stated_budget_s,
             budget=self.budget,
             cells=tuple(
                 Asked(
@@ -285,6 +285,7 @@ class Runner:
             self.observer.cell(worker.current)
         elif kind == "record":
             record = read_record(Path(event["path"]))
+            self.store.kept(Path(event["path"]))
             self._learn(record, event["seconds"], worker)
             self.records.append(record)
             self.observer.record(record)
@@ -309,7 +310,7 @@ class Runner:
         for planned in cells:
             assembler = Assembler(
                 run=self.run_id, machine=self.machine, backend=backend(planned.cell.backend), before=self.before,
-                memory_limit=confinement.stated if confinement else lambda: None, budget_s=self.options.budget_s,
+                memory_limit=confinement.stated if confinement else lambda: None, budget_s=self.options.stated_budget_s,
             )  # fmt: skip
             record = assembler.record(
                 planned.cell, outcome, started=started, seconds=seconds, predicted=planned.predicted

@@ -45,7 +45,7 @@ OF_SUITE = {
 KINDS = {
     "busy_machine": SPEED, "other_processes": SPEED, "noisy": SPEED, "not_steady": SPEED, "drifted": SPEED,
     "no_cache": SPEED, "no_repacking": SPEED, "on_battery": SPEED, "governor": SPEED, "throttled": SPEED,
-    "container_throttled": SPEED, "gpu_busy": SPEED, "gpu_shared": SPEED, "short_prompt": SPEED,
+    "container_throttled": SPEED, "gpu_busy": SPEED, "gpu_shared": SPEED, "short_prompt": SPEED, "niced": SPEED,
     "peak_disputed": MEMORY, "not_per_process": MEMORY, "peak_not_reset": MEMORY, "swapping": MEMORY,
     "over_limit": MEMORY, "whole_server": MEMORY, "preallocated_pool": MEMORY, "pool_not_set": MEMORY,
     "low_bit_source": WEIGHTS, "low_bit_grid": WEIGHTS, "random_weights": WEIGHTS, "calibrated": WEIGHTS,
@@ -59,6 +59,7 @@ CONCERNS = {SPEED: ("throughput",), MEMORY: ("memory",), WEIGHTS: ("divergence",
 SAID = {
     "busy_machine": "other programs ran as the run began",
     "other_processes": "other programs ran meanwhile",
+    "niced": "ran at a niceness above 0, so that others came first",
     "noisy": "repeats still differ after the last",
     "not_steady": "still changing after the warm-up",
     "drifted": "the device itself changed meanwhile",

@@ -57,7 +57,7 @@ def test_plan_and_run_ask_in_the_same_words():
     planned, ran = options("plan"), options("run")
     assert planned.keys() - ran.keys() == {"--format"}
     assert ran.keys() - planned.keys() == {
-        "--fresh", "--timeout", "--threads", "--no-wait", "--max-cost", "--quiet", "--publish",
+        "--fresh", "--timeout", "--threads", "--ray", "--no-wait", "--max-cost", "--quiet", "--publish",
     }  # fmt: skip
     for name in planned.keys() & ran.keys():
         assert (planned[name].help, planned[name].default) == (ran[name].help, ran[name].default)

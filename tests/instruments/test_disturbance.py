@@ -102,7 +102,8 @@ def found(after: dict[str, Any], before: dict[str, Any] | None = None) -> list[t
 
 QUIET: dict[str, Any] = {
     "others_cpu": 0.1, "swapped_in_bytes": 5 << 20, "on_battery": False, "governor": "powersave (intel_pstate)",
-    "throttle_count": 3, "container_throttled": 4, "gpu": GpuCondition(others=0, others_bytes=0, reasons=()),
+    "throttle_count": 3, "container_throttled": 4, "niceness": 0,
+    "gpu": GpuCondition(others=0, others_bytes=0, reasons=()),
 }  # fmt: skip
 
 
@@ -122,6 +123,7 @@ def test_a_quiet_machine_needs_no_caveat() -> None:
         ({"swapped_out_bytes": 60 << 20}, {"swapped_out_bytes": 10 << 20}, "swapping",
          "50 MiB went to swap between this run's start and this cell's end"),
         ({"on_battery": True}, {}, "on_battery", "the machine ran on battery"),
+        ({"niceness": 15}, {}, "niced", "measured at niceness 15: whatever else computed came first"),
         ({"governor": "powersave (acpi-cpufreq)"}, {}, "governor",
          "the CPU frequency governor was powersave (acpi-cpufreq)"),
         ({"throttle_count": 5}, {"throttle_count": 3}, "throttled", "heat slowed the CPU 2 times meanwhile"),
@@ -247,3 +249,17 @@ def test_the_load_that_the_run_before_left_is_no_neighbour() -> None:
     (caveat,) = busy(make_condition(load_1min=2.0, others_cpu=None), described)
     assert caveat.text == "load was 2.0 on 2 CPUs before this run began"
     assert busy(make_condition(load_1min=1.0, others_cpu=None), described) == []
+
+
+@linux
+def test_a_niceness_is_undone_where_that_is_allowed_and_told_where_it_is_not() -> None:
+    """In a process that was started at 5, as Ray starts them at 15; who may not go back keeps it and says so."""
+    program = (
+        "from bench.instruments import machine, neighbours; import os, sys; os.nice(5); before = neighbours.niceness();"
+        "os.setpriority = os.setpriority if sys.argv[1] == 'may' else lambda *asked: (_ for _ in ()).throw("
+        "PermissionError(1, 'no')); print(before, neighbours.unniced(), machine.condition().niceness)"
+    )
+    allowed = os.geteuid() == 0
+    for may, expected in (("may", "5 0 0" if allowed else "5 5 5"), ("not", "5 5 5")):
+        done = subprocess.run([sys.executable, "-c", program, may], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected

@@ -233,7 +233,7 @@ def test_the_library_is_the_one_the_models_run_on(
 
     monkeypatch.setattr(subprocess, "Popen", begin)
     engine = replace(fake.BACKEND, roof=None, requires=requires)
-    assert measure._roof([engine], "cpu", 3, lambda: None).copy_bytes_per_s == (1234600.0,)
+    assert measure.roof_of([engine], "cpu", 3, lambda: None).copy_bytes_per_s == (1234600.0,)
     assert asked["command"] == module("bench.instruments.roof_worker", "cpu", library, 3)
     assert (asked["env"]["CUDA_VISIBLE_DEVICES"], asked["env"]["OMP_NUM_THREADS"]) == ("", "3")
 
@@ -497,7 +497,7 @@ def test_a_run_measures_its_roof_before_and_after(tmp_path: Path, monkeypatch: p
     answers = iter([fake.ROOF, slower])
     happened: list[str] = []
     look = machine.condition
-    monkeypatch.setattr(measure, "_roof", lambda *_: happened.append("roof") or next(answers))
+    monkeypatch.setattr(measure, "roof_of", lambda *_: happened.append("roof") or next(answers))
     monkeypatch.setattr(measure.machine, "condition", lambda *given: happened.append("state") or look(*given))
     monkeypatch.setattr(measure.threads, "chosen", lambda *_: happened.append("sweep"))
     chosen = ["--backend", "fake", "--profile", "smoke", "--suite", "throughput", "--precision", "fp16"]

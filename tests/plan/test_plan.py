@@ -254,6 +254,9 @@ def test_a_reference_in_the_cache_is_not_measured_again(references: Path, monkey
     path.mkdir()
     assert [p.why for p in plan(**asking).cells] == [""]
     assert not has_reference(make_cell("divergence", "int8"))
+    selection = Selection(models=("tiny",), backends=("fake",), profile="smoke", **asking)
+    elsewhere = make_plan(selection, MODELS, MACHINE, held=lambda _: False)
+    assert [p.why for p in elsewhere.cells] == ["reference", ""]  # this cache is not where it will be measured
 
 
 def test_a_reference_of_other_engine_versions_is_measured_again(
