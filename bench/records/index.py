@@ -228,6 +228,8 @@ class Index:
         """Read what changed in these folders."""
         folders = {path: listed(self.root, path) for path in moved}
         changed = [*folders.values(), *(Folder(path, {}) for path in gone)]
+        with self._db:  # a digest stays only beside the rows it was made with: a file may go before it is sure
+            self._db.executemany("DELETE FROM folders WHERE path = ?", [(os.fsencode(f.path),) for f in changed])
         records: list[str] = []
         runs: list[str] = []
         replaced: set[str] = set()
@@ -244,7 +246,7 @@ class Index:
                 self._write(batch, folders, replaced)
                 batch = []
         self._write(batch, folders, replaced)
-        self._settle(changed, folders)
+        self._settle(folders.values())
 
     def _date(self) -> None:
         """Which records are dated in the future is another question each day, and after each setting of the clock."""
@@ -301,14 +303,12 @@ class Index:
             choose(self._db, before)
             choose(self._db, grown - before, beyond=last)
 
-    def _settle(self, changed: Sequence[Folder], folders: dict[str, Folder]) -> None:
+    def _settle(self, folders: Iterable[Folder]) -> None:
         """Note the listing of each folder whose rows are what was listed: not where another process wrote meanwhile."""
         with self._db:
-            for folder in changed:
+            for folder in folders:
                 path = os.fsencode(folder.path)
-                if folder.path not in folders:
-                    self._db.execute("DELETE FROM folders WHERE path = ?", (path,))
-                elif folder.digest != UNSURE and self._stamps(folder.path) == folder.stamps:
+                if folder.digest != UNSURE and self._stamps(folder.path) == folder.stamps:
                     self._db.execute("INSERT OR REPLACE INTO folders VALUES (?, ?)", (path, folder.digest))
 
 

@@ -117,6 +117,22 @@ def test_a_file_that_changed_a_moment_ago_is_read_again(store: Store, read: list
     assert read == [path.name] * 2
 
 
+def test_a_file_that_goes_before_its_stamp_is_believed_is_forgotten(
+    store: Store, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is then as it was when it was last believed, and its rows are not."""
+    store.write(at(1))
+    monkeypatch.setattr(listing, "YOUNG_NS", 0)
+    assert days(store) == ["01"]
+    monkeypatch.setattr(listing, "YOUNG_NS", 3600 * 10**9)
+    new = store.write(at(2))
+    assert days(store) == ["02"]
+    new.unlink()
+    monkeypatch.setattr(listing, "YOUNG_NS", 0)
+    assert days(store) == ["01"]
+    assert new.name in read
+
+
 def test_a_folder_that_went_away_is_forgotten(store: Store) -> None:
     """With all that lay in it; another folder of results has an index of its own."""
     import shutil
