@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ from bench.suite import Loading, SuiteRun
 from suites import suite
 
 DEVICE = "cpu-test"
+STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+"""What each line of a run's log begins with in a pipe."""
 PRECISIONS = {"fp32": Precision.FP32, "fp16": Precision.FP16, "int8": Precision.INT8, "int4": Precision.INT4}
 TINY_FAMILY = """\
 family: test
@@ -302,3 +305,8 @@ def divergence_run(scheme: str, folder: Path, **changes: Any) -> SuiteRun:
     for name, value in changes.items():
         setattr(run, name, value)
     return run
+
+
+def unlogged(errors: str) -> str:
+    """What a run in a pipe said on stderr besides its log."""
+    return "".join(line for line in errors.splitlines(keepends=True) if not re.match(STAMP, line))

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees while cells are measured: the cell, its phase, elapsed and expected time. Nothing in a pipe."""
+"""What a person sees while cells are measured: the cell, its phase, its time; in a pipe, a dated log."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -66,14 +67,18 @@ class Expected(ProgressColumn):
 
 
 class LiveDisplay:
-    """An Observer that draws two lines on a terminal and prints one for each record; silent when told."""
+    """An Observer that prints a line for each record; silent when told.
+
+    On a terminal two more lines say what is being measured. In a pipe nothing moves, and a record's line has its time
+    and the count of cells before it, so that what an unattended run left in a file is its log.
+    """
 
     def __init__(self, plan: Plan, console: Console, *, quiet: bool) -> None:
-        self.console, self.quiet = console, quiet or not console.is_terminal
+        self.console, self.quiet, self.logs = console, quiet, not console.is_terminal
         self.total, self.done, self.began = len(plan.cells), 0, time.monotonic()
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=18), TimeElapsedColumn(), Expected(),
-            console=console, refresh_per_second=REFRESH_PER_S, transient=True, disable=self.quiet,
+            console=console, refresh_per_second=REFRESH_PER_S, transient=True, disable=quiet or self.logs,
         )  # fmt: skip
         self.all = self.progress.add_task("", total=self.total, expected=plan.seconds, loading=plan.loading_s)
         self.now: TaskID | None = None
@@ -143,10 +148,10 @@ class LiveDisplay:
 
     def record(self, record: Record) -> None:
         """One line for what is now on disk; one for all that a failing load settles."""
-        self.done += 1
-        self._title()
         if self.held and not _same_failure(self.held[-1], record):
             self._tell_held()
+        self.done += 1
+        self._title()
         self.held.append(record)
         if not _while_loading(record):
             self._tell_held()
@@ -158,4 +163,5 @@ class LiveDisplay:
         outcome, took = group[0].outcome, f"[dim]{human_seconds(group[0].seconds)}[/]"
         ok = outcome.ending is Ending.OK
         mark = "[green]ok[/]" if ok else f"[red]{outcome.ending}[/]: {escape(visible(outcome.reason))}"
-        self.console.print(f"{escape(named(group))}: {mark} {took}", highlight=False)
+        stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {self.done}/{self.total} " if self.logs else ""
+        self.console.print(f"{stamp}{escape(named(group))}: {mark} {took}", highlight=False)

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from builders import (
     CLOSED_ENTRY,
+    STAMP,
     TINY_FAMILY,
     called,
     divergence_samples,
@@ -25,6 +27,7 @@ from builders import (
     memory_samples,
     quality_samples,
     speed_samples,
+    unlogged,
 )
 
 from bench.catalog import entries
@@ -246,7 +249,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_whole_records(bench, small_
     chosen = ["--suite", "memory,divergence", "--profile", "standard"]  # about 40 KiB for each divergence
     code, _, err = bench(*RUN, *chosen, "--results", small_disk)
     assert code == 2
-    assert err == f"bench: cannot write results to {small_disk}: No space left on device; free space on it\n"
+    assert unlogged(err) == f"bench: cannot write results to {small_disk}: No space left on device; free space on it\n"
     store = Store(small_disk)
     assert 0 < len(list(store.records())) < 8
     assert store.unreadable == []
@@ -258,7 +261,7 @@ def test_a_full_disk_is_found_before_anything_is_measured(bench, small_disk):
     (small_disk / "ballast").write_bytes(b"0" * 16_384)
     code, _, err = bench(*RUN, "--results", small_disk)
     assert code == 2
-    assert err == f"bench: cannot write results to {small_disk}: No space left on device; free space on it\n"
+    assert unlogged(err) == f"bench: cannot write results to {small_disk}: No space left on device; free space on it\n"
     assert sorted(path.name for path in small_disk.iterdir()) == ["ballast"]
 
 
@@ -657,11 +660,18 @@ def test_doctor_names_what_is_missing(bench, monkeypatch):
     assert 'missing no-such-engine: pip install -e ".[none]"' in bench("doctor")[1]
 
 
-def test_a_piped_run_prints_no_progress(tmp_path):
-    """In a pipe stdout holds the tables and where the records are, stderr nothing at all."""
+def test_a_piped_run_prints_a_dated_line_for_each_record_and_no_progress(tmp_path):
+    """In a pipe stdout holds the tables and where the records are, stderr the log; with --quiet nothing at all."""
     chosen = ["--suite", "memory,divergence", "--precision", "fp16,int4", "--results", tmp_path / "r"]
     done = piped(*RUN, *chosen)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    cells = [(precision, suite) for precision in ("fp16", "int4") for suite in ("memory", "divergence")]
+    lines = [
+        rf"{STAMP} {count}/4 smollm2-135m-instruct {precision} \(fake fake-{precision}\) {suite}: ok \d\.\d s"
+        for count, (precision, suite) in enumerate(cells, 1)
+    ]
+    assert re.fullmatch("\n".join(lines) + "\n", done.stderr)
+    assert piped(*RUN, *chosen[:-1], tmp_path / "quiet", "--quiet").stderr == ""
     assert "17.2 MiB" in done.stdout
     assert "0.33x" in done.stdout
     assert done.stdout.endswith(f"records: {tmp_path / 'r'}\n")
@@ -675,7 +685,7 @@ def test_a_failed_cell_is_one_line_and_exit_code_1(tmp_path):
     assert done.returncode == 1
     head = "smollm2-135m-instruct fp16 (fake fake-fp16)"
     tail = "failed: RuntimeError: a fault that was asked for"
-    assert done.stderr.splitlines() == [f"{head} {suite}: {tail}" for suite in ("memory", "throughput")]
+    assert unlogged(done.stderr).splitlines() == [f"{head} {suite}: {tail}" for suite in ("memory", "throughput")]
 
 
 def test_a_failing_load_is_one_line_however_many_cells_it_settles(tmp_path):
@@ -734,7 +744,7 @@ def test_what_was_left_out_is_said_before_a_run(bench, own_catalog, tmp_path):
     """A run over a selection that holds an unmeasurable model says so on one line and measures the rest."""
     chosen = ["--model", "tiny,closed", "--suite", "memory", "--precision", "fp16"]
     code, _, err = bench(*RUN, *chosen, "--catalog", own_catalog, "--results", tmp_path / "r")
-    assert (code, err) == (0, "left out: closed *: api only\n")
+    assert (code, unlogged(err)) == (0, "left out: closed *: api only\n")
 
 
 def test_help_names_every_command(bench):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builders import failed, make_cell, make_record
+from builders import STAMP, failed, make_cell, make_record
 from rich.console import Console
 
 from bench.plan.plan import Plan
@@ -59,6 +59,22 @@ def test_cells_that_were_loaded_are_told_one_by_one() -> None:
         "tiny fp16 (fake fake-fp16) memory: ok 1.5 s",
         "tiny fp16 (fake fake-fp16) throughput: ok 1.5 s",
     ]
+
+
+def test_in_a_pipe_each_line_has_its_time_and_the_count_so_far() -> None:
+    """What an unattended run leaves in a file is its log; nothing is redrawn in it."""
+    text = io.StringIO()
+    cells: Any = [SimpleNamespace(cell=make_cell(suite, "int4"), predicted=None) for suite in SUITES]
+    plan = Plan(cells=tuple(cells), left_out=())
+    with LiveDisplay(plan, Console(file=text, width=250), quiet=False) as display:
+        display.load(plan.cells[0])
+        for record in (*settled(suites=SUITES[:2]), make_record(make_cell("memory", "int8"))):
+            display.record(record)
+    first, second = text.getvalue().splitlines()
+    assert re.fullmatch(
+        rf"{STAMP} 2/4 tiny int4 \(fake fake-int4\) 2 cells \(memory, throughput\): unsupported: .* 1\.5 s", first
+    )
+    assert re.fullmatch(rf"{STAMP} 3/4 tiny int8 \(fake fake-int8\) memory: ok 1\.5 s", second)
 
 
 def test_quiet_says_nothing() -> None:
