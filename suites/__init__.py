@@ -8,12 +8,14 @@ import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue
 
 from bench.errors import UserError
-from bench.suite import Suite, TextSuite
+
+if TYPE_CHECKING:
+    from bench.suite import Suite, TextSuite
 
 ORDER = ("memory", "throughput", "divergence", "quality", "kv", "capacity")
 """The order in which one loaded model answers them: the cheap and the fragile first, what goes to the limit last."""
@@ -27,12 +29,12 @@ DEATHS = {"capacity": 4}
 
 def suite(name: str) -> Suite:
     """The suite of that name. Raises UserError if there is none."""
-    return cast(Suite, _module(name, "suites"))
+    return cast("Suite", _module(name, "suites"))
 
 
 def text_suite(name: str) -> TextSuite:
     """The suite of that name for served models. Raises UserError if there is none."""
-    return cast(TextSuite, _module(name, "suites.served"))
+    return cast("TextSuite", _module(name, "suites.served"))
 
 
 def launched_profiles(name: str) -> Mapping[str, Mapping[str, JsonValue]]:

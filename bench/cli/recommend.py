@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.catalog.contexts import longest_context
 from bench.cli.compare import run_command
 from bench.cli.console import Format, out, print_flat, print_lines, print_title, print_views
 from bench.cli.options import Output, Rows, split
@@ -88,6 +87,7 @@ def recommend(asked: Asked, money: Money, among: Among, output: Output) -> None:
 
     Example: bench recommend --memory 12GB --min-decode 20 --max-loss 1%
     """
+    from bench.catalog.contexts import longest_context
     from bench.judge.costs import Prices
     from bench.judge.recommendation import recommended
 
@@ -192,6 +192,7 @@ def _predicted(wanted: Wanted, rows: Sequence[Row], among: Among, output: Output
 
 def _measure(wanted: Wanted, among: Among, output: Output) -> None:
     """Measure precision after precision, from 16 bits down, until one satisfies every limit."""
+    from bench.catalog.contexts import longest_context
     from bench.judge.recommend import best_of_models, candidates
 
     if not among.model:

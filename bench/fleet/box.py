@@ -88,7 +88,7 @@ def measure(asked: Handout, say: Say) -> None:
     with temporary_folder() as folder, _alone(engines, asked, say):
         store = Store(Path(folder))
         for text in asked.records:
-            store.write(record_in(text, store.root))
+            store.write(record_in(text.encode(), store.root))
         sweep(store)
         _measured(asked, cells, engines, store, kind, say)
 

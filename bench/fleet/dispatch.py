@@ -226,7 +226,7 @@ class Dispatcher:
         elif answer.held is not None:
             flight.member.held.add(answer.held)
         elif answer.run is not None:
-            self.store.write_run(run_in(answer.run, self.store.root))
+            self.store.write_run(run_in(answer.run.encode(), self.store.root))
         elif answer.undecided is not None:
             flight.finished = True
             self.undecided |= set(answer.undecided)
@@ -239,7 +239,7 @@ class Dispatcher:
         """Store a record that came whole, unless its cell has one of another box by now."""
         flight = self.flights[name]
         try:
-            record = record_in(text, self.store.root)
+            record = record_in(text.encode(), self.store.root)
         except UserError as error:
             self._give_back(name, f"it sent what is no record: {error.message}")
             return

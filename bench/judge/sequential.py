@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 from bench.judge.stats import CONFIDENCE
 
@@ -59,11 +60,10 @@ def level(looks: tuple[int, ...], error: float = ERROR) -> float:
 
 def crossing(looks: Sequence[int], each: float) -> float:
     """How often any of the looks rejects at level `each` where there is nothing to find."""
-    import numpy as np
     from scipy.stats import norm
 
     bound = float(norm.isf(each / 2))
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    nodes, weights = _nodes()
     places, weights = nodes * bound, weights * bound
     density = norm.pdf(places)
     for before, now in pairwise(looks):
@@ -71,6 +71,14 @@ def crossing(looks: Sequence[int], each: float) -> float:
         spread = (1 - before / now) ** 0.5
         density = norm.pdf((places[:, None] - share * places[None, :]) / spread) / spread @ (density * weights)
     return float(1 - (density * weights).sum())
+
+
+@lru_cache
+def _nodes() -> tuple[Any, Any]:
+    """Places and weights of Gauss and Legendre's integration from -1 to 1: finding them takes as long as using them."""
+    import numpy as np
+
+    return np.polynomial.legendre.leggauss(NODES)
 
 
 @lru_cache(maxsize=64)

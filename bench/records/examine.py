@@ -8,10 +8,10 @@ views can be made of it ten times as long: that is done of those alone that view
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,9 +23,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.errors import UserError
+from bench.processes import end_with
 from bench.records.head import head, run_head
-from bench.records.parsing import JSON_BYTES, text_of
+from bench.records.listing import has_one_thread
+from bench.records.parsing import JSON_BYTES, bytes_of
 from bench.records.record import Record
+from bench.records.slimmed import content_digest, slim
 from bench.records.store import read_run, record_in
 
 CHUNK = 100
@@ -51,6 +54,10 @@ Fault = Callable[[Record], str]
 """What is wrong with a record that the schema lets pass, empty if nothing is."""
 
 
+Tried = tuple[str, dict[str, str]]
+"""What is wrong with a record, and what the index keeps of one with which nothing is (`bench.records.slimmed`)."""
+
+
 def sound(record: Record) -> str:
     """Of records that nothing is made of."""
     return ""
@@ -71,11 +78,6 @@ class Examined:
     started: str = ""
 
 
-def content_digest(text: str) -> str:
-    """What tells one content of a file from another."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
 def examine(root: str, path: str, *, is_run: bool) -> Examined:
     """One file, relative to the root."""
     where = Path(root, path)
@@ -85,12 +87,12 @@ def examine(root: str, path: str, *, is_run: bool) -> Examined:
         except UserError:  # of a run whose looks cannot be told, the traceback is ours
             return Examined(path, Kind.NO_RUN)
     try:
-        text = text_of(where, JSON_BYTES)
-        record = record_in(text, where)
+        data = bytes_of(where, JSON_BYTES)
+        record = record_in(data, where)
     except Exception:  # noqa: BLE001 - one file must not hide all others, whatever it does to a parser
         return Examined(path, Kind.NO_RECORD)
     try:
-        found = head(record, path, content_digest(text))
+        found = head(record, path, content_digest(data))
     except Exception as error:  # noqa: BLE001 - of settings as deep as a parser goes no text can be made
         return Examined(path, Kind.FAULTY, text=json.dumps(f"{type(error).__name__}: {error}"))
     device, model = found.row[:2]
@@ -103,8 +105,11 @@ def examine_all(root: Path, records: Sequence[str], runs: Sequence[str] = ()) ->
     return _spread(_examine_chunk, chunks, many=len(records) + len(runs) >= WORTH_PROCESSES)
 
 
-def try_all(root: Path, paths: Sequence[str], fault: Fault) -> Iterator[str]:
-    """What is wrong with each of these records, in their order; nothing with one that was spoilt a moment ago."""
+def try_all(root: Path, paths: Sequence[str], fault: Fault) -> Iterator[Tried]:
+    """What is wrong with each of these records, in their order, and what the index keeps of it if nothing is.
+
+    Nothing is wrong with one that was spoilt a moment ago, and nothing is kept of it.
+    """
     left = iter(paths)
     chunks = [(str(root), chunk, fault) for chunk in iter(lambda: list(islice(left, TRIED_CHUNK)), [])]
     return chain.from_iterable(_spread(_try_chunk, chunks, many=len(paths) >= WORTH_TRYING))
@@ -119,15 +124,24 @@ def _spread(work: Callable[[A], B], chunks: Sequence[A], *, many: bool) -> Itera
     """The work on each chunk, by several processes where there is much of it and this machine has the CPUs."""
     processes = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
     done = 0
-    if many and processes > 1 and _starts_as_module():
+    forked = has_one_thread()
+    if many and processes > 1 and (forked or _starts_as_module()):
         try:
-            with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), gc.disable) as pool:
+            context = multiprocessing.get_context("fork" if forked else "spawn")  # forked they have all code loaded
+            with ProcessPoolExecutor(processes, context, _begin, (os.getpid(),)) as pool:
                 for found in pool.map(work, chunks):
                     yield found
                     done += 1
         except BrokenProcessPool:  # none can be started from a program without a file of its own
             pass
     yield from map(work, chunks[done:])
+
+
+def _begin(parent: int) -> None:
+    """In a process of its own: it ends with the one that started it, which alone is to hear of Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
+    gc.disable()
 
 
 def _starts_as_module() -> bool:
@@ -147,14 +161,16 @@ def _examine_chunk(chunk: Chunk) -> list[Examined]:
     return [examine(root, path, is_run=is_run) for path in paths]
 
 
-def _try_chunk(chunk: tuple[str, list[str], Fault]) -> list[str]:
+def _try_chunk(chunk: tuple[str, list[str], Fault]) -> list[Tried]:
     root, paths, fault = chunk
     return [_tried(Path(root, path), fault) for path in paths]
 
 
-def _tried(path: Path, fault: Fault) -> str:
+def _tried(path: Path, fault: Fault) -> Tried:
     try:
-        record = record_in(text_of(path, JSON_BYTES), path)
+        data = bytes_of(path, JSON_BYTES)
+        record = record_in(data, path)
     except Exception:  # noqa: BLE001 - it was read a moment ago, so it has changed since, and is read again next time
-        return ""
-    return fault(record)
+        return "", {}
+    why = fault(record)
+    return why, {} if why else slim(record, content_digest(data))

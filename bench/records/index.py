@@ -208,9 +208,13 @@ class Index:
         ).fetchall()
 
     def _tried(self, new: Sequence[Untried]) -> dict[str, str]:
-        """What is wrong with each, by its path; empty if nothing is."""
+        """What is wrong with each, by its path; empty if nothing is, and then what is kept of it is at hand."""
         paths = [path_of(folder, name) for _, folder, name, _ in new]
-        return dict(zip(paths, try_all(self.root, paths, self._fault), strict=True))
+        wrong = {}
+        for path, (why, parts) in zip(paths, try_all(self.root, paths, self._fault), strict=True):
+            wrong[path] = why
+            self._new |= parts
+        return wrong
 
     def _note(self, new: Sequence[Untried], wrong: dict[str, str]) -> None:
         """These records were tried, and those that nothing can be made of are shown no more."""

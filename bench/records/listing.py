@@ -8,7 +8,10 @@ import marshal
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 DEPTH = 4
@@ -19,23 +22,34 @@ YOUNG_NS = 2 * 10**9
 seconds, ext4 a clock tick): its stamp says nothing, and it is read again next time."""
 UNSURE = ""
 """The stamp of such a file."""
+PARTS = 2
+"""Processes that look at files beside this one: the smallest machines have two CPUs."""
 
 
-@dataclass(frozen=True, slots=True)
+Seen = tuple[int, ...]
+"""Of one file its size, times of change of content and of inode, and inode; nothing where these may be young."""
+
+
+@dataclass(frozen=True)
 class Folder:
     """The JSON files of one folder."""
 
     path: str
     """Relative to the root, with `/` between its parts."""
-    stamps: dict[str, str]
-    """By file name: size, times of change of content and of inode, and inode."""
+    seen: dict[str, Seen]
+    """By file name."""
+
+    @cached_property
+    def stamps(self) -> dict[str, str]:
+        """The same as texts."""
+        return {name: " ".join(map(str, seen)) for name, seen in self.seen.items()}
 
     @property
     def digest(self) -> str:
         """Equal for equal listings, and equal to none where a stamp is unsure."""
-        if UNSURE in self.stamps.values():
+        if () in self.seen.values():
             return UNSURE
-        lines = marshal.dumps(sorted(self.stamps.items()), 2)  # of that version equal values have equal bytes
+        lines = marshal.dumps(sorted(self.seen.items()), 2)  # of that version equal values have equal bytes
         return hashlib.blake2b(lines, digest_size=16).hexdigest()
 
 
@@ -46,75 +60,98 @@ def folders(root: Path, runs: str) -> list[str]:
 
 def listed(root: Path, folder: str) -> Folder:
     """What lies in one folder now."""
-    stamps: dict[str, str] = {}
+    seen: dict[str, Seen] = {}
     young = time.time_ns() - YOUNG_NS
     try:
-        with os.scandir(root / folder) as entries:
+        with _entries(root / folder) as entries:
             for entry in entries:
                 name = entry.name
                 if not name.endswith(".json"):
                     continue
                 try:
-                    seen = entry.stat()
+                    found = entry.stat()
                 except OSError:  # a link to nowhere: reading it says so
-                    stamps[name] = UNSURE
+                    seen[name] = ()
                     continue
-                changed, inode_changed = seen.st_mtime_ns, seen.st_ctime_ns
-                if changed > young or inode_changed > young:
-                    stamps[name] = UNSURE
-                else:
-                    stamps[name] = f"{seen.st_size} {changed} {inode_changed} {seen.st_ino}"
+                changed, inode_changed = found.st_mtime_ns, found.st_ctime_ns
+                old = changed <= young and inode_changed <= young
+                seen[name] = (found.st_size, changed, inode_changed, found.st_ino) if old else ()
     except OSError:
         return Folder(folder, {})
-    return Folder(folder, stamps)
+    return Folder(folder, seen)
+
+
+@contextmanager
+def _entries(path: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """What lies in a folder, by its descriptor where the system can: then no file's path is looked up as a whole."""
+    if os.scandir not in os.supports_fd:
+        with os.scandir(path) as entries:
+            yield entries
+        return
+    opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with os.scandir(opened) as entries:
+            yield entries
+    finally:
+        os.close(opened)
 
 
 class Digests:
-    """The digest of every folder's listing, made by a process of its own while this one loads its code.
+    """The digest of every folder's listing, made by processes of its own while this one loads its code.
 
-    Looking at a hundred thousand files takes half a second. Where processes cannot be forked safely it is done here.
+    Looking at a hundred thousand files takes half a second of CPU. Where processes cannot be forked safely it is done
+    here.
     """
 
     def __init__(self, root: Path, runs: str) -> None:
         self._root, self._runs = root, runs
-        self._pipe, self._process = -1, 0
-        if _has_one_thread():
-            self._begin()
+        self._helpers: list[tuple[int, int]] = []
+        """Of each process its number and the pipe that its part comes through."""
+        if has_one_thread():
+            for part in range(PARTS):
+                self._begin(part)
 
-    def _begin(self) -> None:
+    def _begin(self, part: int) -> None:
         try:
             pipe, theirs = os.pipe()
-            self._process = os.fork()
+            process = os.fork()
         except OSError:
             return
-        if self._process == 0:
+        if process == 0:
             try:
                 os.close(pipe)
                 with os.fdopen(theirs, "wb") as file:
-                    file.write(marshal.dumps(self._found()))
+                    file.write(marshal.dumps(self._found(part, PARTS)))
             finally:
                 os._exit(0)
         os.close(theirs)
-        self._pipe = pipe
+        self._helpers.append((process, pipe))
 
     def get(self) -> dict[str, str]:
         """By folder; called once."""
-        if not self._process:
+        parts = [_told(*helper) for helper in self._helpers]
+        if len(parts) < PARTS or None in parts:  # one could not be begun, or was ended from outside
             return self._found()
-        with os.fdopen(self._pipe, "rb") as file:
-            told = file.read()
-        os.waitpid(self._process, 0)
-        try:
-            found: dict[str, str] = marshal.loads(told)  # noqa: S302 - from our own process
-        except (EOFError, ValueError, TypeError):  # it was ended from outside
-            return self._found()
-        return found
+        return {path: digest for part in parts for path, digest in (part or {}).items()}
 
-    def _found(self) -> dict[str, str]:
-        return {path: listed(self._root, path).digest for path in folders(self._root, self._runs)}
+    def _found(self, part: int = 0, parts: int = 1) -> dict[str, str]:
+        mine = folders(self._root, self._runs)[part::parts]
+        return {path: listed(self._root, path).digest for path in mine}
 
 
-def _has_one_thread() -> bool:
+def _told(process: int, pipe: int) -> dict[str, str] | None:
+    """What a process has found, None where it was ended before it had told all."""
+    with os.fdopen(pipe, "rb") as file:
+        told = file.read()
+    os.waitpid(process, 0)
+    try:
+        found: dict[str, str] = marshal.loads(told)  # noqa: S302 - from our own process
+    except (EOFError, ValueError, TypeError):
+        return None
+    return found
+
+
+def has_one_thread() -> bool:
     """Whether this process may be forked: another thread, a library's own too, could hold a lock for ever."""
     try:
         return sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) == 1

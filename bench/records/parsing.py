@@ -126,28 +126,39 @@ def _marking(loader: Any) -> Any:
 
 def text_of(path: Path, most_bytes: int) -> str:
     """A file's text. Raises UserError where it cannot be read, is no text, or is larger than anything of its kind."""
+    return as_text(bytes_of(path, most_bytes), path)
+
+
+def bytes_of(path: Path, most_bytes: int) -> bytes:
+    """What a file holds. Raises UserError where it cannot be read, or is larger than anything of its kind."""
     try:
-        with path.open("rb", buffering=0) as file:  # as bytes and at once: half of what reading as text takes
+        with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size > most_bytes:
                 raise UserError(f"{path}: {size} bytes are more than {most_bytes >> 20} MiB", "is it the right file?")
-            text = file.readall().decode("utf-8")
-        return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}:1: not UTF-8 ({error.reason} at byte {error.start})", "restore the file") from None
+            return file.readall()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}", "check the path and its permissions") from None
 
 
-def may_hold_long(text: str) -> bool:
+def as_text(data: bytes, path: Path) -> str:
+    """What that file holds as text, its lines ended alike. Raises UserError where it is none."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}:1: not UTF-8 ({error.reason} at byte {error.start})", "restore the file") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def may_hold_long(data: bytes) -> bool:
     """Whether more digits follow each other somewhere than a whole number may have, in words or a fraction too."""
-    return b"0" * (DIGITS + 1) in text.encode("utf-8", "surrogatepass").translate(ONLY_DIGITS)
+    return b"0" * (DIGITS + 1) in data.translate(ONLY_DIGITS)
 
 
 def parse_json(text: str) -> object:
     """JSON as values. Raises ValueError where it is none, is nested too deeply or holds an endless number."""
     try:
-        return json.loads(text, parse_int=_whole if may_hold_long(text) else None)
+        return json.loads(text, parse_int=_whole if may_hold_long(text.encode("utf-8", "surrogatepass")) else None)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -2,37 +2,31 @@
 """Records as the index hands them out: all but their long samples, which are read when somebody asks for them.
 
 A view of a hundred thousand records shows a thousand, and of these it needs what they are called, how they ended and
-figures that were computed before. What a shelved record leaves out (`LEFT`, and samples beyond `SHORT`) is read from
-its file on first use, so that it answers as the whole one does.
+figures that were computed before. What a shelved record leaves out (`bench.records.slimmed`) is read from its file on
+first use, so that it answers as the whole one does.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar, overload
 
 from pydantic import PrivateAttr
 
 from bench.records.cell import Value
-from bench.records.examine import content_digest
 from bench.records.head import Head
 from bench.records.index import Index
-from bench.records.parsing import JSON_BYTES, text_of
-from bench.records.record import Measurement, Record, Versions
+from bench.records.parsing import JSON_BYTES, bytes_of
+from bench.records.record import Measurement, Record
+from bench.records.slimmed import LEFT, SHARED, content_digest, main_part, measured_part, slim
 from bench.records.store import read_record, record_in
-from bench.records.surroundings import Condition, Machine
+from bench.records.surroundings import Condition
 
 T = TypeVar("T")
-SHORT = 16
-"""Samples up to which a measurement is kept whole."""
-LEFT = ("texts", "after")
-SHARED: Mapping[str, type[Value]] = {"machine": Machine, "before": Condition, "versions": Versions}
-"""What the records of one run have in common, kept once."""
 JOINED = ("outcome", "warnings", "variability", "ahead")
 """What differs from the file: of these a copy keeps its own."""
-NAME, MEASURED = "record", "measurements"
 NOWHEN = Condition(available_bytes=0)
 """Stands where a condition is left out, until the field itself is."""
 
@@ -114,7 +108,7 @@ class Shelves:
         """The record of a head. Raises UserError where its file was spoilt since it was listed."""
         found = self._loaded.get(head.path)
         if found is None:
-            text = self.index.kept(f"{NAME}:{head.content}") if head.content else None
+            text = self.index.kept(main_part(head.content)) if head.content else None
             found = self._loaded[head.path] = (text and self._shelved(head, json.loads(text))) or self._first(head)
         return found
 
@@ -124,38 +118,23 @@ class Shelves:
     def _first(self, head: Head) -> Record:
         """A record that was never loaded before: what is left of it without its long samples is kept."""
         path = self.index.root / head.path
-        text = text_of(path, JSON_BYTES)
-        record = record_in(text, path)
-        if content_digest(text) != head.content:
+        held = bytes_of(path, JSON_BYTES)
+        record = record_in(held, path)
+        if content_digest(held) != head.content:
             return record  # edited this very moment: it is used and nothing of it is kept
-        slim = self._slim(head, record)
-        found = self._shelved(head, slim)
+        parts = slim(record, head.content)
+        for key, text in parts.items():
+            self.index.keep(key, text)
+        found = self._shelved(head, json.loads(parts[main_part(head.content)]))
         assert found is not None, "what it needs was kept just now"
         return found
 
-    def _slim(self, head: Head, record: Record) -> dict[str, Any]:
-        """Keep a record in three parts: what its run shares, its measurements, and the rest, which is returned."""
-        measurements = [
-            measurement.model_dump(mode="json")
-            if measurement.count <= SHORT
-            else measurement.model_dump(mode="json", exclude={"values"}) | {"count": measurement.count}
-            for measurement in record.measurements
-        ]
-        data = record.model_dump(mode="json", exclude={*LEFT, *SHARED, "measurements"})
-        for name in SHARED:
-            text = json.dumps(getattr(record, name).model_dump(mode="json"))
-            data[name] = content_digest(text)
-            self.index.keep(data[name], text)
-        self.index.keep(f"{MEASURED}:{head.content}", json.dumps(measurements))
-        self.index.keep(f"{NAME}:{head.content}", json.dumps(data))
-        return data
-
-    def _shelved(self, head: Head, slim: dict[str, Any]) -> Record | None:
+    def _shelved(self, head: Head, kept: dict[str, Any]) -> Record | None:
         """A record of what was kept of it; None where a part of that is missing."""
-        shared = {name: self._part(slim[name], kind) for name, kind in SHARED.items()}
+        shared = {name: self._part(kept[name], kind) for name, kind in SHARED.items()}
         if None in shared.values():
             return None
-        record = Record.model_validate(slim | shared | {"after": NOWHEN})
+        record = Record.model_validate(kept | shared | {"after": NOWHEN})
         fields = {name: value for name, value in record.__dict__.items() if name not in LEFT} | {"ahead": head.ahead}
         found = ShelvedRecord.model_construct(_fields_set=set(fields), **fields)
         for name in (*LEFT, "measurements"):
@@ -165,7 +144,7 @@ class Shelves:
             return self._whole(head.path)
 
         def measured() -> tuple[Measurement, ...]:
-            text = self.index.kept(f"{MEASURED}:{head.content}")
+            text = self.index.kept(measured_part(head.content))
             if text is None:
                 return whole().measurements
             return tuple(_measurement(data, place, whole) for place, data in enumerate(json.loads(text)))

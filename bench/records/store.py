@@ -21,7 +21,7 @@ from bench.processes import sweep, unfinished, write_whole
 from bench.records.cell import Cell, Value
 from bench.records.document import Document, validate
 from bench.records.mirror import Mirror
-from bench.records.parsing import JSON_BYTES, may_hold_long, parse_json, read_json, text_of
+from bench.records.parsing import JSON_BYTES, as_text, bytes_of, may_hold_long, parse_json, read_json
 from bench.records.record import DATED, Record, Run, RunName
 
 RUNS = "runs"
@@ -157,37 +157,38 @@ def unread(path: Path, error: Exception) -> str:
 
 def read_record(path: Path) -> Record:
     """One record, checked against the schema. Raises UserError naming file, line and field."""
-    return record_in(text_of(path, JSON_BYTES), path)
+    return record_in(bytes_of(path, JSON_BYTES), path)
 
 
-def record_in(text: str, path: Path) -> Record:
+def record_in(data: bytes, path: Path) -> Record:
     """The record in what a file holds. Raises UserError as `read_record`."""
-    record = _parsed(Record, text, path)
+    record = _parsed(Record, data, path)
     ahead = record.started > (datetime.now(UTC) + SLACK).strftime(DATED)  # as they are written they sort
     return record.model_copy(update={"ahead": True}) if ahead else record
 
 
 def read_run(path: Path) -> Run:
     """What one run's end told. Raises UserError naming file, line and field."""
-    return run_in(text_of(path, JSON_BYTES), path)
+    return run_in(bytes_of(path, JSON_BYTES), path)
 
 
-def run_in(text: str, path: Path) -> Run:
+def run_in(data: bytes, path: Path) -> Run:
     """What one run's end told, in what a file holds. Raises UserError as `read_run`."""
-    return _parsed(Run, text, path)
+    return _parsed(Run, data, path)
 
 
 T = TypeVar("T", Record, Run)
 
 
-def _parsed(kind: type[T], text: str, path: Path) -> T:
-    """The text of a JSON file as that kind of value. Raises UserError naming file, line and field."""
+def _parsed(kind: type[T], held: bytes, path: Path) -> T:
+    """What a JSON file holds as that kind of value. Raises UserError naming file, line and field."""
     data = None
     try:
-        if not may_hold_long(text):
-            return kind.model_validate_json(text)  # three times as fast, and knows no lines
+        if not may_hold_long(held):
+            return kind.model_validate_json(held)  # three times as fast, and knows no lines
     except ValueError:
         pass
+    text = as_text(held, path)
     try:
         data = parse_json(text)
         return kind.model_validate(data)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 
 from rich.cells import cell_len
 
@@ -59,6 +60,32 @@ def _fitted(whole: Sequence[int], least: Sequence[int], room: int) -> list[int]:
         widest = max((i for i in range(len(found)) if found[i] > least[i]), key=found.__getitem__)
         found[widest] -= 1
     return found
+
+
+def lines(rows: Iterable[Sequence[str]], titles: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    """Rows under these titles as they are drawn in columns of these widths, texts aligned left and figures right."""
+    left = [is_words(title) for title in titles]
+    for cells in rows:
+        columns = [_wrapped(text, width) for text, width in zip(cells, widths, strict=True)]
+        for parts in zip_longest(*columns, fillvalue=""):
+            padded = [
+                part + blank if first else blank + part
+                for part, width, first in zip(parts, widths, left, strict=True)
+                for blank in (" " * (width - cell_len(part)),)
+            ]
+            yield f" {(' ' * BETWEEN).join(padded)} "
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """A text on lines of at most that width, for which no word is too long."""
+    if cell_len(text) <= width:
+        return [text]
+    found = [""]
+    for word in re.findall(r"\s*\S+\s*", text):
+        if found[-1] and cell_len(found[-1]) + cell_len(word.rstrip()) > width:
+            found.append("")
+        found[-1] += word
+    return [part.rstrip() for part in found]
 
 
 def blocks(table: Table, room: int) -> Iterator[tuple[str, list[str]]]:

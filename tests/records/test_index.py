@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from bench.records.record import Record, Run
 from bench.records.store import Store, to_text
 
 pytestmark = pytest.mark.usefixtures("settled_cache")
+FORKS = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 
 
 @pytest.fixture
@@ -234,7 +236,8 @@ def test_other_code_reads_no_old_value(store: Store, read: list[str], monkeypatc
     assert (days(store), len(read)) == (["01"], 1)
 
 
-def test_many_files_are_read_by_several_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("forked", [False, pytest.param(True, marks=FORKS)])
+def test_many_files_are_read_by_several_processes(store: Store, monkeypatch: pytest.MonkeyPatch, forked: bool) -> None:
     """With the same outcome, in the same order."""
     for day in range(1, 9):
         store.write(at(day, cell=make_cell(model=f"m{day}")))
@@ -242,6 +245,7 @@ def test_many_files_are_read_by_several_processes(store: Store, monkeypatch: pyt
     alone = [item for chunk in examine.examine_all(store.root, paths) for item in chunk]
     monkeypatch.setattr(examine, "WORTH_PROCESSES", 1)
     monkeypatch.setattr(examine, "CHUNK", 3)
+    monkeypatch.setattr(examine, "has_one_thread", lambda: forked)
     assert [item for chunk in examine.examine_all(store.root, paths) for item in chunk] == alone
     assert [item.path for item in alone] == paths
 
@@ -294,7 +298,10 @@ def test_only_what_is_shown_first_is_tried(store: Store) -> None:
     assert len(CALLS) == 5
 
 
-def test_many_records_are_tried_by_several_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("forked", [False, pytest.param(True, marks=FORKS)])
+def test_many_records_are_tried_by_several_processes(
+    store: Store, monkeypatch: pytest.MonkeyPatch, forked: bool
+) -> None:
     """What is wrong with each stands at its place; one that was spoilt a moment ago is nobody's fault."""
     for day in range(1, 9):
         store.write(at(day, run="cut" if day % 3 else "whole"))
@@ -302,10 +309,13 @@ def test_many_records_are_tried_by_several_processes(store: Store, monkeypatch: 
     spoilt.write_text("{")
     paths = [str(path.relative_to(store.root)) for path in store.paths()]
     expected = ["it was cut short" if day % 3 else "" for day in range(1, 9)] + [""]
-    assert list(examine.try_all(store.root, paths, cut_short)) == expected
+    alone = list(examine.try_all(store.root, paths, cut_short))
+    assert [why for why, _ in alone] == expected
+    assert [len(kept) for _, kept in alone] == [0 if day % 3 else 5 for day in range(1, 9)] + [0]
     monkeypatch.setattr(examine, "WORTH_TRYING", 1)
     monkeypatch.setattr(examine, "TRIED_CHUNK", 2)
-    assert list(examine.try_all(store.root, paths, cut_short)) == expected
+    monkeypatch.setattr(examine, "has_one_thread", lambda: forked)
+    assert list(examine.try_all(store.root, paths, cut_short)) == alone
 
 
 @pytest.mark.parametrize("fault", [examine.sound, cut_short])

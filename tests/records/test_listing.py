@@ -26,23 +26,26 @@ def test_the_folders_of_the_committed_records_are_those_of_their_paths() -> None
     )
 
 
-def test_a_process_of_its_own_lists_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether this one may be forked or not; a listing that is cut short is made here."""
+@pytest.mark.parametrize("ended", [False, True])
+def test_processes_of_their_own_list_the_same(monkeypatch: pytest.MonkeyPatch, ended: bool) -> None:
+    """Whether this one may be forked or not; where one of them is ended before it has told all, it is listed here."""
     monkeypatch.setattr(listing, "YOUNG_NS", 0)
-    monkeypatch.setattr(listing, "_has_one_thread", lambda: False)
+    monkeypatch.setattr(listing, "has_one_thread", lambda: False)
     here = Digests(RESULTS, RUNS).get()
     assert len(here) > 20 and UNSURE not in here.values()
     code = (
-        "import json, sys\nfrom pathlib import Path\nfrom bench.records import listing\nlisting.YOUNG_NS = 0\n"
-        "found = listing.Digests(Path(sys.argv[1]), 'runs')\nprint(json.dumps([found._process, found.get()]))"
+        "import json, os, sys\nfrom pathlib import Path\nfrom bench.records import listing\nlisting.YOUNG_NS = 0\n"
+        "found = listing.Digests(Path(sys.argv[1]), 'runs')\nhelpers = found._helpers\n"
+        f"if {ended}:\n found._helpers = [(process, os.open(os.devnull, os.O_RDONLY)) for process, _ in helpers]\n"
+        "print(json.dumps([len(helpers), found.get()]))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, RESULTS], capture_output=True, env=environment, check=True)
     import json
 
-    process, there = json.loads(done.stdout)
+    helpers, there = json.loads(done.stdout)
     assert there == here
-    assert process or sys.platform != "linux"
+    assert helpers == listing.PARTS or sys.platform != "linux"
 
 
 def test_a_link_to_nowhere_and_a_folder_that_is_not_ours_are_no_mistake(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from bench.errors import UserError
 from bench.paths import RESULTS
 from bench.records.index import Index
 from bench.records.record import Record, Text
-from bench.records.shelved import SHORT, Shelf, ShelvedRecord, Shelves
+from bench.records.shelved import Shelf, ShelvedRecord, Shelves
+from bench.records.slimmed import SHORT
 from bench.records.store import Store, read_record
 
 pytestmark = pytest.mark.usefixtures("settled_cache")

@@ -6,10 +6,13 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
 
 from bench.cli import console
 from bench.views.formats import Table
-from bench.views.layout import BETWEEN, blocks, shown, widths
+from bench.views.layout import BETWEEN, blocks, lines, shown, widths
 
 TABLE = Table(
     ["model", "precision", "KL, nats", "peak memory", "reason"],
@@ -75,7 +78,35 @@ def test_what_is_drawn_is_as_wide_as_was_counted(room: int, monkeypatch: pytest.
     found = widths(TABLE, room)
     assert found is not None
     monkeypatch.setattr("sys.stdout", drawn)
-    console._print_rows(TABLE, found, room)
+    console._print_rows(TABLE, found)
     lines = drawn.getvalue().splitlines()
     assert max(map(len, lines)) <= room
     assert any("0.000732 ±0.0001" in line and "312 MiB  0.45x" in line for line in lines)
+
+
+def by_rich(table: Table, found: list[int]) -> list[str]:
+    """The lines of rich's own table in columns of these widths."""
+    made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for title, width in zip(table.titles, found, strict=True):
+        made.add_column(title, justify="left" if title in {"model", "precision"} else "right", width=width)
+    for row in table.rows:
+        made.add_row(*row)
+    drawn = io.StringIO()
+    Console(file=drawn, width=500).print(made)
+    return drawn.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("room", [LEAST, LEAST + 7, LEAST + 20, WIDE])
+def test_rows_are_drawn_as_a_library_of_terminals_draws_them(room: int) -> None:
+    """Wide letters, texts of several lines and empty cells too."""
+    more = [
+        ["模型 é", "int8", "", "0", "two  blanks and 模型模型 and more words than there is room for"],
+        ["", "", "", "", ""],
+    ]
+    table = Table(TABLE.titles, [*TABLE.rows, *more])
+    found = widths(table, room)
+    assert found is not None
+    blank, head, _, *body = by_rich(table, found)
+    assert list(lines([table.titles], table.titles, found)) == [head]
+    assert [*lines(table.rows, table.titles, found), *lines([[""] * 5], table.titles, found)] == body
+    assert body[-1] == blank
