@@ -53,7 +53,7 @@ def handout(made: Plan, needed: tuple[str, ...] = (), **overrides: Any) -> Hando
 
 def records(answers: list[Answer]) -> list[Record]:
     """What came home."""
-    return [record_in(answer.record, Path("home")) for answer in answers if answer.record]
+    return [record_in(answer.record.encode(), Path("home")) for answer in answers if answer.record]
 
 
 def test_a_box_says_what_it_is_and_what_it_lacks() -> None:
@@ -91,7 +91,7 @@ def test_records_are_sent_one_by_one_and_the_end_of_the_run_last() -> None:
     ]  # fmt: skip
     assert {r.machine.device for r in records(first)} == {machine.describe("cpu").device}
     assert first[-1] == Answer(undecided=())
-    ends = [run_in(answer.run, Path("home")) for answer in first if answer.run]
+    ends = [run_in(answer.run.encode(), Path("home")) for answer in first if answer.run]
     assert [end.run for end in ends] == ["run"] and ends[0].before == records(first)[0].before
     again = said(handout(whole, (reference.key,)))
     assert again[0] == Answer(held=reference.key)
