@@ -155,10 +155,11 @@ class Dispatcher:
                 self._refuse(box, f"has not said in {LOOK_S:.0f} s what it is")
 
     def _refuse(self, box: Box, why: str) -> None:
-        if (member := self.members.get(box.id)) is not None:
-            self._forget(member)
         self.refused[box.id] = f"{box.name} {why}"
         self.home.tell(f"box {box.name} is left out: {why}")
+        if (member := self.members.pop(box.id, None)) is not None:
+            for name in sorted(member.busy):
+                self._give_back(name, "it is left out")
 
     def _looked(self, event: Said | Over | Lost) -> None:
         box, _ = self.looking[event.name]
@@ -232,8 +233,12 @@ class Dispatcher:
             self.undecided |= set(answer.undecided)
         elif answer.told is not None:
             self.home.tell(f"box {flight.member.box.name}: {answer.told}")
-        elif answer.refused is not None or answer.ended is not None:
+        elif answer.refused is not None:
+            self._give_back(event.name, complaint(answer), blamed=False)
+            self._refuse(flight.member.box, complaint(answer))
+        elif answer.ended is not None:
             self._give_back(event.name, complaint(answer))
+            self._doubt(flight.member)
 
     def _home(self, text: str, name: str) -> None:
         """Store a record that came whole, unless its cell has one of another box by now."""

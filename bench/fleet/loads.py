@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 
 from bench.fleet.wire import Box, Handout, Needs, Seen
@@ -73,7 +74,7 @@ class Load:
             return Needs(cpus=min(1.0, box.cpus), gpus=1, memory_bytes=memory, accelerator=box.accelerator)
         return Needs(cpus=box.cpus, memory_bytes=memory)
 
-    @property
+    @cached_property
     def makes(self) -> frozenset[str]:
         """Keys of the references whose distributions a box keeps once it has measured this."""
         own = {p.cell.key for p in self.cells if p.reference and p.reference.key == p.cell.unlimited.key}
@@ -92,6 +93,7 @@ class Load:
 
     def settle(self, key: str) -> None:
         """A cell has its record."""
+        self.__dict__.pop("makes", None)
         self.cells = [planned for planned in self.cells if planned.cell.key != key]
         self.left_out = tuple(left for left in self.left_out if left.planned and left.planned.cell.key != key)
 

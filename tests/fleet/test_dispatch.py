@@ -16,7 +16,7 @@ from rich.console import Console
 
 from bench.errors import UserError
 from bench.fleet import call, dispatch
-from bench.fleet.wire import Needs, Seen
+from bench.fleet.wire import Answer, Needs, Seen
 from bench.plan.plan import Plan, make_plan
 from bench.plan.selection import Selection
 from bench.records.code_digest import sources
@@ -263,6 +263,30 @@ def test_a_box_that_cannot_or_must_not_measure_is_left_out_in_one_line(fleet: Fl
     with pytest.raises(UserError) as refused:
         fleet.run(World(node("aa", **seen)), models=("tiny",), fresh=True)
     assert refused.value.message == f"no box of this cluster can measure what is asked: 10.0.0.1 (aaaaaa) {said}"
+
+
+def test_a_box_that_refuses_a_load_is_given_no_other(fleet: Fleet) -> None:
+    """A disk that is full there is no fault of the load: others measure it."""
+    odd = node("aa")
+    odd.says = Answer(refused=("cannot write results to /tmp: No space left on device", "free space on it"))
+    world = World(odd, node("bb"))
+    assert fleet.run(world, models=("tiny",)).open == 0
+    assert [box for box, _, _ in world.asked].count("aa" * 8) == 1
+    why = "cannot write results to /tmp: No space left on device; free space on it"
+    assert f"box 10.0.0.1 (aaaaaa) is left out: {why}" in fleet.lines
+
+
+def test_a_process_that_ends_badly_costs_its_load_a_try(fleet: Fleet) -> None:
+    """Three of them, on boxes that are well otherwise, and it stays open."""
+    odd = node("aa")
+    odd.says = Answer(ended=(1, "Traceback\nValueError: odd"))
+    world = World(odd)
+    assert fleet.run(world, models=("tiny",), suites=("memory",)).open == 3
+    assert len(world.asked) == 9
+    assert (
+        len([text for text in fleet.lines if text.endswith("its process ended with 1: ValueError: odd; given back")])
+        == 9
+    )
 
 
 def test_a_cluster_without_cpus_and_gpus_measures_nothing(fleet: Fleet) -> None:
