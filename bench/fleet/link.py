@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import queue
 import signal
@@ -92,6 +93,8 @@ class RayLink:
         self, address: str, *, program: str = PROGRAM, silent_s: float = SILENT_S, patience_s: float = PATIENCE_S,
         again_s: float = AGAIN_S,
     ) -> None:  # fmt: skip
+        if importlib.util.find_spec("ray") is None:
+            raise UserError("boxes are reached through Ray, which is not installed here", 'pip install -e ".[ray]"')
         self.address, self.program = address, program
         self.silent_s, self.patience_s, self.again_s = silent_s, patience_s, again_s
         self._folder = temporary_folder()

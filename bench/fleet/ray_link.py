@@ -38,12 +38,12 @@ class Client:
 
     def connect(self, address: str) -> bool:
         """Become a client of the cluster, or say in one line why not."""
-        import ray
-        from ray import cloudpickle
-
         try:
+            import ray
+            from ray import cloudpickle
+
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-        except Exception as error:  # noqa: BLE001 - Ray has no kind of error that all its refusals share
+        except Exception as error:  # noqa: BLE001 - Ray's refusals share no kind; importing it may fail as well
             self.say("refused", message=_why(error))
             return False
         cloudpickle.register_pickle_by_value(tasks)  # a box may have another harness, or none

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import called
 
 from bench.catalog.entries import read_catalog
 from bench.engines.registry import backend
@@ -151,6 +153,15 @@ def test_a_box_s_process_ends_with_its_task() -> None:
     answers.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is here")
+def test_without_ray_the_command_says_how_to_get_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One line, before anything else."""
+    code, _, err = called(capsys, "run", "--ray", "auto", "--backend", "fake", "--results", tmp_path)
+    assert code == 2 and " ".join(err.split()) == (
+        'bench: boxes are reached through Ray, which is not installed here; pip install -e ".[ray]"'
+    )
 
 
 def test_the_script_for_slurm_is_one_that_bash_reads() -> None:

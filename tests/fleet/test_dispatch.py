@@ -21,7 +21,7 @@ from bench.plan.plan import Plan, make_plan
 from bench.plan.selection import Selection
 from bench.records.code_digest import sources
 from bench.records.record import Ending, Record
-from bench.records.store import Store
+from bench.records.store import Store, record_in
 from bench.run.options import RunOptions
 
 MODELS = tuple(make_model(name=name, display=name, repo=f"tests/{name}") for name in ("tiny", "other", "third"))
@@ -294,6 +294,17 @@ def test_a_cluster_without_cpus_and_gpus_measures_nothing(fleet: Fleet) -> None:
     with pytest.raises(UserError, match="it has no node that offers a CPU or a GPU"):
         fleet.run(World(node("aa", cpus=0.0)))
     assert fleet.run(World(node("aa", cpus=0.0), node("bb")), models=("tiny",)).open == 0
+
+
+def test_what_items_are_compared_with_goes_along(fleet: Fleet) -> None:
+    """A row's tasks end early once they are told apart from the reference's, whose record its box must have."""
+    world = World(node("aa"))
+    fleet.run(world, models=("tiny",), suites=("quality",))
+    beside = {
+        asked.cells[0].cell.scheme: [record_in(text, Path("home")).cell.scheme for text in asked.records]
+        for _, asked, _ in world.asked
+    }
+    assert beside == {"fake-fp16": [], "fake-int8": ["fake-fp16"], "fake-int4": ["fake-fp16"]}
 
 
 def test_a_budget_is_shared_before_it_is_handed_out(fleet: Fleet) -> None:
