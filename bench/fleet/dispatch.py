@@ -48,6 +48,8 @@ class Dispatcher:
         self._away = False
         self._met = False
         """Whether the cluster has said which boxes it has."""
+        self._admitted = False
+        """Whether any box has ever measured for us, or could have."""
 
     def run(self) -> None:
         """Until every load is done or given up. Raises UserError where no box can measure, or the disk is full."""
@@ -64,9 +66,9 @@ class Dispatcher:
         if self.flights or self.looking or not self._met:
             self._idle = None
             return False
-        if not self.waiting and (self.members or self.records):
+        if self._admitted and not self.waiting:
             return True
-        if not self.members and not self.records:
+        if not self._admitted and not self._away and (self.refused or not self._misses):
             why = "; ".join(self.refused.values()) or "it has no node that offers a CPU or a GPU"
             raise UserError(f"no box of this cluster can measure what is asked: {why}", "")
         self._idle = self.clock() if self._idle is None else self._idle
@@ -129,6 +131,7 @@ class Dispatcher:
         if self._away:
             self.home.tell(f"the cluster answers again, with {len(event.boxes)} nodes")
         self._away, self._met = False, True
+        self._idle = None
         living = {box.id for box in event.boxes}
         for gone in [member for name, member in self.members.items() if name not in living]:
             self._forget(gone)
@@ -193,6 +196,7 @@ class Dispatcher:
             self._refuse(box, str(error))
             return
         slots = box.gpus if seen.machine.kind == "cuda" else 1
+        self._admitted = True
         self.members[box.id] = Member(box=box, seen=seen, slots=slots)
         self.waiting += found
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,29 @@ def test_a_head_that_is_started_again_loses_nothing_that_is_home(fleet: Fleet) -
     assert set(fleet.measured().values()) == {1} and len(fleet.measured()) == 27
     assert "the cluster does not answer: its head has died; what is stored is kept, waiting for it" in fleet.lines
     assert "the cluster answers again, with 2 nodes" in fleet.lines
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_comes_and_goes_every_cell_is_measured_once(fleet: Fleet, seed: int) -> None:
+    """Boxes die and join, the head goes and comes back, at random; a load that was unlucky is for the next call."""
+    chance = random.Random(seed)
+    first = [node(f"{letter}{letter}") for letter in "abcd"[: chance.randint(1, 4)]]
+    world = World(*first)
+    for box in first:
+        if chance.random() < 0.7:
+            world.kill(box.box.id, chance.uniform(0.0, 12.0), quietly=chance.random() < 0.5)
+    for number in range(chance.randint(0, 4)):
+        world.join(node(f"j{number}"), chance.uniform(0.0, 15.0))
+    if chance.random() < 0.5:
+        gone = chance.uniform(0.0, 9.0)
+        world.head_dies(gone, gone + chance.uniform(0.1, 30.0))
+    world.join(node("zz"), 100.0)
+    calls = [fleet.run(world)]
+    while calls[-1].open:
+        calls.append(fleet.run(World(node("yy"))))
+    assert len(calls) <= 2 and world.most == 1
+    assert set(fleet.measured().values()) == {1} and len(fleet.measured()) == 27
+    assert len({record.run for record in fleet.records()}) == 1
 
 
 def test_a_box_that_comes_later_takes_its_share(fleet: Fleet) -> None:
