@@ -68,11 +68,12 @@ class Dispatcher:
             return False
         if self._admitted and not self.waiting:
             return True
-        if not self._admitted and not self._away and (self.refused or not self._misses):
+        self._idle = self.clock() if self._idle is None else self._idle
+        waited = self.clock() - self._idle >= self.wait_s
+        if not self._admitted and (waited or (not self._away and (self.refused or not self._misses))):
             why = "; ".join(self.refused.values()) or "it has no node that offers a CPU or a GPU"
             raise UserError(f"no box of this cluster can measure what is asked: {why}", "")
-        self._idle = self.clock() if self._idle is None else self._idle
-        if self.clock() - self._idle < self.wait_s and not self._fits_nowhere():
+        if not waited and not self._fits_nowhere():
             return False
         for load in self.waiting:
             self.home.tell(f"no box that is here can take {load}; the same command goes on when one can")
@@ -86,7 +87,7 @@ class Dispatcher:
             own = [member for member in self.members.values() if _same(member, load)]
             if not own or any(load.fits(member.seen) for member in own):
                 return False
-        return True
+        return bool(self.waiting)
 
     def _hand_out(self) -> None:
         for member in self.members.values():
