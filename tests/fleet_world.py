@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -58,6 +59,8 @@ class World:
         self.order = count()
         self.asked: list[tuple[str, Handout, Needs]] = []
         """Handouts by box, in the order in which they were asked."""
+        self.made: Counter[str] = Counter()
+        """How often each cell was measured, whether or not its record was wanted."""
         self.spoils: Callable[[str], str] = lambda text: text
         """What happens to the text of a record on its way."""
         self.dies_of: str | None = None
@@ -110,6 +113,7 @@ class World:
             record = make_record(cell, run=asked.run, machine=asked.machine, warnings=())
 
             def said(record: Record = record) -> Event:
+                self.made[str(record.cell)] += 1
                 if record.cell.suite == "divergence":
                     node.kept.add(record.cell.key)
                 return Said(name, line(Answer(record=self.spoils(to_text(record)))))

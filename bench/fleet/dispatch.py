@@ -19,6 +19,8 @@ LOOK_S = 180.0
 """Seconds that a box may take to say what it is: the first import from a network's disk is slow."""
 WAIT_S = 600.0
 """So long the call waits for a box while it has none that could measure what is left."""
+JOIN_S = 60.0
+"""So long a cluster without a box that could measure is given: its nodes may be about to join."""
 HEAR_S = 5.0
 
 
@@ -69,8 +71,9 @@ class Dispatcher:
         if self._admitted and not self.waiting:
             return True
         self._idle = self.clock() if self._idle is None else self._idle
-        waited = self.clock() - self._idle >= self.wait_s
-        if not self._admitted and (waited or (not self._away and (self.refused or not self._misses))):
+        idle = self.clock() - self._idle
+        waited = idle >= self.wait_s
+        if not self._admitted and (waited or (not self._away and (self.refused or idle >= JOIN_S))):
             why = "; ".join(self.refused.values()) or "it has no node that offers a CPU or a GPU"
             raise UserError(f"no box of this cluster can measure what is asked: {why}", "")
         if not waited and not self._fits_nowhere():
@@ -85,7 +88,7 @@ class Dispatcher:
         """Whether boxes of each waiting load's machine are here, and all are too small."""
         for load in self.waiting:
             own = [member for member in self.members.values() if _same(member, load)]
-            if not own or any(load.fits(member.seen) for member in own):
+            if not own or any(load.fits(member.seen, member.held) for member in own):
                 return False
         return bool(self.waiting)
 

@@ -54,11 +54,15 @@ class Load:
     @property
     def needed_bytes(self) -> int:
         """The most that it is predicted to need, its process included."""
-        return max((planned.predicted.needed_bytes or 0 for planned in self.cells), default=0)
+        return _most(self.cells)
 
-    def fits(self, seen: Seen) -> bool:
-        """Whether a box has what it is predicted to need; what was forced is tried anywhere."""
-        return self.forced or not seen.free_bytes or self.needed_bytes <= HEADROOM * seen.free_bytes
+    def fits(self, seen: Seen, held: Collection[str]) -> bool:
+        """Whether a box has what it is predicted to need, and what the references need that the box does not keep.
+
+        What was forced is tried anywhere.
+        """
+        needed = max(self.needed_bytes, _most(p for key, p in self.references.items() if key not in held))
+        return self.forced or not seen.free_bytes or needed <= HEADROOM * seen.free_bytes
 
     def needs(self, box: Box) -> Needs:
         """What its task asks the cluster for: all CPUs of a box whose CPUs compute, else one GPU and a CPU beside it.
@@ -109,6 +113,10 @@ class Load:
         )  # fmt: skip
 
 
+def _most(cells: Iterable[Planned]) -> int:
+    return max((planned.predicted.needed_bytes or 0 for planned in cells), default=0)
+
+
 def loads(
     run: str, machine: Machine, options: RunOptions, cells: Sequence[Planned], *, shares: Mapping[str, float] | None,
     known: Mapping[str, Planned], forced: bool = False,
@@ -143,7 +151,7 @@ def chosen(
     found = None
     to_come = {key for load in waiting for key in load.makes - set(load.references)}
     for position, load in enumerate(waiting):
-        if load.machine.device != seen.machine.device or not load.fits(seen):
+        if load.machine.device != seen.machine.device or not load.fits(seen, held):
             continue
         if any(key not in held and (key in elsewhere or key in to_come) for key in load.references):
             continue

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -56,6 +58,13 @@ class Host:
         log = (self.folder / f"{self.name}.log").open("wb")
         return subprocess.Popen(command, env=self.environment(), stdout=log, stderr=log, start_new_session=True)
 
+    def end(self) -> None:
+        """Kill all that runs here: an orderly end waits for a head that may be gone."""
+        found = subprocess.run([IP, "netns", "pids", self.name], check=False, capture_output=True, text=True)
+        for pid in found.stdout.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[list[Host]]:
@@ -101,8 +110,9 @@ def test_a_link_that_is_cut_costs_no_cell(hosts: list[Host], tmp_path: Path) -> 
         assert ip("-n", head.name, "link", "set", f"to{far.name[-1]}", "down")
         said, _ = call.communicate(timeout=PATIENCE_S)
     finally:
-        for node in reversed(nodes):
-            os.killpg(node.pid, 15)
+        for host in hosts:
+            host.end()
+        for node in nodes:
             node.wait(30)
     assert call.returncode == 0, said
     assert f"box {far.address} (" in said and f"box {near.address} (" in said

@@ -16,7 +16,7 @@ from fleet_world import Node, World, make_box, make_seen, renamed, torn
 from rich.console import Console
 
 from bench.errors import UserError
-from bench.fleet import call, dispatch
+from bench.fleet import call, dispatch, loads
 from bench.fleet.wire import Answer, Needs, Seen
 from bench.plan.plan import Plan, make_plan
 from bench.plan.selection import Selection
@@ -100,8 +100,27 @@ def test_boxes_of_one_device_share_its_loads_and_each_measures_one_at_a_time(fle
     assert set(fleet.measured().values()) == {1}
     assert world.most == 1 and world.now == pytest.approx(9.1)
     assert len({(box, asked.cells[0].cell.model) for box, asked, _ in world.asked}) == 3
-    assert all(asked.needed == () or asked.needed[0] in world.nodes[box].kept for box, asked, _ in world.asked)
+    assert set(world.made.values()) == {1}  # no reference was made for nothing
     assert len(list(fleet.store.runs())) == 1  # of equal ends, whose names are equal here
+
+
+def test_who_needs_a_reference_waits_for_the_box_that_has_it(fleet: Fleet) -> None:
+    """A second box has nothing to do meanwhile; making the reference there too would take longer than waiting."""
+    world = World(node("aa"), node("bb"))
+    fleet.run(world, models=("tiny",))
+    assert set(world.made.values()) == {1} and len({box for box, _, _ in world.asked}) == 1
+
+
+def test_who_needs_a_reference_waits_for_the_load_that_makes_it(fleet: Fleet) -> None:
+    """Even where it stands before it, as what was given back does."""
+    made = make_plan(Selection(models=("tiny",), backends=("fake",), suites=SUITES), MODELS, make_machine())
+    known = {p.cell.key: p for p in made.cells if p.reference}
+    found = list(loads.loads("run", make_machine(), RunOptions(), made.cells, shares=None, known=known))
+    first = next(load for load in found if not load.references)
+    waiting = [load for load in found if load is not first] + [first]
+    assert loads.chosen(waiting, make_seen(), (), (), (), ()) is first
+    assert loads.chosen(waiting, make_seen(), first.makes, (), (), ()) is waiting[0]
+    assert loads.chosen(waiting[:-1], make_seen(), (), (), first.makes, ()) is None
 
 
 @pytest.mark.parametrize("quietly", [False, True])
@@ -314,9 +333,14 @@ def test_a_process_that_ends_badly_costs_its_load_a_try(fleet: Fleet) -> None:
 
 
 def test_a_cluster_without_cpus_and_gpus_measures_nothing(fleet: Fleet) -> None:
-    """A node that offers none, as that of the caller, is not even asked."""
+    """A node that offers none, as that of the caller, is not even asked; a minute is given to those about to join."""
+    world = World(node("aa", cpus=0.0))
     with pytest.raises(UserError, match="it has no node that offers a CPU or a GPU"):
-        fleet.run(World(node("aa", cpus=0.0)))
+        fleet.run(world)
+    assert 60 <= world.now < 70
+    world = World(node("aa", cpus=0.0))
+    world.join(node("bb"), 30.0)
+    assert fleet.run(world, models=("tiny",), fresh=True).open == 0
     assert fleet.run(World(node("aa", cpus=0.0), node("bb")), models=("tiny",)).open == 0
 
 
