@@ -349,7 +349,7 @@ def test_what_items_are_compared_with_goes_along(fleet: Fleet) -> None:
     world = World(node("aa"))
     fleet.run(world, models=("tiny",), suites=("quality",))
     beside = {
-        asked.cells[0].cell.scheme: [record_in(text, Path("home")).cell.scheme for text in asked.records]
+        asked.cells[0].cell.scheme: [record_in(text.encode(), Path("home")).cell.scheme for text in asked.records]
         for _, asked, _ in world.asked
     }
     assert beside == {"fake-fp16": [], "fake-int8": ["fake-fp16"], "fake-int4": ["fake-fp16"]}
