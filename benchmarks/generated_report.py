@@ -155,9 +155,10 @@ HEADER = """# Generated answers beside lm-eval and beside the build before
 GSM8K answers of at most {tokens} tokens. This engine as it runs, against {before} and against
 lm-eval {lm_eval}'s `HFLM` at its best batch size of {batches}, on the same requests, in at most {turns} turns: each
 turn both answer all items, and the build before a share of them. *Against*: its seconds by ours, the median over the
-turns (least to greatest); the build before answers every item once. –: not measured. Equal: the same text. *Limit*:
-the seconds that the operations nobody can do without (each prompt's own tokens, what they share once, each generated
-token) take at the measured roof of matrix products, by ours. Load: the highest of one minute beside a sample.
+turns (least to greatest); the build before answers an item once at most, its seconds scaled to all. –: not measured.
+Equal: the same text, of those that both gave. *Limit*: the seconds that the operations nobody can do without (each
+prompt's own tokens, what they share once, each generated token) take at the measured roof of matrix products, by ours.
+Load: the highest of one minute beside a sample.
 
 | row | what | items | batch | before, s | lm-eval, s | ours (turns) | against before | against lm-eval | limit | load |
 |---|---|---|---|---|---|---|---|---|---|---|

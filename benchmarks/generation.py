@@ -12,15 +12,12 @@ Measuring may be cut into pieces: what `--samples` holds is not measured again, 
 begins. The report is made of all samples; rows of others in it are kept.
 
     python -m benchmarks.generation FOLDER [--items N] [--report FILE] [--samples FILE] [--before BUILD]
-        [--llamacpp PYTHON] [--row NAME ...] [--seconds N]
+        [--before-commit NAME] [--llamacpp PYTHON] [--row NAME ...] [--seconds N]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,7 +37,7 @@ from bench.instruments.roof import measure_roof
 from bench.paths import ROOT
 from bench.scoring.lm import EngineLM
 from bench.scoring.tasks import load_tasks
-from benchmarks.answering import ANSWER
+from benchmarks.answering import Build, commit_of
 from benchmarks.generated_report import BEFORE, OURS, THEIRS, Found, Sample, prompts, read, written
 
 BATCHES = (16, 32, 64)
@@ -75,35 +72,6 @@ ROWS = {
     "answers": Row("the project's own answers task", (None, None), shots=None),
     "gsm8k_q8_0": Row("GSM8K zero-shot, llama.cpp", (3, None), engine=("llamacpp", "gguf-q8_0"), computes="int8"),
 }
-
-
-class Child:
-    """Another build, or this one in another environment, answering in a process of its own."""
-
-    def __init__(self, python: str, build: Path, engine: tuple[str, str], *, plain: bool = False) -> None:
-        command = [python, "-P", str(Path(__file__).with_name("answering.py")), *engine, *(["plain"] * plain)]
-        environment = os.environ | {"PYTHONPATH": str(build)}
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=build
-        )  # fmt: skip
-
-    def answer(self, asked: Sequence[Any]) -> tuple[float, list[str], int]:
-        """Seconds, texts and generated tokens."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps([list(request.args) for request in asked]) + "\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith(ANSWER):
-                found = json.loads(line[len(ANSWER) :])
-                return found["seconds"], found["texts"], found["tokens"]
-        raise RuntimeError(f"the process of {self.process.args} ended with {self.process.wait()}")
-
-    def close(self) -> None:
-        """End it."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def asked_of(name: str, items: int, tokens: int, folder: Path) -> list[Any]:
@@ -148,7 +116,7 @@ class Contenders:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.loaded: tuple[EngineLM, Any] | None = None
-        self.children: dict[tuple[tuple[str, str], str], Child] = {}
+        self.builds: dict[tuple[tuple[str, str], str], Build] = {}
 
     def here(self) -> tuple[EngineLM, Any]:
         """This engine and lm-eval's model on the same weights."""
@@ -156,15 +124,15 @@ class Contenders:
             self.loaded = load(None)
         return self.loaded
 
-    def child(self, row: Row, who: str) -> Child:
+    def elsewhere(self, row: Row, who: str) -> Build:
         """A process for another environment or build."""
         key = (row.engine, who)
-        if key not in self.children:
+        if key not in self.builds:
             python = self.options.llamacpp if row.engine[0] == "llamacpp" else sys.executable
             old = who == BEFORE and self.options.before
             build = self.options.before if old else ROOT
-            self.children[key] = Child(python, build, row.engine, plain=who == BEFORE and not old)
-        return self.children[key]
+            self.builds[key] = Build(python, build, row.engine, plain=who == BEFORE and not old)
+        return self.builds[key]
 
     def call(self, row: Row, who: str, batch: int) -> Callable[[Sequence[Any]], tuple[float, list[str], int]]:
         """What answers requests for a row."""
@@ -175,12 +143,12 @@ class Contenders:
         if who == OURS and row.engine[0] == "transformers":
             ours = self.here()[0]
             return lambda asked: generated(ours, asked)
-        return self.child(row, who).answer
+        return self.elsewhere(row, who).answer
 
     def close(self) -> None:
         """End every process."""
-        for child in self.children.values():
-            child.close()
+        for build in self.builds.values():
+            build.close()
 
 
 def measure(name: str, asked: Sequence[Any], contenders: Contenders, found: Found, spent: Callable[[], bool]) -> None:
@@ -218,10 +186,14 @@ def main() -> int:
     parser.add_argument("--report", type=Path, help="Markdown file to write")
     parser.add_argument("--samples", type=Path, help="file of samples: those in it are not measured again")
     parser.add_argument("--before", type=Path, help="folder of the build before; without it: one answer at a time")
+    parser.add_argument("--before-commit", help="its commit; without it git is asked")
     parser.add_argument("--llamacpp", metavar="PYTHON", help="a Python with llama-cpp-python, for its row")
     parser.add_argument("--row", action="append", choices=list(ROWS), help="only these")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further sample after so long")
     options = parser.parse_args()
+    before = "this engine one at a time"
+    if options.before:
+        before = f"the build before (commit {options.before_commit or commit_of(options.before)})"
     end = time.monotonic() + options.seconds
     names = options.row or [name for name, row in ROWS.items() if options.llamacpp or row.engine[0] != "llamacpp"]
     founds, contenders = read(options.samples), Contenders(options)
@@ -237,7 +209,7 @@ def main() -> int:
         "date": time.strftime("%Y-%m-%d", time.gmtime()), "model": DEFAULT_MODEL, "turns": TURNS,
         "threads": torch.get_num_threads(), "machine": describe("cpu").device, "tokens": options.tokens,
         "lm_eval": version("lm_eval"), "batches": ", ".join(map(str, BATCHES)),
-        "before": "the build before (commit 46e504a)" if options.before else "this engine one at a time",
+        "before": before,
     }  # fmt: skip
     rows = {name: (row.note, row.targets) for name, row in ROWS.items()}
     text, lines = written(founds, rows, about, options.report)

@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: E402 - the libraries read the environment when they are imported
-"""Scoring in every scheme: this build beside an earlier one and lm-eval's own model, on one loaded model.
+"""Scoring in every scheme: this build beside an earlier one and lm-eval's own model, on the same weights.
 
-As `benchmarks.scoring`, whose tasks, requests and comparison these are, with a third who answers: the scoring of an
-earlier checkout of this project (`--before`), whose code is imported beside this one's and given the same loaded
-weights. lm-eval's model has its best batch size of several, but one sequence at a time at LLM.int8(), where a score
-depends on what stands beside it. The order of the three turns from slice to slice.
+As `benchmarks.scoring`, whose tasks, requests and comparison these are, with a third who answers: an earlier checkout
+of this project (`--before`), in a process of its own (`benchmarks.answering`) that waits while the others score.
+lm-eval's model is this build's loaded one, with the best batch size of several, but one sequence at a time at
+LLM.int8(), where a score depends on what stands beside it. The order of the three turns from slice to slice.
 
 What must be computed at least, in a table of its own: the linear layers over every token that differs (a beginning that
 requests share once, at LLM.int8() every sequence that differs), and the head where something is scored. Its share of
 the roof is that number of operations over our seconds, over the best matrix rate that was measured of the type that the
 scheme multiplies in.
 
-    python -m benchmarks.packs FOLDER --before CHECKOUT [--scheme NAME] [--samples FILE] [--report FILE]
+    python -m benchmarks.packs FOLDER --before CHECKOUT [--before-commit NAME] [--scheme NAME] [--task NAME ...]
+        [--items N] [--samples FILE] [--report FILE]
 
 `--samples` keeps what was measured, so that one report may be made of several short turns.
 """
 
 import argparse
-import importlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,10 @@ from bench.engines.transformers.token_tree import shared
 from bench.instruments.machine import condition, describe
 from bench.instruments.roof import measure_roof
 from bench.judge.stats import median_estimate
+from bench.paths import ROOT
 from bench.scoring.lm import EngineLM
 from benchmarks import default_model
+from benchmarks.answering import Build, commit_of
 from benchmarks.scoring import MAX_LENGTH, TASKS, Found, agreement, answer, best_batch, requests
 
 MULTIPLIES = {"fp32": "fp32", "bf16": "bf16", "bnb-nf4": "bf16", "bnb-int8": "int8"}
@@ -56,27 +58,6 @@ ROWS = (
 )  # fmt: skip
 """Scheme, task, and what is to be reached against the build before and against lm-eval."""
 ITEMS, SLICES = {"arc_easy": 120, "endings": 30, "lambada": 120}, 6
-
-
-def earlier(folder: Path, engine: Any) -> Any:
-    """The scoring of an earlier checkout, over an engine that this build has loaded."""
-    ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "bench"}
-    sys.path.insert(0, str(folder))
-    try:
-        causal = importlib.import_module("bench.engines.transformers.causal")
-        scoring = importlib.import_module("bench.scoring.lm")
-        assert Path(str(causal.__file__)).is_relative_to(folder.resolve()), "the checkout was not imported"
-    finally:
-        sys.path.remove(str(folder))
-        for name in [name for name in sys.modules if name.partition(".")[0] == "bench"]:
-            del sys.modules[name]
-        sys.modules.update(ours)
-    theirs = object.__new__(causal.CausalEngine)
-    theirs.__dict__.update(engine.__dict__)
-    forward = object.__new__(causal.Forward)
-    forward.__dict__.update(vars(engine.forward))
-    theirs.__dict__["_forward"] = forward
-    return scoring.EngineLM(theirs, MAX_LENGTH, lambda done, total: None)
 
 
 def operations(lm: EngineLM, asked: Sequence[Instance], *, whole: bool) -> float:
@@ -96,16 +77,22 @@ def operations(lm: EngineLM, asked: Sequence[Instance], *, whole: bool) -> float
     return 2.0 * (tokens * linear + len(scored) * head.in_features * head.out_features)
 
 
-def measure(folder: Path, before: Path, scheme: str, names: Sequence[str], items: int | None) -> list[dict[str, Any]]:
+def measure(folder: Path, old: Build, scheme: str, names: Sequence[str], items: int | None) -> list[dict[str, Any]]:
     """One sample of every task: seconds of each slice by all three, and how the answers agree."""
     engines = backend("transformers")
     engine = default_model.load(engines, engines.scheme(scheme))
     whole = engine.scheme.whole_pass
-    ours, old = EngineLM(engine, MAX_LENGTH, lambda done, total: None), earlier(before, engine)
+    ours = EngineLM(engine, MAX_LENGTH, lambda done, total: None)
     theirs = HFLM(
         pretrained=engine.model, tokenizer=engine.tokenizer, max_length=MAX_LENGTH, softmax_dtype="float32",
         batch_size=1, device="cpu",
     )  # fmt: skip
+    calls: dict[str, Callable[[Sequence[Instance]], tuple[float, list[Any]]]] = {
+        "ours": partial(answer, ours),
+        "before": lambda asked: old.answer(asked)[:2],
+        "lm-eval": partial(answer, theirs),
+    }
+    order = list(calls)
     samples = []
     for name in names:
         count = min(ITEMS[name], items or ITEMS[name])
@@ -113,13 +100,14 @@ def measure(folder: Path, before: Path, scheme: str, names: Sequence[str], items
             made = requests(name, replace(TASKS[name], items=count), folder, Path(scratch))
         batch = 1 if whole else best_batch(theirs, made)
         theirs.batch_size_per_gpu = batch
-        took: dict[str, list[float]] = {"ours": [], "before": [], "lm-eval": []}
+        took: dict[str, list[float]] = {who: [] for who in order}
+        for call in calls.values():
+            call(made[0])  # what is made once is made now
         found, again = Found(batch=batch), Found()
         least = 0.0
         for index in range(SLICES):
             asked = [request for item in made[index::SLICES] for request in item]
-            turn = [("ours", ours), ("before", old), ("lm-eval", theirs)]
-            taken = {who: answer(model, asked) for who, model in turn[index % 3 :] + turn[: index % 3]}
+            taken = {who: calls[who](asked) for who in [*order[index % 3 :], *order[: index % 3]]}
             for who, (seconds, _) in taken.items():
                 took[who].append(seconds)
             found.answers += zip(asked, taken["ours"][1], taken["lm-eval"][1], strict=True)
@@ -143,11 +131,12 @@ def times(slower: Sequence[float], faster: Sequence[float], target: float | None
 HEADER = """# Scoring by scheme
 
 `python -m benchmarks.packs FOLDER --before CHECKOUT --scheme NAME --samples FILE --report FILE`, {date}. Default model,
-{threads} threads, {machine}. *Before*: the scoring of commit {before}. lm-eval {lm_eval}'s own model at its best batch,
-at LLM.int8() one sequence at a time. All three score the same requests on one loaded model, slice after slice in turns;
-times as fast are medians over {slices} slices with the order-statistic interval of at least 95 %. *Of the limit*: the
-least number of operations (linear layers over every token that differs, the head where something is scored) over our
-seconds, as a share of the best rate of a matrix product in that type, measured before and after.
+{threads} threads, {machine}. *Before*: the scoring of commit {before}. *Ours*: commit {ours}. lm-eval {lm_eval}'s own
+model at its best batch, at LLM.int8() one sequence at a time. All three score the same requests with the same weights,
+*before* in a process of its own, slice after slice in turns; times as fast are medians over {slices} slices with the
+order-statistic interval of at least 95 %. *Of the limit*: the least number of operations (linear layers over every
+token that differs, the head where something is scored) over our seconds, as a share of the best rate of a matrix
+product in that type, measured before and after.
 
 | scheme | task | items | batch | lm-eval, s | before, s | ours, s | times before | times lm-eval | of the limit |
 |---|---|---|---|---|---|---|---|---|---|
@@ -176,7 +165,7 @@ def report(samples: Sequence[dict[str, Any]], before: str) -> str:
         words.append(f"- {scheme}, {task}: against lm-eval {one['answers']}; against before {one['answers before']}.")
     head = HEADER.format(
         date=time.strftime("%Y-%m-%d", time.gmtime()), threads=torch.get_num_threads(), before=before,
-        machine=describe("cpu").device, lm_eval=version("lm_eval"), slices=SLICES,
+        ours=commit_of(ROOT), machine=describe("cpu").device, lm_eval=version("lm_eval"), slices=SLICES,
     )  # fmt: skip
     return head + "\n".join(lines) + "\n\nAnswers:\n\n" + "\n".join(words) + "\n"
 
@@ -186,12 +175,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="folder of the items: arc_easy.jsonl ...")
     parser.add_argument("--before", type=Path, required=True, help="a checkout of an earlier build")
+    parser.add_argument("--before-commit", help="its commit; without it git is asked")
     parser.add_argument("--scheme", choices=list(MULTIPLIES), help="none: only write the report")
     parser.add_argument("--task", action="append", choices=list(ITEMS), help="default: those of the table")
     parser.add_argument("--items", type=int, help="at most so many of each task")
     parser.add_argument("--samples", type=Path, help="file that keeps what is measured, a line a task")
     parser.add_argument("--report", type=Path, help="Markdown file to write")
     options = parser.parse_args()
+    before = options.before_commit or commit_of(options.before)
     kept: list[dict[str, Any]] = []
     if options.samples and options.samples.exists():
         kept = [json.loads(line) for line in options.samples.read_text("utf-8").splitlines()]
@@ -200,13 +191,16 @@ def main() -> int:
         others = condition("cpu").others_cpu
         looks = [measure_roof("torch", "cpu").rates()[kind]]
         names = options.task or [task for scheme, task, *_ in ROWS if scheme == options.scheme]
-        made = measure(options.folder, options.before, options.scheme, names, options.items)
+        old = Build(sys.executable, options.before, ("transformers", options.scheme))
+        try:
+            made = measure(options.folder, old, options.scheme, names, options.items)
+        finally:
+            old.close()
         looks.append(measure_roof("torch", "cpu").rates()[kind])
         kept += [one | {"roof": max(looks), "others": others} for one in made]
         if options.samples:
             options.samples.write_text("".join(json.dumps(one) + "\n" for one in kept), "utf-8")
-    asked = ["git", "-C", str(options.before), "rev-parse", "--short", "HEAD"]
-    text = report(kept, subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip())
+    text = report(kept, before)
     print(text)
     if options.report:
         options.report.write_text(text, "utf-8")

@@ -40,11 +40,11 @@ from bench.instruments.machine import condition, describe
 from bench.judge.stats import median_estimate
 from bench.scoring.lm import EngineLM
 from benchmarks import default_model
+from benchmarks.answering import MAX_LENGTH
 
 BATCHES = (1, 4, 8, 16, 32)
 TRIAL_TOKENS = 2500
 """About how many tokens each batch size is tried on."""
-MAX_LENGTH = 2048
 QUESTION = {"doc_to_text": "Question: {{question}}\nAnswer:", "doc_to_choice": "choices", "doc_to_target": "gold"}
 
 
