@@ -81,7 +81,8 @@ def once(tree: Path, precision: str, scratch: Path) -> dict[str, float]:
     file = marks / f"{time.time_ns()}.jsonl"
     own = {
         "STARTING_MARKS": str(file), "BENCH_CACHE": str(scratch / f"cache-{tree.name}"),
-        "PYTHONPATH": f"{tree}{os.pathsep}{scratch / 'hook'}",
+        "PYTHONPATH": f"{tree}{os.pathsep}{scratch / 'hook'}", "PYTHONPYCACHEPREFIX": str(scratch / "compiled"),
+        "PYTHONDONTWRITEBYTECODE": "",  # as for whoever has started it before: what is imported is compiled
     }  # fmt: skip
     command = [sys.executable, "-m", "bench", "run", "--precision", precision, "--suite", "quality"]
     start = time.time()

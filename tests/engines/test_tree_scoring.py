@@ -17,6 +17,7 @@ from bench.engines.transformers import (  # noqa: E402
     BACKEND,
     encoder_scoring,
     four_bit,
+    likelihood,
     token_tree,
     tree_attention,
     tree_scoring,
@@ -294,7 +295,7 @@ def test_greedy_means_every_token_and_of_equals_the_first(folders):
     rows = [Row(context, (first, likeliest((*context, first)))), Row(context, (wrong, likeliest((*context, wrong))))]
     assert [score.greedy for score in made.score(rows)] == [True, False]
     logits, places = torch.tensor([[0.5, 2.0, 2.0]]), torch.tensor([0, 0, 0])
-    _, best = tree_scoring._log_probs(logits, places, torch.tensor([0, 1, 2]))
+    _, best = likelihood.log_probs(logits, places, torch.tensor([0, 1, 2]))
     assert best.tolist() == [False, True, False]
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from bench.engines.contract import Row, Score
-from bench.engines.transformers.engine import log_likelihood
 from bench.engines.transformers.forward import Forward
+from bench.engines.transformers.likelihood import log_likelihood
 
 Tokens = tuple[int, ...]
 

@@ -22,11 +22,11 @@ from bench.engines.transformers.engine import (
     batches,
     distributions,
     fits,
-    log_likelihood,
     next_tokens,
 )
 from bench.engines.transformers.forward import Forward, Inside, State, fixed_bytes, kept_in, sizes
 from bench.engines.transformers.kv_cache import maker
+from bench.engines.transformers.likelihood import scored
 from bench.engines.transformers.side_by_side import SideBySide
 from bench.engines.transformers.tree_scoring import TreeScorer, takes_trees
 from bench.records.record import Caveat
@@ -234,7 +234,7 @@ class CausalEngine(TorchEngine):
         lengths = [len(row.context) + len(row.continuation) for row in rows]
         check_context(max(lengths, default=1) - 1, self.context_length)
         scorer = TreeScorer(self.forward, self.device)
-        with torch.inference_mode(), fits("score"):
+        with self.scoring():
             if self.scheme.whole_pass:
                 return score_apart(self.forward, rows, scorer.positions, done)
             if not self.plain_scoring and takes_trees(self.model):
@@ -257,8 +257,7 @@ class CausalEngine(TorchEngine):
         scores = []
         for row, of_row in zip(rows, logits, strict=True):
             first = len(row.context) - 1 - (length - keep)
-            chosen, greedy = log_likelihood(of_row[first : first + len(row.continuation)], row.continuation)
-            scores.append(Score(tuple(chosen), greedy))
+            scores.append(scored(of_row[first : first + len(row.continuation)], row.continuation))
         return scores
 
 

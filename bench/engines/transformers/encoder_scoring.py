@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from bench.engines.contract import Row, Score
 from bench.engines.transformers.engine import padded
+from bench.engines.transformers.likelihood import scored
 
 
 def score_by_context(
@@ -60,11 +61,5 @@ def _score_batch(model: PreTrainedModel, rows: Sequence[Row], start: int, fill: 
             past_key_values=first.past_key_values, use_cache=True,
         )  # fmt: skip
         logits.append(rest.logits)
-    return [_score(of_row, row) for of_row, row in zip(torch.cat(logits, dim=1), rows, strict=True)]
-
-
-def _score(logits: torch.Tensor, row: Row) -> Score:
-    logits = logits[: len(row.continuation)].float()
-    wanted = torch.tensor(row.continuation, device=logits.device)
-    chosen = torch.log_softmax(logits, -1).gather(-1, wanted[:, None])[:, 0]
-    return Score(tuple(chosen.tolist()), bool((logits.argmax(-1) == wanted).all()))
+    pairs = zip(torch.cat(logits, dim=1), rows, strict=True)
+    return [scored(of_row[: len(row.continuation)], row.continuation) for of_row, row in pairs]

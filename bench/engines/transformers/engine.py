@@ -7,7 +7,7 @@ import copy
 import gc
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Self
 
 import numpy as np
@@ -19,7 +19,9 @@ from transformers import PreTrainedModel
 from bench.engines.abilities import worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported
 from bench.engines.transformers import census
+from bench.engines.transformers.eight_bit import in_few_passes
 from bench.engines.transformers.loading import Loaded
+from bench.engines.transformers.onednn import through_onednn
 from bench.engines.transformers.token_rows import check_tokens, rows_of
 from bench.instruments import Instruments
 from bench.instruments.clock import DeviceClock, HostClock
@@ -193,6 +195,19 @@ class TorchEngine:
         """Rows filled up on the right, and the mask that tells tokens from filling."""
         return padded(rows, self.prefix_token, self.model.device)
 
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """What calls that score run in: no gradients, memory that is told, and products that take less time.
+
+        Plain scoring multiplies as the libraries do by themselves.
+        """
+        with ExitStack() as held:
+            held.enter_context(torch.inference_mode())
+            held.enter_context(fits("score"))
+            for products in () if self.plain_scoring else (through_onednn, in_few_passes):
+                held.enter_context(products(self.model))
+            yield
+
     def census(self) -> Census:
         """Count the parameters."""
         return census.count(self.model)
@@ -269,14 +284,6 @@ def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
         else:
             made.append([index])
     return made
-
-
-def log_likelihood(logits: torch.Tensor, wanted: Sequence[int]) -> tuple[list[float], bool]:
-    """Log-probability (nats, float32) of each wanted token under its row of logits, and whether all were likeliest."""
-    logits = logits.float()
-    tokens = torch.tensor(wanted, device=logits.device)
-    chosen: list[float] = torch.log_softmax(logits, -1).gather(-1, tokens[:, None])[:, 0].tolist()
-    return chosen, bool((logits.argmax(-1) == tokens).all())
 
 
 def distributions(logits: torch.Tensor, vocabulary: int) -> NDArray[np.float32]:

@@ -2,8 +2,10 @@
 """bitsandbytes' fused 4-bit layers on CPUs with AVX-512 BF16, without the casts around them.
 
 Told to compute in float32, a layer takes a bfloat16 input to float32, its kernel takes that back to bfloat16 (it knows
-no other type), and what it returns goes the same two ways: a tenth of the time of a pass, and not a bit of any value.
-Told to compute in bfloat16 it does none of it. With a bias it would add that in another type, so such layers stay.
+no other type), and what it returns goes the same two ways, which changes not a bit of any value. Told to compute in
+bfloat16 it does none of it: 1.15 instead of 1.25 s for 60 items of ARC-easy, 1.24 instead of 1.36 s for 12 of sentence
+endings (middle of six in turns, two cores of an AMD EPYC). With a bias it would add that in another type, so such
+layers stay.
 """
 
 from __future__ import annotations

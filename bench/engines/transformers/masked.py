@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from bench.engines.contract import LoadRequest, Row, Score, Unsupported
-from bench.engines.transformers.engine import TorchEngine, batches, distributions, fits, log_likelihood
+from bench.engines.transformers.engine import TorchEngine, batches, distributions, fits
+from bench.engines.transformers.likelihood import log_likelihood
 from bench.engines.transformers.loading import Loaded
 
 STRIDE = 8
@@ -112,7 +113,8 @@ class MaskedEngine(TorchEngine):
                 blanked.append((index, [*framed[:place], self.blank, *framed[place + 1 :]], place, wanted))
         found: dict[int, dict[int, tuple[float, bool]]] = {index: {} for index in range(len(rows))}
         for batch in batches([len(tokens) for _, tokens, _, _ in blanked], self.batch_tokens):
-            logits = self._logits([blanked[i][1] for i in batch], "score")
+            with self.scoring():
+                logits = self._logits([blanked[i][1] for i in batch], "score")
             for of_row, i in zip(logits, batch, strict=True):
                 index, _, place, wanted = blanked[i]
                 (log_prob,), greedy = log_likelihood(of_row[place : place + 1], [wanted])

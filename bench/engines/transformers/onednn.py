@@ -7,8 +7,8 @@ All linear layers of the default model, torch 2.13 on two cores of an AMD EPYC w
     1: 31, 32, 21   2: 56, 14, 24   4: 58, 18, 24   8: 60, 34, 27
     16: 71, 45, 34   64: 148, 117, 75   512: 762, 704, 357
 
-All round differently within float32. Whoever measures speed measures what the library does by itself; this is for
-answers alone.
+All round differently within float32. Whoever measures speed or divergence measures what the library does by itself;
+this is for answers and scores.
 """
 
 from __future__ import annotations

@@ -20,12 +20,12 @@ from bench.engines.transformers.engine import (
     TorchEngine,
     distributions,
     fits,
-    log_likelihood,
     next_tokens,
     positions,
     row_batches,
 )
 from bench.engines.transformers.forward import sizes
+from bench.engines.transformers.likelihood import scored
 
 
 class Seq2SeqGeneration:
@@ -113,11 +113,15 @@ class Seq2SeqEngine(TorchEngine):
             self.generates_together = most
             self.caveats = (*self.caveats, smaller_batches(most))
 
+    def _halves(self, tokens: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """What the encoder reads, and what the decoder predicts; the first is longer by a token where one is."""
+        first = len(tokens) - len(tokens) // 2
+        check_context(first, self.positions)
+        return tokens[:first], tokens[first:]
+
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Distributions of the second half of the tokens, given the first half to the encoder."""
-        half = len(tokens) // 2
-        check_context(len(tokens) - half, self.positions)
-        source, target = tokens[: len(tokens) - half], tokens[len(tokens) - half :]
+        source, target = self._halves(tokens)
         with torch.inference_mode(), fits("score"):
             logits = self.model(
                 input_ids=self.tensor([source]), decoder_input_ids=self.tensor([[self.start_token, *target[:-1]]])
@@ -127,9 +131,7 @@ class Seq2SeqEngine(TorchEngine):
 
     def log_probs_stepwise(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """As `log_probs`, the decoder reading one token a pass behind its cache; the encoder reads as ever."""
-        half = len(tokens) // 2
-        check_context(len(tokens) - half, self.positions)
-        source, target = tokens[: len(tokens) - half], tokens[len(tokens) - half :]
+        source, target = self._halves(tokens)
         found: list[NDArray[np.float32]] = []
         with torch.inference_mode(), fits("score"):
             encoded, past = self.model.get_encoder()(self.tensor([source])), None
@@ -146,25 +148,21 @@ class Seq2SeqEngine(TorchEngine):
         A scheme that looks at the whole pass reads each row by itself: one context, one target, no padding.
         """
         check_context(max((max(len(r.context), len(r.continuation)) for r in rows), default=0), self.positions)
-        if not self.plain_scoring and not self.scheme.whole_pass:
-            with torch.inference_mode(), fits("score"):
+        scores: dict[int, Score] = {}
+        with self.scoring():
+            if not self.plain_scoring and not self.scheme.whole_pass:
                 return score_by_context(
                     self.model, rows, start=self.start_token, fill=self.prefix_token,
                     tokens=self.batch_tokens, done=done,
                 )  # fmt: skip
-        scores: dict[int, Score] = {}
-        for batch in row_batches(rows, self.batch_tokens):
-            scores |= zip(batch, self._score_batch([rows[i] for i in batch]), strict=True)
-            done(len(scores))
+            for batch in row_batches(rows, self.batch_tokens):
+                scores |= zip(batch, self._score_batch([rows[i] for i in batch]), strict=True)
+                done(len(scores))
         return [scores[index] for index in range(len(rows))]
 
     def _score_batch(self, rows: Sequence[Row]) -> list[Score]:
         tokens, mask = self.padded([row.context for row in rows])
         targets, _ = self.padded([(self.start_token, *row.continuation[:-1]) for row in rows])
-        with torch.inference_mode(), fits("score"):
-            logits = self.model(input_ids=tokens, attention_mask=mask, decoder_input_ids=targets).logits
-            scores = []
-            for row, of_row in zip(rows, logits, strict=True):
-                chosen, greedy = log_likelihood(of_row[: len(row.continuation)], row.continuation)
-                scores.append(Score(tuple(chosen), greedy))
-        return scores
+        logits = self.model(input_ids=tokens, attention_mask=mask, decoder_input_ids=targets).logits
+        pairs = zip(rows, logits, strict=True)
+        return [scored(of_row[: len(row.continuation)], row.continuation) for row, of_row in pairs]

@@ -16,6 +16,7 @@ from bench.engines.transformers import token_tree, tree_attention
 from bench.engines.transformers.apart import score_apart
 from bench.engines.transformers.forward import Forward, State
 from bench.engines.transformers.four_bit import without_casts
+from bench.engines.transformers.likelihood import log_probs
 
 TREES = frozenset(
     {
@@ -32,9 +33,6 @@ PARTS = frozenset({"cpu"})
 """Where a pack's attention is cut into its items: many small products, which a GPU would wait for one by one."""
 LOGITS = 1 << 27
 """Logits (positions x vocabulary) that one forward pass may leave: 512 MiB in float32."""
-NORMS = {"cpu": 1 << 22}
-"""Logits normalised at once: on a CPU few enough to stay in its caches (log_softmax is five times faster there than
-logsumexp, whole or in parts)."""
 
 
 def takes_trees(model: PreTrainedModel) -> bool:
@@ -142,7 +140,7 @@ class TreeScorer:
                 )  # fmt: skip
             here = (nodes >= start) & (nodes < end)
             places = self._tensor(np.searchsorted(wanted, nodes[here]))
-            chosen[here], best[here] = _log_probs(logits[0], places, self._tensor(targets[here]))
+            chosen[here], best[here] = log_probs(logits[0], places, self._tensor(targets[here]))
         if cache is not None:
             cache.crop(-len(pack.tokens))
         return _by_row(pack, chosen, best)
@@ -172,22 +170,3 @@ def _by_row(pack: token_tree.Pack, chosen: NDArray[np.float32], best: NDArray[np
         scores[index] = Score(tuple(chosen[start:end].tolist()), bool(best[start:end].all()))
         start = end
     return scores
-
-
-def _log_probs(
-    logits: torch.Tensor, places: torch.Tensor, targets: torch.Tensor
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """For each (place, target): the target's float32 log-probability, and whether it is the most probable token."""
-    chosen = torch.empty(places.shape, dtype=torch.float32, device=logits.device)
-    best = torch.empty(places.shape, dtype=torch.bool, device=logits.device)
-    step = max(1, NORMS.get(logits.device.type, LOGITS) // logits.shape[-1])
-    for start in range(0, len(logits), step):
-        part = logits[start : start + step]
-        here = ((places >= start) & (places < start + step)).nonzero()[:, 0]
-        at, wanted = places[here] - start, targets[here]
-        chosen[here] = torch.log_softmax(part.float(), -1)[at, wanted]
-        highest = part[at, wanted] == part.amax(-1)[at]
-        tied = highest.nonzero()[:, 0]  # perhaps with another: only these need the ten times slower search
-        highest[tied] = part[at[tied]].argmax(-1) == wanted[tied]
-        best[here] = highest
-    return chosen.cpu().numpy(), best.cpu().numpy()

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How layers multiply while rows are scored: the libraries' own values sooner, and all left as it was."""
+
+import random
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import tiny  # noqa: E402
+
+from bench.catalog.model import Model, Objective  # noqa: E402
+from bench.engines.contract import LoadRequest, Row  # noqa: E402
+from bench.engines.transformers import BACKEND, eight_bit  # noqa: E402
+from bench.records.cell import Weights  # noqa: E402
+
+ONEDNN = "mkldnn::_linear_pointwise"
+OBJECTIVES = {"t5": Objective.SEQ2SEQ, "bert": Objective.MASKED}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Tiny checkpoints, made on first use."""
+    base, made = tmp_path_factory.mktemp("tiny"), {}
+    return lambda kind: made.setdefault(kind, made.get(kind) or tiny.checkpoint(base, kind))
+
+
+def engine(folder, scheme, kind="llama", **changes):
+    """A loaded tiny model."""
+    model = Model(
+        name="tiny", display="tiny", family="own", organisation="-", kind="open weights", repo="local/tiny",
+        objective=OBJECTIVES.get(kind, Objective.CAUSAL),
+    )  # fmt: skip
+    facts = {"model": model, "weights": Weights.LOCAL, "scheme": BACKEND.scheme(scheme), "device": "cpu"}
+    return BACKEND.load(LoadRequest(**(facts | {"path": str(folder)} | changes)))
+
+
+def items():
+    """Three questions of 20 tokens with two endings each, and a text of 200 that is scored from its second token on."""
+    rng = random.Random(0)
+    made = []
+    for _ in range(3):
+        context = tuple(rng.randrange(2, tiny.VOCABULARY) for _ in range(20))
+        made += [Row(context, tuple(rng.randrange(2, tiny.VOCABULARY) for _ in range(6))) for _ in range(2)]
+    text = tuple(rng.randrange(2, tiny.VOCABULARY) for _ in range(200))
+    return [*made, Row(text[:1], text[1:])]
+
+
+@pytest.mark.parametrize("kind", ["llama", "opt", "bloom", "t5", "bert"])
+def test_float32_rows_are_scored_with_onednns_products_however_they_are_read(folders, kind):
+    """Trees, padded rows, encoders: not one product is left to MKL, unless plain scoring asks for the library's own."""
+    rows, scores = items(), {}
+    for plain in (False, True):
+        made = engine(folders(kind), "fp32", kind, plain_scoring=plain)
+        with torch.profiler.profile() as seen:
+            scores[plain] = made.score(rows)
+        counts = {event.key: event.count for event in seen.key_averages()}
+        assert (counts.get(ONEDNN, 0) > 0, counts.get("aten::linear", 0) > 0) == (not plain, plain)
+        assert not any("forward" in vars(module) for module in made.model.modules())
+    for shared, alone in zip(scores[False], scores[True], strict=True):
+        assert shared.log_probs == pytest.approx(alone.log_probs, abs=2e-5)
+        assert shared.greedy == alone.greedy
+
+
+def outliers(width, rows):
+    """Inputs of which three columns hold values beyond the threshold, in some rows alone; one row is empty."""
+    torch.manual_seed(0)
+    read = torch.randn(rows, width).clamp(-4, 4)
+    read[::2, 3], read[-1, 5], read[0, width - 1] = 9.5, -30, 6
+    read[rows // 2, 7:] *= 1e-6
+    if rows > 3:
+        read[2] = 0
+    return read
+
+
+@pytest.mark.parametrize("kind", ["llama", "opt"])
+@pytest.mark.parametrize("rows", [1, 2, 3, 40])
+@pytest.mark.parametrize("loud", [True, False])
+def test_llm_int8_layers_give_the_librarys_bits_in_fewer_passes(folders, kind, rows, loud):
+    """With and without a bias, one row and many, with outliers and without; an input is not changed by being read."""
+    model = engine(folders(kind), "bnb-int8").model
+    layers = [layer for layer in model.modules() if type(layer).__name__ == "Linear8bitLt"]
+    for dtype in (torch.bfloat16, torch.float16):
+        for layer in layers:
+            read = outliers(layer.in_features, rows).to(dtype)[None]
+            read = read if loud else read.clamp(-4, 4)
+            with torch.inference_mode():
+                wanted, before = layer(read), read.clone()
+                with eight_bit.in_few_passes(model):
+                    assert all("forward" in vars(one) for one in layers)
+                    found = layer(read)
+            assert torch.equal(read, before)
+            assert found.dtype == wanted.dtype
+            assert torch.equal(found, wanted)
+    assert not any("forward" in vars(layer) for layer in layers)
+
+
+def test_layers_of_one_input_round_it_once(folders, monkeypatch):
+    """Queries, keys and values; gate and up: four inputs in a layer of seven products."""
+    made, times = engine(folders("llama"), "bnb-int8"), []
+    rounded = eight_bit.rounded
+    monkeypatch.setattr(eight_bit, "rounded", lambda *given: times.append(1) or rounded(*given))
+    made.score([Row((2, 3, 4), (5,))])
+    assert len(times) == 2 * 4
+
+
+def test_llm_int8_scores_are_the_librarys_own(folders):
+    """To the last bit, as plain scoring gives them."""
+    made = {plain: engine(folders("llama"), "bnb-int8", plain_scoring=plain) for plain in (False, True)}
+    assert made[False].score(items()) == made[True].score(items())
