@@ -21,6 +21,7 @@ from bench.catalog.model import Objective  # noqa: E402
 from bench.engines import fake  # noqa: E402
 from bench.engines.contract import LoadRequest, NotFinite, Row, Unsupported  # noqa: E402
 from bench.records.cell import Weights  # noqa: E402
+from bench.scoring import tasks  # noqa: E402
 from bench.scoring.journal import Journal  # noqa: E402
 from bench.scoring.lm import EngineLM, Frame, chosen_items, evaluate  # noqa: E402
 from bench.scoring.tasks import TASKS, offline_tasks  # noqa: E402
@@ -352,6 +353,14 @@ def test_chance_is_what_the_choices_make_it(task):
 def test_offline_tasks_are_the_quality_suites():
     """Every task file is measured by default, here or of a served model, and every default has a file."""
     assert sorted(offline_tasks()) == sorted([*OWN, *GENERATED])
+
+
+def test_offline_tasks_are_read_once_and_whoever_gets_them_may_change_them(monkeypatch):
+    """lm-eval takes keys out of the configurations that it is given; the files are not parsed again for the next."""
+    before = offline_tasks()
+    monkeypatch.setattr(tasks.yaml, "load", lambda *_: pytest.fail("a task file was read again"))
+    offline_tasks()["bench_facts_en"]["dataset_kwargs"].clear()
+    assert (offline_tasks(), tasks.offline_names()) == (before, list(before))
 
 
 @pytest.fixture(scope="module")
