@@ -368,7 +368,8 @@ def test_an_adapter_on_the_hub_takes_the_base_of_its_entry(base, tmp_path, monke
         return str(folders[repo])
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    monkeypatch.setattr(adapters, "made_once", lambda folder, module, arguments: base)
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))  # what is no merge must not lie where merges are kept
+    monkeypatch.setattr(adapters, "made_once", lambda folder, module, arguments: shutil.copytree(base, folder))
     monkeypatch.setattr(adapters, "provenance", lambda _, *of, **more: files.provenance(base, *of, **more))
     request = LoadRequest(
         model=entry("adapter", base_model="base"), weights=Weights.HUB, scheme=BACKEND.scheme("fp32"), device="cpu",

@@ -48,7 +48,7 @@ def bench(tmp_path, monkeypatch, capsys, without_roofs):
 
     def call(url, *names, suite="memory,throughput"):
         monkeypatch.setenv("HF_ENDPOINT", url)
-        options = ["--model", ",".join(names), "--suite", suite, "--scheme", "fp32", "--profile", "smoke"]
+        options = ["--model", ",".join(names), "--suite", suite, "--scheme", "fp32", "--profile", "smoke", "--quiet"]
         folders = ["--catalog", str(folder), "--results", str(tmp_path / "results"), "--device", "cpu"]
         capsys.readouterr()
         try:
