@@ -148,12 +148,11 @@ def run_command(*, serve: bool = False) -> Callable[[Row], str | None]:
 
     def command(row: Row) -> str | None:
         model = models.get(row.model)
-        loaded = next((record.provenance for record in row.records.values() if record.provenance), None)
-        if model is None or loaded is None or row.backend not in backend_names():
+        measured = next(((r.provenance, r.cell) for r in row.records.values() if r.provenance), None)
+        if model is None or measured is None or row.backend not in backend_names():
             return None
         engine = backend(row.backend)
-        found = engine.serve(model, loaded, row.scheme) if serve else None
-        found = found or engine.command(model, loaded, row.scheme)
+        found = (engine.serve(model, *measured) if serve else None) or engine.command(model, *measured)
         return found.replace("python -c", f"{_python()} -c", 1) if found else None
 
     return command

@@ -12,7 +12,7 @@ from bench.catalog.local_model import Format
 from bench.catalog.model import Model
 from bench.instruments import Instruments
 from bench.instruments.distributions import is_installed
-from bench.records.cell import Precision, Scheme, Weights
+from bench.records.cell import Cell, Precision, Scheme, Weights
 from bench.records.census import Census
 from bench.records.record import Caveat, Measurement, Provenance
 from bench.records.surroundings import Machine, Roof
@@ -282,15 +282,19 @@ class Backend:
     Raises UnknownArchitecture. None: `bench.plan.predict` counts from the scheme alone."""
     refuses: Callable[[Model, Weights], str | None] = lambda model, weights: None
     """Why this backend can never load that model from there, None if it may; asked before anything is loaded."""
-    command: Callable[[Model, Provenance, str], str | None] = lambda model, provenance, scheme: None
-    """A shell command that runs this model in that scheme without this project, from the same weights; None if long."""
-    serve: Callable[[Model, Provenance, str], str | None] = lambda model, provenance, scheme: None
+    command: Callable[[Model, Provenance, Cell], str | None] = lambda model, provenance, cell: None
+    """A shell command that runs what a cell measured without this project: the same weights, scheme, and way of
+    computing (`Cell.way`). None if it is long."""
+    serve: Callable[[Model, Provenance, Cell], str | None] = lambda model, provenance, cell: None
     """The same as a server for clients on this machine; None where the engine has none of its own."""
     adapt: Callable[[Scheme, Machine], Scheme] = lambda scheme, machine: scheme
     """The scheme as a given machine stores it, where its kernels repack weights."""
     attention: Callable[[Machine, str | None], str] | None = None
+    try_attention: Callable[[Machine], str] | None = None
     refuses_kv: Callable[[Model, str], str | None] = lambda model, kv: "keeps keys and values in its own way alone"
-    """How a device's cells attend, by `--kv`, None where there is one way; why a model's cache is not kept so."""
+    """How a device's cells attend, by `--kv`, as far as is known (`UNTRIED`), None where there is one way; what times
+    the ways while nothing else measures here, within a limit of its own, and returns a line that says what became of
+    it: `attention` knows it from then on. Why a model's cache is not kept so."""
     versions: tuple[str, ...] = ()
     """Further distributions whose versions belong in a record."""
     scheme_requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -89,10 +89,18 @@ class Plan:
     left_out: tuple[LeftOut, ...]
     settled: int = 0
     """Cells not planned because records already answer them."""
-    seconds: float = 0.0
-    """Expected seconds of the whole run, loading included; 0 if unknown."""
-    loading_s: float = 0.0
-    """Those of them that pass while processes start and models load."""
+    loads: Mapping[tuple[str | int | None, ...], float] = field(default_factory=dict)
+    """By `Cell.load_key`, the expected seconds in which a process starts and a model loads; nothing if unknown."""
+
+    @property
+    def loading_s(self) -> float:
+        """Expected seconds of every load that the cells need, each once."""
+        return sum(self.loads.get(key, 0.0) for key in dict.fromkeys(planned.cell.load_key for planned in self.cells))
+
+    @property
+    def seconds(self) -> float:
+        """Expected seconds of the whole run, loading included; 0 if unknown."""
+        return self.loading_s + sum(planned.predicted.seconds or 0.0 for planned in self.cells)
 
 
 def make_plan(
@@ -232,10 +240,9 @@ def timed_again(plan: Plan, machine: Machine, records: Iterable[Record], roof: R
 def _with_seconds(plan: Plan, estimator: Estimator) -> Plan:
     """The plan with the seconds of every cell and of every load."""
     cells = tuple(_timed(planned, estimator) for planned in plan.cells)
-    loads = {planned.cell.load_key: planned for planned in reversed(cells)}.values()
-    loading = sum(estimator.loading.seconds(load.cell, load.predicted) for load in loads)
-    measuring = sum(planned.predicted.seconds or 0.0 for planned in cells)
-    return replace(plan, cells=cells, seconds=loading + measuring, loading_s=loading)
+    first = {planned.cell.load_key: planned for planned in reversed(cells)}
+    loads = {key: estimator.loading.seconds(load.cell, load.predicted) for key, load in first.items()}
+    return replace(plan, cells=cells, loads=loads)
 
 
 def _timed(planned: Planned, estimator: Estimator) -> Planned:

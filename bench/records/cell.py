@@ -53,6 +53,8 @@ ATTENTION, KV = "attention", "kv"
 """Settings that say how a cell computes beyond its scheme: llama.cpp's attention (`flash`, `plain`), and what keys and
 values are kept in (`int8`, or `int8/int4` where they differ). Without `kv` the cache is the engine's own: 16-bit in
 llama.cpp, the compute type in transformers. Older records of llama.cpp have no `attention`: the library chose."""
+UNTRIED = "untried"
+"""The attention of a planned cell where the faster way of the device is not known yet; no measured cell has it."""
 WAYS = (ATTENTION, KV)
 KV_PRECISIONS = ("fp16", "int8", "int4")
 """What `kv` may say; the first alone is no setting."""

@@ -14,9 +14,9 @@ from bench.engines.contract import Backend
 from bench.engines.registry import backend
 from bench.instruments import machine
 from bench.instruments.roof import measure_roof
-from bench.plan.plan import Plan, Planned, has_reference, timed_again
+from bench.plan.plan import LeftOut, Plan, Planned, has_reference, timed_again
 from bench.plan.selection import Selection
-from bench.records.cell import digest
+from bench.records.cell import ATTENTION, UNTRIED, digest
 from bench.records.record import Record, Run
 from bench.records.store import Runs, Store
 from bench.records.surroundings import Condition, Machine, Roof
@@ -85,15 +85,20 @@ def continued(
 
 
 def together(plans: Sequence[Plan]) -> Plan:
-    """Join several plans: cells of one loaded model stand together, and no cell appears twice."""
+    """Join several plans: cells of one loaded model stand together; no cell, load or reason appears twice."""
     cells = {planned.cell.key: planned for plan in plans for planned in plan.cells}
+    left = {_named(item): item for plan in plans for item in plan.left_out}
     return Plan(
         cells=tuple(sorted(cells.values(), key=lambda planned: str(planned.cell.load_key))),
-        left_out=tuple(left for plan in plans for left in plan.left_out),
+        left_out=tuple(left.values()),
         settled=sum(plan.settled for plan in plans),
-        seconds=sum(plan.seconds for plan in plans),
-        loading_s=sum(plan.loading_s for plan in plans),
+        loads={key: seconds for plan in plans for key, seconds in plan.loads.items()},
     )
+
+
+def _named(left: LeftOut) -> tuple[str, ...]:
+    """What tells two things apart that are left out."""
+    return (left.model, left.what, left.reason, left.planned.cell.key if left.planned else "")
 
 
 def run_call(
@@ -123,8 +128,10 @@ def run_call(
     def tell(text: str) -> None:
         console.out(text, highlight=False)
 
-    with _alone(_engines(call.plan), selection, store, described, wait=wait, tell=tell) as waited:
+    with _alone(_engines(_asked(call.plan)), selection, store, described, wait=wait, tell=tell) as waited:
         if waited or store.ids() != before:
+            call = planned()
+        if _try_out(call.plan, described, tell):
             call = planned()
         begin(call)
         sweep(store)
@@ -134,8 +141,22 @@ def run_call(
             sweep(store)
 
 
-def _engines(plan: Plan) -> list[Backend]:
-    return [backend(name) for name in dict.fromkeys(planned.cell.backend for planned in plan.cells)]
+def _try_out(plan: Plan, described: Machine, tell: Callable[[str], None]) -> bool:
+    """Try what the plan does not know of this device yet, how its engines attend; whether there was something."""
+    unknown = [planned for planned in _asked(plan) if planned.cell.settings.get(ATTENTION) == UNTRIED]
+    for engine in _engines(unknown):
+        if engine.try_attention:
+            tell(engine.try_attention(described))
+    return bool(unknown)
+
+
+def _asked(plan: Plan) -> list[Planned]:
+    """Every cell that becomes a record, those that do not fit too."""
+    return [*plan.cells, *(left.planned for left in plan.left_out if left.planned)]
+
+
+def _engines(cells: Iterable[Planned]) -> list[Backend]:
+    return [backend(name) for name in dict.fromkeys(planned.cell.backend for planned in cells)]
 
 
 def _alone(
@@ -159,7 +180,7 @@ def _measure(
     quiet: bool,
 ) -> list[Record]:
     """The same, while this process holds the lock."""
-    runs, plan, options, engines = Runs(store.root), call.plan, call.options, _engines(call.plan)
+    runs, plan, options, engines = Runs(store.root), call.plan, call.options, _engines(call.plan.cells)
     if call.fresh:
         for planned in plan.cells:
             forget(planned.cell.key)

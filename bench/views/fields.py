@@ -62,7 +62,10 @@ CHECKPOINT = Field(
     "models; null where none were, or nothing tells",
 )
 WAY = Field(
-    "way", Unit.TEXT, "how it computes beyond its scheme: `attention plain, kv int8`; null where nothing says it"
+    "way",
+    Unit.TEXT,
+    "how it computes beyond its scheme: `attention plain, kv int8`, in plans `attention untried` "
+    "before a run has tried its ways here; null where nothing says it",
 )
 ROW = (MODEL, BACKEND, SCHEME, PRECISION, DEVICE, WEIGHTS, CHECKPOINT, WAY)
 REFERENCE = Field("reference", Unit.TEXT, "scheme of the 16-bit row that it is compared with")

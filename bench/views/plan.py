@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bench.plan.plan import Plan, Planned
+from bench.records.cell import ATTENTION, UNTRIED
 from bench.records.record import Prediction
 from bench.units import human_bytes, human_seconds
 from bench.views.formats import Flat, Table
@@ -33,7 +34,7 @@ def _flat(planned: Planned, shares: Shares) -> Flat:
     share = None if shares is None else round(shares.get(cell.key, 0.0), 1)
     return {
         "model": cell.model, "precision": str(cell.precision), "scheme": cell.scheme, "suite": cell.suite,
-        "weights": str(cell.weights), "predicted_weights_bytes": predicted.weights_bytes,
+        "weights": str(cell.weights), "way": cell.way or None, "predicted_weights_bytes": predicted.weights_bytes,
         "predicted_peak_bytes": predicted.peak_bytes, "predicted_baseline_bytes": predicted.baseline_bytes,
         "predicted_s": predicted.seconds, "budget_s": share, "why": planned.why or None, "left_out": None,
         **flat_capacity(predicted),
@@ -66,7 +67,16 @@ def lines(made: Plan, budget_s: float | None = None, shares: Shares = None) -> l
     """What is predicted to fit a budget, what is left out, how much there is to do, and what the call's budget cuts."""
     capacity = [planned for planned in made.cells if planned.cell.suite == "capacity"]
     found = [f"predicted to fit, {planned.cell}: {fitting(planned.predicted)}" for planned in capacity]
-    return [*found, *left_out(made), total(made), *_within(made, budget_s, shares)]
+    return [*found, *_unknown(made), *left_out(made), total(made), *_within(made, budget_s, shares)]
+
+
+def _unknown(made: Plan) -> list[str]:
+    """A line for each engine whose way of attending on this device is not known yet."""
+    unknown = (p.cell.backend for p in made.cells if p.cell.settings.get(ATTENTION) == UNTRIED)
+    return [
+        f"not known yet: which of its ways {name} attends faster on this device; the run tries them before it measures"
+        for name in dict.fromkeys(unknown)
+    ]
 
 
 def _within(made: Plan, budget_s: float | None, shares: Shares) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builders import STAMP, failed, make_cell, make_record
+from builders import STAMP, failed, make_cell, make_record, planned
 from rich.console import Console
 
 from bench.plan.plan import Plan
@@ -108,8 +109,11 @@ def test_brackets_of_a_reason_are_printed_as_they_stand() -> None:
 
 def test_the_whole_run_s_time_says_what_of_it_is_loading() -> None:
     """Nothing of what is not known."""
-    with LiveDisplay(Plan(cells=(), left_out=(), seconds=450.0, loading_s=45.0), Console(), quiet=True) as display:
+    cell = planned("memory")
+    cell = replace(cell, predicted=cell.predicted.model_copy(update={"seconds": 405.0}))
+    plan = Plan(cells=(cell,), left_out=(), loads={cell.cell.load_key: 45.0, ("another load",): 90.0})
+    with LiveDisplay(plan, Console(), quiet=True) as display:
         (whole,) = display.progress.tasks
         assert Expected().render(whole).plain == "of about 7 min 30 s, 45 s of it loading"
-    with LiveDisplay(Plan(cells=(), left_out=(), seconds=450.0), Console(), quiet=True) as display:
-        assert Expected().render(display.progress.tasks[0]).plain == "of about 7 min 30 s"
+    with LiveDisplay(replace(plan, loads={}), Console(), quiet=True) as display:
+        assert Expected().render(display.progress.tasks[0]).plain == "of about 6 min 45 s"

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from builders import called, make_machine
 
+from bench.catalog.entries import read_catalog
 from bench.engines import fake
 from bench.instruments import machine
-from bench.plan.plan import Plan
+from bench.plan.plan import Plan, make_plan
 from bench.plan.selection import Selection
+from bench.records.cell import UNTRIED, Precision
 from bench.records.record import Record
 from bench.records.store import Runs, Store
 from bench.run import measure
@@ -123,6 +125,77 @@ def test_a_machine_that_was_full_while_another_measured_is_looked_at_again(
     meanwhile.append(lambda: monkeypatch.setattr(machine, "free_bytes", lambda kind: 10**12))
     assert run(suite="memory")[0] == 0
     assert [record.outcome.ending.value for record in records(tmp_path)] == ["ok"]
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The fake as an engine with two ways of attending on a device where none was tried; what happened, in order."""
+    happened: list[str] = []
+    real = measure.measuring
+
+    @contextlib.contextmanager
+    def noted(name: str, **options: Any) -> Iterator[bool]:
+        with real(name, **options) as waited:
+            happened.append("alone")
+            yield waited
+            happened.append("others")
+
+    def told(machine: object, kv: str | None) -> str:
+        return "plain" if "tried" in happened else UNTRIED
+
+    def tries(machine: object) -> str:
+        happened.append("tried")
+        return "the fake attends plain"
+
+    monkeypatch.setattr(measure, "measuring", noted)
+    monkeypatch.setattr(fake, "BACKEND", replace(fake.BACKEND, attention=told, try_attention=tries))
+    return happened
+
+
+def test_what_is_not_known_of_a_device_is_tried_while_nothing_else_measures(
+    tmp_path: Path, run: Callable[..., Any], ways: list[str]
+) -> None:
+    """Once, and every cell is planned anew with what was found."""
+    code, _, errors = run()
+    assert (code, ways) == (0, ["alone", "tried", "others"])
+    assert "the fake attends plain" in errors
+    assert {record.cell.settings["attention"] for record in records(tmp_path)} == {"plain"}
+    assert run()[0] == 0
+    assert ways == ["alone", "tried", "others", "alone", "others"]
+
+
+def test_a_cell_that_may_not_fit_is_not_recorded_before_its_way_is_known(
+    tmp_path: Path, run: Callable[..., Any], ways: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit in any way is a record too."""
+    monkeypatch.setattr(machine, "free_bytes", lambda kind: 1000)
+    assert run(suite="memory")[0] == 0
+    (record,) = records(tmp_path)
+    assert (record.outcome.ending.value, record.cell.settings["attention"]) == ("does_not_fit", "plain")
+
+
+def test_joined_plans_count_a_load_and_a_reason_once() -> None:
+    """Two claims ask for cells of one loaded model, and one of them twice."""
+
+    def planned(*suites: str) -> Plan:
+        asked = Selection(backends=("fake",), suites=suites, precisions=(Precision.FP16, Precision.SERVED))
+        return make_plan(asked, read_catalog(), make_machine())
+
+    one, two, both = planned("memory"), planned("throughput", "memory"), planned("memory", "throughput")
+    joined = measure.together([one, two])
+    assert one.loading_s > 0 and len(one.left_out) == 1
+    assert (joined.seconds, joined.loading_s) == pytest.approx((both.seconds, both.loading_s))
+    assert joined.loading_s == pytest.approx(one.loading_s)
+    assert joined.left_out == one.left_out
+
+
+def test_a_run_that_goes_on_announces_the_seconds_that_are_left() -> None:
+    """Cells that are settled take none, nor does a load that no cell needs."""
+    asked = Selection(backends=("fake",), suites=("memory",), precisions=(Precision.FP16, Precision.INT8))
+    made = make_plan(asked, read_catalog(), make_machine())
+    left = replace(made, cells=made.cells[:1])
+    assert 0 < left.loading_s < made.loading_s
+    assert left.seconds == pytest.approx(left.loading_s + (made.cells[0].predicted.seconds or 0))
 
 
 def test_a_question_to_a_server_is_not_asked_twice_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,84 +14,56 @@ from bench.engines.abilities import ROWS
 from bench.engines.contract import Backend, Engine, Footprint, LoadRequest, Unsupported
 from bench.engines.llamacpp import gguf_layout
 from bench.instruments import Instruments
-from bench.records.cell import Precision, Scheme, Weights
+from bench.records.cell import Cell, Precision, Scheme, Weights
 from bench.records.record import Provenance
 from bench.records.surroundings import Machine
 
 FALLBACK = "rows that are no multiple of 256 fall back to blocks of 32"
 NO_MATRIX = "made without an importance matrix"
+
+
+def _scheme(kind: str, precision: Precision, bits: float, method: str) -> Scheme:
+    """A type of llama.cpp's quantizer whose `bits` count all that its layers hold."""
+    return Scheme(name=f"gguf-{kind}", precision=precision, bits=bits, method=method)
+
+
+def _blocks(kind: str, precision: Precision, bits: float, method: str) -> Scheme:
+    """The same in blocks of 32 with a float16 scale, which comes on top of `bits`."""
+    return Scheme(
+        name=f"gguf-{kind}", precision=precision, bits=bits, group=32, group_bytes=2, method=f"{kind.upper()}: {method}"
+    )
+
+
+INT8, INT4 = Precision.INT8, Precision.INT4
 SCHEMES = (
     Scheme(name="gguf-f32", precision=Precision.FP32, bits=32, other_bytes=4, method="float32; cache float16"),
     Scheme(name="gguf-f16", precision=Precision.FP16, bits=16, method="float16, norms and biases float32"),
-    Scheme(
-        name="gguf-q8_0",
-        precision=Precision.INT8,
-        bits=8,
-        group=32,
-        group_bytes=2,
-        method="Q8_0: blocks of 32 with a float16 scale, embeddings and head too",
+    _blocks("q8_0", INT8, 8, "blocks of 32 with a float16 scale, embeddings and head too"),
+    # 6.56 in Q6_K itself, up to 8 where small models fall back to Q8_0
+    _scheme("q6_k", INT8, 7, f"Q6_K: 6.56 bits a weight in blocks of 256; {FALLBACK} (Q8_0)"),
+    # 4.5 in Q4_K, some layers Q6_K: 4.8 for 7B, up to 5.9 where small models fall back to Q5_0 and Q8_0
+    _scheme(
+        "q4_k_m", INT4, 5, f"Q4_K_M: Q4_K with Q6_K in some value and down projections and the head; {FALLBACK}"
     ),
-    Scheme(
-        name="gguf-q6_k",
-        precision=Precision.INT8,
-        bits=7,  # 6.56 in Q6_K itself, up to 8 where small models fall back to Q8_0
-        method=f"Q6_K: 6.56 bits a weight in blocks of 256; {FALLBACK} (Q8_0)",
+    # 5.5 in Q5_K, some layers Q6_K: 5.7 for 7B, more where small models fall back to Q5_1 and Q8_0
+    _scheme(
+        "q5_k_m", INT4, 6,
+        f"Q5_K_M: Q5_K, some value and down projections and the head Q6_K; {NO_MATRIX}; {FALLBACK}",
     ),
-    Scheme(
-        name="gguf-q4_k_m",
-        precision=Precision.INT4,
-        bits=5,  # 4.5 in Q4_K, some layers Q6_K: 4.8 for 7B, up to 5.9 where small models fall back to Q5_0 and Q8_0
-        method=f"Q4_K_M: Q4_K with Q6_K in some value and down projections and the head; {FALLBACK}",
+    # 4.5 in Q4_K, few layers Q5_K: 4.6 for 7B, 5.5 in Q5_0
+    _scheme("q4_k_s", INT4, 5, f"Q4_K_S: Q4_K, the first value and down projections Q5_K; {NO_MATRIX}; {FALLBACK}"),
+    # 3.4 in Q3_K, a third of it Q4_K: 3.9 for 7B, 4.5 in Q4_0
+    _scheme(
+        "q3_k_m", INT4, 4, f"Q3_K_M: Q3_K, value, down and attention output projections wider; {NO_MATRIX}; {FALLBACK}"
     ),
-    Scheme(
-        name="gguf-q5_k_m",
-        precision=Precision.INT4,
-        bits=6,  # 5.5 in Q5_K, some layers Q6_K: 5.7 for 7B, more where small models fall back to Q5_1 and Q8_0
-        method=f"Q5_K_M: Q5_K, some value and down projections and the head Q6_K; {NO_MATRIX}; {FALLBACK}",
+    _blocks("iq4_nl", INT4, 4, f"16 unevenly spaced values, blocks of 32 with a float16 scale; {NO_MATRIX}"),
+    _scheme(
+        "iq4_xs", INT4, 4.25, f"IQ4_XS: 16 unevenly spaced values, 4.25 bits in blocks of 256; {NO_MATRIX}; {FALLBACK}"
     ),
-    Scheme(
-        name="gguf-q4_k_s",
-        precision=Precision.INT4,
-        bits=5,  # 4.5 in Q4_K, few layers Q5_K: 4.6 for 7B, 5.5 in Q5_0
-        method=f"Q4_K_S: Q4_K, the first value and down projections Q5_K; {NO_MATRIX}; {FALLBACK}",
-    ),
-    Scheme(
-        name="gguf-q3_k_m",
-        precision=Precision.INT4,
-        bits=4,  # 3.4 in Q3_K, a third of it Q4_K: 3.9 for 7B, 4.5 in Q4_0
-        method=f"Q3_K_M: Q3_K, value, down and attention output projections wider; {NO_MATRIX}; {FALLBACK}",
-    ),
-    Scheme(
-        name="gguf-iq4_nl",
-        precision=Precision.INT4,
-        bits=4,
-        group=32,
-        group_bytes=2,
-        method=f"IQ4_NL: 16 unevenly spaced values, blocks of 32 with a float16 scale; {NO_MATRIX}",
-    ),
-    Scheme(
-        name="gguf-iq4_xs",
-        precision=Precision.INT4,
-        bits=4.25,
-        method=f"IQ4_XS: 16 unevenly spaced values, 4.25 bits in blocks of 256; {NO_MATRIX}; {FALLBACK}",
-    ),
-    Scheme(
-        name="gguf-q4_0",
-        precision=Precision.INT4,
-        bits=4,
-        group=32,
-        group_bytes=2,
-        method="Q4_0: blocks of 32 with a float16 scale; the head Q6_K or Q8_0",
-    ),
-    Scheme(
-        name="gguf-q4_1",
-        precision=Precision.INT4,
-        bits=4.5,  # 5 with both scales
-        group=32,
-        group_bytes=2,
-        method="Q4_1: blocks of 32 with a float16 scale and minimum; the head Q6_K or Q8_0",
-    ),
-)
+    _blocks("q4_0", INT4, 4, "blocks of 32 with a float16 scale; the head Q6_K or Q8_0"),
+    # 5 with both scales
+    _blocks("q4_1", INT4, 4.5, "blocks of 32 with a float16 scale and minimum; the head Q6_K or Q8_0"),
+)  # fmt: skip
 DEFAULTS = {
     Precision.FP32: "gguf-f32",
     Precision.FP16: "gguf-f16",
@@ -122,10 +94,20 @@ def refuses_kv(model: Model, kv: str) -> str | None:
 
 
 def attention(machine: Machine, kv: str | None) -> str:
-    """`flash` or `plain`: the faster of the two on this device; flash for quantized values, which plain cannot read."""
+    """`flash` or `plain`: the faster of the two on this device, once a run has tried them; flash for quantized values.
+
+    Plain attention cannot read these.
+    """
     from bench.engines.llamacpp import attending as ways
 
     return ways.FLASH if kv and kv.rpartition("/")[2] != "fp16" else ways.chosen(machine)
+
+
+def try_attention(machine: Machine) -> str:
+    """Time both ways on this device, keep the faster, and say which it is."""
+    from bench.engines.llamacpp import attending
+
+    return attending.try_ways(machine)
 
 
 def load(request: LoadRequest) -> Engine:
@@ -135,18 +117,18 @@ def load(request: LoadRequest) -> Engine:
     return LlamaEngine(request)
 
 
-def command(model: Model, provenance: Provenance, scheme: str) -> str | None:
+def command(model: Model, provenance: Provenance, cell: Cell) -> str | None:
     """llama.cpp's own program, where the file that was measured still lies."""
     from bench.engines.llamacpp import locate
 
-    return locate.command(model, provenance, scheme)
+    return locate.command(model, provenance, cell)
 
 
-def serve(model: Model, provenance: Provenance, scheme: str) -> str | None:
+def serve(model: Model, provenance: Provenance, cell: Cell) -> str | None:
     """llama.cpp's own server, where the file that was measured still lies."""
     from bench.engines.llamacpp import locate
 
-    return locate.serve(model, provenance, scheme)
+    return locate.serve(model, provenance, cell)
 
 
 def prepare(request: LoadRequest) -> None:
@@ -192,6 +174,7 @@ BACKEND = Backend(
     requires=("llama_cpp_python", "lm_eval", "gguf"),
     versions=("numpy", "datasets"),
     attention=attention,
+    try_attention=try_attention,
     refuses_kv=refuses_kv,
     install='pip install -e ".[llamacpp]" (needs a C++ compiler; ten minutes)',
     load=load,

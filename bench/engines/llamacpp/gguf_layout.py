@@ -16,7 +16,7 @@ from bench.catalog.gguf_file import type_bytes
 from bench.catalog.gguf_model import header_in
 from bench.engines.contract import Footprint
 from bench.engines.llamacpp.quantizer import BLOCK, Planned, planned
-from bench.records.cell import ATTENTION, KV
+from bench.records.cell import ATTENTION, KV, UNTRIED
 
 ARCHITECTURES = {
     "llama": "llama", "mistral": "llama", "smollm3": "smollm3", "qwen2": "qwen2", "qwen3": "qwen3",
@@ -170,7 +170,7 @@ def footprint(
     weights, cells = weights_bytes(config, scheme), context_size(max(prompt, prompt + decode - HEADROOM))
     reserved = cache_bytes(config, cells, *kv_as)
     graph = 4 * min(prompt, BATCH) * (GRAPH_ROWS * sizes.hidden + 2 * sizes.widest)
-    if asked.get(ATTENTION) == PLAIN:
+    if asked.get(ATTENTION) in {PLAIN, UNTRIED}:  # the larger of the two
         scores = 4 * min(prompt, BATCH) * cells * sizes.heads
         graph = max(graph, graph - 4 * min(prompt, BATCH) * RESTING_ROWS * sizes.hidden + scores)
     runtime = RUNTIME_BYTES + TOKEN_BYTES * sizes.vocabulary

@@ -24,7 +24,7 @@ from bench.engines.weights.locate import package_file
 from bench.errors import UserError
 from bench.instruments.distributions import is_installed
 from bench.processes import module
-from bench.records.cell import Weights, digest
+from bench.records.cell import ATTENTION, KV, Cell, Weights, digest
 from bench.records.record import Caveat, Provenance
 
 FULL_BYTES = 8 << 20
@@ -93,16 +93,29 @@ def made_name(source: str, mark: str, kind: str) -> str:
     return f"{source.removesuffix('.gguf')}-{mark.replace(':', '-')}-{version}-{kind}.gguf".lower()
 
 
-def command(model: Model, provenance: Provenance, scheme: str) -> str | None:
-    """llama.cpp's own program on the file that was measured: of the cache, or a repository of the Hub."""
-    found = _source(model, provenance, scheme)
-    return f"llama-cli {found} -p Hello" if found else None
+def command(model: Model, provenance: Provenance, cell: Cell) -> str | None:
+    """llama.cpp's own program on the file that was measured, of the cache or a repository of the Hub, as measured."""
+    found = _source(model, provenance, cell.scheme)
+    return f"llama-cli {found}{_way(cell)} -p Hello" if found else None
 
 
-def serve(model: Model, provenance: Provenance, scheme: str) -> str | None:
+def serve(model: Model, provenance: Provenance, cell: Cell) -> str | None:
     """llama.cpp's own server on the same file, for clients on this machine."""
-    found = _source(model, provenance, scheme)
-    return f"llama-server {found} --host 127.0.0.1 --port 8080" if found else None
+    found = _source(model, provenance, cell.scheme)
+    return f"llama-server {found}{_way(cell)} --host 127.0.0.1 --port 8080" if found else None
+
+
+def _way(cell: Cell) -> str:
+    """How its contexts attended and what they kept keys and values in, in the words of llama.cpp's programs.
+
+    Nothing where a cell does not say it: then it was what these programs do unasked, as in older records.
+    """
+    attention, kv = (cell.settings.get(name) for name in (ATTENTION, KV))
+    told = f" -fa {'off' if attention == gguf_layout.PLAIN else 'on'}" if attention else ""
+    if kv:
+        keys, values = (gguf_layout.CACHE_TYPES[kind].lower() for kind in gguf_layout.kept_in(kv))
+        told += f" -ctk {keys} -ctv {values}"
+    return told
 
 
 def _source(model: Model, provenance: Provenance, scheme: str) -> str | None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from bench.catalog.config import UnknownArchitecture, settings
 from bench.catalog.model import Model, Objective
@@ -12,7 +12,7 @@ from bench.engines.contract import Backend, Engine, LoadRequest
 from bench.engines.weights.gptq import LIBRARIES, REMEDY, STORED
 from bench.instruments import Instruments
 from bench.instruments.distributions import is_installed
-from bench.records.cell import Precision, Scheme
+from bench.records.cell import KV, Cell, Precision, Scheme
 from bench.records.kernel import Kernel
 from bench.records.record import Provenance
 from bench.records.surroundings import Machine
@@ -20,8 +20,9 @@ from bench.records.surroundings import Machine
 NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
 GPTQ = "GPTQ by optimum, symmetric, groups of 128 (64 where 128 does not divide), calibrated on this project's text"
 GROUPED: dict[str, int] = {"group": 128, "group_else": 64, "column_bytes": 4}
-KV_GROUP = 32
-"""Values of a head that share a scale in a quantized cache."""
+KV_BITS = {"int8": 8, "int4": 4}
+KV_GROUP, KV_RESIDUAL = 32, 128
+"""Values of a head that share a scale in a quantized cache, and tokens after which it is written anew."""
 X: Literal["input"] = "input"
 Y: Literal["output"] = "output"
 W: Literal["weight"] = "weight"
@@ -136,6 +137,14 @@ def _gptq_on_cpu(scheme: Scheme, machine: Machine) -> Scheme:
     return scheme.model_copy(update=held | {"kernel": Kernel(mapped=True, moments=UNPACKING, traced=True)})
 
 
+def kept_in(kv: str) -> dict[str, Any]:
+    """Which quantized cache keeps keys and values so, in transformers' words (`cache_config`)."""
+    return {
+        "backend": "hqq", "nbits": KV_BITS[kv], "axis_key": 1, "axis_value": 1, "q_group_size": KV_GROUP,
+        "residual_length": KV_RESIDUAL,
+    }  # fmt: skip
+
+
 def refuses_kv(model: Model, kv: str) -> str | None:
     """Why transformers' quantized cache cannot hold this model's keys and values, None if it can."""
     if model.objective is not Objective.CAUSAL:
@@ -183,12 +192,14 @@ def prepare(request: LoadRequest) -> None:
     loading.warm_imports(locate(request), request)
 
 
-def command(model: Model, provenance: Provenance, scheme: str) -> str | None:
+def command(model: Model, provenance: Provenance, cell: Cell) -> str | None:
     """Text generation from the repository: GPTQ is quantized by the harness and lies nowhere, nor do merged weights."""
-    if not model.repo or model.objective is not Objective.CAUSAL or model.adapters or scheme not in RUN_WITH:
+    if not model.repo or model.objective is not Objective.CAUSAL or model.adapters or cell.scheme not in RUN_WITH:
         return None
-    needed, keywords = RUN_WITH[scheme]
-    call = f"p('text-generation', '{model.repo}', {keywords})('Hello')"
+    needed, keywords = RUN_WITH[cell.scheme]
+    kv = cell.settings.get(KV)
+    cache = f",\ncache_implementation='quantized',\ncache_config={kept_in(str(kv))}" if kv else ""
+    call = f"p('text-generation', '{model.repo}', {keywords})('Hello'{cache})"
     return f'python -c "from transformers import {needed}pipeline as p\nprint({call})"'
 
 

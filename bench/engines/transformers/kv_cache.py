@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """transformers' own quantized cache, by the hqq package: a new one for every text.
 
-Keys and values are quantized in groups of GROUP along a head (`axis` 1), so that what was quantized stays as it is when
-the cache is written anew, which happens every RESIDUAL tokens; the tokens since then are kept in the compute type. A
-call attends with its own unquantized keys: only what is read in pieces, or generated, reads the cache.
+Keys and values are quantized in groups of KV_GROUP along a head (`axis` 1), so that what was quantized stays as it is
+when the cache is written anew, which happens every KV_RESIDUAL tokens; the tokens since then are kept in the compute
+type. A call attends with its own unquantized keys: only what is read in pieces, or generated, reads the cache.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from collections.abc import Callable
 from transformers import Cache, PreTrainedModel, QuantizedCache
 
 from bench.engines.contract import Unsupported
-
-BITS = {"int8": 8, "int4": 4}
-GROUP, RESIDUAL = 32, 128
+from bench.engines.transformers import kept_in
 
 
 def maker(model: PreTrainedModel, kv: str | None) -> Callable[[], Cache] | None:
@@ -24,9 +22,7 @@ def maker(model: PreTrainedModel, kv: str | None) -> Callable[[], Cache] | None:
         return None
 
     def make() -> Cache:
-        return QuantizedCache(
-            "hqq", model.config, nbits=BITS[kv], axis_key=1, axis_value=1, q_group_size=GROUP, residual_length=RESIDUAL
-        )
+        return QuantizedCache(config=model.config, **kept_in(kv))
 
     try:
         make()
