@@ -11,6 +11,7 @@ positions, has no such samples, and a warning says why. Nothing here is measured
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from bench.engines.abilities import ReadsOn
@@ -88,16 +89,16 @@ def _read(run: SuiteRun, text: list[int], depth: int, tokens: int) -> float:
         seconds = now() - start
     else:
         generation = run.engine.prefill([text[:depth]])
-        if not isinstance(generation, ReadsOn):
-            generation.close()
-            raise Unsupported("this engine reads no more behind what its cache holds")
-        _make_room(generation, tokens)
-        start = now()
-        generation.read([text[depth : depth + tokens]])
-        seconds = now() - start
-    generation.step()
-    run.require_finite(generation.finite, f"{tokens} tokens read at depth {depth}")
-    generation.close()
+    with closing(generation):
+        if depth:
+            if not isinstance(generation, ReadsOn):
+                raise Unsupported("this engine reads no more behind what its cache holds")
+            _make_room(generation, tokens)
+            start = now()
+            generation.read([text[depth : depth + tokens]])
+            seconds = now() - start
+        generation.step()
+        run.require_finite(generation.finite, f"{tokens} tokens read at depth {depth}")
     return seconds
 
 
@@ -110,13 +111,12 @@ def _make_room(generation: Generation, tokens: int) -> None:
 def _generate(run: SuiteRun, text: list[int], depth: int, tokens: int) -> float:
     """Seconds of generating so many tokens behind the cache, each with its own pass."""
     now = run.instruments.clock.now
-    generation = run.engine.prefill([text[: max(1, depth)]], suppress=run.engine.end_tokens)
-    _make_room(generation, tokens)
-    generation.step()  # chosen by what the prompt left
-    start = now()
-    for _ in range(tokens):
-        generation.step()
-    seconds = now() - start
-    run.require_finite(generation.finite, f"token {tokens} generated at depth {depth}")
-    generation.close()
+    with closing(run.engine.prefill([text[: max(1, depth)]], suppress=run.engine.end_tokens)) as generation:
+        _make_room(generation, tokens)
+        generation.step()  # chosen by what the prompt left
+        start = now()
+        for _ in range(tokens):
+            generation.step()
+        seconds = now() - start
+        run.require_finite(generation.finite, f"token {tokens} generated at depth {depth}")
     return seconds

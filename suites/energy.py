@@ -12,6 +12,7 @@ sample and its label says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from bench.instruments import energy
 from bench.records.record import Measurement, Unit
@@ -54,21 +55,19 @@ def measure(run: SuiteRun, prompt: list[int], *, generates: bool = True) -> list
 
 def _decode(run: SuiteRun, prompt: list[int], meter: energy.Meter, tokens: dict[str, int]) -> energy.Window:
     """The joules of generating, its tokens counted."""
-    generation = run.engine.prefill([prompt], suppress=run.engine.end_tokens)
-    generation.step()
-    run.instruments.clock.now()
     room = run.engine.context_length - len(prompt) - 1
+    with closing(run.engine.prefill([prompt], suppress=run.engine.end_tokens)) as generation:
+        generation.step()
+        run.instruments.clock.now()
 
-    def generate() -> None:
-        for _ in _until(run, WORK_S):
-            if tokens["decode_j"] >= room:
-                break
-            generation.step()
-            tokens["decode_j"] += 1
+        def generate() -> None:
+            for _ in _until(run, WORK_S):
+                if tokens["decode_j"] >= room:
+                    break
+                generation.step()
+                tokens["decode_j"] += 1
 
-    window = meter.window(_waited_for(run, generate))
-    generation.close()
-    return window
+        return meter.window(_waited_for(run, generate))
 
 
 def _waited_for(run: SuiteRun, work: Callable[[], None]) -> Callable[[], None]:

@@ -23,6 +23,7 @@ whatever the budget.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -197,15 +198,14 @@ class _Distances:
 def _decoded(run: SuiteRun, prompt: list[int], depth: int) -> list[Measurement]:
     """The gaps of an answer behind a prompt of that depth, and the cache's bytes at its end."""
     clock, tokens = run.instruments.clock, run.settings["decode_tokens"]
-    generation = run.engine.prefill([prompt], suppress=run.engine.end_tokens)
-    generation.step()
-    stamps = [clock.now()]
-    for _ in range(tokens):
+    with closing(run.engine.prefill([prompt], suppress=run.engine.end_tokens)) as generation:
         generation.step()
-        stamps.append(clock.now())
-    run.require_finite(generation.finite, f"token {tokens} behind {depth} others")
-    held, positions = generation.cache_bytes, generation.cache_tokens
-    generation.close()
+        stamps = [clock.now()]
+        for _ in range(tokens):
+            generation.step()
+            stamps.append(clock.now())
+        run.require_finite(generation.finite, f"token {tokens} behind {depth} others")
+        held, positions = generation.cache_bytes, generation.cache_tokens
     gaps = [later - earlier for earlier, later in pairwise(stamps)]
     labels = {"depth": depth}
     return [

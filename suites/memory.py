@@ -32,6 +32,7 @@ VmHWM; on a GPU the driver's figure for the process, the allocator's own marks b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 from pydantic import JsonValue
@@ -75,18 +76,18 @@ def measure(run: SuiteRun) -> list[Measurement]:
     decode_tokens = run.settings["decode_tokens"] if generates else 0
     prompt = probe.prompt(run.engine.encode, probe.room(run, decode_tokens))
     run.phase("generate", 0, 1)
-    with sampling(memory) as sampled:
-        memory.reset_peak()
-        generation = run.engine.prefill([prompt], suppress=run.engine.end_tokens)
-        for _ in range(decode_tokens):
-            generation.step()
-        kv_bytes, kv_tokens = generation.cache_bytes, generation.cache_tokens
-        reserved = getattr(generation, "reserved_bytes", None)  # engines that make room for more than they hold
-        kept_in = getattr(generation, "kept_in", None)  # the type of keys and values
-        fixed = getattr(generation, "fixed_bytes", 0)  # states that do not grow with the text
-        peak = memory.peak()
-    run.require_finite(generation.finite, f"token {decode_tokens} of the text" if generates else "the text")
-    generation.close()
+    with ExitStack() as held:
+        with sampling(memory) as sampled:
+            memory.reset_peak()
+            generation = held.enter_context(closing(run.engine.prefill([prompt], suppress=run.engine.end_tokens)))
+            for _ in range(decode_tokens):
+                generation.step()
+            kv_bytes, kv_tokens = generation.cache_bytes, generation.cache_tokens
+            reserved = getattr(generation, "reserved_bytes", None)  # engines that make room for more than they hold
+            kept_in = getattr(generation, "kept_in", None)  # the type of keys and values
+            fixed = getattr(generation, "fixed_bytes", 0)  # states that do not grow with the text
+            peak = memory.peak()
+        run.require_finite(generation.finite, f"token {decode_tokens} of the text" if generates else "the text")
     del generation
     if release := getattr(run.engine, "release", None):  # what it would keep for the next user is not left behind
         release()

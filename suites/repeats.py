@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -146,17 +147,16 @@ def one_repeat(engine: Engine, clock: Clock, prompts: Sequence[Sequence[int]], d
     try:
         now = clock.now
         start = now()
-        generation = engine.prefill(prompts, suppress=engine.end_tokens)
-        read = now()
-        tokens = list(generation.step())
-        stamps = [now()]
-        for _ in range(decode_tokens - 1):
-            tokens += generation.step()
-            stamps.append(now())
-        fixed_bytes = getattr(generation, "fixed_bytes", 0)
-        position_bytes = (generation.cache_bytes - fixed_bytes) / max(1, generation.cache_tokens)
-        finite = generation.finite  # after the last timestamp
-        generation.close()
+        with closing(engine.prefill(prompts, suppress=engine.end_tokens)) as generation:
+            read = now()
+            tokens = list(generation.step())
+            stamps = [now()]
+            for _ in range(decode_tokens - 1):
+                tokens += generation.step()
+                stamps.append(now())
+            fixed_bytes = getattr(generation, "fixed_bytes", 0)
+            position_bytes = (generation.cache_bytes - fixed_bytes) / max(1, generation.cache_tokens)
+            finite = generation.finite  # after the last timestamp
     finally:
         if collecting:
             gc.enable()

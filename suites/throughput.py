@@ -43,6 +43,7 @@ computes each prompt token with half of its model alone, and a masked model's he
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -214,10 +215,9 @@ def _forward_passes(run: SuiteRun, point: Point, prompt: list[int]) -> list[Meas
 
     def once(tokens: int, where: str) -> Repeat:
         start = clock.now()
-        read = run.engine.prefill([prompt])
-        seconds = clock.now() - start
-        run.require_finite(read.finite, f"the text of {len(prompt)} tokens, in {where}")
-        read.close()
+        with closing(run.engine.prefill([prompt])) as read:
+            seconds = clock.now() - start
+            run.require_finite(read.finite, f"the text of {len(prompt)} tokens, in {where}")
         return Repeat(seconds, seconds, (), (), 0.0, 0, finite=True)
 
     rounds, repeats = samples(run, replace(point, decode_tokens=0), once)
