@@ -7,10 +7,10 @@ row that claimed fp16 would be compared with rows that proved it. Keys come from
 
 from __future__ import annotations
 
-from bench.engines.contract import Backend, LoadRequest, TextEngine
+from bench.engines.contract import LoadRequest, TextEngine
+from bench.engines.http_api.declared import asking
 from bench.instruments import Instruments
 from bench.instruments.clock import HostClock
-from bench.records.cell import Precision, Scheme
 
 
 def load(request: LoadRequest) -> TextEngine:
@@ -27,19 +27,13 @@ def instruments(device: str) -> Instruments:
     return Instruments(HostClock(), NoMemory())
 
 
-BACKEND = Backend(
-    name="api",
+BACKEND = asking(
+    "api",
+    {"remote": "as its provider serves it, unknown to us"},
+    usual="remote",
     summary="models that someone else serves, by OpenAI's or Anthropic's protocol",
-    schemes=(
-        Scheme(name="remote", precision=Precision.SERVED, bits=None, method="as its provider serves it, unknown to us"),
-    ),
-    defaults={kind: {Precision.SERVED: "remote"} for kind in ("cpu", "cuda", "mps")},
-    requires=("lm_eval",),
-    versions=("datasets",),
-    install='pip install -e ".[api]"',
     load=load,
     instruments=instruments,
     needs_repository=False,
     remote=True,
-    text_only=True,
 )

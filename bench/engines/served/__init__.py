@@ -7,9 +7,9 @@ makes of them is its own. Unlike an API's model its memory is here to be measure
 
 from __future__ import annotations
 
-from bench.engines.contract import Backend, LoadRequest, TextEngine
+from bench.engines.contract import LoadRequest, TextEngine
+from bench.engines.http_api.declared import asking
 from bench.instruments import Instruments
-from bench.records.cell import Precision, Scheme
 
 SERVERS = {
     "llama-server": "llama.cpp's own server",
@@ -36,19 +36,12 @@ def instruments(device: str) -> Instruments:
     return Instruments(HostClock(), counter(device))
 
 
-BACKEND = Backend(
-    name="served",
+BACKEND = asking(
+    "served",
+    {name: f"as {what} loads the weights it is given" for name, what in SERVERS.items()},
+    usual="server",
     summary="servers launched here by --launch, asked as their clients ask",
-    schemes=tuple(
-        Scheme(name=name, precision=Precision.SERVED, bits=None, method=f"as {what} loads the weights it is given")
-        for name, what in SERVERS.items()
-    ),
-    defaults={kind: {Precision.SERVED: "server"} for kind in ("cpu", "cuda", "mps")},
-    requires=("lm_eval",),
-    versions=("datasets",),
-    install='pip install -e ".[served]"',
     load=load,
     instruments=instruments,
     launches=True,
-    text_only=True,
 )
