@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What keeping keys and values in fewer bits costs the default model: bytes, decode behind a text, and distance.
+
+Distance as the kv suite measures it: windows of the probe text read in pieces through the cache, KL(own cache || this)
+for each of the last tokens before every depth, beside the floor (the own cache, pieces of half the size). Speed: every
+cache has read the same text; then they take turns of a few tokens each, the order swapped every turn, so that all are
+timed in one run on one machine. Each engine is asked in an environment of its own, and a report is made of both:
+
+    python -m benchmarks.caches distance llamacpp FOLDER
+    python -m benchmarks.caches speed llamacpp FOLDER [TURNS]
+    python -m benchmarks.caches report FOLDER REPORT.md
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from bench.engines.registry import backend
+from bench.instruments import machine
+from bench.judge.stats import ratio_of_medians
+from bench.scoring.reference import kl_divergence
+from benchmarks import default_model
+from suites import kv, probe
+
+SCHEMES = {"llamacpp": "gguf-q8_0", "transformers": "bf16"}
+Way = tuple[str | None, str | None]
+"""What keys and values are kept in, and how llama.cpp attends."""
+WAYS: dict[str, list[Way]] = {
+    "llamacpp": [
+        (None, "plain"), (None, "flash"), ("int8/fp16", "plain"), ("int8", "flash"), ("int8/int4", "flash"),
+        ("int4", "flash"),
+    ],
+    "transformers": [(None, None), ("int8", None), ("int4", None)],
+}  # fmt: skip
+DEPTHS = (512, 2048, 8000)
+"""The last is as deep as 8,192 positions allow, with room for an answer."""
+TIMED, PER_TURN = (512, 2048), 8
+WINDOWS = 3
+PIECE, SCORED = int(str(kv.COMMON["piece_tokens"])), int(str(kv.COMMON["scored_tokens"]))
+
+
+ABOUT = (
+    "`python -m benchmarks.caches`, {cpu}, {cpus} CPUs ({device}), the default model. Decode: median step of "
+    f"{PER_TURN}-token turns behind a text of so many tokens, all caches of an engine in turns in one process; in "
+    "brackets times the speed of the engine's first row, with its 95 % interval. KL: mean KL(own cache || this) in "
+    f"nats over {WINDOWS} windows and the last {SCORED} tokens before the depth, read in pieces of {PIECE}; then the "
+    "share of them whose most probable token stays; in brackets the floor, the own cache in pieces of "
+    f"{PIECE // 2}. Of 8,192 positions {DEPTHS[-1]:,} are as deep as leaves room for an answer."
+)
+
+
+def named(way: Way) -> str:
+    """What a row calls it."""
+    kept, attention = way
+    return (kept or "its own") + (f" ({attention})" if attention else "")
+
+
+def loaded(name: str, way: Way) -> Any:
+    """The default model with that cache."""
+    engines = backend(name)
+    kept, attention = way
+    return default_model.load(engines, engines.scheme(SCHEMES[name]), attention=attention, kv=kept)
+
+
+def distance(name: str) -> dict[str, Any]:
+    """By cache and depth: mean KL of a token, its floor, and the share of tokens whose best stays the same."""
+    found: dict[str, Any] = {}
+    for way in WAYS[name]:
+        engine = loaded(name, way)
+        windows = probe.long_windows(engine.encode, WINDOWS, DEPTHS[-1])
+        keep = [position for depth in DEPTHS for position in range(depth - SCORED - 1, depth - 1)]
+        parts: dict[int, list[tuple[list[float], list[float], list[bool]]]] = {depth: [] for depth in DEPTHS}
+        for _, window in windows:
+            own = engine.log_probs_in_pieces(window, PIECE, keep, own_cache=True)
+            other = engine.log_probs_in_pieces(window, PIECE // 2, keep, own_cache=True)
+            this = engine.log_probs_in_pieces(window, PIECE, keep, own_cache=False) if way[0] else own
+            for at, depth in enumerate(DEPTHS):
+                part = slice(at * SCORED, (at + 1) * SCORED)
+                parts[depth].append(
+                    (
+                        kl_divergence(own[part], this[part]).tolist(),
+                        kl_divergence(own[part], other[part]).tolist(),
+                        (own[part].argmax(-1) == this[part].argmax(-1)).tolist(),
+                    )
+                )
+            assert np.isfinite(this).all(), f"{named(way)}: logits are no numbers"
+        found[named(way)] = {
+            depth: {
+                "kl": fmean(value for kl, _, _ in each for value in kl),
+                "floor": fmean(value for _, floor, _ in each for value in floor),
+                "same": fmean(value for _, _, same in each for value in same),
+                "windows": len(each),
+            }
+            for depth, each in parts.items()
+        }
+        engine.close()
+        print(named(way), json.dumps(found[named(way)]), flush=True)
+    return found
+
+
+def speed(name: str, turns: int) -> dict[str, Any]:
+    """By depth and cache: seconds of every step in turns, bytes of a token, and the tokens that were chosen."""
+    engines = {named(way): loaded(name, way) for way in WAYS[name]}
+    found: dict[str, Any] = {}
+    for depth in TIMED:
+        text = probe.prompt(next(iter(engines.values())).encode, depth)
+        open_texts = {way: one.prefill([text], suppress=one.end_tokens) for way, one in engines.items()}
+        for one in open_texts.values():
+            if reserve := getattr(one, "reserve", None):
+                reserve((turns + 1) * PER_TURN + 1)
+            one.step()
+        steps: dict[str, list[float]] = {way: [] for way in engines}
+        chosen: dict[str, list[int]] = {way: [] for way in engines}
+        for turn in range(turns + 1):
+            for way in sorted(engines, reverse=bool(turn % 2)):
+                stamps = [time.perf_counter()]
+                for _ in range(PER_TURN):
+                    chosen[way] += open_texts[way].step()
+                    stamps.append(time.perf_counter())
+                if turn:  # the first one warms up
+                    steps[way] += [later - earlier for earlier, later in pairwise(stamps)]
+        found[str(depth)] = {
+            way: {
+                "steps": steps[way], "tokens": chosen[way],
+                "bytes": open_texts[way].cache_bytes / open_texts[way].cache_tokens,
+            }
+            for way in engines
+        }  # fmt: skip
+        for one in open_texts.values():
+            one.close()
+    for one in engines.values():
+        one.close()
+    return found
+
+
+def rows(name: str, folder: Path) -> list[str]:
+    """The engine's rows of the report."""
+    far = json.loads((folder / f"{name}-distance.json").read_text(encoding="utf-8"))
+    fast = json.loads((folder / f"{name}-speed.json").read_text(encoding="utf-8"))
+    made = []
+    for way in map(named, WAYS[name]):
+        held = fast[str(TIMED[0])][way]["bytes"]
+        cells = [name, SCHEMES[name], way, f"{1000 * held / 2**20:.2f}"]
+        for depth in map(str, TIMED):
+            first, this = fast[depth][named(WAYS[name][0])]["steps"], fast[depth][way]["steps"]
+            ratio = ratio_of_medians(first, this)
+            cells.append(f"{1 / median(this):.1f} ({ratio.value:.2f}, {ratio.low:.2f} to {ratio.high:.2f})")
+        for depth in map(str, DEPTHS):
+            at = far[way][depth]
+            told = "0 by definition" if way.startswith("its own") else f"{at['kl']:.2g}, {at['same']:.1%}"
+            cells.append(f"{told} ({at['floor']:.1g})")
+        made.append(f"| {' | '.join(cells)} |")
+    return made
+
+
+def report(folder: Path) -> str:
+    """Of the engines that were asked."""
+    described = machine.describe("cpu")
+    asked = [name for name in WAYS if (folder / f"{name}-speed.json").exists()]
+    columns = ["engine", "scheme", "cache", "MiB per 1,000 tokens"]
+    columns += [f"decode @ {depth}, tokens/s" for depth in TIMED] + [f"KL @ {depth}" for depth in DEPTHS]
+    lines = [
+        "# Keys and values in fewer bits",
+        "",
+        ABOUT.format(cpu=described.name, cpus=described.logical_cpus, device=described.device),
+        "",
+        f"| {' | '.join(columns)} |",
+        f"|{' --- |' * len(columns)}",
+    ]
+    for name in asked:
+        lines += rows(name, folder)
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Ask an engine, or make the report."""
+    what, first, second, *more = sys.argv[1:]
+    if what == "report":
+        Path(second).write_text(report(Path(first)), encoding="utf-8")
+        return
+    folder = Path(second)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = distance(first) if what == "distance" else speed(first, int(more[0]) if more else 5)
+    (folder / f"{first}-{what}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
