@@ -2,12 +2,13 @@
 """What some engines can do beyond the contract, each asked for by `isinstance`: other ways to the same distributions.
 
 Most measure an engine against itself (`suites/noise_floor.py`): the same tokens beside others, one by one, and with the
-same weights in float32. One proves that what it predicts is a prediction at all, one generates many answers at once.
+same weights in float32. One proves that what it predicts is a prediction at all, one generates many answers at once,
+and one has a chat template.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
@@ -18,6 +19,17 @@ from bench.records.record import Caveat
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+@runtime_checkable
+class Chats(Protocol):
+    """An engine whose tokenizer may have a chat template."""
+
+    chat_template: str | None
+    """The template itself, None if the tokenizer has none."""
+
+    def chat(self, messages: Sequence[Mapping[str, str]], *, answer: bool) -> str:
+        """The text of a conversation; with `answer`, up to where the model's next answer begins."""
 
 
 @runtime_checkable

@@ -191,17 +191,6 @@ class Engine(Protocol):
         """Free the model."""
 
 
-@runtime_checkable
-class Chats(Protocol):
-    """An engine whose tokenizer may have a chat template."""
-
-    chat_template: str | None
-    """The template itself, None if the tokenizer has none."""
-
-    def chat(self, messages: Sequence[Mapping[str, str]], *, answer: bool) -> str:
-        """The text of a conversation; with `answer`, up to where the model's next answer begins."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """One generated answer, as it arrived."""
@@ -283,8 +272,7 @@ class Backend:
     refuses: Callable[[Model, Weights], str | None] = lambda model, weights: None
     """Why this backend can never load that model from there, None if it may; asked before anything is loaded."""
     command: Callable[[Model, Provenance, Cell], str | None] = lambda model, provenance, cell: None
-    """A shell command that runs what a cell measured without this project: the same weights, scheme, and way of
-    computing (`Cell.way`). None if it is long."""
+    """A shell command that runs what a cell measured, in its very way, without this project; None if it is long."""
     serve: Callable[[Model, Provenance, Cell], str | None] = lambda model, provenance, cell: None
     """The same as a server for clients on this machine; None where the engine has none of its own."""
     adapt: Callable[[Scheme, Machine], Scheme] = lambda scheme, machine: scheme
@@ -293,8 +281,7 @@ class Backend:
     try_attention: Callable[[Machine], str] | None = None
     refuses_kv: Callable[[Model, str], str | None] = lambda model, kv: "keeps keys and values in its own way alone"
     """How a device's cells attend, by `--kv`, as far as is known (`UNTRIED`), None where there is one way; what times
-    the ways while nothing else measures here, within a limit of its own, and returns a line that says what became of
-    it: `attention` knows it from then on. Why a model's cache is not kept so."""
+    the ways, asked while nothing else measures, and returns a line that tells; why a model's cache is not kept so."""
     versions: tuple[str, ...] = ()
     """Further distributions whose versions belong in a record."""
     scheme_requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -19,8 +19,8 @@ from pydantic import JsonValue
 
 from bench.catalog.model import Objective
 from bench.catalog.prompts import template
-from bench.engines.abilities import Asked
-from bench.engines.contract import Chats, Engine, NotFinite, Row, Score, Unsupported
+from bench.engines.abilities import Asked, Chats
+from bench.engines.contract import Engine, NotFinite, Row, Score, Unsupported
 from bench.records.scored import Answer, Item, TaskResult
 from bench.scoring import journal as journals
 from bench.scoring.evaluation import RunningEvaluation

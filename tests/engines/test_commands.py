@@ -13,6 +13,7 @@ from builders import make_cell, make_model
 from bench.engines import llamacpp, transformers
 from bench.engines.llamacpp import locate
 from bench.engines.registry import backend
+from bench.engines.transformers.kv_settings import kept_in
 from bench.records.cell import Cell
 from bench.records.record import Provenance
 
@@ -45,7 +46,7 @@ def test_transformers_is_told_what_kept_keys_and_values(kv: str) -> None:
     calls = [node for node in ast.walk(printed) if isinstance(node, ast.Call)]
     (generating,) = [call for call in calls if [ast.unparse(given) for given in call.args] == ["'Hello'"]]
     told = {word.arg: ast.literal_eval(word.value) for word in generating.keywords}
-    assert told == {"cache_implementation": "quantized", "cache_config": transformers.kept_in(kv)}
+    assert told == {"cache_implementation": "quantized", "cache_config": kept_in(kv)}
 
 
 def test_what_lies_in_no_repository_has_none() -> None:

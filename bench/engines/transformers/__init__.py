@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from bench.catalog.config import UnknownArchitecture, settings
 from bench.catalog.model import Model, Objective
 from bench.engines.abilities import ROWS
 from bench.engines.contract import Backend, Engine, LoadRequest
+from bench.engines.transformers.kv_settings import GROUP, kept_in
 from bench.engines.weights.gptq import LIBRARIES, REMEDY, STORED
 from bench.instruments import Instruments
 from bench.instruments.distributions import is_installed
@@ -20,9 +21,6 @@ from bench.records.surroundings import Machine
 NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
 GPTQ = "GPTQ by optimum, symmetric, groups of 128 (64 where 128 does not divide), calibrated on this project's text"
 GROUPED: dict[str, int] = {"group": 128, "group_else": 64, "column_bytes": 4}
-KV_BITS = {"int8": 8, "int4": 4}
-KV_GROUP, KV_RESIDUAL = 32, 128
-"""Values of a head that share a scale in a quantized cache, and tokens after which it is written anew."""
 X: Literal["input"] = "input"
 Y: Literal["output"] = "output"
 W: Literal["weight"] = "weight"
@@ -137,14 +135,6 @@ def _gptq_on_cpu(scheme: Scheme, machine: Machine) -> Scheme:
     return scheme.model_copy(update=held | {"kernel": Kernel(mapped=True, moments=UNPACKING, traced=True)})
 
 
-def kept_in(kv: str) -> dict[str, Any]:
-    """Which quantized cache keeps keys and values so, in transformers' words (`cache_config`)."""
-    return {
-        "backend": "hqq", "nbits": KV_BITS[kv], "axis_key": 1, "axis_value": 1, "q_group_size": KV_GROUP,
-        "residual_length": KV_RESIDUAL,
-    }  # fmt: skip
-
-
 def refuses_kv(model: Model, kv: str) -> str | None:
     """Why transformers' quantized cache cannot hold this model's keys and values, None if it can."""
     if model.objective is not Objective.CAUSAL:
@@ -154,10 +144,10 @@ def refuses_kv(model: Model, kv: str) -> str | None:
     if not is_installed("hqq"):
         return 'a quantized cache needs hqq: pip install -e ".[transformers,kv]"'
     try:
-        width = settings(model.architecture)["head_dim"] if model.architecture else KV_GROUP
+        width = settings(model.architecture)["head_dim"] if model.architecture else GROUP
     except UnknownArchitecture:
         return None
-    return f"its heads of {width} values are no multiple of {KV_GROUP}, the group of {kv}" if width % KV_GROUP else None
+    return f"its heads of {width} values are no multiple of {GROUP}, the group of {kv}" if width % GROUP else None
 
 
 def load(request: LoadRequest) -> Engine:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """transformers' own quantized cache, by the hqq package: a new one for every text.
 
-Keys and values are quantized in groups of KV_GROUP along a head (`axis` 1), so that what was quantized stays as it is
-when the cache is written anew, which happens every KV_RESIDUAL tokens; the tokens since then are kept in the compute
+Keys and values are quantized in groups of GROUP along a head (`axis` 1), so that what was quantized stays as it is
+when the cache is written anew, which happens every RESIDUAL tokens; the tokens since then are kept in the compute
 type. A call attends with its own unquantized keys: only what is read in pieces, or generated, reads the cache.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from transformers import Cache, PreTrainedModel, QuantizedCache
 
 from bench.engines.contract import Unsupported
-from bench.engines.transformers import kept_in
+from bench.engines.transformers.kv_settings import kept_in
 
 
 def maker(model: PreTrainedModel, kv: str | None) -> Callable[[], Cache] | None:
