@@ -12,7 +12,6 @@ from bench.catalog import remote
 from bench.catalog.model import Model
 from bench.engines.contract import Backend
 from bench.engines.registry import backend, backend_names
-from bench.errors import UserError
 from bench.instruments.machine import installed
 from bench.paths import reference_folder
 from bench.plan import predict
@@ -25,6 +24,7 @@ from bench.plan.selection import (
     Selection,
     chosen_models,
     never,
+    refuse_unknown,
     schemes_of,
     settings_of,
     source_of,
@@ -32,7 +32,7 @@ from bench.plan.selection import (
     ways,
 )
 from bench.processes import is_unfinished
-from bench.records.cell import PROFILES, REFERENCE, Cell, Scheme, Weights, reference_name
+from bench.records.cell import REFERENCE, Cell, Scheme, Weights, reference_name
 from bench.records.record import Prediction, Record
 from bench.records.scored import scored_after_itself
 from bench.records.surroundings import Machine, Roof
@@ -138,7 +138,7 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
     if selection.path:
         require_readable(selection.path, backends)
     chosen, named = chosen_models(selection, models), {model.name: model for model in models}
-    _refuse_unknown(selection, backends)
+    refuse_unknown(selection, backends)
     fingerprint = told_apart(selection.path, selection.base) if selection.path else None
     for model in chosen:
         base = named.get(model.base_model or "")
@@ -159,18 +159,6 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
                         _planned(selection, seen, engine, scheme, name, machine, base, fingerprint) for name in names
                     ]
     return cells, list(dict.fromkeys(left_out))
-
-
-def _refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
-    """Raise UserError for an unknown name, even if nothing could run anyway."""
-    known = {scheme.name for engine in backends for scheme in engine.schemes}
-    for name in selection.schemes:
-        if name not in known:
-            raise UserError(f"no scheme {name!r}", f"one of: {', '.join(sorted(known))}")
-    for name in selection.suites:
-        suite(name)
-    if selection.profile not in PROFILES:
-        raise UserError(f"no profile {selection.profile!r}", f"one of: {', '.join(PROFILES)}")
 
 
 def _planned(

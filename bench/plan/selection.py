@@ -26,6 +26,7 @@ from bench.records.cell import (
     KV_READ_IN_PIECES,
     LAUNCH,
     MEMORY_LIMIT,
+    PROFILES,
     QUALITY_SUITES,
     RANDOM_SAYS_NOTHING,
     REFERENCE,
@@ -124,6 +125,18 @@ def chosen_models(selection: Selection, models: Sequence[Model]) -> list[Model]:
 def local_name(paths: str) -> str:
     """The names of the local folders in one argument, without their paths."""
     return "+".join(Path(path).resolve().name for path in paths.split(","))
+
+
+def refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
+    """Raise UserError for an unknown name, even if nothing could run anyway."""
+    known = {scheme.name for engine in backends for scheme in engine.schemes}
+    for name in selection.schemes:
+        if name not in known:
+            raise UserError(f"no scheme {name!r}", f"one of: {', '.join(sorted(known))}")
+    for name in selection.suites:
+        suites.suite(name)
+    if selection.profile not in PROFILES:
+        raise UserError(f"no profile {selection.profile!r}", f"one of: {', '.join(PROFILES)}")
 
 
 def never(selection: Selection, model: Model, engine: Backend) -> str | None:

@@ -73,6 +73,7 @@ PREDICTED_WEIGHTS = Field("predicted_weights_bytes", Unit.BYTES, "weights, predi
 PREDICTED_PEAK = Field(
     "predicted_peak_bytes", Unit.BYTES, "peak above the process before loading, predicted before loading"
 )
+PREDICTED = (PREDICTED_WEIGHTS, PREDICTED_PEAK)
 
 IDENTITY = (
     MODEL, BACKEND, SCHEME, PRECISION, SUITE, DEVICE, WEIGHTS,
