@@ -82,7 +82,7 @@ def _selection(asked: Asked) -> Selection:
     for name in here.backends:
         if backend(name).text_only:
             raise UserError(f"backend {name} asks a server, and one box is enough for that", "leave --ray out")
-    return replace(here, memory_limit_bytes=memory_limit.parse_bytes(said) if said else None)
+    return replace(here, elsewhere=True, memory_limit_bytes=memory_limit.parse_bytes(said) if said else None)
 
 
 def _planned(asked: Asked, chosen: Selection, seen: Seen, known: frozenset[str] | None) -> tuple[Plan, RunOptions]:

@@ -20,6 +20,7 @@ from bench.errors import UserError
 from bench.plan.local_weights import REPOSITORY, refuse_path, told_apart
 from bench.plan.overrides import Overrides
 from bench.records.cell import (
+    ASSUMED,
     ATTENTION,
     COMPARED,
     KV,
@@ -30,6 +31,7 @@ from bench.records.cell import (
     QUALITY_SUITES,
     RANDOM_SAYS_NOTHING,
     REFERENCE,
+    UNTRIED,
     Precision,
     Scheme,
     Weights,
@@ -81,6 +83,8 @@ class Selection:
     """What is asked of the suites beyond the profile."""
     tokens: int | None = None
     """Positions that the memory suite holds at its peak, None for the profile's own."""
+    elsewhere: bool = False
+    """Whether it is planned for another box, of which nothing can be tried here."""
 
     @property
     def key(self) -> str:
@@ -223,7 +227,10 @@ def settings_of(
 def ways(selection: Selection, engine: Backend, machine: Machine) -> dict[str, JsonValue]:
     """The settings that say how an engine computes beyond a scheme, equal for all schemes of a device."""
     kv: dict[str, JsonValue] = {KV: selection.kv} if selection.kv else {}
-    return kv | ({ATTENTION: engine.attention(machine, selection.kv)} if engine.attention else {})
+    if engine.attention is None:
+        return kv
+    told = engine.attention(machine, selection.kv)
+    return kv | {ATTENTION: ASSUMED if selection.elsewhere and told == UNTRIED else told}
 
 
 def context(tokens: int) -> dict[str, int]:

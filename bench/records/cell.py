@@ -55,6 +55,8 @@ values are kept in (`int8`, or `int8/int4` where they differ). Without `kv` the 
 llama.cpp, the compute type in transformers. Older records of llama.cpp have no `attention`: the library chose."""
 UNTRIED = "untried"
 """The attention of a planned cell where the faster way of the device is not known yet; no measured cell has it."""
+ASSUMED = "plain"
+"""What stands for it on another box, where this process can try nothing: plain attention takes every size of head."""
 WAYS = (ATTENTION, KV)
 KV_PRECISIONS = ("fp16", "int8", "int4")
 """What `kv` may say; the first alone is no setting."""

@@ -131,6 +131,13 @@ def test_every_cell_of_a_plan_says_the_same_way(tries: list[str]) -> None:
     assert tries == ["cpu"]
 
 
+def test_another_box_attends_plain_until_its_device_is_known_here(tries: list[str]) -> None:
+    """Nothing of it can be tried here, and a cell of it is measured as it was planned."""
+    assert {planned.cell.settings["attention"] for planned in _cells(elsewhere=True)} == {"plain"}
+    known = next((attending.cache_folder() / "attention").parent.glob("attention/*"), None)
+    assert (tries, known) == ([], None)
+
+
 def test_a_plan_tries_nothing_and_says_what_is_not_known(tries: list[str]) -> None:
     """It predicts the larger scratch; quantized values can be read in one way alone, which is known."""
     unknown, flash = _cells(suites=("memory",)), _cells(suites=("memory",), kv="int8")
