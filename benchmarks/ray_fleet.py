@@ -105,7 +105,7 @@ def waiting_cells(cells: int, nodes: int) -> dict[str, float]:
         try:
             start = time.monotonic()
             ended = call.run_on_boxes(
-                RayLink(cluster.address, program="benchmarks.fake_box"), asked, "cpu", store, planned,
+                lambda: RayLink(cluster.address, program="benchmarks.fake_box"), asked, "cpu", store, planned,
                 lambda run, device: (), Told(times), quiet=False, fresh=True,
             )  # fmt: skip
             wall = time.monotonic() - start

@@ -60,12 +60,13 @@ def measure_on_boxes(asked: Asked, store: Store) -> tuple[Ended, set[str]]:
         return made, options
 
     kind = asked.cells.device.value if asked.cells.device else None
-    link = RayLink(asked.address)
 
     def of_run(run: str, device: str) -> list[Record]:
         return Stored(store.root).of_run(run, device)
 
-    ended = call.run_on_boxes(link, chosen, kind, store, planned, of_run, err, quiet=asked.quiet, fresh=asked.fresh)
+    ended = call.run_on_boxes(
+        lambda: RayLink(asked.address), chosen, kind, store, planned, of_run, err, quiet=asked.quiet, fresh=asked.fresh
+    )
     if ended.open:
         warn([f"{ended.open} cells stay open; the same command goes on from here"])
     return ended, suites

@@ -22,6 +22,7 @@ from bench.records.code_digest import sources
 from bench.records.record import Record
 from bench.records.store import Runs, Store
 from bench.run.display import LiveDisplay
+from bench.run.locks import measuring
 from bench.run.needs import shares
 from bench.run.options import RunOptions
 from bench.run.runner import new_run_id
@@ -133,12 +134,13 @@ class _Home:
 
 
 def run_on_boxes(
-    link: Link, selection: Selection, kind: str | None, store: Store,
+    reach: Callable[[], Link], selection: Selection, kind: str | None, store: Store,
     planned: Callable[[Seen], tuple[Plan, RunOptions]], of_run: Callable[[str, str], Iterable[Record]],
     console: Console, *, quiet: bool, fresh: bool = False,
 ) -> Ended:  # fmt: skip
     """Measure a selection on every device that the boxes of a cluster are; boxes of one device share its loads.
 
+    `reach` opens the link to them, once nobody else asks the same for this folder here.
     `planned` makes the plan for a box's machine, `of_run` has the records that a run has made of a device here. What
     is not settled stays open for the same call. Raises UserError where no box can measure, and where results cannot be
     written.
@@ -150,10 +152,15 @@ def run_on_boxes(
         if not quiet:
             console.out(text, highlight=False)
 
-    with contextlib.closing(link), LiveDisplay(Plan(cells=(), left_out=()), console, quiet=quiet) as display:
+    name = f"call-{digest([selection.key, str(store.root.resolve())])}"
+    with (
+        measuring(name, wait=True, tell=say, what="asks the same"),
+        contextlib.closing(reach()) as link,
+        LiveDisplay(Plan(cells=(), left_out=()), console, quiet=quiet) as display,
+    ):
         home = _Home(
             selection=selection, store=store, planned=planned, of_run=of_run, fresh=fresh, display=display, say=say
-        )
+        )  # fmt: skip
         dispatcher = Dispatcher(link, store, Look(kind=kind, backends=selection.backends), home)
         dispatcher.run()
     runs, stay_open = Runs(store.root), 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 from collections import Counter
@@ -68,7 +69,9 @@ class Fleet:
         def of_run(run: str, device: str) -> list[Record]:
             return [r for r in self.store.records() if (r.run, r.cell.device) == (run, device)]
 
-        return call.run_on_boxes(world, asked, None, self.store, planned, of_run, console, quiet=False, fresh=fresh)
+        return call.run_on_boxes(
+            lambda: world, asked, None, self.store, planned, of_run, console, quiet=False, fresh=fresh
+        )
 
     def records(self) -> list[Record]:
         """All that are stored; all must read."""
@@ -262,6 +265,20 @@ def test_what_does_not_fit_has_its_record(fleet: Fleet) -> None:
     ((_, asked, needs),) = world.asked
     assert asked.cells == () and len(asked.left_out) == 3 and needs == Needs()
     assert len(ended.records) == 3 and ended.open == 0
+
+
+def test_two_calls_that_ask_the_same_measure_nothing_twice(fleet: Fleet) -> None:
+    """They hold a lock of one name while they do; another question has another."""
+    waits: list[str] = []
+
+    def wait(name: str, *, wait: bool, tell: Any, what: str) -> Any:
+        waits.append(name)
+        return contextlib.nullcontext()
+
+    fleet.patch.setattr(call, "measuring", wait)
+    for name, model in (("aa", "tiny"), ("bb", "tiny"), ("cc", "other")):
+        fleet.run(World(node(name)), models=(model,))
+    assert waits[0] == waits[1] != waits[2]
 
 
 def test_a_call_goes_on_where_it_stopped(fleet: Fleet) -> None:
