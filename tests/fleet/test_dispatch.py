@@ -107,6 +107,14 @@ def test_boxes_of_one_device_share_its_loads_and_each_measures_one_at_a_time(fle
     assert len(list(fleet.store.runs())) == 1  # of equal ends, whose names are equal here
 
 
+def test_rows_that_are_compared_stay_on_one_box_where_that_costs_no_waiting(fleet: Fleet) -> None:
+    """Speeds too, though no reference ties them: two boxes of a kind are not the same box."""
+    world = World(node("aa"), node("bb"), node("cc"))
+    fleet.run(world, suites=("throughput",))
+    assert len({(box, asked.cells[0].cell.model) for box, asked, _ in world.asked}) == 3
+    assert world.now == pytest.approx(3.1)
+
+
 def test_who_needs_a_reference_waits_for_the_box_that_has_it(fleet: Fleet) -> None:
     """A second box has nothing to do meanwhile; making the reference there too would take longer than waiting."""
     world = World(node("aa"), node("bb"))
