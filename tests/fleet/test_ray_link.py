@@ -142,14 +142,15 @@ def test_a_node_killed_in_the_middle_costs_no_cell(cluster: Cluster, slow: dict[
     none_left(slow)
 
 
+@pytest.mark.parametrize(("sign", "ends"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)])
 def test_a_call_killed_in_the_middle_goes_on_where_it_stopped(
-    cluster: Cluster, slow: dict[str, str], tmp_path: Path
+    cluster: Cluster, slow: dict[str, str], tmp_path: Path, sign: signal.Signals, ends: int
 ) -> None:
     """What its boxes were measuring ends with it; the same command measures the rest, in the same run."""
     call = Call(cluster.address, tmp_path)
     call.until(3)
-    call.process.send_signal(signal.SIGKILL)
-    call.done()
+    call.process.send_signal(sign)
+    assert call.done() == ends
     none_left(slow)
     before = len(call.stored())
     again = Call(cluster.address, tmp_path)
