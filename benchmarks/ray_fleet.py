@@ -157,7 +157,6 @@ def whole_path(models: str, nodes: int) -> dict[str, float]:
     asked = ("--model", models, "--suite", "memory")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        os.environ["BENCH_CACHE"] = str(folder / "cache")
         alone = bench(folder / "alone", *asked, env=slow)
         loads = len(Store(folder / "alone").paths())
         cluster = Cluster(nodes, surroundings={**slow, "PYTHONPATH": str(ROOT)})
@@ -212,10 +211,12 @@ def main() -> None:
     asked.add_argument("--models", default="pythia-*", help="of the whole path: four loads each")
     asked.add_argument("--out", type=Path)
     options = asked.parse_args()
-    whole = whole_path(options.models, os.cpu_count() or 1)
-    print(whole, flush=True)
-    waited = waiting_cells(options.cells, options.nodes)
-    print(waited, flush=True)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["BENCH_CACHE"] = cache
+        whole = whole_path(options.models, os.cpu_count() or 1)
+        print(whole, flush=True)
+        waited = waiting_cells(options.cells, options.nodes)
+        print(waited, flush=True)
     text = report(waited, whole)
     print(text)
     if options.out:
