@@ -208,7 +208,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--cells", type=int, default=2000)
     asked.add_argument("--nodes", type=int, default=8)
-    asked.add_argument("--models", default="pythia-*", help="of the whole path: four loads each")
+    asked.add_argument("--models", default="pythia-*m,gpt2*,opt-125m,opt-350m", help="of the whole path")
     asked.add_argument("--out", type=Path)
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as cache:
