@@ -124,7 +124,7 @@ class World:
                 run=asked.run, device=asked.machine.device, ended="2026-01-01T00:00:00Z", before=record.before,
                 after=record.after,
             )  # fmt: skip
-            self._later(at, name, lambda: Said(name, line(Answer(run=to_text(end)))))
+            self._later(at, name, lambda: Said(name, line(Answer(run=self.spoils(to_text(end))))))
         self._later(at, name, lambda: Said(name, line(Answer(undecided=()))))
 
         def over() -> Event:

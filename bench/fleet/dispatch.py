@@ -235,7 +235,7 @@ class Dispatcher:
         elif answer.held is not None:
             flight.member.held.add(answer.held)
         elif answer.run is not None:
-            self.store.write_run(run_in(answer.run.encode(), self.store.root))
+            self._run_ended(answer.run, flight.load)
         elif answer.undecided is not None:
             flight.finished = True
             self.undecided |= set(answer.undecided)
@@ -247,6 +247,15 @@ class Dispatcher:
         elif answer.ended is not None:
             self._give_back(event.name, complaint(answer))
             self._doubt(flight.member)
+
+    def _run_ended(self, text: str, load: Load) -> None:
+        """Store what the end of a box's measuring told, of this run and machine alone: no cell waits for it."""
+        try:
+            told = run_in(text.encode(), self.store.root)
+        except UserError:  # it was torn on its way
+            return
+        if (told.run, told.device) == (load.run, load.machine.device):
+            self.store.write_run(told)
 
     def _home(self, text: str, name: str) -> None:
         """Store a record that came whole, unless its cell has one of another box by now."""

@@ -309,7 +309,7 @@ def test_a_record_comes_home_whole_or_not_at_all(fleet: Fleet, spoils: Any, why:
     world = World(node("aa"))
     world.spoils = spoils
     ended = fleet.run(world, models=("tiny",), suites=("memory",))
-    assert ended.open == 3 and fleet.records() == []
+    assert ended.open == 3 and fleet.records() == [] and list(fleet.store.runs()) == []
     assert len([text for text in fleet.lines if why in text]) == 9
 
 
