@@ -93,7 +93,7 @@ class RayLink:
         self, address: str, *, program: str = PROGRAM, silent_s: float = SILENT_S, patience_s: float = PATIENCE_S,
         again_s: float = AGAIN_S,
     ) -> None:  # fmt: skip
-        if importlib.util.find_spec("ray") is None:
+        if not is_here():
             raise UserError("boxes are reached through Ray, which is not installed here", 'pip install -e ".[ray]"')
         self.address, self.program = address, program
         self.silent_s, self.patience_s, self.again_s = silent_s, patience_s, again_s
@@ -186,6 +186,11 @@ class RayLink:
             self._client.send_signal(signal.SIGKILL)
         stop_group(self._client)
         self._folder.cleanup()
+
+
+def is_here() -> bool:
+    """Whether Ray is installed; it is not imported by this process."""
+    return importlib.util.find_spec("ray") is not None
 
 
 def _read(client: subprocess.Popen[bytes], heard: queue.SimpleQueue[str | None]) -> None:
