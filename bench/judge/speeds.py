@@ -9,6 +9,7 @@ rate in the type computed in, for generating that of the memory bandwidth.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from bench.instruments.disturbance import MEMORY
 from bench.judge.kept import kept
@@ -61,9 +62,16 @@ STILL: Moves = (0.0, 0.0)
 
 def moves(record: Record) -> Moves:
     """Those of a record's machine, for the type that its model computes in; none where too few looks tell."""
-    if record.variability is None:
-        return STILL
-    shares = record.variability.shares
+    return STILL if record.variability is None else _moves(record, record.variability.shares)
+
+
+def _moves_beside(record: Record, other: Record) -> Moves:
+    """The same beside another row: those of one run share its day and host, and only its own drift parts them."""
+    told = record.variability
+    return _moves(record, told.within) if told and told.within and record.run == other.run else moves(record)
+
+
+def _moves(record: Record, shares: Mapping[str, float]) -> Moves:
     computing = shares.get(compute_type(record) or "fp32", shares.get("fp32", 0.0))
     return computing, shares.get(_read(record), shares.get(MEMORY, shares.get("copy", 0.0)))
 
@@ -107,13 +115,14 @@ def speed(found: dict[str, Measurement], moved: Moves = STILL) -> dict[str, Esti
 
 @kept(dict[str, Estimate])
 def speed_ratios(these: Record, base: Record) -> dict[str, Estimate]:
-    """Rates of one record over those of another, measured at another moment of the same machine.
+    """Rates of one record over those of another, measured at another moment of the same machine or in the same run.
 
     Where a budget made one answer shorter, decoding is compared over the tokens that both generated: later tokens read
     a longer cache and are slower.
     """
     ratios: dict[str, Estimate] = {}
-    computing, copying = (math.hypot(*moved) for moved in zip(moves(these), moves(base), strict=True))
+    moved = zip(_moves_beside(these, base), _moves_beside(base, these), strict=True)
+    computing, copying = (math.hypot(*both) for both in moved)
     this, other = these.measurement("prefill_s"), base.measurement("prefill_s")
     if this is not None and other is not None:
         ratios["prefill_tokens_per_s"] = ratio_of_medians(prefill_rates(this), prefill_rates(other)).widened(computing)

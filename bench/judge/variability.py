@@ -4,13 +4,15 @@
 Repeats of one cell lie within a minute. A clock shared with others, a neighbour on the same host or heat change a
 machine over minutes: on a two-core virtual machine the float32 matrix rate stayed at 404 Gop/s for a minute and at 368
 in the next, and runs whose own intervals were 5 % wide missed each other. Every run looks at the device's roofs when
-it begins and when it ends; the spread of these looks is added to the intervals of speeds.
+it begins and when it ends; the spread of these looks is added to the intervals of speeds. Rows of one run share what
+moves from one day or host to the next: to their ratio only what moves between a run's beginning and its end is added.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean as mean
 from statistics import median
 
 from bench.instruments.disturbance import OTHERS
@@ -35,12 +37,15 @@ Rates = Mapping[str, float]
 
 def looks(runs: Iterable[RunHead]) -> dict[Looked, Seen]:
     """What all runs saw while nobody else computed, by what they looked at and with."""
-    found: dict[Looked, list[Rates]] = {}
+    found: dict[Looked, list[list[Rates]]] = {}
     for run in runs:
+        own: dict[Looked, list[Rates]] = {}
         for look in run.looks:
             if look.others_cpu is None or look.others_cpu <= OTHERS:
                 rates = look.rates if look.method == 1 else look.movable
-                found.setdefault((run.device, look.engine, look.threads, look.method), []).append(rates)
+                own.setdefault((run.device, look.engine, look.threads, look.method), []).append(rates)
+        for looked, seen in own.items():
+            found.setdefault(looked, []).append(seen)
     return {looked: Seen(rates) for looked, rates in found.items()}
 
 
@@ -56,10 +61,12 @@ class Seen:
     the asking roof's rates lie among the sorted ones, and what they come to is worked out once.
     """
 
-    def __init__(self, rates: Sequence[Rates]) -> None:
-        self.rates = rates
-        names = sorted({name for found in rates for name in found})
-        self._sorted = {name: sorted(found[name] for found in rates if name in found) for name in names}
+    def __init__(self, runs: Sequence[Sequence[Rates]]) -> None:
+        """`runs` holds what each run saw: its beginning, its end, or both."""
+        self._runs = runs
+        self.rates = [rates for run in runs for rates in run]
+        names = sorted({name for found in self.rates for name in found})
+        self._sorted = {name: sorted(found[name] for found in self.rates if name in found) for name in names}
         self._known: dict[tuple[tuple[str, int, int], ...], Variability | None] = {}
 
     def around(self, own: Roof) -> Variability | None:
@@ -73,7 +80,7 @@ class Seen:
         here = _rates(own)
         key = tuple((name, *self._near(name, here[name])) for name in sorted(here) if name in self._sorted)
         if key not in self._known:
-            self._known[key] = self._of([rates for rates in self.rates if _alike(rates, here)])
+            self._known[key] = self._of([[rates for rates in run if _alike(rates, here)] for run in self._runs])
         return self._known[key]
 
     def _near(self, name: str, own: float) -> tuple[int, int]:
@@ -82,12 +89,15 @@ class Seen:
         begin = bisect_right(values, 1 / APART, key=lambda value: value / own)
         return begin, bisect_left(values, APART, key=lambda value: value / own)
 
-    def _of(self, near: Sequence[Rates]) -> Variability | None:
+    def _of(self, runs: Sequence[Sequence[Rates]]) -> Variability | None:
+        near = [rates for run in runs for rates in run]
         if len(near) < 2:
             return None
-        names = set.intersection(*(set(found) for found in near))
-        shares = {name: half_range([found[name] for found in near]) for name in sorted(names)}
-        return Variability(looks=len(near), shares=shares)
+        names = sorted(set.intersection(*(set(found) for found in near)))
+        shares = {name: half_range([found[name] for found in near]) for name in names}
+        whole = [(run[0], run[-1]) for run in runs if len(run) > 1]
+        within = {name: mean(half_range([rates[name] for rates in ends]) for ends in whole) for name in names if whole}
+        return Variability(looks=len(near), shares=shares, within={name: round(at, 4) for name, at in within.items()})
 
 
 def _rates(roof: Roof) -> Rates:

@@ -113,6 +113,8 @@ class Variability(Value):
     shares: dict[str, FiniteFloat]
     """Half of the 95 % range as a share of the middle, by quantity: `memory`, and fp32, bf16, fp16, int8 products.
     Of roofs of method 1 `copy` instead of `memory`."""
+    within: dict[str, FiniteFloat] = Field(default_factory=dict)
+    """The same between the beginning and the end of one run, the mean of such runs; empty where none looked twice."""
 
 
 class GpuCondition(Value):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bench.judge.checkpoints import Checkpoint, apart
 from bench.judge.rows import Row
@@ -95,10 +95,16 @@ def variability(rows: Sequence[Row]) -> list[str]:
             continue
         if not record.variability.shares:
             continue  # no roof was measured, so nothing is known of how it moves
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in record.variability.shares.items())
+        shares, within = _shares(record.variability.shares), _shares(record.variability.within)
         text = f"± of speeds includes how far this machine's own rates move between moments ({row.device}, "
         seen[f"{text}{record.before.roof.engine}, {record.variability.looks} looks): {shares}."] = None
+        if within:
+            seen[f"Ratios of one run's rows include what moves within a run: {within}."] = None
     return list(seen)
+
+
+def _shares(of: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {share:.1%}" for name, share in of.items())
 
 
 def _floors(rows: Sequence[Row]) -> list[str]:

@@ -31,7 +31,7 @@ def roof(copy: float, fp32: float = 100.0, **fields: object) -> Roof:
 
 def variability(own: Roof, roofs: list[Roof]) -> Variability | None:
     """What these looks tell a run with that roof."""
-    return Seen([found.rates() if found.method == 1 else found.movable() for found in roofs]).around(own)
+    return Seen([[found.rates() if found.method == 1 else found.movable()] for found in roofs]).around(own)
 
 
 def run(before: Roof, after: Roof, device: str = "cpu-test", others: float | None = None) -> Run:
@@ -135,6 +135,23 @@ def test_what_computes_moves_with_products_and_what_reads_with_copies() -> None:
     assert figures(unknown)["prefill_tokens_per_s"].half_width == pytest.approx(0.1 * 200)  # float32's
 
 
+def test_rows_of_one_run_share_what_moved_before_it() -> None:
+    """Two hosts, 100 and 140 as fast, each still to 2 % within its run: that moves a ratio of one run's rows."""
+    hosts = [[{"copy": 100.0}, {"copy": 102.0}], [{"copy": 140.0}, {"copy": 140.0}], [{"copy": 100.0}]]
+    moved = Seen(hosts).around(Roof(engine="x", copy_bytes_per_s=(100.0,)))
+    assert moved is not None
+    assert moved.shares["copy"] == half_range([100, 102, 140, 140, 100])
+    assert moved.within == {"copy": round(half_range([100, 102]) / 2, 4)}
+    speed = speed_samples(prefill_s=(0.5, 0.5), itl_s=(0.1, 0.1, 0.1, 0.1))
+    record = make_record(make_cell("throughput"), measurements=speed).model_copy(update={"variability": moved})
+    other = record.model_copy(update={"run": "another"})
+    within, between = moved.within["copy"], moved.shares["copy"]
+    decode = "decode_tokens_per_s"
+    assert speed_ratios(record, record)[decode].half_width == pytest.approx(math.hypot(within, within))
+    assert speed_ratios(record, other)[decode].half_width == pytest.approx(math.hypot(between, between))
+    assert figures(record)[decode].half_width == pytest.approx(between * 10)
+
+
 def test_records_carry_it_on_reading_and_no_file_holds_it(tmp_path: Path) -> None:
     """Joined by device, library and threads; tables say where the ± comes from."""
     store = Store(tmp_path)
@@ -146,10 +163,14 @@ def test_records_carry_it_on_reading_and_no_file_holds_it(tmp_path: Path) -> Non
     store.write_run(run(roof(100), roof(110), device=device))
     records = {record.cell.scheme: record for record in joined(store.records(), store.runs())}
     assert records["fake-int8"].variability is None
-    assert records["fake-fp16"].variability == variability(roof(100), [roof(100), roof(110)])
+    told = records["fake-fp16"].variability
+    assert told is not None
+    assert told.model_copy(update={"within": {}}) == variability(roof(100), [roof(100), roof(110)])
+    assert told.within == told.shares  # a single run
     assert not any("variability" in path.read_text() for path in tmp_path.glob("*/*/*/*/*.json"))
     share = round(1.96 * (10 / 1.128) / 105, 4)
-    (line,) = footnotes.variability(newest(records.values()))
+    line, ratio = footnotes.variability(newest(records.values()))
+    assert ratio == "Ratios of one run's rows include what moves within a run: copy 16.6%, fp32 0.0%."
     where, found = line.split("): ")
     assert where == f"± of speeds includes how far this machine's own rates move between moments ({device}, x, 2 looks"
     assert found == f"copy {share:.1%}, fp32 0.0%."
@@ -164,9 +185,9 @@ def test_looks_are_worked_out_once_for_all_who_mean_the_same_ones() -> None:
     slow = [roof(draw.uniform(40, 50), draw.uniform(80, 100)) for _ in range(5)]
     bare = [Roof(engine="x", copy_bytes_per_s=(draw.uniform(95, 105),)) for _ in range(3)]
     every = [*quick, *slow, *bare]
-    seen = Seen([found.rates() for found in every])
+    seen = Seen([[found.rates()] for found in every])
     for own in every:
-        assert seen.around(own) == Seen([found.rates() for found in every]).around(own)
+        assert seen.around(own) == Seen([[found.rates()] for found in every]).around(own)
         near = [found for found in every if _near(found.rates(), own.rates())]
         moved = seen.around(own)
         assert moved is not None and moved.looks == len(near)
