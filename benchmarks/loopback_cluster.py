@@ -19,7 +19,9 @@ from typing import Any
 
 import psutil
 
-SURROUNDINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0", "RAY_DEDUP_LOGS": "0"}
+SURROUNDINGS = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0",
+}  # fmt: skip
 SMALL = {"include_dashboard": False, "object_store_memory": 80 * 2**20}
 
 
