@@ -164,6 +164,28 @@ def test_without_ray_the_command_says_how_to_get_it(capsys: pytest.CaptureFixtur
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            ("--backend", "fake", "--no-wait"),
+            "--no-wait says nothing to the boxes of a cluster; leave --no-wait out, or --ray",
+        ),
+        (
+            ("--backend", "fake", "--threads", "auto"),
+            "--threads auto says nothing to the boxes of a cluster; leave --threads auto out, or",
+        ),
+        (("--backend", "api"), "backend api asks a server, and one box is enough for that; leave --ray out"),
+    ],
+)
+def test_what_boxes_cannot_do_is_said_before_they_are_asked(
+    capsys: pytest.CaptureFixture[str], options: tuple[str, ...], line: str
+) -> None:
+    """One line, and no cluster is looked for."""
+    code, _, err = called(capsys, "run", "--ray", "auto", *options)
+    assert code == 2 and line in " ".join(err.split())
+
+
 def test_the_script_for_slurm_is_one_that_bash_reads() -> None:
     """Its syntax; its nodes start at niceness 0, and what follows its name goes to `bench run`."""
     text = (ROOT / "docs" / "many-boxes.slurm").read_text(encoding="utf-8")

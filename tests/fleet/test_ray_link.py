@@ -239,19 +239,3 @@ def test_an_address_that_does_not_answer_is_one_line(capsys: pytest.CaptureFixtu
     assert (code, out) == (2, "") and said.startswith("bench: no Ray cluster answers at 127.0.0.1:1: ")
     assert said.endswith(link.START) and len(said) < 500
     assert list((tmp_path / "results").rglob("*.json")) == []
-
-
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        (("--no-wait",), "--no-wait says nothing to the boxes of a cluster; leave --no-wait out, or --ray"),
-        (("--threads", "auto"), "--threads auto says nothing to the boxes of a cluster; leave --threads auto out, or"),
-        (("--backend", "api"), "backend api asks a server, and one box is enough for that; leave --ray out"),
-    ],
-)
-def test_what_boxes_cannot_do_is_said_before_they_are_asked(
-    capsys: pytest.CaptureFixture[str], options: tuple[str, ...], line: str
-) -> None:
-    """One line, and no cluster is looked for."""
-    code, _, err = called(capsys, "run", *(QUICK if "--backend" not in options else ()), "--ray", "auto", *options)
-    assert code == 2 and line in " ".join(err.split())
