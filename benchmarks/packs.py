@@ -3,9 +3,10 @@
 """Scoring in every scheme: this build beside an earlier one and lm-eval's own model, on the same weights.
 
 As `benchmarks.scoring`, whose tasks, requests and comparison these are, with a third who answers: an earlier checkout
-of this project (`--before`), in a process of its own (`benchmarks.answering`) that waits while the others score.
-lm-eval's model is this build's loaded one, with the best batch size of several, but one sequence at a time at
-LLM.int8(), where a score depends on what stands beside it. The order of the three turns from slice to slice.
+of this project (`--before`). This build and that one score in processes of their own (`benchmarks.answering`), for what
+one contender leaves in a process's memory slows down the next; who is not asked waits. lm-eval's model has the best
+batch size of several, but one sequence at a time at LLM.int8(), where a score depends on what stands beside it. The
+order of the three turns from slice to slice.
 
 What must be computed at least, in a table of its own: the linear layers over every token that differs (a beginning that
 requests share once, at LLM.int8() every sequence that differs), and the head where something is scored. Its share of
@@ -77,19 +78,21 @@ def operations(lm: EngineLM, asked: Sequence[Instance], *, whole: bool) -> float
     return 2.0 * (tokens * linear + len(scored) * head.in_features * head.out_features)
 
 
-def measure(folder: Path, old: Build, scheme: str, names: Sequence[str], items: int | None) -> list[dict[str, Any]]:
+def measure(
+    folder: Path, builds: dict[str, Build], scheme: str, names: Sequence[str], items: int | None
+) -> list[dict[str, Any]]:
     """One sample of every task: seconds of each slice by all three, and how the answers agree."""
     engines = backend("transformers")
     engine = default_model.load(engines, engines.scheme(scheme))
     whole = engine.scheme.whole_pass
-    ours = EngineLM(engine, MAX_LENGTH, lambda done, total: None)
+    encoding = EngineLM(engine, MAX_LENGTH, lambda done, total: None)
     theirs = HFLM(
         pretrained=engine.model, tokenizer=engine.tokenizer, max_length=MAX_LENGTH, softmax_dtype="float32",
         batch_size=1, device="cpu",
     )  # fmt: skip
     calls: dict[str, Callable[[Sequence[Instance]], tuple[float, list[Any]]]] = {
-        "ours": partial(answer, ours),
-        "before": lambda asked: old.answer(asked)[:2],
+        "ours": lambda asked: builds["ours"].answer(asked)[:2],
+        "before": lambda asked: builds["before"].answer(asked)[:2],
         "lm-eval": partial(answer, theirs),
     }
     order = list(calls)
@@ -112,7 +115,7 @@ def measure(folder: Path, old: Build, scheme: str, names: Sequence[str], items: 
                 took[who].append(seconds)
             found.answers += zip(asked, taken["ours"][1], taken["lm-eval"][1], strict=True)
             again.answers += zip(asked, taken["ours"][1], taken["before"][1], strict=True)
-            least += operations(ours, asked, whole=whole)
+            least += operations(encoding, asked, whole=whole)
         samples.append(
             {"scheme": scheme, "task": name, "items": count, "batch": batch, "seconds": took, "operations": least,
              "answers": agreement(found)[0], "answers before": agreement(again)[0]}
@@ -133,10 +136,10 @@ HEADER = """# Scoring by scheme
 `python -m benchmarks.packs FOLDER --before CHECKOUT --scheme NAME --samples FILE --report FILE`, {date}. Default model,
 {threads} threads, {machine}. *Before*: the scoring of commit {before}. *Ours*: commit {ours}. lm-eval {lm_eval}'s own
 model at its best batch, at LLM.int8() one sequence at a time. All three score the same requests with the same weights,
-*before* in a process of its own, slice after slice in turns; times as fast are medians over {slices} slices with the
+each in a process of its own, slice after slice in turns; times as fast are medians over {slices} slices with the
 order-statistic interval of at least 95 %. *Of the limit*: the least number of operations (linear layers over every
 token that differs, the head where something is scored) over our seconds, as a share of the best rate of a matrix
-product in that type, measured before and after.
+product in that type by torch's own choice of library, measured before and after: oneDNN's at float32 is faster.
 
 | scheme | task | items | batch | lm-eval, s | before, s | ours, s | times before | times lm-eval | of the limit |
 |---|---|---|---|---|---|---|---|---|---|
@@ -191,11 +194,13 @@ def main() -> int:
         others = condition("cpu").others_cpu
         looks = [measure_roof("torch", "cpu").rates()[kind]]
         names = options.task or [task for scheme, task, *_ in ROWS if scheme == options.scheme]
-        old = Build(sys.executable, options.before, ("transformers", options.scheme))
+        engine = ("transformers", options.scheme)
+        builds = {who: Build(sys.executable, at, engine) for who, at in (("ours", ROOT), ("before", options.before))}
         try:
-            made = measure(options.folder, old, options.scheme, names, options.items)
+            made = measure(options.folder, builds, options.scheme, names, options.items)
         finally:
-            old.close()
+            for build in builds.values():
+                build.close()
         looks.append(measure_roof("torch", "cpu").rates()[kind])
         kept += [one | {"roof": max(looks), "others": others} for one in made]
         if options.samples:
