@@ -208,6 +208,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def drill(session: nox.Session) -> None:
+    """Kill runs over fake cells 200 times: nothing settled may be lost; writes results/validation/drill.md."""
+    install(session)
+    session.run("python", "-m", "benchmarks.drill", "--out", "results/validation/drill.md", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style."""
     session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "lint"))

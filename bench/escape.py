@@ -8,6 +8,8 @@ for CSV, `json` for JSON, `latex` for a paper. Another format gets its function 
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 
 LONGEST = 2000
@@ -37,6 +39,41 @@ LATEX = {
 """What LaTeX takes for more than text."""
 
 
+HIDES = "***"
+"""What stands where a secret stood."""
+FORMS = re.compile(
+    r"hf_[A-Za-z0-9]{16,}|\bsk-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bAKIA[0-9A-Z]{16}\b"
+    r"|\bxox[abposr]-[A-Za-z0-9-]{10,}|\bAIza[\w-]{30,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
+    r"|(?i:(?<=bearer )[\w.~+/=-]{8,})|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+)
+"""Keys and tokens by the forms that those who give them out have chosen, and names with passwords in addresses."""
+NAMED = re.compile(
+    r"(?i)(\b(?:authorization|api[-_]?key|access[-_]?key|[a-z_-]*token|passw(?:or)?d|secret)[\"']?\s*[:=]\s*[\"']?)"
+    r"(?!bearer )(?=[^\s\"',;]*\D)[^\s\"',;&]{8,}"
+)
+"""What is called a secret where it stands; a plain number is none."""
+KEPT_SECRET = re.compile(r"(?i)TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL")
+"""Names of variables of the environment whose values are."""
+LEAST = 8
+
+
+def masked(text: str) -> str:
+    """A text without secrets: those of this process's environment, and whatever looks like one.
+
+    Libraries put the address, the header or the command that failed into their errors, and these are published.
+    """
+    for secret in _secrets():
+        text = text.replace(secret, HIDES)
+    return NAMED.sub(rf"\1{HIDES}", FORMS.sub(HIDES, text))
+
+
+@functools.cache
+def _secrets() -> tuple[str, ...]:
+    """The longest first, for one may begin with another."""
+    found = {value for name, value in os.environ.items() if KEPT_SECRET.search(name) and len(value) >= LEAST}
+    return tuple(sorted((value for value in found if not value.startswith("/")), key=len, reverse=True))
+
+
 class Markup(str):
     """Markdown that is written already: our own markup around escaped text. Putting it into another string undoes it.
 
@@ -56,7 +93,8 @@ def visible(text: str, most: int | None = LONGEST) -> str:
 
 
 def printed(text: str) -> str:
-    """The same of text that may have lines: its line ends stay, and nothing is left out."""
+    """The same of text that may have lines: its line ends stay, and nothing is left out but secrets."""
+    text = masked(text)
     return HIDDEN.sub(lambda found: "\n" if found[0] == "\n" else _escaped(found), text)
 
 

@@ -42,8 +42,10 @@ OTHERS_S = 7 * 86_400.0
 """Seconds without a change after which what another place wrote is taken for left: longer than any one step of ours."""
 REUSED_S = 3_600.0
 """A process that began so long after a part was last changed has its writer's number by chance."""
-WRITER = re.compile(r"(?:\.part|^bench)-(?P<place>[0-9a-f]{6})-(?P<pid>[0-9]+)(?:$|-)|\.part(?P<old>[0-9]+)$")
-"""In the name of something unfinished, who writes it; names of before places were told have a number alone."""
+WRITER = re.compile(
+    r"(?:\.part|^bench)-(?P<place>[0-9a-f]{6})-(?P<pid>[0-9]+)(?:-t(?P<began>[0-9]+))?(?:$|-)|\.part(?P<old>[0-9]+)$"
+)
+"""In the name of something unfinished, who writes it and since when that runs; older names tell less."""
 
 
 def module(name: str, *arguments: object) -> list[str]:
@@ -93,6 +95,19 @@ def _group_alive(group: int) -> bool:
     return True
 
 
+def terminals() -> list[int]:
+    """Which of the standard streams people read or type on. A terminal that was closed does not tell any more."""
+    return [number for number in (0, 1, 2) if os.isatty(number)]
+
+
+def leave_terminals(numbers: Iterable[int]) -> None:
+    """Lead these streams nowhere: their terminal is gone, and writing there would fail."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in numbers:
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
 @functools.cache
 def place() -> str:
     """Six hexadecimal digits of where process numbers are those that this process sees: a host, or a container."""
@@ -103,14 +118,47 @@ def place() -> str:
     return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:6]
 
 
+@functools.cache
+def boot() -> str:
+    """Eight digits that this machine has until it starts anew, its containers too."""
+    try:
+        told = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
+    except OSError:
+        told = platform.node()
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def began(pid: int) -> float | None:
+    """When a process began, None if none has that number, or one that only waits to be reaped.
+
+    Clock ticks since the machine started, which no setting of a clock moves; seconds since 1970 where not on Linux.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return None if fields[0] == "Z" else float(fields[19])
+    except (OSError, IndexError, ValueError):
+        if sys.platform == "linux":
+            return None
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
 def mark() -> str:
     """What this process writes into the name of something that ends with it."""
-    return f"bench-{place()}-{os.getpid()}-"
+    return f"bench-{_me()}-"
+
+
+def _me() -> str:
+    """This process as a name tells it: a clock that is set must not make another of it."""
+    ticks = began(os.getpid()) if sys.platform == "linux" else None
+    return f"{place()}-{os.getpid()}" + ("" if ticks is None else f"-t{ticks:.0f}")
 
 
 def unfinished(path: Path) -> Path:
     """Where this process writes what shall be `path`: beside it, so that renaming is all that is left to do."""
-    return path.with_name(f"{path.name}.part-{place()}-{os.getpid()}")
+    return path.with_name(f"{path.name}.part-{_me()}")
 
 
 def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
@@ -130,6 +178,31 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+_HELD: list[int] = []
+"""Descriptors of what this process uses, which the system closes as it ends."""
+
+
+def in_use(path: Path) -> bool:
+    """Keep something of the cache from being deleted for as long as this process runs; whether it is there.
+
+    Its time of change says when it was used last.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows, where what is open cannot be deleted
+        return path.exists()
+    try:
+        held = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    _HELD.append(held)
+    with contextlib.suppress(OSError):
+        fcntl.flock(held, fcntl.LOCK_SH)  # whoever takes it away holds it alone until it is gone
+        os.utime(path)
+        return os.path.samestat(path.stat(), os.fstat(held))
+    return path.exists()
 
 
 def put(part: Path, path: Path) -> None:
@@ -158,8 +231,15 @@ def left_behind(path: Path) -> bool:
         return False
     if found["place"] != place():
         return time.time() - touched > OTHERS_S
+    return _has_ended(int(found["pid"]), found["began"], touched)
+
+
+def _has_ended(pid: int, since: str | None, touched: float) -> bool:
+    """Whether a writer of this place is gone, or its number another's by now."""
+    if since:
+        return began(pid) != float(since)
     try:
-        writer = psutil.Process(int(found["pid"]))
+        writer = psutil.Process(pid)
         return bool(writer.status() == psutil.STATUS_ZOMBIE or writer.create_time() > touched + REUSED_S)
     except psutil.NoSuchProcess:
         return True

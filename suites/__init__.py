@@ -25,6 +25,9 @@ KV_DEFAULT = ("memory", "throughput", "kv")
 """What is measured where a cache's precision is asked for (`--kv`) and no suite."""
 DEATHS = {"capacity": 4}
 """How often a cell is begun again when its process is killed for memory, where the suite learns from that."""
+BATCHED = ("quality",)
+"""Suites whose batches are the engine's choice: where memory runs out, smaller ones answer the same question. What the
+others hold at once, a prompt of so many tokens or one window, is the question itself."""
 
 
 def suite(name: str) -> Suite:

@@ -128,3 +128,31 @@ def test_json_loses_nothing() -> None:
     written = escape.json(json.dumps({"reason": HOSTILE, HOSTILE: 1}, indent=1, ensure_ascii=False))
     assert not any(is_hidden(c) for c in written if c != "\n")
     assert json.loads(written) == {"reason": HOSTILE, HOSTILE: 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "401 for https://huggingface.co/x: token hf_abcdefghijklmnopqrst",
+            "401 for https://huggingface.co/x: token ***",
+        ),
+        ("Authorization: Bearer abc.def-123456", "Authorization: Bearer ***"),
+        ("{'api_key': 'abcdefgh12'}", "{'api_key': '***'}"),
+        ("https://me:pass@host/v1 refused", "https://***@host/v1 refused"),
+        ("sk-proj-0123456789abcdef", "***"),
+        ("HF_TOKEN=abcdefgh1 bench run", "HF_TOKEN=*** bench run"),
+        ("the value of-the-variable stands here", "the value *** stands here"),
+        ("token 8 of the text, tokens: 123456789, 12 tokens/s", "token 8 of the text, tokens: 123456789, 12 tokens/s"),
+        ("end_token: </s>, ratio 1:2, 12:30:05", "end_token: </s>, ratio 1:2, 12:30:05"),
+    ],
+)
+def test_no_secret_is_printed_or_recorded(text: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment keeps as one, what has the form of one, and what is called one."""
+    monkeypatch.setenv("SOME_API_KEY", "of-the-variable")
+    monkeypatch.setenv("OTHER_TOKEN", "short")
+    escape._secrets.cache_clear()
+    assert escape.masked(text) == shown
+    assert escape.printed(text) == shown
+    monkeypatch.undo()
+    escape._secrets.cache_clear()

@@ -257,3 +257,15 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="no room"):
         write_whole(path, "new", durable=durable)
     assert ([each.name for each in path.parent.iterdir()], path.read_bytes()) == (["file.json"], b"\x00")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel when a process began")
+def test_a_clock_that_is_set_makes_no_living_writer_a_dead_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two days ahead, what was written before looks old, and its process as if it had begun since."""
+    part = processes.unfinished(tmp_path / "x")
+    part.touch()
+    os.utime(part, (1, 1))
+    assert not processes.left_behind(part)
+    other = part.with_name(re.sub(r"-t[0-9]+$", "-t1", part.name))
+    other.touch()
+    assert processes.left_behind(other), "its number was used again"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -35,15 +34,18 @@ from bench.cli import (
     recommend,
     run,
     show,
+    status,
 )
 from bench.cli.console import err, warn
 from bench.cli.grouping import GroupedHelp, with_options
 from bench.cli.streams import check_names, clipped, mend, of_the_disk, unshown
 from bench.errors import UserError
+from bench.processes import leave_terminals, terminals
 
 COMMANDS = (
-    catalog.catalog, inspect.inspect, plan.plan, run.run, show.show, compare.compare, recommend.recommend,
-    claims.claims, publish.publish, export.export, push.push, check.check, cache.cache, doctor.doctor,
+    catalog.catalog, inspect.inspect, plan.plan, run.run, status.status, show.show, compare.compare,
+    recommend.recommend, claims.claims, publish.publish, export.export, push.push, check.check, cache.cache,
+    doctor.doctor,
 )  # fmt: skip
 """In the order in which `bench --help` lists them."""
 
@@ -53,7 +55,7 @@ time, most of it while modules are imported."""
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C stopped, or what does the same: 128 and the number of SIGINT."""
 LIKE_CTRL_C = ("SIGTERM", "SIGHUP")
-"""A request to end, and a terminal that was closed."""
+"""A request to end, and a terminal that was closed: only what measures outlives that (`bench.run.stopping`)."""
 
 app = typer.Typer(help=summary, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 for command in COMMANDS:
@@ -86,7 +88,7 @@ def heed_requests_to_end() -> None:
 
     What whoever started us lets us ignore stays ignored, as `nohup` does with a closed terminal.
     """
-    terminals = [number for number in (0, 1, 2) if os.isatty(number)]
+    open_now = terminals()
     numbers = [getattr(signal, name) for name in LIKE_CTRL_C if hasattr(signal, name)]
     heeded = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
 
@@ -94,8 +96,7 @@ def heed_requests_to_end() -> None:
         for other in heeded:  # the kernel and the shell may both tell of a closed terminal
             signal.signal(other, lambda number, frame: None)
         if number != signal.SIGTERM:
-            for terminal in terminals:  # it is gone: writing there would fail
-                os.dup2(os.open(os.devnull, os.O_RDWR), terminal)
+            leave_terminals(open_now)
         raise KeyboardInterrupt
 
     for number in heeded:

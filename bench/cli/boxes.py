@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench.cli.console import err, warn
-from bench.cli.options import Cells, DeviceKind, Folders, How, Limits
+from bench.cli.options import Cells, Devices, Folders, How, Limits
 from bench.cli.publish import require_publishable
 from bench.cli.selecting import budget_s, selection
 from bench.cli.stored import Stored
@@ -34,7 +34,7 @@ class Asked:
     limits: Limits
     folders: Folders
     threads: int | None
-    timeout_s: float | None
+    timeout: str
     budget: str
     fresh: bool
     quiet: bool
@@ -59,6 +59,8 @@ def measure_on_boxes(asked: Asked, store: Store) -> tuple[Ended, set[str]]:
         suites.update(planned.cell.suite for planned in made.cells)
         return made, options
 
+    if asked.cells.device and asked.cells.device.very:
+        raise UserError("--device of a cluster is a kind", "cpu, cuda or mps; each of its boxes has its own cards")
     kind = asked.cells.device.value if asked.cells.device else None
 
     def of_run(run: str, device: str) -> list[Record]:
@@ -78,7 +80,7 @@ def _selection(asked: Asked) -> Selection:
     from bench.run import memory_limit
 
     said = asked.limits.memory_limit
-    anywhere = replace(asked.cells, device=DeviceKind.CPU)
+    anywhere = replace(asked.cells, device=Devices("cpu"))
     here = selection(anywhere, asked.how, replace(asked.limits, memory_limit=""), fetch=True)
     for name in here.backends:
         if backend(name).text_only:
@@ -106,6 +108,7 @@ def _planned(asked: Asked, chosen: Selection, seen: Seen, known: frozenset[str] 
     if asked.publish:
         require_publishable(asked.folders, {planned.cell.model for planned in made.cells})
     warn(left_out(made))
+    timeout_s, patience = options.timeout(asked.timeout)
     if not asked.budget:
         given = options.default_budget_s(asked.how.profile, (planned.cell for planned in made.cells))
-    return made, options.RunOptions(timeout_s=asked.timeout_s, threads=asked.threads, budget_s=given)
+    return made, options.RunOptions(timeout_s=timeout_s, patience=patience, threads=asked.threads, budget_s=given)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.console import err, out, print_flat, print_table, warn
-from bench.cli.options import MOST_THREADS, Cells, How, Limits, Output, Quiet, Subject, Timeout, split
+from bench.cli.options import MOST_THREADS, Cells, How, Limits, Output, Quiet, Subject, Timeout, split, timeout
 from bench.cli.run import print_failed
 from bench.cli.selecting import planned, require_backends, selection, settle, telling, where
 from bench.cli.stored import Stored
@@ -29,7 +29,7 @@ class Trying:
     run: Annotated[
         bool, typer.Option("--run", help="Measure undecided memory claims that this machine can, each under its limit.")
     ] = False
-    timeout: Timeout = None
+    timeout: Timeout = ""
     threads: Annotated[
         int | None,
         typer.Option("--threads", min=1, max=MOST_THREADS, help="CPU threads to compute with.", metavar="COUNT"),
@@ -78,8 +78,10 @@ def _measure(judged: Sequence[Judged], asked: Selection, trying: Trying, output:
     from bench.run.measure import Call, continued, run_call, run_key, together
     from bench.run.memory_limit import capacity_bytes
     from bench.run.options import RunOptions
+    from bench.run.stopping import outlive_the_terminal
 
     require_backends(asked.backends)
+    outlive_the_terminal()
     store, described = where(asked, output)
     known = store.ids()
     each, left = selections(undecided(judged), asked, capacity_bytes(described))
@@ -87,7 +89,8 @@ def _measure(judged: Sequence[Judged], asked: Selection, trying: Trying, output:
     if asked.path and len(names) > 1:
         raise UserError(f"--weights local=PATH is one model, {len(names)} are to be tried", "name one with --model")
     whole = replace(asked, models=("claims", *names))
-    limits = RunOptions(timeout_s=trying.timeout, threads=trying.threads)
+    timeout_s, patience = timeout(trying.timeout)
+    limits = RunOptions(timeout_s=timeout_s, patience=patience, threads=trying.threads)
 
     def plan_now() -> Call:
         stored = Stored(output.results)

@@ -7,6 +7,7 @@ The dataclasses are groups of options as `--help` shows them; the first line of 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,11 +23,35 @@ from bench.paths import CATALOG, RESULTS
 
 
 class DeviceKind(StrEnum):
-    """Which device measures."""
+    """Which kind of device measures."""
 
     CPU = "cpu"
     CUDA = "cuda"
     MPS = "mps"
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Which devices measure."""
+
+    value: str
+    """Their kind."""
+    very: tuple[str, ...] = ()
+    """Which of several, as `cuda:1`; empty for the first of its kind. `all` stands for every one."""
+
+
+def _devices(text: str) -> Devices:
+    """What `--device` says. Raises UserError."""
+    asked = [part.strip() for part in text.split(",")]
+    if asked == ["all"]:
+        return Devices(DeviceKind.CUDA, ("all",))
+    if len(asked) == 1 and asked[0] in list(DeviceKind):
+        return Devices(asked[0])
+    if "cpu" in asked:
+        raise UserError(f"no devices {text!r}", "the CPU measures alone: what runs beside it would slow it down")
+    if not all(re.fullmatch(r"cuda:[0-9]{1,3}", part) for part in asked) or len(set(asked)) < len(asked):
+        raise UserError(f"no device {text!r}", "cpu, cuda, mps, cuda:1, several as cuda:0,cuda:1, or all")
+    return Devices(DeviceKind.CUDA, tuple(asked))
 
 
 def split(values: Sequence[str]) -> list[str]:
@@ -75,13 +100,18 @@ def _profiles() -> list[str]:
     return list(PROFILES)
 
 
-def _seconds(value: float | None) -> float | None:
-    """A limit of time that a clock can count. Raises UserError."""
-    from bench.units import LONGEST_S
+def timeout(text: str) -> tuple[float | None, float]:
+    """Seconds that a load or a cell may take, None for its own limit, and how many times its prediction that is.
 
-    if value is not None and not 0 < value <= LONGEST_S:
-        raise UserError(f"no timeout of {value:g} s", "seconds, a year at most; left out, a cell has its own limit")
-    return value
+    Raises UserError.
+    """
+    from bench.run import options
+
+    try:
+        return options.timeout(text)
+    except ValueError:
+        remedy = "90s, 20min, 2h, or 10x for ten times what is predicted; left out, 30x"
+        raise UserError(f"no timeout {text!r}", remedy) from None
 
 
 def money(value: float | None) -> float | None:
@@ -105,7 +135,15 @@ WeightsFrom = Annotated[
     str,
     typer.Option("--weights", help="hub, package, random or local=PATH[,NEXT]; default by entry.", metavar="SOURCE"),
 ]
-Device = Annotated[DeviceKind | None, typer.Option("--device", help="Default: what is there.")]
+Device = Annotated[
+    Devices | None,
+    typer.Option(
+        "--device",
+        parser=_devices,
+        metavar="NAME",
+        help="cpu, cuda, mps, cuda:0,cuda:1, all. Default: what is there.",
+    ),
+]
 DeviceSlug = Annotated[str, named("--device", "Device slug or glob, as in results/.")]
 Budget = Annotated[
     str,
@@ -117,8 +155,13 @@ Budget = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float | None,
-    typer.Option("--timeout", help="Seconds one load or cell may take.", metavar="SECONDS", callback=_seconds),
+    str,
+    typer.Option(
+        "--timeout",
+        help="What one load or cell may take: 90s, 20min, or 10x what is predicted. Default: 30x.",
+        show_default=False,
+        metavar="TIME",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write it.")]

@@ -13,7 +13,7 @@ import typer
 
 from bench.cli.compare import print_answer, print_caches
 from bench.cli.console import Format, err, out, warn
-from bench.cli.options import MOST_THREADS, Budget, Cells, Folders, How, Limits, Quiet, Timeout, money
+from bench.cli.options import MOST_THREADS, Budget, Cells, Folders, How, Limits, Quiet, Timeout, money, timeout
 from bench.cli.publish import require_publishable, write_figures
 from bench.cli.selecting import (
     budget_s,
@@ -66,12 +66,21 @@ class RunHow(How):
 class RunLimits(Limits):
     """Limits."""
 
-    timeout: Timeout = None
+    timeout: Timeout = ""
     budget: Budget = ""
     max_cost: Annotated[
         float | None,
         typer.Option("--max-cost", metavar="USD", help="What paid APIs may cost in this call.", callback=money),
     ] = None
+    cache_limit: Annotated[
+        str,
+        typer.Option(
+            "--cache-limit",
+            help="What bench's cache may hold: 200GB. Not used for longest goes first.",
+            show_default=False,
+            metavar="SIZE",
+        ),
+    ] = ""
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Refuse while another bench measures here.")] = False
 
 
@@ -88,9 +97,15 @@ def run(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> N
 
     Example: bench run --model gpt2 --precision fp16,int4 --budget 20min
     """
+    from bench.run.devices import is_part
+
     if how.ray:
         raise typer.Exit(_run_on_boxes(cells, how, limits, output))
+    if several := _several(cells):
+        raise typer.Exit(_run_side_by_side(several, cells, limits, output))
     done = measure(cells, how, limits, output)
+    if is_part():
+        raise typer.Exit(1 if print_failed(done.records or ()) else 0)
     if done.records is None:
         raise typer.Exit(0)
     _print_measured(done)
@@ -117,12 +132,17 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
     """Measure what is not settled, and say so where that is nothing."""
     from bench.judge.figures import request_seconds
     from bench.run import options
+    from bench.run.cache import parse_limit
     from bench.run.measure import Call, continued, run_call, run_key
+    from bench.run.stopping import outlive_the_terminal
     from bench.views.plan import left_out, total
 
+    outlive_the_terminal()
     asked = selection(cells, how, limits, fetch=True)
     require_backends(asked.backends)
     given = budget_s(limits.budget, how.profile)
+    timeout_s, patience = timeout(limits.timeout)
+    cache_limit = parse_limit(limits.cache_limit) if limits.cache_limit else None
     store, described = where(asked, output)
     known, threads = store.ids(), _threads(how.threads)
     meant: dict[str, Cell] = {}
@@ -133,11 +153,13 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
         require_schemes(made)
         meant.update({planned.cell.key: planned.cell for planned in made.cells})
         restraint = options.RunOptions(
-            timeout_s=limits.timeout,
+            timeout_s=timeout_s,
+            patience=patience,
             threads=threads,
             request_seconds=request_seconds if how.threads == "auto" else None,
             budget_s=given if limits.budget else options.default_budget_s(how.profile, (p.cell for p in made.cells)),
             max_cost_usd=limits.max_cost,
+            cache_limit_bytes=cache_limit,
         )
         of_run = partial(stored.of_run, device=described.device)
         call = continued(made, run_key(asked, described), store, restraint, of_run, fresh=cells.fresh)
@@ -169,17 +191,62 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
     )
 
 
+def _several(cells: RunCells) -> tuple[str, ...]:
+    """The cards of this machine that measure side by side, empty where one device does."""
+    from bench.run.devices import is_part, named
+
+    very = cells.device.very if cells.device and not is_part() else ()
+    found = named(very) if very else ()
+    return found if len(found) > 1 else ()
+
+
+def _run_side_by_side(devices: tuple[str, ...], cells: RunCells, limits: RunLimits, output: RunOutput) -> int:
+    """The same on several cards at once, and the figures of all of them; returns the exit code."""
+    from bench.run.devices import side_by_side
+    from bench.run.options import budget_s as seconds
+    from bench.run.stopping import outlive_the_terminal
+
+    outlive_the_terminal()
+    if output.publish_after:
+        raise UserError("--publish is for one device", "publish afterwards: bench publish")
+    store = store_of(output)
+    known = store.ids()
+    err.print(f"measuring on {', '.join(devices)}; `bench status` in another terminal shows how far", markup=False)
+    given = seconds(limits.budget) if limits.budget else None
+
+    def tell(line: str) -> None:
+        err.print(line, markup=False)
+
+    code = side_by_side(devices, given, tell)
+    stored, answered = Stored(store.root), store.ids() - known
+    new = [row for row in stored.rows() if answered & row.record_ids]
+    suites = {name for row in new for name in row.records}
+    for device in sorted({row.device for row in new}):  # cards that are not alike measure everything, each for itself
+        _print_rows_of(stored, device, answered, suites)
+    stored.settle()
+    out.print(f"records: {place(store)}", markup=False)
+    return code
+
+
 def _run_on_boxes(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> int:
     """The same on the boxes of a cluster, and the figures of each device that they are; returns the exit code."""
     from bench.cli.boxes import Asked, measure_on_boxes, require_heard
 
     paid = limits.max_cost is not None
-    require_heard({"--no-wait": limits.no_wait, "--max-cost": paid, "--threads auto": how.threads == "auto"})
+    require_heard(
+        {
+            "--cache-limit": bool(limits.cache_limit),
+            "--no-wait": limits.no_wait,
+            "--max-cost": paid,
+            "--threads auto": how.threads == "auto",
+        }
+    )
+    timeout(limits.timeout)
     store = store_of(output)
     known = store.ids()
     asked = Asked(
         address=how.ray, cells=cells, how=how, limits=limits, folders=output, threads=_threads(how.threads),
-        timeout_s=limits.timeout, budget=limits.budget, fresh=cells.fresh, quiet=output.quiet,
+        timeout=limits.timeout, budget=limits.budget, fresh=cells.fresh, quiet=output.quiet,
         publish=output.publish_after,
     )  # fmt: skip
     ended, suites = measure_on_boxes(asked, store)

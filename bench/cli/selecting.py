@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.console import warn
-from bench.cli.options import Cells, DeviceKind, Folders, How, Limits, split
+from bench.cli.options import Cells, Devices, Folders, How, Limits, split
 from bench.cli.stored import Stored
 from bench.errors import UserError
 
@@ -85,9 +85,14 @@ def _precisions(values: Sequence[str]) -> tuple[Precision, ...]:
     return tuple(Precision(name) for name in split(values))
 
 
-def _device(kind: DeviceKind | None) -> str:
-    from bench.instruments.machine import available, device_kind
+def _device(kind: Devices | None) -> str:
+    """The kind of the device; where a very one is named, this process and all it starts see no other."""
+    from bench.instruments.machine import available, choose, device_kind
 
+    if kind and kind.very and kind.very != ("all",):
+        choose(kind.very[0])
+    if kind and kind.very == ("all",):
+        return device_kind()
     if kind and not available(kind.value):
         raise UserError(f"this machine has no {kind.value} device", f"leave --device out, or --device {device_kind()}")
     return kind.value if kind else device_kind()
@@ -254,6 +259,7 @@ def planned(
     from bench.engines.registry import backend
     from bench.instruments import machine
     from bench.plan.device_roof import device_roof
+    from bench.plan.order import most_decided_first
     from bench.plan.plan import make_plan
 
     free = machine.free_bytes(asked.device)
@@ -264,7 +270,7 @@ def planned(
     )
     stored.warn()
     stored.index.save()
-    return made
+    return most_decided_first(made)
 
 
 def require_backends(names: Sequence[str]) -> None:

@@ -126,6 +126,8 @@ class GeneratesTogether(Protocol):
 
 ROWS = {"cpu": 32, "cuda": 64, "mps": 16}
 """Most answers side by side: fixed by the device, so that precisions share their batches."""
+SMALLER = 8
+"""By how much scoring's batches are smaller where memory has run out."""
 CACHE_BYTES = 1 << 29
 """Most bytes of keys and values side by side, counted in float32 whatever the type, so that precisions share their
 batches: what scoring's logits take."""

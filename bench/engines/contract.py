@@ -81,6 +81,8 @@ class LoadRequest:
     """Command line of the server to launch (`bench.catalog.launch`), and in which folder; None for other engines."""
     trust_remote_code: bool = False
     """Whether the user lets the repository's own code run where its entry allows it."""
+    small_batches: bool = False
+    """Whether memory ran out before: rows are scored in smaller batches, and answers generated one at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +123,7 @@ class Generation(Protocol):
     """Greedy generation for a batch whose prompts have been read (prefilled)."""
 
     def step(self) -> list[int]:
-        """The next token of each sequence, on the host when this returns; the first reads the logits prefill left.
-
-        Every later call decodes one token. Raises Unsupported when the context is full.
-        """
+        """The next token of each sequence, on the host when this returns. Raises Unsupported when the context ends."""
 
     @property
     def cache_bytes(self) -> int:

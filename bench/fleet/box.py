@@ -27,7 +27,7 @@ from bench.records.store import Store, record_in, to_text
 from bench.run.assemble import now
 from bench.run.locks import measuring
 from bench.run.measure import roof_of
-from bench.run.options import RunOptions
+from bench.run.options import Observer, RunOptions
 from bench.run.runner import Runner
 from bench.run.sweep import sweep
 
@@ -49,7 +49,7 @@ def look(asked: Look) -> Seen:
     )
 
 
-class Telling:
+class Telling(Observer):
     """An observer that sends every record home as soon as it is whole."""
 
     def __init__(self, say: Say) -> None:
@@ -107,8 +107,9 @@ def _measured(
     here = [engine for engine in engines if not engine.remote]
     roof = functools.partial(roof_of, here, kind, asked.threads, lambda: None) if here else lambda: None
     options = RunOptions(
-        timeout_s=asked.timeout_s, threads=asked.threads, budget_s=asked.budget_s, whole_budget_s=asked.whole_budget_s
-    )
+        timeout_s=asked.timeout_s, patience=asked.patience, threads=asked.threads, budget_s=asked.budget_s,
+        whole_budget_s=asked.whole_budget_s,
+    )  # fmt: skip
     before = machine.condition(kind)
     before = before.model_copy(update={"roof": roof()})
     runner = Runner(

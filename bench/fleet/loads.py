@@ -109,7 +109,8 @@ class Load:
             run=self.run, machine=self.machine, cells=(*first, *self.cells),
             needed=tuple(planned.cell.key for planned in first), left_out=self.left_out,
             records=tuple(to_text(record) for record in records), threads=self.options.threads,
-            timeout_s=self.options.timeout_s, budget_s=self.budget_s, whole_budget_s=self.options.budget_s,
+            timeout_s=self.options.timeout_s, patience=self.options.patience,
+            budget_s=self.budget_s, whole_budget_s=self.options.budget_s,
         )  # fmt: skip
 
 

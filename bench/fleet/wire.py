@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench.plan.plan import LeftOut, Planned
 from bench.records.cell import Value
 from bench.records.surroundings import Machine
+from bench.run.options import PATIENCE
 
 
 class Box(Value):
@@ -77,6 +78,7 @@ class Handout(Value):
     """Texts of records that the cells are compared with while they are measured."""
     threads: int | None = None
     timeout_s: float | None = None
+    patience: float = PATIENCE
     budget_s: float | None = None
     """Seconds of measuring of these cells, None without an end."""
     whole_budget_s: float | None = None

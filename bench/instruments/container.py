@@ -14,6 +14,7 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 KILLS = {1: "memory.oom_control", 2: "memory.events"}
 """By version, the file that counts a group's kills as `oom_kill`."""
+VMSTAT = Path("/proc/vmstat")
 UNLIMITED = 2**60
 """Version 1 writes the largest number of whole pages where there is no limit."""
 
@@ -39,9 +40,13 @@ def left_bytes() -> int | None:
 
 
 def oom_kills() -> int | None:
-    """How often the kernel killed a process of this group for lack of memory; None if it does not tell."""
+    """How often the kernel killed a process for lack of memory, of this group if it counts them; None if neither.
+
+    The groups' own counters hold every kill of theirs, whether a limit or the whole machine ran out. The root group has
+    none: there the machine's counter is asked.
+    """
     found = (field(folder / KILLS[version], "oom_kill") for folder, version in _groups("memory"))
-    return next((kills for kills in found if kills is not None), None)
+    return next((kills for kills in found if kills is not None), field(VMSTAT, "oom_kill"))
 
 
 def quota() -> Quota | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from bench.errors import UserError
 from bench.instruments import container, neighbours
 from bench.instruments.distributions import is_installed
 from bench.instruments.memory import host_free_bytes
@@ -58,6 +59,39 @@ def available(kind: str) -> bool:
     return kind in {"cpu", device_kind()} or (kind == "cuda" and gpu() is not None)
 
 
+VIRTUAL, UNIT = "BENCH_FAKE_DEVICES", "BENCH_DEVICE"
+"""Variables of the environment: how many virtual cards a test of the fake engine has, and which one was chosen."""
+VIRTUAL_BYTES = 8 * 10**9
+
+
+def cards() -> list[str]:
+    """The NVIDIA GPUs that this process may see, each by what CUDA_VISIBLE_DEVICES would call it alone."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if virtual := int(os.environ.get(VIRTUAL, "0")):
+        every = [f"GPU-virtual-{index}" for index in range(virtual)]
+    else:
+        import pynvml
+
+        try:
+            pynvml.nvmlInit()
+            every = [str(index) for index in range(_told(pynvml, "nvmlDeviceGetCount") or 0)]
+        except pynvml.NVMLError:
+            return []
+    return every if shown is None else [name.strip() for name in shown.split(",") if name.strip() not in {"", "-1"}]
+
+
+def choose(name: str) -> None:
+    """Let this process, and all that it starts, see one card alone, as `cuda:1`. Raises UserError."""
+    there, index = cards(), int(name.partition(":")[2])
+    if os.environ.get(UNIT) == name and len(there) == 1:
+        return
+    if index >= len(there):
+        has = ", ".join(f"cuda:{number}" for number in range(len(there))) or f"no NVIDIA GPU; --device {device_kind()}"
+        raise UserError(f"this machine has no {name}", f"it has {has}")
+    os.environ["CUDA_VISIBLE_DEVICES"], os.environ[UNIT] = there[index], name
+    gpu.cache_clear()
+
+
 @functools.cache
 def gpu() -> dict[str, Any] | None:
     """Name, memory and driver of the first visible NVIDIA GPU, None without one.
@@ -65,6 +99,9 @@ def gpu() -> dict[str, Any] | None:
     A driver may refuse any one question: boards whose GPU shares the host's memory tell no memory of its own. What is
     not told is None, and the GPU is there all the same.
     """
+    if os.environ.get(VIRTUAL):
+        found = {"name": "Virtual GPU", "memory_bytes": VIRTUAL_BYTES, "driver": None, "cuda": None}
+        return found | {"uuid": cards()[0]} if cards() else None
     import pynvml
 
     try:
@@ -123,6 +160,7 @@ def describe(kind: str) -> Machine:
         gpu_memory_bytes=found["memory_bytes"] if found else None,
         driver=found["driver"] if found else None,
         cuda=found["cuda"] if found else None,
+        unit=os.environ.get(UNIT) if found else None,
     )
 
 

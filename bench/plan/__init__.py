@@ -7,6 +7,7 @@ __all__ = [
     "expected",
     "looks",
     "needs",
+    "order",
     "overrides",
     "plan",
     "predict",

@@ -65,6 +65,8 @@ class Planned:
     """The divergence cell this one is compared with; None for other suites."""
     pace: Pace | None = None
     """Seconds a token of it is expected to take, None where that is not known before."""
+    loading_s: float = 0.0
+    """Seconds that its load is expected to take, 0 if unknown."""
     why: str = ""
     """Empty, or `reference`: added because others are compared with it."""
 
@@ -230,6 +232,7 @@ def _with_seconds(plan: Plan, estimator: Estimator) -> Plan:
     cells = tuple(_timed(planned, estimator) for planned in plan.cells)
     first = {planned.cell.load_key: planned for planned in reversed(cells)}
     loads = {key: estimator.loading.seconds(load.cell, load.predicted) for key, load in first.items()}
+    cells = tuple(replace(planned, loading_s=loads[planned.cell.load_key]) for planned in cells)
     return replace(plan, cells=cells, loads=loads)
 
 

@@ -2,6 +2,6 @@
 """The question and the answer, on disk: cells, records, and the machine that measured them."""
 
 __all__ = [
-    "cell", "census", "code_digest", "document", "head", "index", "kernel", "left_out", "listing", "mirror", "parsing",
-    "provenance", "record", "scored", "shelved", "store", "surroundings",
+    "cell", "census", "code_digest", "document", "head", "index", "kernel", "left_out", "listing", "mirror", "owner",
+    "parsing", "progress", "provenance", "record", "scored", "shelved", "store", "surroundings",
 ]  # fmt: skip

@@ -63,9 +63,10 @@ class Store:
     def path(self, record: Record) -> Path:
         """Where a record belongs."""
         started = record.started.replace("-", "").replace(":", "")
-        return self._folder(record.cell) / f"{started}-{record.id}.json"
+        return self.folder(record.cell) / f"{started}-{record.id}.json"
 
-    def _folder(self, cell: Cell) -> Path:
+    def folder(self, cell: Cell) -> Path:
+        """Where the answers to a question lie."""
         return self.root / cell.device / cell.model / f"{cell.backend}-{cell.scheme}" / cell.suite
 
     def write(self, record: Record) -> Path:
@@ -122,7 +123,7 @@ class Store:
     def newest(self, cell: Cell, count: int) -> list[Record]:
         """So many of the newest records of a cell's model, engine, scheme and suite that read, oldest first."""
         found: list[Record] = []
-        folder = self._folder(cell)
+        folder = self.folder(cell)
         for path in sorted(folder.glob("*.json"), reverse=True):
             if len(found) == count:
                 break
@@ -258,6 +259,14 @@ class Runs:
             return Unfinished.model_validate(read_json(path)).run
         except (UserError, ValidationError):  # cut short, or no run's: what it says must not become a path
             return None
+
+    def open_calls(self) -> list[int]:
+        """How many cells each call had asked for that has not settled all of them."""
+        found = []
+        for path in sorted(self.folder.glob("*.json")):
+            with contextlib.suppress(UserError, ValidationError):
+                found.append(len(Unfinished.model_validate(read_json(path)).cells))
+        return found
 
     def begin(self, selection: str, run: str, cells: list[Cell]) -> None:
         """Remember a run until `finish`. Raises OSError where the disk refuses."""

@@ -33,6 +33,8 @@ class Machine(Value):
     gpu_memory_bytes: int | None = None
     driver: str | None = None
     cuda: str | None = None
+    unit: str | None = None
+    """Which of several equal cards it is, as `cuda:1`; None where the first was taken without a choice."""
 
 
 Rate = Annotated[float, Field(gt=0, lt=1e24, allow_inf_nan=False)]

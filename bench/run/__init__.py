@@ -4,6 +4,7 @@
 __all__ = [
     "assemble",
     "cache",
+    "devices",
     "display",
     "locks",
     "measure",
@@ -11,5 +12,6 @@ __all__ = [
     "needs",
     "options",
     "runner",
+    "stopping",
     "sweep",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bench.engines.contract import Backend, DoesNotFit, Engine, TextEngine
-from bench.escape import visible
+from bench.escape import masked, visible
 from bench.instruments import machine
 from bench.instruments.disturbance import busy, caveats
 from bench.instruments.neighbours import Snapshot
@@ -59,7 +59,7 @@ class Assembler:
             run=self.run,
             cell=cell,
             outcome=outcome.model_copy(
-                update={"reason": _told(outcome.reason), "detail": without_paths(outcome.detail)}
+                update={"reason": _told(outcome.reason), "detail": masked(without_paths(outcome.detail))}
             ),
             started=started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             seconds=round(seconds, 3),
@@ -86,8 +86,8 @@ class Assembler:
 
 
 def _told(reason: str) -> str:
-    """A reason as it may leave this machine: one line, without controls and without where things lie here."""
-    return visible(without_paths(reason), REASON)
+    """A reason as it may leave this machine: one line, without controls, secrets, and where things lie here."""
+    return visible(masked(without_paths(reason)), REASON)
 
 
 def _said(caveat: Caveat) -> Caveat:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from bench.errors import UserError
 from bench.paths import cache_folder
 from bench.processes import is_unfinished, left_behind
+from bench.run.memory_limit import parse_bytes
 from bench.scoring.journal import stale_journals
 
 KINDS = {
@@ -96,6 +97,14 @@ def clear(kinds: Sequence[str], settled: Mapping[str, float] = MappingProxyType(
                 path.unlink(missing_ok=True)
             freed += before - (size(path) if path.exists() else 0)
     return freed
+
+
+def parse_limit(text: str) -> int:
+    """Bytes that `--cache-limit` says. Raises UserError."""
+    try:
+        return parse_bytes(text)
+    except UserError:
+        raise UserError(f"no limit of the cache: {text!r}", "write 200GB, 200GiB or a number of bytes") from None
 
 
 def _within(folder: Path) -> list[Path]:

@@ -17,7 +17,9 @@ from rich.text import Text
 
 from bench.escape import visible
 from bench.plan.plan import Plan, Planned
+from bench.records.owner import Owner
 from bench.records.record import Ending, Record
+from bench.run.options import Observer
 from bench.units import human_seconds
 
 REFRESH_PER_S = 1
@@ -66,7 +68,7 @@ class Expected(ProgressColumn):
         return Text(f"of about {human_seconds(expected)}{part}" if expected else "", style="dim")
 
 
-class LiveDisplay:
+class LiveDisplay(Observer):
     """An Observer that prints a line for each record; silent when told.
 
     On a terminal two more lines say what is being measured. In a pipe nothing moves, and a record's line has its time
@@ -129,6 +131,12 @@ class LiveDisplay:
             described = f"{head}, {escape(visible(name))}{count}"  # a task file's own name may be among it
             self.progress.update(self.now, description=described, total=total or None, completed=done)
 
+    def finishing(self, planned: Planned | None) -> None:
+        """Said even with --quiet: whoever asked for the end must know what is waited for."""
+        self._tell_held()
+        what = str(planned.cell) if planned else "what runs"
+        self.console.print(f"{what} is finished first; Ctrl-C once more stops it now", highlight=False, markup=False)
+
     def again(self, cells: Sequence[Planned]) -> None:
         """Say why there are more cells than were planned."""
         self._tell_held()
@@ -145,6 +153,22 @@ class LiveDisplay:
             f"budget spent, {len(cells)} cells stay undecided: {named}; the same command goes on from here",
             highlight=False, markup=False,
         )  # fmt: skip
+
+    def elsewhere(self, cells: Sequence[Planned]) -> None:
+        """One line: these count as answered."""
+        self._tell_held()
+        self.done += len(cells)
+        self._title()
+        if not self.quiet:
+            self.console.print(f"another bench has answered {len(cells)} of these cells", highlight=False)
+
+    def waits(self, owner: Owner | None) -> None:
+        """Said even with --quiet, once."""
+        if owner is not None:
+            self._tell_held()
+            self.console.print(
+                f"another bench (process {owner.pid}) measures what is left: waiting for it", highlight=False
+            )
 
     def record(self, record: Record) -> None:
         """One line for what is now on disk; one for all that a failing load settles."""

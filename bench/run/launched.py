@@ -12,6 +12,7 @@ import contextlib
 import os
 import selectors
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,11 +20,15 @@ from bench.instruments.machine import computing_on
 from bench.paths import ROOT, cache_folder
 from bench.plan.plan import Planned
 from bench.processes import module, stop_group, temporary_folder
-from bench.run.ahead import AHEAD, READY
+from bench.run.ahead import AHEAD, DUMP_SIGNAL, LAST, READY, STACKS
 from bench.run.memory_limit import Confinement
 from bench.run.request import Request
 
 GO = b"go\n"
+LOG_TAIL, STACKS_HEAD = 4000, 8000
+"""Letters of what a worker printed and of its stacks that a record keeps: the last ones, and the innermost calls."""
+DUMP_S, LOOK_S = 2.0, 0.05
+"""How long a hung worker has to write its stacks down, and how often we look."""
 
 
 class Launched:
@@ -36,6 +41,7 @@ class Launched:
         self._folder = temporary_folder()
         self._request = Path(self._folder.name) / "request.json"
         self.log = Path(self._folder.name) / "log.txt"
+        self._stacks = Path(self._folder.name) / STACKS
         self.events, self._write = os.pipe()
         self.process: subprocess.Popen[bytes]
 
@@ -72,6 +78,34 @@ class Launched:
         except OSError:
             return False
         return True
+
+    def finish(self) -> None:
+        """Let it end after the cell that it answers."""
+        (self._request.parent / LAST).touch()
+
+    def dump_stacks(self) -> None:
+        """Have it write down where each of its threads stands, whatever it waits for: the interpreter does so itself.
+
+        One that has not come so far that it could is ended by the same signal.
+        """
+        with contextlib.suppress(OSError):
+            before = self._stacks.stat().st_size if self._stacks.exists() else 0
+            os.kill(self.process.pid, DUMP_SIGNAL)
+            deadline, written = time.monotonic() + DUMP_S, before
+            while time.monotonic() < deadline and self.process.poll() is None:
+                time.sleep(LOOK_S)  # only the other process can end this wait
+                now = self._stacks.stat().st_size
+                if now == written > before:
+                    return
+                written = now
+
+    def said(self) -> str:
+        """The end of what it printed, and where it stood if it crashed or hung."""
+        log = self.log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
+        stacks = ""
+        with contextlib.suppress(OSError):
+            stacks = self._stacks.read_bytes()[:STACKS_HEAD].decode(errors="replace")
+        return f"{stacks.rstrip()}\n\n{log}" if stacks else log
 
     def _hand(self, request: Request) -> None:
         told = request.model_copy(update={"events": self._write})

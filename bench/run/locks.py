@@ -9,16 +9,14 @@ cost one another shows as other processes' use of the CPU or GPU.
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import os
-import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from bench.errors import UserError
 from bench.paths import cache_folder
+from bench.processes import boot
 
 
 def lock_path(name: str) -> Path:
@@ -26,17 +24,7 @@ def lock_path(name: str) -> Path:
 
     Equal machines name their devices alike and may share a home. Containers of one machine share its devices.
     """
-    return cache_folder() / "locks" / f"{name}-{_machine()}.lock"
-
-
-@functools.cache
-def _machine() -> str:
-    """Eight digits that this machine has until it starts anew, its containers too."""
-    try:
-        told = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
-    except OSError:
-        told = platform.node()
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
+    return cache_folder() / "locks" / f"{name}-{boot()}.lock"
 
 
 @contextlib.contextmanager

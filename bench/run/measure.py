@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from bench.engines.contract import Backend
 from bench.engines.registry import backend
+from bench.errors import UserError
 from bench.instruments import machine
 from bench.instruments.roof import measure_roof
 from bench.plan.plan import LeftOut, Plan, Planned, has_reference, timed_again
@@ -26,7 +27,10 @@ from bench.run.display import LiveDisplay
 from bench.run.locks import measuring
 from bench.run.options import Observer, RunOptions
 from bench.run.runner import Runner, new_run_id
+from bench.run.stopping import Stop
 from bench.run.sweep import sweep
+from bench.run.taken import Taken
+from bench.run.telling import Heard, Telling
 from bench.scoring.journal import forget
 
 
@@ -52,9 +56,11 @@ class Call:
 
 
 def run_key(selection: Selection, described: Machine) -> str:
-    """The name of a selection's run: equal cards of one machine have runs of their own, which may go on at once."""
-    name = machine.lock_name(described)
-    return selection.key if name == described.device else digest([selection.key, name])
+    """The name of a selection's run on a device: equal cards have runs of their own, which may go on at once.
+
+    So have other machines that share the folder: who is done first must not end what another would go on with.
+    """
+    return digest([selection.key, machine.lock_name(described)])
 
 
 def continued(
@@ -136,7 +142,7 @@ def run_call(
         begin(call)
         sweep(store)
         try:
-            return [] if call.nothing else _measure(call, store, described, known, console, quiet=quiet)
+            return [] if call.nothing else _measure(call, store, described, known, console, quiet=quiet, before=before)
         finally:
             sweep(store)
 
@@ -165,7 +171,7 @@ def _alone(
 ) -> contextlib.AbstractContextManager[bool]:  # fmt: skip
     """The right to measure here; where nothing here computes, the right to ask the same for the same folder."""
     if all(engine.roof or engine.remote for engine in engines):
-        name = f"call-{digest([selection.key, str(store.root.resolve())])}"
+        name = f"call-{digest([run_key(selection, described), str(store.root.resolve())])}"
         return measuring(name, wait=wait, tell=tell, what="asks the same")
     return measuring(machine.lock_name(described), wait=wait, tell=tell)
 
@@ -178,6 +184,7 @@ def _measure(
     console: Console,
     *,
     quiet: bool,
+    before: frozenset[str],
 ) -> list[Record]:
     """The same, while this process holds the lock."""
     runs, plan, options, engines = Runs(store.root), call.plan, call.options, _engines(call.plan.cells)
@@ -192,21 +199,43 @@ def _measure(
         roof = roof_of(here, described.kind, options.threads, until) if here else None
         return state.model_copy(update={"roof": roof})
 
+    stop, seen = Stop(), store.ids() if call.fresh else before
     with LiveDisplay(plan, console, quiet=quiet) as display:
         state = machine.condition(described.kind)  # before our own work could be mistaken for that of others
         if options.request_seconds and described.kind == "cpu":
             options = replace(options, swept=_swept(plan, described, display, options.request_seconds))
-        runner = Runner(run=call.run, store=store, described=described, before=state, observer=display, options=options)
-        with _ahead(runner, plan, here) as ready:
-            runner.before = roofed(state, ready)
-            plan = timed_again(plan, described, known(), runner.before.roof)
-            records = runner.run(plan)
+        with _told(call.run, plan, store) as telling, contextlib.closing(Taken(store, seen)) as taken:
+            runner = Runner(
+                run=call.run, store=store, described=described, before=state, options=options, stop=stop, taken=taken,
+                observer=Heard(display, telling, described.unit or described.kind),
+            )  # fmt: skip
+            with _ahead(runner, plan, here) as ready, stop.by_ctrl_c():
+                runner.before = roofed(state, ready)
+                plan = timed_again(plan, described, known(), runner.before.roof)
+                telling.expects(plan)
+                records = runner.run(plan)
     ended = f"{now():%Y-%m-%dT%H:%M:%SZ}"
     after = roofed(machine.condition(described.kind))
     store.write_run(Run(run=call.run, device=described.device, ended=ended, before=runner.before, after=after))
     if all(record.outcome.ending.settled for record in records) and not runner.undecided:
         runs.finish(call.key)
     return records
+
+
+@contextlib.contextmanager
+def _told(run: str, plan: Plan, store: Store) -> Iterator[Telling]:
+    """Tell how far the run is while it measures, and how it ended."""
+    telling = Telling(root=store.root, run=run, plan=plan)
+    telling.write()
+    ended = "stopped"
+    try:
+        yield telling
+        ended = "done"
+    except UserError as error:
+        ended = error.message
+        raise
+    finally:
+        telling.close(ended)
 
 
 def _ahead(
@@ -235,7 +264,8 @@ def _swept(
             run=new_run_id(), store=Store(folder), described=described, before=machine.condition(), observer=observer,
             options=RunOptions(threads=count),
         )  # fmt: skip
-        return runner.run(Plan(cells=(question,), left_out=()))
+        runner.run(Plan(cells=(question,), left_out=()))
+        return [record for record in Store(folder).records() if record.run == runner.run_id]
 
     loads = {p.cell.load_key: p for p in plan.cells if not backend(p.cell.backend).text_only}
     found = {key: threads.chosen(planned, described, measure, request_seconds) for key, planned in loads.items()}

@@ -3,20 +3,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import suites
 from bench.engines.registry import backend
 from bench.plan.plan import Planned
 from bench.records.cell import Cell
+from bench.records.owner import Owner
 from bench.records.record import Record
 from bench.units import parse_seconds
 
 DEFAULT_BUDGET_S = 480.0
 """Seconds of measuring for each model and engine of a call that does not say: an answer within ten minutes, loading
 included."""
+
+
+PATIENCE = 30.0
+"""Predictions are within a factor of two where a device has records, and within ten where it has none."""
+MOST_PATIENCE = 1e6
+
+
+def timeout(text: str) -> tuple[float | None, float]:
+    """What `--timeout` says: seconds or None, and how many times the prediction. Raises ValueError."""
+    if not text.strip():
+        return None, PATIENCE
+    times = re.fullmatch(r"\s*(\d{1,7}(?:\.\d{1,6})?)\s*x\s*", text, re.ASCII)
+    if times is None:
+        return parse_seconds(text), PATIENCE
+    if not 1 <= float(times[1]) <= MOST_PATIENCE:
+        raise ValueError(text)
+    return None, float(times[1])
 
 
 def default_budget_s(profile: str, cells: Iterable[Cell]) -> float | None:
@@ -36,8 +54,8 @@ def budget_s(text: str) -> float | None:
     return None if text.strip().lower() in {"none", "0"} else parse_seconds(text)
 
 
-class Observer(Protocol):
-    """Hears what happens, to show it."""
+class Observer:
+    """Hears what happens, to show it; what it does not look at is nothing to it."""
 
     def load(self, first: Planned) -> None:
         """A worker begins to load."""
@@ -51,11 +69,20 @@ class Observer(Protocol):
     def record(self, record: Record) -> None:
         """A record is on disk."""
 
+    def finishing(self, planned: Planned | None) -> None:
+        """Nothing more begins after this cell: somebody asked for the end."""
+
     def again(self, cells: Sequence[Planned]) -> None:
         """There is time left for these, which were cut."""
 
     def undecided(self, cells: Sequence[Planned]) -> None:
         """The budget is spent, and these are not answered."""
+
+    def elsewhere(self, cells: Sequence[Planned]) -> None:
+        """Another process has answered these since the call began."""
+
+    def waits(self, owner: Owner | None) -> None:
+        """That process has what is left; None: no longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +90,9 @@ class RunOptions:
     """Options and limits of the workers of one run."""
 
     timeout_s: float | None = None
-    """Seconds one load or one cell may take, None for a generous multiple of its prediction."""
+    """Seconds that weights may take to be made ready, a load, or a cell; None for `patience` times its prediction."""
+    patience: float = PATIENCE
+    """How many times its predicted seconds each of them may take (`bench.run.limits`)."""
     threads: int | None = None
     """CPU threads of every load, None for the engine's own choice or `swept`."""
     swept: Mapping[tuple[str | int | None, ...], int] = field(default_factory=dict)
@@ -75,6 +104,8 @@ class RunOptions:
     """Seconds of measuring, loading apart, that all cells of the call share (`bench.run.budget`); None for no end."""
     whole_budget_s: float | None = None
     """What records say that the call allowed, where these cells have a part of it; None where they have it all."""
+    cache_limit_bytes: int | None = None
+    """What this machine's cache may hold when a load begins (`bench.run.evict`), None for no limit."""
     max_cost_usd: float | None = None
     """What the answers of paid APIs may cost in this call, None for no limit."""
 

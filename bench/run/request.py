@@ -17,12 +17,16 @@ from bench.records.surroundings import Condition, Machine
 from bench.run.budget import Budget
 from bench.suite import Pace
 
+LOAD = "load"
+"""The phase that begins when weights are ready and what is timed may begin."""
+
 
 class Event(TypedDict):
     """One line that a worker sends to the runner: `event` says which of the other keys there are."""
 
     event: str
-    """`loading`, `loaded`, `cell`, `phase`, `record`, `spent`, `restart`, `refused`, and `ready` if begun ahead."""
+    """`loading`, `loaded`, `cell`, `phase`, `record`, `spent`, `restart`, `smaller` (to be measured again in smaller
+    batches), `refused`, and `ready` if begun ahead."""
     seconds: NotRequired[float]
     name: NotRequired[str]
     done: NotRequired[int]
@@ -73,6 +77,8 @@ class Request(Value):
     launch: tuple[str, str] | None = None
     """Command line of the server to launch, and the folder in which its relative paths begin."""
     trust_remote_code: bool = False
+    small_batches: str = ""
+    """How its cell ran out of memory with usual batches, empty where it did not."""
     backend: str
     scheme: Scheme
     threads: int | None
@@ -103,7 +109,7 @@ def load_request(request: Request) -> LoadRequest:
         path=request.path, threads=request.threads, attention=_way(request, ATTENTION), kv=_way(request, KV),
         plain_scoring=any(asked.cell.settings.get("shared") is False for asked in request.cells),
         max_cost_usd=request.max_cost_usd, base=request.base, base_path=request.base_path, launch=request.launch,
-        trust_remote_code=request.trust_remote_code,
+        trust_remote_code=request.trust_remote_code, small_batches=bool(request.small_batches),
     )  # fmt: skip
 
 

@@ -3,60 +3,53 @@
 
 from __future__ import annotations
 
-import json
 import os
-import selectors
-import subprocess
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
-import suites
 from bench.engines.registry import backend
 from bench.errors import UserError
 from bench.instruments import container
 from bench.paths import cache_folder
 from bench.plan.plan import Plan, Planned
-from bench.processes import GRACE_S, stop_group
 from bench.records.record import Ending, Outcome, Record
 from bench.records.store import Store, read_record
 from bench.records.surroundings import Condition, Machine
 from bench.run.assemble import Assembler, now
 from bench.run.budget import Budget, expected_s
+from bench.run.evict import evict
+from bench.run.jobs import Jobs
 from bench.run.launched import Launched, environment
+from bench.run.limits import limit_s
 from bench.run.memory_limit import Confinement, confined
 from bench.run.needs import further, opened
 from bench.run.options import Observer, RunOptions
-from bench.run.request import Asked, Event, Request, lacking, resolved
+from bench.run.request import LOAD, Asked, Event, Request, lacking, resolved
+from bench.run.retries import Retries
+from bench.run.room import require_room, working_folders
+from bench.run.stopping import Stop
+from bench.run.taken import Taken
+from bench.run.waiting import Waiting
 from bench.run.worker_process import WorkerProcess, death
 from bench.scoring.journal import forget
-
-LEAST_LIMIT_S, LIMIT_FACTOR = 900.0, 30
-"""A cell may take this many times its predicted seconds, and at least LEAST_LIMIT_S, before it is stopped."""
-LONGEST_WAIT_S = 3600.0
-"""One wait for news. A limit may be longer than what the system's call can count, 24 days."""
-LOG_TAIL = 4000
 
 
 class Runner:
     """Runs a plan."""
 
     def __init__(
-        self, *, run: str, store: Store, described: Machine, before: Condition, observer: Observer, options: RunOptions
-    ) -> None:
+        self, *, run: str, store: Store, described: Machine, before: Condition, observer: Observer, options: RunOptions,
+        stop: Stop | None = None, taken: Taken | None = None,
+    ) -> None:  # fmt: skip
         self.run_id, self.store, self.machine, self.before = run, store, described, before
-        self.observer, self.options = observer, options
+        self.observer, self.options, self.stop, self.taken = observer, options, stop or Stop(), taken
         self.records: list[Record] = []
         self.spent_usd = 0.0
-        self.deaths: Counter[str] = Counter()
-        """By cell key, workers that were killed for memory while they answered it."""
-        self.earlier_s: dict[str, float] = {}
-        """By cell key, seconds that workers spent on it and left it to another."""
+        self.retries = Retries()
         self.undecided: list[Planned] = []
         """Cells that the budget left unanswered."""
         self._ahead: Launched | None = None
@@ -93,7 +86,23 @@ class Runner:
         return longer
 
     def _measure(self, cells: Sequence[Planned]) -> None:
-        """Answer these cells, load by load, as far as the budget goes."""
+        """Answer these cells, job by job, as far as the budget goes."""
+        jobs = Jobs(cells, self.taken, self.stop)
+        while (job := jobs.next(self._elsewhere, self.observer.waits)) is not None:
+            try:
+                self._answer(job)
+            finally:
+                if self.taken:
+                    self.taken.give(job)
+
+    def _elsewhere(self, cells: Sequence[Planned]) -> None:
+        """Leave cells that another process has answered."""
+        for planned in cells if self.budget else ():
+            self.budget = self.budget and self.budget.without(planned.cell.key)
+        self.observer.elsewhere(cells)
+
+    def _answer(self, cells: Sequence[Planned]) -> None:
+        """Answer a job, load by load."""
         for _, group in groupby(cells, key=lambda planned: planned.cell.load_key):
             remaining = list(group)
             while remaining:
@@ -102,7 +111,12 @@ class Runner:
                     for planned in remaining:
                         self._skip(planned)
                     break
-                answered = self._launch(remaining)
+                if self.options.cache_limit_bytes is not None:
+                    evict(self.options.cache_limit_bytes)
+                require_room(self.store.root, *working_folders())
+                answered = self._launch(remaining[:1] if remaining[0].cell.key in self.retries.smaller else remaining)
+                if self.stop.ending:
+                    raise KeyboardInterrupt
                 remaining = [planned for planned in remaining if planned.cell.key not in answered]
 
     def _skip(self, planned: Planned) -> None:
@@ -124,10 +138,11 @@ class Runner:
         launched = self._launched(worker)
         try:
             self.observer.load(worker.cells[0])
-            code = self._wait(launched.process, launched.events, worker)
-            log = launched.log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
+            code = self._wait(launched, worker)
+            log = launched.said() if code or worker.timed_out else ""
             self.spent_usd += worker.spent_usd
         finally:
+            self.stop.answers(worker, yes=False)
             launched.close()
         settled = {record.cell.key for record in self.records[known:]} | worker.skipped
         unanswered = [planned for planned in worker.cells if planned.cell.key not in settled]
@@ -138,11 +153,11 @@ class Runner:
         if unanswered and (code or worker.timed_out):
             culprits = [worker.current] if worker.current in unanswered else unanswered
             outcome = death(code, worker, log, kills)
-            if self._learns(worker, outcome):
+            if self.retries.again(worker.current, outcome):
                 culprits = []
             died = [planned for planned in culprits if planned]
             self._write(died, outcome, worker.started, time.monotonic() - worker.began, confinement)
-        elif unanswered and not worker.restart:
+        elif unanswered and not (worker.restart or self.stop.ending):
             outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
             self._write(unanswered, outcome, worker.started, time.monotonic() - worker.began, confinement)
         return {record.cell.key for record in self.records[known:]} | worker.skipped
@@ -172,7 +187,7 @@ class Runner:
         self._ahead = launched = Launched(first, self._environment(first))
         launched.begin(self._request(WorkerProcess([first])), ahead=True)
         try:
-            yield lambda: launched.ready(self.options.timeout_s or LEAST_LIMIT_S)
+            yield lambda: launched.ready(limit_s(first, self.options, loading=True, fetching=True))
         finally:
             if self._ahead is not None:
                 self._ahead.close()
@@ -181,18 +196,9 @@ class Runner:
     def _spend(self, worker: WorkerProcess, since: float) -> None:
         """Remember how long a worker spent on a cell that another worker will finish."""
         assert worker.current is not None
-        key = worker.current.cell.key
-        self.earlier_s[key] = self.earlier_s.get(key, 0.0) + time.monotonic() - since
+        self.retries.spent(worker.current, time.monotonic() - since)
         if self.budget is not None:
             self.budget = self.budget.spend(time.monotonic() - worker.began)
-
-    def _learns(self, worker: WorkerProcess, outcome: Outcome) -> bool:
-        """Whether a new worker continues the cell that was killed for memory, because its suite can."""
-        if worker.current is None or outcome.ending is not Ending.DOES_NOT_FIT:
-            return False
-        key = worker.current.cell.key
-        self.deaths[key] += 1
-        return self.deaths[key] <= suites.DEATHS.get(worker.current.cell.suite, 0)
 
     def _request(self, worker: WorkerProcess) -> Request:
         first, limit = worker.cells[0], self.options.max_cost_usd
@@ -208,6 +214,7 @@ class Runner:
             base_path=resolved(first.base_path),
             launch=(first.launch, str(Path.cwd())) if first.launch else None,
             trust_remote_code=first.trust_remote_code,
+            small_batches=self.retries.smaller.get(first.cell.key, ""),
             files=first.files,
             backend=first.cell.backend,
             scheme=first.scheme,
@@ -224,76 +231,64 @@ class Runner:
                     predicted=planned.predicted,
                     reference=planned.reference,
                     pace=planned.pace,
-                    deaths=self.deaths[planned.cell.key],
-                    earlier_s=self.earlier_s.get(planned.cell.key, 0.0),
+                    deaths=self.retries.deaths[planned.cell.key],
+                    earlier_s=self.retries.earlier_s.get(planned.cell.key, 0.0),
                     reference_reason=lacking(planned.reference, self.records),
                 )
                 for planned in worker.cells
             ),
         )
 
-    def _wait(self, process: subprocess.Popen[bytes], events: int, worker: WorkerProcess) -> int:
-        """Sleep until the worker says something, ends, or breaks its limit; returns its exit code."""
-        ended_read, ended_write = os.pipe()
+    def _wait(self, launched: Launched, worker: WorkerProcess) -> int:
+        """Sleep until the worker ends, or breaks the limit of what it does; returns its exit code."""
 
-        def watch() -> None:
-            process.wait()
-            os.write(ended_write, b"!")
+        def left_s() -> float:
+            return self._limit(worker) - (time.monotonic() - worker.step_began)
 
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        pending = b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(events, selectors.EVENT_READ)
-            selector.register(ended_read, selectors.EVENT_READ)
-            while True:
-                left = self._limit(worker) - (time.monotonic() - worker.began)
-                ready = {key.fd for key, _ in selector.select(min(max(0.0, left), LONGEST_WAIT_S))}
-                if events in ready:
-                    chunk = os.read(events, 65536)
-                    if not chunk:
-                        selector.unregister(events)
-                    *lines, pending = (pending + chunk).split(b"\n")
-                    for line in lines:
-                        self._hear(json.loads(line), worker)
-                elif ended_read in ready:
-                    break
-                elif left <= 0:
-                    worker.timed_out = self._limit(worker)
-                    stop_group(process)
-        watcher.join()
-        os.close(ended_read)
-        os.close(ended_write)
-        return process.returncode
+        def overdue() -> None:
+            worker.timed_out = self._limit(worker)
+            launched.dump_stacks()
+
+        def finish() -> None:
+            launched.finish()
+            self.observer.finishing(worker.current)
+
+        return Waiting(
+            process=launched.process, events=launched.events, stop=self.stop, left_s=left_s, overdue=overdue,
+            finish=finish, hear=lambda event: self._hear(event, worker),
+        ).run()  # fmt: skip
 
     def _limit(self, worker: WorkerProcess) -> float:
-        if worker.timed_out is not None:
-            return worker.timed_out + GRACE_S * 10  # it has been killed: wait for its end alone
-        if self.options.timeout_s is not None:
-            return self.options.timeout_s
+        loading = worker.current is None
         planned = worker.current or worker.cells[0]
-        return max(LEAST_LIMIT_S, LIMIT_FACTOR * (planned.predicted.seconds or 0.0))
+        return limit_s(planned, self.options, loading=loading, fetching=loading and worker.fetching)
 
     def _hear(self, event: Event, worker: WorkerProcess) -> None:
         kind = event["event"]
         if kind == "phase":
             worker.spent_usd = event.get("spent_usd", worker.spent_usd)
+            if worker.current is None and event["name"] == LOAD:
+                worker.fetching, worker.step_began = False, time.monotonic()
             self.observer.phase(event["name"], event["done"], event["total"])
         elif kind == "cell":
             worker.current = next(p for p in worker.cells if p.cell.key == event["key"])
             worker.began, worker.started = time.monotonic(), now()
+            worker.step_began = worker.began
+            self.stop.answers(worker, yes=True)
             self.observer.cell(worker.current)
         elif kind == "record":
             record = read_record(Path(event["path"]))
             self.store.kept(Path(event["path"]))
             self._learn(record, event["seconds"], worker)
-            self.records.append(record)
-            self.observer.record(record)
+            self._keep(record)
+            self.stop.answers(worker, yes=False)
         elif kind == "spent":
             worker.skipped.add(event["key"])
             self._skip(next(p for p in worker.cells if p.cell.key == event["key"]))
         elif kind == "restart":
             worker.restart = True
+        elif kind == "smaller":
+            self.retries.smaller[event["key"]] = event["message"]
         elif kind == "refused":
             worker.refused = UserError(event["message"], event["remedy"])
 
@@ -320,8 +315,14 @@ class Runner:
                 self.budget = self.budget.after(planned.cell.key, 0.0)
             if outcome.ending.settled:  # the worker died with it, and nobody will go on from what it had scored
                 forget(planned.cell.key)
-            self.records.append(record)
-            self.observer.record(record)
+            self._keep(record)
+
+    def _keep(self, record: Record) -> None:
+        """A record is on disk. What was measured stays there: a week of samples would fill this process."""
+        self.records.append(record.model_copy(update={"measurements": (), "texts": (), "after": record.before}))
+        if self.taken:
+            self.taken.own.add(record.id)
+        self.observer.record(record)
 
 
 def new_run_id() -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from bench import processes
 from bench.paths import cache_folder
+from bench.records import progress
 from bench.records.store import Store
 from bench.run.locks import sweep_locks
 from bench.run.memory_limit import sweep_groups
+from bench.run.taken import Taken
 
 
 def sweep(store: Store) -> None:
@@ -17,6 +19,8 @@ def sweep(store: Store) -> None:
     """
     sweep_groups()
     sweep_locks()
+    Taken(store, frozenset()).sweep()
+    progress.clear_up(store.root)
     store.sweep()
     processes.sweep(cache_folder().rglob("*.part*"))
     processes.sweep(processes.temporary_folders())

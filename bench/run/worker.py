@@ -8,7 +8,6 @@ makes ready what the load needs, says so, and reads its request anew when a line
 
 from __future__ import annotations
 
-import errno
 import gc
 import json
 import math
@@ -16,30 +15,32 @@ import os
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
 
+import suites
 from bench import instruments as inst
-from bench.engines.abilities import ProvesItself
-from bench.engines.contract import Backend, DoesNotFit, Engine, NotFinite, Stopped, TextEngine, Unsupported
+from bench.engines.contract import Backend, Engine, Stopped, TextEngine, Unsupported
 from bench.engines.registry import backend
 from bench.errors import UserError
-from bench.instruments import Clock
+from bench.instruments import Clock, container
 from bench.instruments.machine import installed, versions
 from bench.instruments.neighbours import snapshot
 from bench.paths import reference_folder
-from bench.records.cell import LAUNCH, Cell, Scheme, digest, reference_name
-from bench.records.record import Ending, Measurement, MemoryLimit, Outcome, Record
+from bench.processes import in_use
+from bench.records.cell import LAUNCH, Cell, digest, reference_name
+from bench.records.record import Caveat, Ending, Measurement, MemoryLimit, Outcome, Record
 from bench.records.store import Store
-from bench.run.ahead import AHEAD, begun_ahead, keep_imported
-from bench.run.assemble import Assembler, now, out_of_memory
+from bench.run.ahead import AHEAD, LAST, begun_ahead, keep_imported, tell_stacks
+from bench.run.assemble import Assembler, now
 from bench.run.budget import expected_s
+from bench.run.ending import ending, poisons, require_proof
 from bench.run.memory_limit import charged_bytes, overrun
 from bench.run.reference_items import reference_items
-from bench.run.request import Asked, Request, load_request, read
+from bench.run.request import LOAD, Asked, Request, load_request, read
+from bench.run.room import require_room
 from bench.scoring.anchor import anchor_path, is_anchor
 from bench.scoring.journal import Journal, journal_folder
 from bench.suite import Loading, RestartWorker, SuiteRun, TextRun
@@ -50,11 +51,14 @@ from suites import suite, suite_sha256, text_suite
 class Worker:
     """One loaded model and the cells it answers."""
 
-    def __init__(self, request: Request, *, prepared: bool = False) -> None:
+    def __init__(self, request: Request, *, prepared: bool = False, folder: Path | None = None) -> None:
         self.request, self.prepared = request, prepared
         self.backend: Backend = backend(request.backend)
         self.store = Store(request.results)
         self.budget = request.budget
+        self.folder = folder
+        """Of the request, where the runner says that it is to end."""
+        self.kills = container.oom_kills()
         self.used = False
         """Whether a cell has been answered in this process."""
         self.gpu_bytes: int | None = None
@@ -98,6 +102,9 @@ class Worker:
             return
         self.tell("loaded", seconds=loading.seconds)
         for asked in self.request.cells:
+            if self.folder and (self.folder / LAST).exists():
+                break
+            require_room(self.request.results)
             share = math.inf if self.budget is None else self.budget.shares().get(asked.cell.key)
             if share is None:
                 assert self.budget is not None
@@ -105,8 +112,11 @@ class Worker:
                 self.tell("spent", key=asked.cell.key)
                 continue
             try:
-                self._answer(asked, engine, tools, loading, share)
+                ended = self._answer(asked, engine, tools, loading, share)
             except RestartWorker:
+                self.tell("restart")
+                break
+            if ended is None or poisons(ended):
                 self.tell("restart")
                 break
             self.used = True
@@ -124,7 +134,7 @@ class Worker:
                 raise
             what = "its weights could not be made ready under the memory limit"
             raise UserError(what, "run once without --memory-limit, which keeps them in the cache") from error
-        self.tell("phase", name="load", done=0, total=0)
+        self.tell("phase", name=LOAD, done=0, total=0)
         keep_imported()
         tools.memory.trim()
         baseline = tools.memory.read()
@@ -148,8 +158,11 @@ class Worker:
 
     def _answer(
         self, asked: Asked, engine: Engine | TextEngine, tools: inst.Instruments, loading: Loading, share_s: float
-    ) -> None:
-        """Run one suite for about `share_s` seconds and write its record, however it ends."""
+    ) -> Outcome | None:
+        """Run one suite for about `share_s` seconds and write its record, however it ends.
+
+        None where it is left to a process with smaller batches.
+        """
         cell = asked.cell
         self.tell("cell", key=cell.key)
         started, watch = now(), Watch(tools.clock, share_s)
@@ -168,6 +181,9 @@ class Worker:
             raise
         except Exception as error:  # noqa: BLE001 - every ending becomes a record
             outcome = self._ending(error, cell.suite)
+        if self._is_for_smaller(cell, outcome):
+            self.tell("smaller", key=cell.key, message=outcome.reason)
+            return None
         seconds = watch.elapsed_s()
         self._watch_limit(tools.memory)
         record = self.assembler.record(
@@ -178,7 +194,7 @@ class Worker:
             predicted=asked.predicted,
             measurements=measurements,
             texts=run.texts,
-            warnings=[*engine.caveats, *run.caveats, *overrun(self.limit())],
+            warnings=[*engine.caveats, *run.caveats, *overrun(self.limit()), *self._again()],
             engine=engine,
         )
         if self.budget is not None:
@@ -186,6 +202,19 @@ class Worker:
         self._write(record, seconds)
         if isinstance(run, SuiteRun) and outcome.ending.settled:
             run.journal.remove()
+        return outcome
+
+    def _is_for_smaller(self, cell: Cell, outcome: Outcome) -> bool:
+        """Whether a cell that ran out of memory is measured once more with smaller batches, which may help it."""
+        batched = cell.suite in suites.BATCHED and not self.backend.text_only
+        return batched and outcome.ending is Ending.DOES_NOT_FIT and not self.request.small_batches
+
+    def _again(self) -> list[Caveat]:
+        """That the cell was measured a second time, with smaller batches."""
+        if not self.request.small_batches:
+            return []
+        text = f"measured again with smaller batches, for with usual ones it ended so: {self.request.small_batches}"
+        return [Caveat(kind="smaller_batches", text=text, advice="more memory for the same batches as other rows")]
 
     def _journal(self, cell: Cell, engine: Engine) -> Journal:
         """The journal of one cell, for these exact weights and everything else that can change a figure."""
@@ -235,7 +264,7 @@ class Worker:
 
     def _ending(self, error: Exception, during: str) -> Outcome:
         """How an exception ends a cell. If it ran out of memory under a limit, the reason names the limit."""
-        outcome, limit = ending(error, during), self.request.memory_limit
+        outcome, limit = ending(error, during, self.kills), self.request.memory_limit
         if limit is None or outcome.ending is not Ending.DOES_NOT_FIT:
             return outcome
         named = f"{outcome.reason}, under a limit of {human_limit(limit.bytes)} ({limit.enforced_by})"
@@ -244,7 +273,9 @@ class Worker:
     def _reference_path(self, reference: Cell, engine: Engine) -> Path:
         """The reference's file, which belongs to one cell, these exact weights and these exact engine versions."""
         weights = digest(engine.provenance.model_dump(mode="json"))
-        return reference_folder() / reference_name(reference.key, installed(self.backend.requires), weights)
+        found = reference_folder() / reference_name(reference.key, installed(self.backend.requires), weights)
+        in_use(found)
+        return found
 
     def _write(self, record: Record, measuring_s: float = 0.0) -> None:
         """Keep a record and tell of it; `measuring_s` counts for the budget, for which loading costs nothing."""
@@ -270,51 +301,15 @@ class Watch:
         return self.clock.now() - self.began + ahead_s > self.share_s
 
 
-def require_proof(engine: Engine, scheme: Scheme) -> None:
-    """Refuse an engine that is not of its precision, or whose figures would mean nothing.
-
-    Raises UnprovenPrecision, Unsupported.
-    """
-    census = engine.census()
-    if wrong := census.contradiction(scheme):
-        raise Unsupported(wrong) if census.because else UnprovenPrecision(wrong)
-    if isinstance(engine, ProvesItself) and (refuted := engine.refuted()):
-        raise Unsupported(refuted)
-
-
-class UnprovenPrecision(Exception):
-    """The census contradicts the precision that was asked for."""
-
-
-FULL = "the disk of the cache or of temporary files has no space left"
-ROOM = "free space and files there (`bench cache --clear all`, df -i), or set BENCH_CACHE and TMPDIR"
-
-
-def ending(error: Exception, during: str = "work") -> Outcome:
-    """How an exception ends a cell. A finding has a reason; a bug also keeps its traceback."""
-    if isinstance(error, DoesNotFit):
-        return out_of_memory(error)
-    if isinstance(error, Stopped):
-        return Outcome(ending=Ending.STOPPED, reason=str(error))
-    if isinstance(error, MemoryError) or os.strerror(errno.ENOMEM) in str(error):
-        return out_of_memory(DoesNotFit(during))
-    if isinstance(error, Unsupported):
-        return Outcome(ending=Ending.UNSUPPORTED, reason=str(error))
-    full = any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
-    if full or isinstance(error, UserError | NotFinite):
-        return Outcome(ending=Ending.FAILED, reason=f"{FULL} during {during}; {ROOM}" if full else str(error))
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return Outcome(ending=Ending.FAILED, reason=reason[:300], detail=traceback.format_exc())
-
-
 def main() -> int:
     """Answer the request named on the command line."""
     gc.disable()  # until its libraries are imported: `keep_imported`
     path = Path(sys.argv[1])
+    tell_stacks(path.parent)
     prepared = begun_ahead(read(path)) if AHEAD in sys.argv[2:] else False
     if prepared is None:
         return 0
-    worker = Worker(read(path), prepared=prepared)
+    worker = Worker(read(path), prepared=prepared, folder=path.parent)
     try:
         worker.run()
     except UserError as error:  # results/ refuses: nothing more can be saved

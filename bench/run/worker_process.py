@@ -35,6 +35,10 @@ class WorkerProcess:
     """Keys of cells that the budget did not hold any more."""
     restart: bool = False
     """Whether its suite asked to continue in a new process."""
+    fetching: bool = True
+    """Whether weights are still made ready for it, downloaded or converted."""
+    step_began: float = field(default_factory=time.monotonic)
+    """When it began to do what it does: make weights ready, load, or answer a cell."""
     timed_out: float | None = None
     """The limit it broke, None if it did not."""
     spent_usd: float = 0.0

@@ -25,6 +25,7 @@ __all__ = [
     "score_per_byte",
     "site",
     "soundness",
+    "status",
     "table",
     "warnings",
 ]

@@ -7,6 +7,7 @@ import sys
 
 from bench.views.fields import Field
 from bench.views.outputs import OUTPUTS, Output
+from bench.views.status import STATUS
 
 HEAD = """\
 # Columns
@@ -21,7 +22,7 @@ This page is generated: `python -m bench.views.columns_page > docs/columns.md`.
 
 def page() -> str:
     """The whole page as Markdown."""
-    return "\n".join([HEAD, *(_section(output) for output in OUTPUTS)])
+    return "\n".join([HEAD, *(_section(output) for output in (*OUTPUTS, STATUS))])
 
 
 def _section(output: Output) -> str:

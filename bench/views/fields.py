@@ -212,6 +212,7 @@ CACHE = (
 )
 """One cache at one depth."""
 LAST = (
+    Field("unit", Unit.TEXT, "which of a machine's cards measured it, as `cuda:1`, where one was chosen"),
     Field("memory_limit_bytes", Unit.BYTES, "hard limit that the process ran under"),
     Field("profile", Unit.TEXT, "`smoke`, `standard`, `full`: items and repetitions"),
     Field("run", Unit.TEXT, "the call of `bench run` that made it"),

@@ -59,6 +59,7 @@ def flat(record: Record, more: Mapping[str, Estimate] = MappingProxyType({}), ch
     row |= {f"{name.replace(':', '_')}_bound": answer.bound for name, answer in capacity_answers(record).items()}
     row["predicted_weights_bytes"] = record.predicted.weights_bytes
     row["predicted_peak_bytes"] = record.predicted.peak_bytes
+    row["unit"] = record.machine.unit
     row["memory_limit_bytes"] = cell.memory_limit_bytes
     row["profile"], row["run"], row["started"], row["id"] = cell.profile, record.run, record.started, record.id
     row["warnings"] = "; ".join(w.kind for w in record.warnings) or None

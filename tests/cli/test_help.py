@@ -13,7 +13,7 @@ import typer
 
 from bench.cli import COMMANDS, app
 from bench.cli.grouping import GroupedHelp, with_options
-from bench.cli.options import Cells, DeviceKind, How, Limits
+from bench.cli.options import Cells, Devices, How, Limits
 from bench.cli.selecting import selection
 from bench.paths import ROOT
 from bench.plan.selection import Selection
@@ -57,7 +57,8 @@ def test_plan_and_run_ask_in_the_same_words():
     planned, ran = options("plan"), options("run")
     assert planned.keys() - ran.keys() == {"--format"}
     assert ran.keys() - planned.keys() == {
-        "--fresh", "--timeout", "--threads", "--ray", "--no-wait", "--max-cost", "--quiet", "--publish",
+        "--fresh", "--timeout", "--cache-limit", "--threads", "--ray", "--no-wait", "--max-cost", "--quiet",
+        "--publish",
     }  # fmt: skip
     for name in planned.keys() & ran.keys():
         assert (planned[name].help, planned[name].default) == (ran[name].help, ran[name].default)
@@ -65,7 +66,7 @@ def test_plan_and_run_ask_in_the_same_words():
 
 def test_no_options_ask_for_the_default_selection():
     """An option that was left out adds nothing of its own to what is asked."""
-    assert selection(Cells(device=DeviceKind.CPU), How(), Limits(), fetch=False) == Selection(device="cpu")
+    assert selection(Cells(device=Devices("cpu")), How(), Limits(), fetch=False) == Selection(device="cpu")
 
 
 def test_a_dataclass_gives_way_to_its_fields(capsys):

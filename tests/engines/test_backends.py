@@ -23,7 +23,7 @@ from bench.engines.registry import backend, backend_names
 from bench.errors import UserError
 from bench.records.cell import Precision
 from bench.records.record import Ending, Outcome
-from bench.run.worker import ending
+from bench.run.ending import ending
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "The quick brown fox jumps over the lazy dog, 42 times; then it's done. Round the corner."

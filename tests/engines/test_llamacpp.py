@@ -26,7 +26,7 @@ from bench.engines.llamacpp.locate import locate
 from bench.errors import UserError
 from bench.instruments.memory import ProcessMemory
 from bench.records.cell import Weights
-from bench.run.worker import ending
+from bench.run.ending import ending
 
 FAMILIES = ("bloom", "gemma3_text", "gpt2", "gpt_neox", "llama", "olmo2", "qwen2", "qwen3")
 TEXT = "The lazy dog jumps over 42 quick foxes."

@@ -87,7 +87,7 @@ def test_equal_machines_that_share_a_home_do_not_wait_for_each_other(monkeypatch
     """They name their devices alike; the containers of one machine know its start and share its devices."""
     here = locks.lock_path("dev")
     assert locks.lock_path("dev") == here
-    monkeypatch.setattr(locks, "_machine", lambda: "another")
+    monkeypatch.setattr(locks, "boot", lambda: "another")
     assert locks.lock_path("dev") != here
 
 

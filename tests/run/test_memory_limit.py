@@ -23,9 +23,10 @@ from bench.processes import place
 from bench.records.record import Ending, MemoryLimit, Prediction
 from bench.records.store import Store
 from bench.run import memory_limit
+from bench.run.ending import ending
 from bench.run.memory_limit import Confinement, capacity_bytes, charged_bytes, check, confined, own_group, parse_bytes
 from bench.run.request import Asked, Request
-from bench.run.worker import Worker, ending
+from bench.run.worker import Worker
 from bench.run.worker_process import WorkerProcess, death
 from bench.units import human_limit
 

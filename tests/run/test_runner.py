@@ -38,11 +38,12 @@ from bench.records.census import Census
 from bench.records.record import Ending, Outcome
 from bench.records.store import Runs, Store
 from bench.records.surroundings import Condition
-from bench.run import runner
+from bench.run import launched
+from bench.run.ending import UnprovenPrecision, ending, require_proof
+from bench.run.measure import run_key
 from bench.run.needs import opened
 from bench.run.options import RunOptions
 from bench.run.runner import Runner, new_run_id
-from bench.run.worker import UnprovenPrecision, ending, require_proof
 from bench.run.worker_process import WorkerProcess, death
 from bench.scoring.journal import Journal, journal_folder
 
@@ -134,7 +135,7 @@ def workers(monkeypatch):
             started.append(process)
         return process
 
-    monkeypatch.setattr(runner.subprocess, "Popen", spy)
+    monkeypatch.setattr(launched.subprocess, "Popen", spy)
     return started
 
 
@@ -172,6 +173,7 @@ def test_a_crash_costs_the_cells_that_crash_and_no_other(bench, workers):
     assert bench.outcomes() == {"fp16 memory": "killed", "fp16 throughput": "killed", "fp16 divergence": "ok"}
     assert bench.outcome("memory").reason == "the worker died of SIGABRT in memory"
     assert bench.outcome("throughput").reason == "the worker died of SIGABRT in throughput"
+    assert "in _crash" in bench.outcome("memory").detail, "where it crashed"
     assert len(workers) == 3
 
 
@@ -217,6 +219,7 @@ def test_a_hang_is_stopped_at_the_limit(bench, workers):
     assert bench.run("--timeout", "4", fault="hang@log_probs") == 1
     assert bench.outcomes() == {"fp16 memory": "ok", "fp16 throughput": "ok", "fp16 divergence": "timed_out"}
     assert bench.outcome("divergence").reason == "stopped in divergence after 4 s without an answer"
+    assert 'File "bench/engines/fake/faults.py"' in bench.outcome("divergence").detail, "where it hung"
     assert not any(group_alive(worker.pid) for worker in workers)
 
 
@@ -402,7 +405,8 @@ def test_a_run_whose_last_cell_was_settled_as_it_died_is_finished_by_the_next_ca
     selection = Selection(
         precisions=(Precision.FP16,), backends=("fake",), suites=("memory", "throughput"), profile="smoke", device="cpu"
     )
-    Runs(bench.results).begin(selection.key, records[0].run, [record.cell for record in records])
+    key = run_key(selection, machine.describe("cpu"))
+    Runs(bench.results).begin(key, records[0].run, [record.cell for record in records])
     capsys.readouterr()
     assert bench.run(**chosen) == 0
     assert capsys.readouterr().out == "nothing to run: 2 cells are settled\n"
@@ -506,8 +510,10 @@ def hanging(bench):
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(bench):
-    """SIGINT: exit code 130, one line, no process left, all records readable, and the same call completes the run."""
+    """SIGINT twice: exit code 130, no process left, all records readable, and the same call completes the run."""
     process, worker = hanging(bench)
+    process.send_signal(signal.SIGINT)
+    said = next(line for line in process.stderr if unlogged(line))
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
@@ -519,6 +525,9 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(bench):
     assert bench.outcomes() == {"fp16 memory": "ok", "fp16 throughput": "ok", "fp16 divergence": "ok"}
     (run,) = {record.run for record in bench.records()}
     assert unlogged(messages) == f"continuing run {run}: 2 cells are settled already\n"
+    assert said == (
+        "smollm2-135m-instruct fp16 (fake fake-fp16) divergence is finished first; Ctrl-C once more stops it now\n"
+    )
     assert unlogged(errors).strip() == "stopped; every finished record is kept, and the same command goes on from here"
 
 
@@ -553,6 +562,18 @@ class Recorder:
 
     def phase(self, name, done, total):
         """Progress: not remembered."""
+
+    def finishing(self, planned):
+        """Somebody asked for the end."""
+        self.seen.append("finishing")
+
+    def elsewhere(self, cells):
+        """Another process has answered these."""
+        self.seen.append(f"elsewhere {' '.join(planned.cell.suite for planned in cells)}")
+
+    def waits(self, owner):
+        """Another process has what is left."""
+        self.seen.append("waits" if owner else "goes on")
 
     def again(self, cells):
         """There is time left."""
@@ -608,7 +629,7 @@ def counted(monkeypatch):
         started.append(command[command.index("bench.run.worker") + 2 :])
         return popen(command, **options)
 
-    monkeypatch.setattr(runner.subprocess, "Popen", start)
+    monkeypatch.setattr(launched.subprocess, "Popen", start)
     return started
 
 
@@ -704,7 +725,7 @@ def replace_worker(monkeypatch, code):
         own = [command[0], "-c", code, command[-1]] if "bench.run.worker" in command else command
         return popen(own, **options)
 
-    monkeypatch.setattr(runner.subprocess, "Popen", start)
+    monkeypatch.setattr(launched.subprocess, "Popen", start)
 
 
 def test_a_spent_budget_begins_nothing_more_and_says_what_stayed_undecided(tmp_path):
@@ -790,23 +811,12 @@ def test_a_worker_on_a_cpu_sees_no_gpu_and_the_threads_it_may_use(tmp_path):
     assert (found["CUDA_VISIBLE_DEVICES"], found["OMP_NUM_THREADS"]) == ("", "3")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "timeout_s", "limit"), [(None, None, 900), (10.0, None, 900), (100.0, None, 3000), (100.0, 7, 7)]
-)
-def test_the_limit_is_generous_unless_it_is_given(tmp_path, seconds, timeout_s, limit):
-    """Thirty times the prediction and at least 15 minutes, or exactly --timeout."""
-    (cell,) = planned().cells
-    predicted = cell.predicted.model_copy(update={"seconds": seconds})
-    worker = WorkerProcess([SimpleNamespace(predicted=predicted)])
-    assert make_runner(tmp_path, options=RunOptions(timeout_s=timeout_s))._limit(worker) == limit
-
-
 def test_a_limit_of_years_is_waited_for_in_parts(tmp_path):
     """A prediction may be absurd; the system's call counts 24 days at most and raises on more."""
     (cell,) = planned().cells
     predicted = cell.predicted.model_copy(update={"seconds": 1e12})
     plan = Plan(cells=(replace(cell, predicted=predicted),), left_out=())
-    assert make_runner(tmp_path)._limit(WorkerProcess(list(plan.cells))) == 3e13
+    assert make_runner(tmp_path)._limit(WorkerProcess(list(plan.cells), current=plan.cells[0])) == 3e13
     (record,) = run_plan(tmp_path, plan)
     assert record.outcome.ending is Ending.OK
     with selectors.DefaultSelector() as selector, pytest.raises(OverflowError):

@@ -7,110 +7,22 @@ inherit; what lies about, by the drill's own cache, results and temporary folder
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from builders import can_make_group, dead_process
+from drilled import PATIENCE_S, STOPPED, SUITES, Drill, linux
 
 from bench.paths import ROOT
-from bench.processes import is_unfinished, place
+from bench.processes import place
 from bench.records.store import Store
 from bench.run.memory_limit import own_group
 from bench.run.sweep import sweep
-
-PATIENCE_S = 60
-"""Longest wait for another process; reached only when something is wrong."""
-SUITES = ("memory", "throughput", "divergence")
-STOPPED = "stopped; every finished record is kept, and the same command goes on from here"
-linux = pytest.mark.skipif(sys.platform != "linux", reason="sees other processes' environment")
-
-
-class Drill:
-    """Calls of `bench run` on the fake, and what they leave."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.results = folder, folder / "results"
-        (folder / "tmp").mkdir()
-
-    def command(self, *options: str) -> list[str]:
-        """Two schemes, three suites, the reference first."""
-        return [
-            sys.executable, "-m", "bench", "run", "--backend", "fake", "--device", "cpu", "--profile", "smoke",
-            "--suite", ",".join(SUITES), "--precision", "fp16,int8", "--results", str(self.results), *options,
-        ]  # fmt: skip
-
-    def environment(self, fault: str) -> dict[str, str]:
-        """Everything that is written goes into the drill's folder."""
-        own = {"BENCH_CACHE": str(self.folder / "cache"), "TMPDIR": str(self.folder / "tmp"), "BENCH_FAKE_FAULT": fault}
-        return {**os.environ, "PYTHONPATH": str(ROOT), **own}
-
-    def start(self, fault: str, *options: str, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        """Start it; it hears Ctrl-C even where these tests run in the background."""
-        ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
-        try:
-            return subprocess.Popen(
-                [*before, *self.command(*options)], cwd=ROOT, env=self.environment(fault), text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-            )  # fmt: skip
-        finally:
-            signal.signal(signal.SIGINT, ours)
-
-    def finish(self, *options: str) -> None:
-        """The same call without a fault."""
-        subprocess.run(
-            self.command(*options), cwd=ROOT, env=self.environment(""), check=True, capture_output=True, text=True
-        )
-
-    def settled(self) -> dict[str, str]:
-        """Record id by scheme and suite; every file reads, and no cell has two."""
-        store = Store(self.results)
-        records = list(store.records())
-        found = {f"{record.cell.scheme} {record.cell.suite}": record.id for record in records}
-        assert store.unreadable == []
-        assert len(found) == len(records)
-        assert all(record.outcome.ending.settled for record in records)
-        return found
-
-    def running(self) -> list[psutil.Process]:
-        """Every process that inherited the drill's environment and still runs."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                ours = process.environ().get("TMPDIR") == str(self.folder / "tmp")
-                if ours and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
-
-    def left(self) -> list[str]:
-        """What is unfinished, temporary or hidden, but for the note of the run that goes on."""
-        found = [path for path in self.folder.rglob("*") if is_unfinished(path)]
-        found += [*(self.folder / "tmp").iterdir(), *(self.folder / "cache" / "locks").glob("*")]
-        found += [path for path in self.results.rglob(".*") if path.name not in {".runs", ".gitignore"}]
-        return sorted({str(path.relative_to(self.folder)) for path in found})
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for another process, looking often, and not for ever."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.02)  # only another process can end this wait
-
-    def hanging(self, records: int) -> bool:
-        """Whether so many cells are settled and a worker that has been told the rest runs."""
-        request = list((self.folder / "tmp").glob("bench-*/request.json"))
-        return len(self.settled()) == records and bool(request) and len(self.running()) > 1
-
-    def writing(self) -> bool:
-        """Whether the reference's unfinished folder lies there: just before the call that hangs."""
-        return any((self.folder / "cache" / "reference").glob("*.part-*"))
 
 
 @pytest.fixture
@@ -123,7 +35,7 @@ def drill(tmp_path: Path) -> Iterator[Drill]:
 
 
 ALL = {f"fake-{scheme} {suite}" for scheme in ("fp16", "int8") for suite in SUITES}
-ASKED = [("SIGINT", "hang@load:fake-int8", 3), ("SIGTERM", "hang@prefill", 0), ("SIGHUP", "hang@log_probs", 2)]
+ASKED = [("SIGINT", "hang@load:fake-int8", 3), ("SIGTERM", "hang@prefill", 0), ("SIGTERM", "hang@log_probs", 2)]
 
 
 @linux
@@ -131,7 +43,7 @@ ASKED = [("SIGINT", "hang@load:fake-int8", 3), ("SIGTERM", "hang@prefill", 0), (
 def test_a_request_to_end_leaves_nothing_and_keeps_what_is_settled(
     drill: Drill, name: str, fault: str, records: int
 ) -> None:
-    """Ctrl-C, TERM and a closed terminal: one line, 130, no process, no file; the same call measures the rest."""
+    """Ctrl-C while nothing is measured, and TERM: one line, 130, no process, no file; the same call does the rest."""
     process = drill.start(fault)
     drill.until(drill.writing if "log_probs" in fault else lambda: drill.hanging(records))
     kept = drill.settled()
@@ -183,17 +95,20 @@ def test_a_worker_that_is_killed_costs_its_cell(drill: Drill) -> None:
 
 
 @linux
-def test_a_terminal_that_is_closed_ends_a_run(drill: Drill) -> None:
-    """A real one: the kernel sends HUP, and whatever is written to it afterwards fails."""
+def test_a_terminal_that_is_closed_changes_nothing(drill: Drill) -> None:
+    """A real one: the kernel sends HUP, and what is written to it afterwards fails; the run ends as any other."""
     opener = "import pty, sys; pty.spawn(sys.argv[1:])"
-    terminal = drill.start("hang@log_probs", before=(sys.executable, "-c", opener))
+    gate = drill.folder / "gate"
+    os.mkfifo(gate)
+    terminal = drill.start(f"wait:{gate}@log_probs:fake-fp16#1", before=(sys.executable, "-c", opener))
     drill.until(drill.writing)
-    kept = drill.settled()
     terminal.kill()
+    terminal.wait()
+    with gate.open("w"):  # the cell that waited goes on
+        pass
     drill.until(lambda: drill.running() == [])
+    assert set(drill.settled()) == ALL
     assert drill.left() == []
-    assert drill.settled() == kept
-    assert len(kept) == 2
     terminal.communicate()
 
 
@@ -213,7 +128,7 @@ def test_what_was_told_to_ignore_a_closed_terminal_goes_on(drill: Drill) -> None
 
 @linux
 def test_a_control_group_goes_with_its_run_or_with_the_next(drill: Drill) -> None:
-    """Under a memory limit: Ctrl-C removes it at once; of a killed run, the next one does, limited or not."""
+    """Under a memory limit: Ctrl-C twice removes it at once; of a killed run, the next one does, limited or not."""
     if not can_make_group():
         pytest.skip("no cgroup may be made here")
     own = own_group(1) or own_group(2)
@@ -227,6 +142,9 @@ def test_a_control_group_goes_with_its_run_or_with_the_next(drill: Drill) -> Non
         drill.until(drill.writing)
         assert len(groups(process.pid)) == 1
         process.send_signal(sign)
+        if sign == signal.SIGINT:
+            drill.until(lambda: drill.last() != [])
+            process.send_signal(sign)
         process.communicate(timeout=PATIENCE_S)
         drill.until(lambda: drill.running() == [])
         assert len(groups(process.pid)) == (sign == signal.SIGKILL)

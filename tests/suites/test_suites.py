@@ -29,7 +29,7 @@ from bench.judge.scores import accuracies
 from bench.records.cell import Precision, Weights
 from bench.records.record import Ending, Unit
 from bench.records.store import Store
-from bench.run.worker import ending
+from bench.run.ending import ending
 from bench.scoring.anchor import anchor_path as found_anchor
 from bench.scoring.anchor import is_anchor
 from bench.suite import Pace, Work, measured

@@ -143,7 +143,7 @@ class LlamaEngine:
         self.header = header_of(self.path)
         _require_left_to_right(self.header)
         self.provenance, self.caching = located.provenance, asked_of(request, self.header)
-        self.request, self.plain_scoring = request, request.plain_scoring
+        self.request, self.plain_scoring = request, request.plain_scoring or request.small_batches
         size = self.path.stat().st_size
         capacity = ProcessMemory().capacity_bytes()
         if request.device == "cpu" and size > capacity:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.paths import cache_folder
-from bench.processes import sweep, unfinished
+from bench.processes import in_use, sweep, unfinished
 
 LIMIT_BYTES = 48 << 30
 """Bytes of made files that stay; about one 7B model at every scheme. `BENCH_GGUF_CACHE_BYTES` overrides it."""
@@ -30,8 +30,7 @@ def made(name: str, needed_bytes: int, write: Callable[[Path], None]) -> Path:
     half file; what a killed process left is removed by the next one. Raises UserError when there is no room.
     """
     target = folder() / name
-    if target.is_file():
-        os.utime(target)
+    if target.is_file() and in_use(target):
         return target
     part = unfinished(target)
     try:
@@ -46,6 +45,7 @@ def made(name: str, needed_bytes: int, write: Callable[[Path], None]) -> Path:
         ) from None
     finally:
         part.unlink(missing_ok=True)
+    in_use(target)
     return target
 
 

@@ -163,7 +163,7 @@ class CausalEngine(TorchEngine):
     @cached_property
     def generates_together(self) -> int:
         """By what the class carries, and by a proof: two texts of different lengths beside each other."""
-        wanted = not self.plain_scoring and not self.scheme.whole_pass and self._columns
+        wanted = not self.plain_scoring and not self.small_batches and not self.scheme.whole_pass and self._columns
         if not wanted or not self.forward.trusted or self.most_sequences == 1:
             return 1
         text = [*dict.fromkeys(self.encode(PROBED)), *range(proof.TOKENS)][: proof.TOKENS]
@@ -234,6 +234,8 @@ class CausalEngine(TorchEngine):
         lengths = [len(row.context) + len(row.continuation) for row in rows]
         check_context(max(lengths, default=1) - 1, self.context_length)
         scorer = TreeScorer(self.forward, self.device)
+        if self.small_batches:
+            scorer.pack_tokens = min(scorer.pack_tokens, self.batch_tokens)
         with self.scoring():
             if self.scheme.whole_pass:
                 return score_apart(self.forward, rows, scorer.positions, done)

@@ -16,7 +16,7 @@ import transformers
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from bench.engines.abilities import worth_dequantizing
+from bench.engines.abilities import SMALLER, worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Unsupported
 from bench.engines.transformers import census
 from bench.engines.transformers.eight_bit import in_few_passes
@@ -61,7 +61,7 @@ def fits(phase: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise DoesNotFit(phase, _gib(str(error)), _gpu_left()) from error
+        raise DoesNotFit(f"{phase}, on the GPU", _gib(str(error)), _gpu_left()) from error
     except MemoryError as error:
         raise DoesNotFit(phase) from error
     except RuntimeError as error:
@@ -133,7 +133,9 @@ class TorchEngine:
         self.device, self.scheme = request.device, request.scheme
         self.model, self.tokenizer, self.provenance = loaded.model, loaded.tokenizer, loaded.provenance
         self.plain_scoring, self.kv = request.plain_scoring, request.kv
-        self.batch_tokens = 1 if self.scheme.whole_pass else SCORE_TOKENS[self.device]
+        self.small_batches = request.small_batches
+        usual = SCORE_TOKENS[self.device] // (SMALLER if self.small_batches else 1)
+        self.batch_tokens = 1 if self.scheme.whole_pass else usual
         """Tokens of one scoring batch, padding included; with room for one, every sequence is a batch of its own."""
         config = self.model.config.get_text_config()
         self.vocabulary = int(config.vocab_size)

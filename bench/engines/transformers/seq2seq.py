@@ -102,7 +102,8 @@ class Seq2SeqEngine(TorchEngine):
     @cached_property
     def generates_together(self) -> int:
         """Answers side by side: the encoder's and the decoder's attention take any mask."""
-        return 1 if self.plain_scoring or self.scheme.whole_pass else ROWS[self.device]
+        alone = self.plain_scoring or self.small_batches or self.scheme.whole_pass
+        return 1 if alone else ROWS[self.device]
 
     def generate(self, asked: Sequence[Asked], take: Take) -> None:
         """Greedy answers side by side."""

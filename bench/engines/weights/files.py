@@ -120,7 +120,7 @@ def made_once(folder: Path, module: str, arguments: Sequence[str | Path]) -> Pat
     The process is `python -m bench.engines.weights.MODULE ARGUMENTS PART`. It fills the new folder PART, which is
     renamed to `folder` only when it is complete.
     """
-    if folder.is_dir():
+    if folder.is_dir() and processes.in_use(folder):
         return folder
     part = processes.unfinished(folder)
     try:
@@ -136,6 +136,7 @@ def made_once(folder: Path, module: str, arguments: Sequence[str | Path]) -> Pat
         raise UserError(f"cannot write {folder.parent}: {error.strerror}", "free space, or set BENCH_CACHE") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    processes.in_use(folder)
     return folder
 
 

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several cards of one box: virtual ones of the fake engine, real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from builders import called
+from drilled import PATIENCE_S, linux
+
+from bench.instruments import machine
+from bench.paths import ROOT
+from bench.records.store import Store
+from bench.run import devices
+
+ASKED = ("run", "--backend", "fake", "--profile", "smoke", "--suite", "memory,divergence", "--precision", "fp16,int8")
+
+
+@pytest.fixture
+def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Three virtual ones, and an environment that is as before afterwards."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv(machine.VIRTUAL, "3")
+    for name in ("CUDA_VISIBLE_DEVICES", machine.UNIT):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    machine.gpu.cache_clear()
+    yield
+    machine.gpu.cache_clear()
+
+
+@linux
+@pytest.mark.usefixtures("cards")
+def test_several_cards_share_the_cells_and_each_row_names_its_very_card(tmp_path: Path) -> None:
+    """Every cell once; what is compared with each other is measured on one card."""
+    results = tmp_path / "results"
+    options = ("--device", "all", "--model", "gpt2*", "--results", str(results))
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *ASKED, *options], cwd=ROOT, env={**os.environ}, capture_output=True, text=True,
+        check=False, timeout=PATIENCE_S * 2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(
+        "measuring on cuda:0, cuda:1, cuda:2; `bench status` in another terminal shows how far"
+    )
+    records = list(Store(results).records())
+    assert set(Counter(record.cell.key for record in records).values()) == {1}
+    models = {record.cell.model for record in records}
+    assert len(models) == 4 and len(records) == 16
+    units = {model: {r.machine.unit for r in records if r.cell.model == model} for model in models}
+    assert all(len(unit) == 1 for unit in units.values())
+    assert set.union(*units.values()) <= {"cuda:0", "cuda:1", "cuda:2"}
+    assert len(set.union(*units.values())) > 1
+    assert {record.cell.device for record in records} == {"cuda-virtual-gpu"}
+    assert [path.name for path in (results / ".runs").iterdir() if path.name not in {".gitignore", "last.json"}] == []
+
+
+@pytest.mark.usefixtures("cards")
+def test_one_card_is_chosen_by_its_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And no other is seen by what computes."""
+    results = tmp_path / "results"
+    code, _, said = called(capsys, *ASKED, "--device", "cuda:1", "--results", results)
+    assert code == 0, said
+    assert {record.machine.unit for record in Store(results).records()} == {"cuda:1"}
+    assert machine.computing_on("cuda") == {"CUDA_VISIBLE_DEVICES": "GPU-virtual-1"}
+    assert machine.lock_name(machine.describe("cuda")) == "cuda-virtual-gpu-gpu-virtual-1"
+
+
+@pytest.mark.usefixtures("cards")
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("cuda:7", "this machine has no cuda:7; it has cuda:0, cuda:1, cuda:2"),
+        ("cuda:0,cuda:7", "this machine has no cuda:7; it has cuda:0, cuda:1, cuda:2"),
+        ("cpu,cuda:0", "no devices 'cpu,cuda:0'; the CPU measures alone: what runs beside it would slow it down"),
+        ("cuda:0,cuda:0", "no device 'cuda:0,cuda:0'; cpu, cuda, mps, cuda:1, several as cuda:0,cuda:1, or all"),
+        ("gpu", "no device 'gpu'; cpu, cuda, mps, cuda:1, several as cuda:0,cuda:1, or all"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_line(
+    device: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what there is."""
+    code, _, errors = called(capsys, *ASKED, "--device", device, "--results", tmp_path)
+    assert (code, errors) == (2, f"bench: {said}\n")
+
+
+def test_without_a_card_the_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what there is."""
+    monkeypatch.setattr(machine, "cards", list)
+    monkeypatch.setattr(machine, "device_kind", lambda: "cpu")
+    with pytest.raises(Exception, match="this machine has no cuda:7; it has no NVIDIA GPU; --device cpu"):
+        devices.named(("cuda:7",))
