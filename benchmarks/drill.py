@@ -358,7 +358,7 @@ def main() -> int:
     lines = ["# The kill drill", "", told, ""]
     faults = 0
     plans = (
-        ("Fake cells", FAKE, asked.kills, 2.5, None),
+        ("Fake cells", FAKE, asked.kills, 2.2, None),
         ("The default model", REAL, asked.real, 14.0, asked.real_cache),
     )
     for title, command, kills, longest_s, cache in plans:

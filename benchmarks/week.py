@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import gc
+import importlib
 import os
 import random
 import signal
@@ -51,6 +53,11 @@ FAULTS = (
     ("crash@prefill", 0.01), ("kill@log_probs", 0.01), ("memory@prefill", 0.01), ("error@log_probs", 0.01),
     ("hang@prefill", 0.002),
 )  # fmt: skip
+LOADED = (
+    "numpy", "bench.scoring.reference", "bench.engines.fake", "suites.memory", "suites.throughput", "suites.divergence",
+    "suites.probe", "suites.noise_floor",
+)  # fmt: skip
+"""What a worker would import: done once, before the first fork."""
 LIMIT_S = 8.0
 """What a load or a cell may take here, so that a hang costs seconds."""
 WARM = 0.1
@@ -162,17 +169,19 @@ def main() -> int:
 
 def simulate(results: Path, cells: int, dice: random.Random, seed: int) -> tuple[str, bool]:
     """What was seen, as Markdown, and whether it kept to what was to be reached."""
-    import bench.run.worker
-    import bench.scoring.reference  # noqa: F401 - loaded before it is forked, numpy with it
-    import suites.divergence
-    import suites.memory
-    import suites.throughput  # noqa: F401 - loaded before it is forked
+    for name in LOADED:
+        importlib.import_module(name)
+    from bench.run import worker
 
-    machine.revision()  # asked once here, not by every fork
+    machine.revision()  # what does not change is looked up once here, not by every fork
+    looked_up = functools.cache(machine.installed)
+    machine.installed = worker.installed = lambda packages: looked_up(tuple(packages))  # type: ignore[assignment]
     plan, planning_s = planned(cells)
     Forked.dice, Forked.faults = dice, Counter()
     kept = {name: getattr(subprocess, name) for name in ("PIPE", "DEVNULL", "STDOUT")}
     launched.subprocess = SimpleNamespace(Popen=Forked, **kept)  # type: ignore[assignment] # of that module alone
+    gc.collect()
+    gc.freeze()  # else every fork looks through what was imported
     store, here, looks = Store(results), machine.describe("cpu"), Looks(len(plan.cells))
     began, endings, calls, left = time.perf_counter(), Counter[str](), 0, plan
     while left.cells and calls < 20:

@@ -14,7 +14,7 @@ from builders import STAMP, failed, make_cell, make_record, planned
 from rich.console import Console
 
 from bench.plan.plan import Plan
-from bench.records.record import Ending, Record
+from bench.records.record import Ending, Prediction, Record
 from bench.run.display import Expected, LiveDisplay, answers, named
 
 GONE = "the Hub has no tests/tiny: gone, renamed, or private (`hf auth login`)"
@@ -65,7 +65,7 @@ def test_cells_that_were_loaded_are_told_one_by_one() -> None:
 def test_in_a_pipe_each_line_has_its_time_and_the_count_so_far() -> None:
     """What an unattended run leaves in a file is its log; nothing is redrawn in it."""
     text = io.StringIO()
-    cells: Any = [SimpleNamespace(cell=make_cell(suite, "int4"), predicted=None) for suite in SUITES]
+    cells: Any = [SimpleNamespace(cell=make_cell(suite, "int4"), predicted=Prediction()) for suite in SUITES]
     plan = Plan(cells=tuple(cells), left_out=())
     with LiveDisplay(plan, Console(file=text, width=250), quiet=False) as display:
         display.load(plan.cells[0])
