@@ -3,8 +3,8 @@
 """Scoring in every scheme: this build beside an earlier one and lm-eval's own model, on the same weights.
 
 As `benchmarks.scoring`, whose tasks, requests and comparison these are, with a third who answers: an earlier checkout
-of this project (`--before`). This build and that one score in processes of their own (`benchmarks.answering`), for what
-one contender leaves in a process's memory slows down the next; who is not asked waits. lm-eval's model has the best
+of this project (`--before`). This build and that one score in processes of their own (`benchmarks.answering`), so that
+nothing that one contender leaves in memory meets the next; who is not asked waits. lm-eval's model has the best
 batch size of several, but one sequence at a time at LLM.int8(), where a score depends on what stands beside it. The
 order of the three turns from slice to slice.
 
