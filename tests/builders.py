@@ -18,7 +18,8 @@ from bench.catalog.model import Kind, Model
 from bench.engines import fake
 from bench.engines.contract import Engine, LoadRequest
 from bench.instruments import Instruments, Reading, machine
-from bench.plan.plan import Planned, make_plan
+from bench.plan.plan import make_plan
+from bench.plan.questions import Planned
 from bench.plan.selection import Selection
 from bench.records.cell import Cell, Precision, Scheme, Weights
 from bench.records.record import Ending, Measurement, Outcome, Prediction, Provenance, Record, Unit, Versions

@@ -79,7 +79,7 @@ def once(function: Callable[Concatenate[Config, P], T]) -> Callable[Concatenate[
     @wraps(function)
     def call(config: Config, *more: P.args, **named: P.kwargs) -> T:
         others = (*more, *named.values())
-        key = (_text(config), *(value if isinstance(value, str | int) else id(value) for value in others))
+        key = (content(config), *(value if isinstance(value, str | int) else id(value) for value in others))
         found = known.get(key)
         if found is None:
             if len(known) >= MOST_ANSWERS:
@@ -90,7 +90,7 @@ def once(function: Callable[Concatenate[Config, P], T]) -> Callable[Concatenate[
     return cast(Callable[Concatenate[Config, P], T], call)
 
 
-def _text(config: Config) -> str:
+def content(config: Config) -> str:
     """Equal for configs of equal content."""
     found = _TEXTS.get(id(config))
     if found is None:

@@ -46,7 +46,7 @@ def catalog(entries: Entries, asked: Needs, output: Output) -> None:
     from bench.engines.registry import backend
     from bench.instruments import machine
     from bench.judge.stand_ins import stand_ins
-    from bench.plan.needs import needs
+    from bench.plan.needs import needs_of
     from bench.views import overview
 
     every = read_catalog(output.folder)
@@ -54,7 +54,7 @@ def catalog(entries: Entries, asked: Needs, output: Output) -> None:
     chosen = select(every, split(names)) if names else every
     stored, kind = Stored(output.results), asked.device.value if asked.device else machine.device_kind()
     engine, described, free = backend(asked.backend), machine.describe(kind), machine.free_bytes(kind)
-    needed = {model.name: needs(model, engine, described, free) for model in chosen}
+    needed = needs_of(chosen, engine, described, free)
     rows = stored.rows()
     done, others = overview.measured(rows), stand_ins(every, rows)
     if output.format.flat:

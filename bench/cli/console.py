@@ -99,9 +99,14 @@ def _print_rows(table: Table, widths: Sequence[int]) -> None:
     (blank,) = lines([[""] * len(widths)], table.titles, widths)
     rule = f" {('-' if out.options.ascii_only else '─') * (len(blank) - 2)} "
     head, body = lines([table.titles], table.titles, widths), lines(table.rows, table.titles, widths)
-    out.print(blank, soft_wrap=True)
+    _write([blank])
     out.print("\n".join(head), markup=False, style="bold", soft_wrap=True)
-    out.print("\n".join([rule, *body, blank]), markup=False, soft_wrap=True)
+    _write([rule, *body, blank])
+
+
+def _write(lines: Iterable[str]) -> None:
+    """Lines that have no style and are broken by nobody, past rich, which looks at every letter of each."""
+    out.file.write("".join(f"{line}\n" for line in lines))
 
 
 def print_views(views: Sequence[View], form: Format) -> None:
@@ -167,8 +172,12 @@ def print_notes(lines: Iterable[str], form: Format) -> None:
 
 def print_lines(lines: Iterable[str], form: Format = Format.TABLE) -> None:
     """Sentences as they are: a bracket in them is no markup."""
-    for line in lines:
-        out.print(visible(line) if form is Format.TABLE else f"- {as_text(line)}", markup=False)
+    said = (visible(line) if form is Format.TABLE else printed(f"- {as_text(line)}") for line in lines)
+    if out.soft_wrap:
+        _write(said)
+        return
+    for line in said:
+        out.print(line, markup=False)
 
 
 def print_facts(facts: Sequence[tuple[str, str]], form: Format = Format.TABLE) -> None:

@@ -19,7 +19,8 @@ from bench.errors import UserError
 from bench.fleet.wire import QUESTION, Answer, Handout, Look, Seen, line, own_output
 from bench.instruments import machine
 from bench.instruments.neighbours import unniced
-from bench.plan.plan import Plan, Planned, has_reference
+from bench.plan.plan import Plan, has_reference
+from bench.plan.questions import Planned
 from bench.processes import temporary_folder
 from bench.records.code_digest import sources
 from bench.records.record import Record, Run

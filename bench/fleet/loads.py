@@ -9,7 +9,8 @@ from functools import cached_property
 from itertools import groupby
 
 from bench.fleet.wire import Box, Handout, Needs, Seen
-from bench.plan.plan import HEADROOM, LeftOut, Planned
+from bench.plan.plan import HEADROOM, LeftOut
+from bench.plan.questions import Planned
 from bench.records.record import Record
 from bench.records.store import to_text
 from bench.records.surroundings import Machine

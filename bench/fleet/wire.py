@@ -8,7 +8,8 @@ from typing import TextIO
 
 from pydantic import TypeAdapter, ValidationError
 
-from bench.plan.plan import LeftOut, Planned
+from bench.plan.plan import LeftOut
+from bench.plan.questions import Planned
 from bench.records.cell import Value
 from bench.records.surroundings import Machine
 from bench.run.options import PATIENCE

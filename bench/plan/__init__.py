@@ -11,6 +11,7 @@ __all__ = [
     "overrides",
     "plan",
     "predict",
+    "questions",
     "seconds",
     "selection",
     "takers",

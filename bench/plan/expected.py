@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from bench.catalog.model import Model
 from bench.engines.registry import backend, backend_names
 from bench.plan import predict
-from bench.plan.plan import stored_on
+from bench.plan.questions import stored_on
 from bench.records.record import Record
 from bench.suite import Work
 

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.catalog.model import Model
 from bench.engines.contract import Backend
 from bench.plan import predict
 from bench.plan.baseline import with_baseline
-from bench.plan.plan import HEADROOM, stored_on
+from bench.plan.plan import HEADROOM
+from bench.plan.questions import stored_on, tells
 from bench.records.cell import Precision
 from bench.records.surroundings import Machine
 from suites import suite
@@ -34,8 +36,25 @@ class Need:
     """Whether that fits what is free; None where either is unknown."""
 
 
+def needs_of(
+    models: Iterable[Model], engine: Backend, machine: Machine, free_bytes: int
+) -> dict[str, dict[Precision, Need]]:
+    """By entry and precision, what each needs on a machine with so much free memory (0 if that is not known).
+
+    Worked out once for all that tell the same of themselves: half of a catalogue's entries are tunes of another.
+    """
+    known: dict[tuple[object, ...], dict[Precision, Need]] = {}
+    found = {}
+    for model in models:
+        told = tells(model)
+        if told not in known:
+            known[told] = needs(model, engine, machine, free_bytes)
+        found[model.name] = known[told]
+    return found
+
+
 def needs(model: Model, engine: Backend, machine: Machine, free_bytes: int) -> dict[Precision, Need]:
-    """By precision, what the entry needs on a machine with so much free memory (0 if that is not known)."""
+    """The same of one entry, by precision."""
     found = {}
     memory = suite("memory")
     settings = memory.PROFILES[PROFILE]

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby
 
-from bench.plan.plan import Plan, Planned
+from bench.plan.plan import Plan
+from bench.plan.questions import Planned
 
 
 def jobs(cells: Iterable[Planned]) -> list[list[Planned]]:

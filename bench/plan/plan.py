@@ -8,16 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import suites
-from bench.catalog import remote
 from bench.catalog.model import Model
-from bench.engines.contract import Backend
 from bench.engines.registry import backend, backend_names
 from bench.instruments.machine import installed
 from bench.paths import reference_folder
-from bench.plan import predict
-from bench.plan.baseline import with_baseline
 from bench.plan.capacity import with_capacity
 from bench.plan.local_weights import described, require_readable, told_apart
+from bench.plan.questions import Planned, Questions, stored_on
 from bench.plan.seconds import SEARCHES, Estimator
 from bench.plan.selection import (
     ORDER,
@@ -26,49 +23,18 @@ from bench.plan.selection import (
     never,
     refuse_unknown,
     schemes_of,
-    settings_of,
-    source_of,
     telling_suites,
-    ways,
 )
 from bench.processes import is_unfinished
-from bench.records.cell import REFERENCE, Cell, Scheme, Weights, reference_name
+from bench.records.cell import Cell, Weights, reference_name
 from bench.records.record import Prediction, Record
 from bench.records.scored import scored_after_itself
 from bench.records.surroundings import Machine, Roof
 from bench.suite import Pace
 from bench.units import human_bytes, human_limit
-from suites import launched_profiles, suite, text_suite
 
 HEADROOM = 0.97
 """Share of the free memory that a predicted peak with its process may take before a cell is left out."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Planned:
-    """One cell to run."""
-
-    cell: Cell
-    model: Model
-    scheme: Scheme
-    predicted: Prediction
-    path: str | None = None
-    base: Model | None = None
-    """The entry that this model is added to, None if it stands alone."""
-    base_path: str | None = None
-    launch: str | None = None
-    """Command line of the server to launch, None for engines that launch none."""
-    trust_remote_code: bool = False
-    files: dict[str, str] = field(default_factory=dict)
-    """Paths on this machine of what the settings name."""
-    reference: Cell | None = None
-    """The divergence cell this one is compared with; None for other suites."""
-    pace: Pace | None = None
-    """Seconds a token of it is expected to take, None where that is not known before."""
-    loading_s: float = 0.0
-    """Seconds that its load is expected to take, 0 if unknown."""
-    why: str = ""
-    """Empty, or `reference`: added because others are compared with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +108,9 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
     chosen, named = chosen_models(selection, models), {model.name: model for model in models}
     refuse_unknown(selection, backends)
     fingerprint = told_apart(selection.path, selection.base) if selection.path else None
+    questions = Questions(selection, machine)
+    told = {engine.name: telling_suites(selection, engine) for engine in backends}
+    schemes = {engine.name: schemes_of(selection, engine, machine.kind) for engine in backends}
     for model in chosen:
         base = named.get(model.base_model or "")
         for engine in backends:
@@ -150,57 +119,15 @@ def _ask(selection: Selection, models: Sequence[Model], machine: Machine) -> tup
             if reason:
                 left_out.append(LeftOut(model=model.name, what="*", reason=reason))
                 continue
-            names, silent = telling_suites(selection, engine)
+            names, silent = told[engine.name]
             left_out += [LeftOut(model=model.name, what=name, reason=reason) for name, reason in silent.items()]
-            for what, scheme in schemes_of(selection, engine, machine.kind):
+            for what, scheme in schemes[engine.name]:
                 if scheme is None:
                     why = f"{engine.name} has no {what} on {machine.kind}"
                     left_out.append(LeftOut(model=model.name, what=what, reason=why))
                 else:
-                    cells += [
-                        _planned(selection, seen, engine, scheme, name, machine, base, fingerprint) for name in names
-                    ]
+                    cells += [questions.planned(seen, engine, scheme, name, base, fingerprint) for name in names]
     return cells, list(dict.fromkeys(left_out))
-
-
-def _planned(
-    selection: Selection, model: Model, engine: Backend, scheme: Scheme, name: str, machine: Machine,
-    base: Model | None, fingerprint: str | None,
-) -> Planned:  # fmt: skip
-    """One cell; `fingerprint` is that of the weights that lie at the selection's paths."""
-    model = remote.addressed(model, selection.api_url) if engine.remote else model
-    weights, source = source_of(selection, model, engine)
-    found = text_suite(name) if engine.text_only else suite(name)
-    profiles = launched_profiles(name) if engine.launches else found.PROFILES
-    profile, settings = settings_of(selection, model, name, profiles)
-    settings |= ways(selection, engine, machine)
-    cell = Cell(
-        model=model.name, weights=weights, source=source, revision=model.revision if weights is Weights.HUB else None,
-        backend=engine.name, scheme=scheme.name, precision=scheme.precision, suite=name, suite_version=found.VERSION,
-        profile=profile, settings=settings, device=machine.device,
-        fingerprint=fingerprint if weights is Weights.LOCAL else None,
-    )  # fmt: skip
-    stored, work = stored_on(machine, engine, scheme), found.work(settings)
-    predicted = predict.predict(
-        model, stored, machine.kind, settings, work, engine.footprint, trained=weights is not Weights.RANDOM,
-        together=engine.answers.get(machine.kind, 1),
-    )  # fmt: skip
-    return Planned(
-        cell=cell, model=model, scheme=scheme, predicted=with_baseline(predicted, machine.kind, engine.name, scheme),
-        path=selection.path, base=base, base_path=selection.base, trust_remote_code=selection.trust_remote_code,
-        launch=selection.launch, files=selection.overrides.files,
-        reference=None if engine.text_only else reference_cell(cell, machine.kind) if name == "divergence" else None,
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=64)
-def _adapted(adapt: Callable[[Scheme, Machine], Scheme], scheme: Scheme, machine: Machine) -> Scheme:
-    return adapt(scheme, machine)
-
-
-def stored_on(machine: Machine, engine: Backend, scheme: Scheme) -> Scheme:
-    """The scheme as this device stores it: one object for all cells of it."""
-    return _adapted(engine.adapt, scheme, machine)
 
 
 def _with_capacity(planned: Planned, machine: Machine, free_bytes: int) -> Planned:
@@ -229,31 +156,37 @@ def timed_again(plan: Plan, machine: Machine, records: Iterable[Record], roof: R
 
 def _with_seconds(plan: Plan, estimator: Estimator) -> Plan:
     """The plan with the seconds of every cell and of every load."""
-    cells = tuple(_timed(planned, estimator) for planned in plan.cells)
+    known: dict[tuple[int, int], tuple[Pace | None, Prediction]] = {}
+    cells = tuple(_timed(planned, estimator, known) for planned in plan.cells)
     first = {planned.cell.load_key: planned for planned in reversed(cells)}
     loads = {key: estimator.loading.seconds(load.cell, load.predicted) for key, load in first.items()}
     cells = tuple(replace(planned, loading_s=loads[planned.cell.load_key]) for planned in cells)
     return replace(plan, cells=cells, loads=loads)
 
 
-def _timed(planned: Planned, estimator: Estimator) -> Planned:
-    """A cell with the seconds that its device's roof and records let expect."""
+def _timed(
+    planned: Planned, estimator: Estimator, known: dict[tuple[int, int], tuple[Pace | None, Prediction]]
+) -> Planned:
+    """A cell with the seconds that its device's roof and records let expect.
+
+    `known` are those of cells whose model no record tells anything of: they are the same for all of one prediction.
+    """
     cell = planned.cell
     if backend(cell.backend).text_only:
         return planned
-    work = estimator.work(cell, planned.predicted)
-    pace = estimator.pace(cell, planned.model, planned.scheme, planned.predicted, work)
-    seconds = round(pace.seconds(work), 1) if pace else planned.predicted.seconds
-    told = None if cell.suite in SEARCHES else pace  # a search has no rounds that a budget could count
-    return replace(planned, pace=told, predicted=planned.predicted.model_copy(update={"seconds": seconds}))
-
-
-def reference_cell(cell: Cell, machine_kind: str) -> Cell | None:
-    """The divergence cell that this one is compared with: the same question at the reference precision."""
-    scheme = backend(cell.backend).default_scheme(REFERENCE, machine_kind)
-    if scheme is None:
-        return None
-    return cell.unlimited.model_copy(update={"scheme": scheme.name, "precision": scheme.precision})
+    alike = (id(planned.predicted), id(planned.scheme))  # the plan keeps both while it is timed
+    measured = cell.model in estimator.measured
+    if measured or alike not in known:
+        work = estimator.work(cell, planned.predicted)
+        pace = estimator.pace(cell, planned.model, planned.scheme, planned.predicted, work)
+        seconds = round(pace.seconds(work), 1) if pace else planned.predicted.seconds
+        told = None if cell.suite in SEARCHES else pace  # a search has no rounds that a budget could count
+        predicted = planned.predicted.model_copy(update={"seconds": seconds})
+        if measured:
+            return replace(planned, pace=told, predicted=predicted)
+        known[alike] = told, predicted
+    told, predicted = known[alike]
+    return replace(planned, pace=told, predicted=predicted)
 
 
 def _with_references(
@@ -261,17 +194,17 @@ def _with_references(
 ) -> list[Planned]:
     """Add the reference's divergence cell if others need its distributions and they are not held."""
     keys = {planned.cell.unlimited.key for planned in cells if planned.cell.suite == "divergence"}
-    selection = replace(selection, memory_limit_bytes=None)
+    questions = Questions(replace(selection, memory_limit_bytes=None), machine)
     added: list[Planned] = []
     for planned in cells:
         cell = planned.reference
         if cell is None or cell.key in keys or held(cell):
             continue
         keys.add(cell.key)
-        engine, own = backend(cell.backend), (machine, planned.base, planned.cell.fingerprint)
+        engine = backend(cell.backend)
         scheme = engine.scheme(cell.scheme)
         assert scheme is not None
-        extra = _planned(selection, planned.model, engine, scheme, "divergence", *own)
+        extra = questions.planned(planned.model, engine, scheme, "divergence", planned.base, planned.cell.fingerprint)
         added.append(replace(extra, why="reference"))
     return sorted([*added, *cells], key=_position)
 

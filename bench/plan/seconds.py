@@ -63,6 +63,8 @@ class Estimator:
         for record in here:
             self.own.setdefault(record.cell.key, record)
         self._measured = {_kind_of(record.cell) for record in here}
+        self.measured = {record.cell.model for record in here}
+        """Models that a record of this device tells of."""
         self.looks = [look for record in here if (look := self._look(record))]
 
     def _look(self, record: Record) -> Look | None:

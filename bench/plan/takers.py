@@ -17,7 +17,7 @@ from bench.engines.registry import backend, backend_names
 from bench.plan import predict
 from bench.plan.baseline import with_baseline
 from bench.plan.local_weights import unreadable
-from bench.plan.plan import stored_on
+from bench.plan.questions import stored_on
 from bench.plan.selection import Selection, context, never
 from bench.records.cell import COMPARED, Scheme, Weights
 from bench.records.surroundings import Machine

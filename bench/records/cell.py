@@ -7,7 +7,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
 from pydantic_core import CoreSchema, core_schema
@@ -162,13 +163,19 @@ class Cell(Value):
     device: Slug
     """The device's slug, as in `results/<device>/`; for a served model, where it was asked from."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Twelve hexadecimal digits that identify the question."""
         told = self.model_dump(mode="json")
         if self.fingerprint is None:  # so that the keys of cells without one are what they were
             del told["fingerprint"]
         return digest(told)
+
+    def __copy__(self) -> Self:
+        """Without the key, which may not be the copy's."""
+        found = super().__copy__()
+        found.__dict__.pop("key", None)
+        return found
 
     @property
     def load_key(self) -> tuple[str | int | None, ...]:

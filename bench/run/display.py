@@ -16,7 +16,8 @@ from rich.progress import Task as Bar
 from rich.text import Text
 
 from bench.escape import visible
-from bench.plan.plan import Plan, Planned
+from bench.plan.plan import Plan
+from bench.plan.questions import Planned
 from bench.records.owner import Owner
 from bench.records.record import Ending, Record
 from bench.run.options import Observer

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from bench.plan.order import jobs
-from bench.plan.plan import Planned
+from bench.plan.questions import Planned
 from bench.records.owner import Owner
 from bench.run.stopping import Stop
 from bench.run.taken import Taken

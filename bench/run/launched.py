@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.instruments.machine import computing_on
 from bench.paths import ROOT, cache_folder
-from bench.plan.plan import Planned
+from bench.plan.questions import Planned
 from bench.processes import module, stop_group, temporary_folder
 from bench.run.ahead import AHEAD, DUMP_SIGNAL, LAST, READY, STACKS
 from bench.run.memory_limit import Confinement

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench.plan.plan import Planned
+from bench.plan.questions import Planned
 from bench.run.options import RunOptions
 
 LEAST_S = 30.0

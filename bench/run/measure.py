@@ -15,7 +15,8 @@ from bench.engines.registry import backend
 from bench.errors import UserError
 from bench.instruments import machine
 from bench.instruments.roof import measure_roof
-from bench.plan.plan import LeftOut, Plan, Planned, has_reference, timed_again
+from bench.plan.plan import LeftOut, Plan, has_reference, timed_again
+from bench.plan.questions import Planned
 from bench.plan.selection import Selection
 from bench.records.cell import ATTENTION, UNTRIED, digest
 from bench.records.record import Record, Run

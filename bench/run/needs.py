@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from bench.engines.registry import backend
 from bench.plan.looks import WITHOUT_RECORDS
-from bench.plan.plan import Planned, has_reference
+from bench.plan.plan import has_reference
+from bench.plan.questions import Planned
 from bench.run.budget import Budget, Need
 from bench.suite import Pace
 from suites import suite

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import suites
 from bench.engines.registry import backend
-from bench.plan.plan import Planned
+from bench.plan.questions import Planned
 from bench.records.cell import Cell
 from bench.records.owner import Owner
 from bench.records.record import Record

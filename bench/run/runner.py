@@ -15,7 +15,8 @@ from bench.engines.registry import backend
 from bench.errors import UserError
 from bench.instruments import container
 from bench.paths import cache_folder
-from bench.plan.plan import Plan, Planned
+from bench.plan.plan import Plan
+from bench.plan.questions import Planned
 from bench.records.record import Ending, Outcome, Record
 from bench.records.store import Store, read_record
 from bench.records.surroundings import Condition, Machine

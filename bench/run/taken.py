@@ -19,7 +19,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.errors import UserError
-from bench.plan.plan import Planned, has_reference
+from bench.plan.plan import has_reference
+from bench.plan.questions import Planned
 from bench.processes import write_whole
 from bench.records import progress
 from bench.records.cell import Cell

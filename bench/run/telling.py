@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.escape import visible
-from bench.plan.plan import Plan, Planned
+from bench.plan.plan import Plan
+from bench.plan.questions import Planned
 from bench.records.owner import Owner, this_process
 from bench.records.progress import Doing, Failed, Progress, close, now, own_path, tell
 from bench.records.record import Record

@@ -19,7 +19,7 @@ from pydantic import JsonValue
 
 from bench.instruments.machine import installed
 from bench.paths import cache_folder
-from bench.plan.plan import Planned
+from bench.plan.questions import Planned
 from bench.processes import write_whole
 from bench.records.cell import MEMORY_LIMIT, WAYS, digest
 from bench.records.record import Record

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from bench.errors import UserError
 from bench.instruments import container
-from bench.plan.plan import Planned
+from bench.plan.questions import Planned
 from bench.records.record import Ending, Outcome
 from bench.run.assemble import now
 from bench.run.memory_limit import Confinement

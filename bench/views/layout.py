@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import zip_longest
 
 from rich.cells import cell_len
@@ -24,6 +25,8 @@ UNBROKEN = frozenset({"precision", "perplexity", "verdict"})
 """Titles of columns whose cells stay on one line where there is room for it: others give way."""
 HEAD = frozenset({"model", "precision", "scheme", "engine", "suite", "device", "task", "claim", "name", "at"})
 """Titles of the first columns that say which row it is: a block begins with them."""
+TEXTS = 16_384
+"""Cells that are remembered: of a plan of thousands most say what others do."""
 INDENT = "  "
 WIDE = 40
 """A value of more characters has a line of its own in a block."""
@@ -31,8 +34,13 @@ WIDE = 40
 
 def shown(table: Table) -> Table:
     """The same table as a terminal may have it: every text on one line, its controls visible, and not too long."""
-    titles, *rows = ([visible(text or "") for text in row] for row in (table.titles, *table.rows))
+    titles, *rows = ([_seen(text or "") for text in row] for row in (table.titles, *table.rows))
     return Table(titles, rows, [visible(note) for note in table.notes])
+
+
+@lru_cache(maxsize=TEXTS)
+def _seen(text: str) -> str:
+    return visible(text)
 
 
 def widths(table: Table, room: int) -> list[int] | None:
@@ -46,6 +54,7 @@ def widths(table: Table, room: int) -> list[int] | None:
     return None if narrowest is None else _fitted(whole, narrowest, room)
 
 
+@lru_cache(maxsize=TEXTS)
 def _least(title: str, text: str) -> int:
     """The narrowest that a text may become: a figure with its interval is one word."""
     if not is_words(title) and len(text) <= KEPT and re.search(r"\d", text):

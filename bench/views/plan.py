@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.plan.plan import Plan, Planned
+from bench.plan.plan import Plan
+from bench.plan.questions import Planned
 from bench.records.cell import ATTENTION, UNTRIED
 from bench.records.record import Prediction
 from bench.units import human_bytes, human_seconds

@@ -11,7 +11,8 @@ from builders import make_machine
 
 from bench.catalog.model import Model
 from bench.engines.llamacpp import BACKEND, attending
-from bench.plan.plan import Planned, make_plan
+from bench.plan.plan import make_plan
+from bench.plan.questions import Planned
 from bench.plan.selection import Selection
 from bench.records.cell import UNTRIED
 from bench.views.plan import lines

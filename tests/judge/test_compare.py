@@ -74,7 +74,7 @@ def test_the_reference_is_not_compared_with_itself() -> None:
 
 
 def test_the_reference_is_the_scheme_that_distances_are_measured_from() -> None:
-    """Of two 16-bit rows on CUDA the default one, as in `bench.plan.plan.reference_cell`, not the first by name."""
+    """Of two 16-bit rows on CUDA the default one, as `bench.plan.questions` has it, not the first by name."""
     where: dict[str, Any] = {"backend": "transformers", "device": "cuda-test"}
     found, _ = compare(
         newest(

@@ -9,7 +9,8 @@ from builders import make_cell, make_model
 
 from bench.engines.fake import BACKEND
 from bench.plan.order import jobs, most_decided_first
-from bench.plan.plan import Plan, Planned
+from bench.plan.plan import Plan
+from bench.plan.questions import Planned
 from bench.records.record import Prediction
 
 

@@ -9,7 +9,7 @@ import pytest
 from builders import make_cell, make_model
 
 from bench.engines.fake import BACKEND
-from bench.plan.plan import Planned
+from bench.plan.questions import Planned
 from bench.records.record import Prediction
 from bench.run.limits import limit_s
 from bench.run.options import RunOptions, timeout

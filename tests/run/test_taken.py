@@ -14,7 +14,8 @@ from drilled import PATIENCE_S, Drill, linux
 
 from bench.catalog.entries import read_catalog
 from bench.instruments import machine
-from bench.plan.plan import Planned, make_plan
+from bench.plan.plan import make_plan
+from bench.plan.questions import Planned
 from bench.plan.selection import Selection
 from bench.records.cell import Precision
 from bench.records.owner import this_process
