@@ -68,18 +68,24 @@ class Stored:
 
         Of those that ask and end alike the newest: no verdict on a claim needs the others.
         """
+        from bench.records.shown import place
+
         while True:
             heads = [head for head in self.index.shown() if models is None or head.row[1] in models]
             if len(self.index.sound_of(heads)) == len(heads):
                 break
         self.warn()
-        return [self.load(head) for head in sorted(heads, key=lambda head: head.path.split("/"))]
+        return [self.load(head) for head in sorted(heads, key=place)]
 
     def warn(self) -> None:
-        """Once, whatever is asked of it."""
+        """A line for each file that is left out, and for records of a clock that was ahead: once, whatever is asked."""
         if not self._warned:
             self._warned = True
-            warn_of_unreadable(self)
+            warn((f"left unread: {line}" for line in self.unreadable), "yellow")
+            if self.ahead:
+                more = f" and {len(self.ahead) - NAMED} more" if len(self.ahead) > NAMED else ""
+                told = "dated in the future, so that all others count as newer; set the clock and measure again"
+                warn([f"{told}: {'; '.join(self.ahead[:NAMED])}{more}"], "yellow")
 
     def of_device(self, device: str) -> list[Record]:
         """What a plan asks of a device's records, as they were written.
@@ -114,7 +120,8 @@ class Stored:
     def finish(self) -> None:
         """The same, and end with 1 if something was left unread: what was shown is not all there is."""
         self.settle()
-        exit_for_unreadable(self)
+        if self.unreadable:
+            raise typer.Exit(1)
 
     @cached_property
     def _rows(self) -> list[Row]:
@@ -155,21 +162,6 @@ def _fault(record: Record) -> str:
     from bench.views.soundness import fault
 
     return fault(record)
-
-
-def warn_of_unreadable(stored: Stored) -> None:
-    """A line for each file that the last reading had to leave out, and for records of a clock that was ahead."""
-    warn((f"left unread: {line}" for line in stored.unreadable), "yellow")
-    if stored.ahead:
-        more = f" and {len(stored.ahead) - NAMED} more" if len(stored.ahead) > NAMED else ""
-        told = "dated in the future, so that all others count as newer; set the clock and measure again"
-        warn([f"{told}: {'; '.join(stored.ahead[:NAMED])}{more}"], "yellow")
-
-
-def exit_for_unreadable(stored: Stored) -> None:
-    """End with 1 if something was left unread: what was shown is not all there is."""
-    if stored.unreadable:
-        raise typer.Exit(1)
 
 
 def matching(rows: Sequence[Row], asked: Rows) -> list[Row]:

@@ -17,6 +17,7 @@ from bench.records.head import Head, RowKey, rank, row_key
 from bench.records.index import Index
 from bench.records.record import Ending, Record
 from bench.records.shelved import Shelf
+from bench.records.shown import place
 
 LoadedAs = tuple[str, str, Weights, str, int | None, str, str]
 """Device, model, weights, backend, memory limit, way and the mark of the very files."""
@@ -176,7 +177,7 @@ def _told_apart(index: Index) -> list[tuple[Head, Checkpoint]]:
     Of a name that stands for several weights every record counts: the newest decides where one without files belongs.
     """
     by_name: dict[tuple[str, str, str, str], list[Head]] = defaultdict(list)
-    for head in sorted(index.shown(), key=_place):
+    for head in sorted(index.shown(), key=place):
         by_name[head.loaded.name].append(head)
     found: list[tuple[Head, Checkpoint]] = []
     for name, own in by_name.items():
@@ -188,7 +189,7 @@ def _told_apart(index: Index) -> list[tuple[Head, Checkpoint]]:
             heads = index.sound_of(heads)
             marks = checkpoints_of([head.loaded for head in heads])
         found += zip(heads, marks, strict=True)
-    return sorted(found, key=lambda item: _place(item[0]))
+    return sorted(found, key=lambda item: place(item[0]))
 
 
 def _first_alike(heads: Iterable[Head]) -> list[Head]:
@@ -197,10 +198,6 @@ def _first_alike(heads: Iterable[Head]) -> list[Head]:
     for head in sorted(heads, key=lambda head: head.rank, reverse=True):
         first.setdefault(head.likeness, head)
     return list(first.values())
-
-
-def _place(head: Head) -> list[str]:
-    return head.path.split("/")
 
 
 def _rows(names: Mapping[Key, _Named], found: Mapping[Key, Mapping[str, Sequence[Record]]]) -> list[Row]:

@@ -168,6 +168,15 @@ def test_of_many_rows_those_of_one_page_are_shown_and_all_are_found(opened: Open
         page.wait_for_selector(f"th[data-key=model][aria-sort={way}]")
     assert models(page)[0] == "m319 fake-fp16"
     assert page.locator("tr.picked").get_attribute("id") == page.locator("#rows tbody tr").first.get_attribute("id")
+    page.keyboard.press("Control+f")  # then the browser searches the page: every row is on it
+    assert page.evaluate(count) == 320
+    page.click("th[data-key=model]")
+    assert page.evaluate(count) == 100
+    page.keyboard.press("Control+f")
+    page.fill("#search", "m31")
+    assert len(models(page)) == 10
+    page.fill("#search", "")
+    assert page.evaluate(count) == 100
     for event, shown in (("beforeprint", 320), ("afterprint", 100)):
         page.evaluate("event => dispatchEvent(new Event(event))", event)
         assert page.evaluate(count) == shown
