@@ -292,9 +292,16 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", plot);
   addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(plot, 150); });
   restore();
-  // Paper has no pages of rows to turn to.
-  const pages = many ? [["beforeprint", -1], ["afterprint", 100]] : [];
-  for (const [event, length] of pages) addEventListener(event, () => view.page.len(length).draw());
+  // Paper has no pages of rows to turn to, and the browser's own search sees what is on the page alone.
+  const whole = (all) => { if (many && (view.page.len() === -1) !== all) view.page.len(all ? -1 : 100).draw(); };
+  addEventListener("beforeprint", () => whole(true));
+  addEventListener("afterprint", () => whole(false));
+  addEventListener("keydown", (event) => {
+    if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "f") whole(true);
+  });
+  // Until the table is asked for something else: drawing thousands of rows takes too long for each letter typed.
+  by("controls").addEventListener("input", () => whole(false), true);
+  table.tHead.addEventListener("click", () => whole(false), true);
   document.documentElement.dataset.ready = "yes";
   void table.offsetHeight; // laid out too, so that the time is no promise
   document.documentElement.dataset.readyMs = String(Math.round(performance.now()));
