@@ -28,7 +28,7 @@ def known_pace(monkeypatch):
     from bench.plan import plan as module
     from suites import suite
 
-    def timed(planned, estimator):
+    def timed(planned, estimator, known):
         seconds, work = SECONDS[planned.cell.suite], suite(planned.cell.suite).least(planned.cell.settings)
         pace = Pace(prefill_s=seconds / 10 / (work.prefill_tokens + work.decode_tokens), decode_s=0.0)
         pace = pace.model_copy(update={"decode_s": pace.prefill_s})

@@ -86,6 +86,16 @@ def test_a_key_is_twelve_digits_of_the_canonical_json() -> None:
     assert digest({"b": 1, "a": "é"}) == "aa58fba84836"
 
 
+def test_a_copy_has_a_key_of_its_own() -> None:
+    """Although a cell remembers its key; and whether it was asked for makes no cell another."""
+    cell = make_cell()
+    key = cell.key
+    assert cell.model_copy(update={"suite_version": 99}).key != key
+    assert cell.model_copy().key == key
+    assert cell == make_cell()
+    assert cell.model_dump() == make_cell().model_dump()
+
+
 def test_suites_of_one_loaded_model_share_a_load_key() -> None:
     """The suite and its settings need no other load; the scheme, the source and the weights do."""
     first = make_cell("memory").load_key
