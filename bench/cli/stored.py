@@ -68,7 +68,7 @@ class Stored:
 
         Of those that ask and end alike the newest: no verdict on a claim needs the others.
         """
-        from bench.records.shown import place
+        from bench.records.head import place
 
         while True:
             heads = [head for head in self.index.shown() if models is None or head.row[1] in models]

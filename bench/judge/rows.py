@@ -13,11 +13,10 @@ from bench.judge.figures import figures, reference_figures
 from bench.judge.reasons import NOT_APPLICABLE, NOT_MEASURED, Missing
 from bench.judge.stats import Estimate
 from bench.records.cell import COMPARED, QUALITY_SUITES, RANDOM_SAYS_NOTHING, REFERENCE, Precision, Weights
-from bench.records.head import Head, RowKey, rank, row_key
+from bench.records.head import Head, RowKey, place, rank, row_key
 from bench.records.index import Index
 from bench.records.record import Ending, Record
 from bench.records.shelved import Shelf
-from bench.records.shown import place
 
 LoadedAs = tuple[str, str, Weights, str, int | None, str, str]
 """Device, model, weights, backend, memory limit, way and the mark of the very files."""

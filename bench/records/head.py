@@ -213,3 +213,8 @@ def run_head(run: Run, path: str) -> RunHead:
         if (roof := condition.roof) is not None
     )  # fmt: skip
     return RunHead(path=path, run=run.run, device=run.device, looks=looks)
+
+
+def place(head: Head | RunHead) -> list[str]:
+    """As paths are sorted: part by part."""
+    return head.path.split("/")

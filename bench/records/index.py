@@ -25,10 +25,10 @@ from pathlib import Path
 
 from bench.records.code_digest import code
 from bench.records.examine import Examined, Fault, Kind, examine_all, sound, try_all
-from bench.records.head import Head, RunHead
+from bench.records.head import Head, RunHead, place
 from bench.records.listing import UNSURE, Digests, Folder, listed
 from bench.records.record import DATED
-from bench.records.shown import choose, place
+from bench.records.shown import choose
 from bench.records.store import RUNS, SLACK
 from bench.records.tables import TABLES, at_of, index_path, path_of
 

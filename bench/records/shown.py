@@ -6,7 +6,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from bench.records.head import Head, RunHead
+from bench.records.head import Head, place
 from bench.records.tables import path_of
 
 
@@ -33,8 +33,3 @@ def choose(db: sqlite3.Connection, groups: Iterable[str], beyond: int | None = N
         marks = dict.fromkeys(first.values(), 1) | {row: 2 for _, row, _ in heads[:1]}
         moved = [(marks.get(row, 0), row) for _, row, shown in heads if shown != marks.get(row, 0)]
         db.executemany("UPDATE files SET shown = ? WHERE rowid = ?", moved)
-
-
-def place(head: Head | RunHead) -> list[str]:
-    """As paths are sorted: part by part."""
-    return head.path.split("/")
