@@ -65,8 +65,7 @@ class Runner:
         """
         for left in plan.left_out:
             if left.planned is not None:
-                outcome = Outcome(ending=Ending.DOES_NOT_FIT, reason=left.reason)
-                self._write([left.planned], outcome, now(), 0.0)
+                self._write([left.planned], Outcome(ending=Ending.DOES_NOT_FIT, reason=left.reason), now(), 0.0)
         self.budget = opened(self.options.budget_s, plan.cells)
         self._measure(plan.cells)
         if again := self._cut_too_early(plan.cells):
