@@ -44,7 +44,7 @@ from bench.records.store import Store
 
 FAKE = (
     "--backend", "fake", "--device", "cpu", "--profile", "smoke", "--suite", "memory,throughput,divergence",
-    "--precision", "fp16,int8,int4", "--model", "gpt2*,gpt-neo*",
+    "--precision", "fp16,int8,int4", "--model", "gpt2*,pythia-70m,pythia-160m,pythia-410m,opt-125m", "--force",
 )  # fmt: skip
 REAL = ("--profile", "smoke", "--suite", "memory,throughput,divergence", "--precision", "fp16,int4", "--device", "cpu")
 DISK_BYTES = 96 << 20
