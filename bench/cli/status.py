@@ -23,8 +23,10 @@ def status(options: Asking) -> None:
 
     Example: bench status --format json
     """
+    from bench.cli.selecting import place
     from bench.records import progress
-    from bench.records.store import Runs
+    from bench.records.mirror import mirror_of
+    from bench.records.store import Runs, Store
     from bench.views import status as view
 
     running, last = progress.running(options.results), progress.last(options.results)
@@ -33,4 +35,5 @@ def status(options: Asking) -> None:
         print_flat(view.flats(told, progress.now()), options.format)
         return
     open_calls = Runs(options.results).open_calls()
-    print_lines(view.lines(running, last, open_calls, str(options.results), progress.now()), options.format)
+    where = place(Store(options.results, mirror_of(options.results)))
+    print_lines(view.lines(running, last, open_calls, where, progress.now()), options.format)
