@@ -41,8 +41,27 @@ LIBRARY_ALONE = 'set(LLAMA_BUILD_COMMON OFF CACHE BOOL "the library of its progr
 PEER = ("optimum-benchmark==0.6.0", "transformers==4.57.1", "torch==2.13.0")
 
 
+LOCKS = {
+    "base": ("pyproject.toml",), "publish": ("pyproject.toml", "--extra", "publish"), "lint": ("--group", "lint"),
+    "types": ("pyproject.toml", "--group", "types"),
+}  # fmt: skip
+"""What `uv pip compile` is asked for each file of `locks/`. Sessions with an engine have none: which build of torch
+fits depends on the machine, and each has its own hashes."""
+UV = "uv==0.13.9"
+
+
+def locked(session: nox.Session, name: str, *, checkout: bool = True) -> None:
+    """Exactly the files whose hashes stand in a lock, and this checkout beside them."""
+    session.install("--require-hashes", "-r", f"locks/{name}.txt")
+    if checkout:
+        session.install("--no-deps", "-e", ".")
+
+
 def install(session: nox.Session, *extras: str, group: str | None = None) -> None:
     """This checkout with the pins of those extras, the default model where an engine can load it."""
+    if not extras and group in {None, *LOCKS}:
+        locked(session, group or "base")
+        return
     env = library_alone(session) if "llamacpp" in extras else None
     session.install("-e", f".[{','.join(extras)}]" if extras else ".", env=env)
     if extras:
@@ -217,9 +236,19 @@ def drill(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style."""
-    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "lint"))
+    locked(session, "lint", checkout=False)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Write the hashes of what `pyproject.toml` pins, and of all that this needs, into `locks/`."""
+    session.install(UV)
+    usual = ("--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header")
+    for name, asked in LOCKS.items():
+        command = ("uv", "pip", "compile", "-q", *usual, "--no-emit-index-url", *asked, "-o", f"locks/{name}.txt")
+        session.run(*command, silent=True)
 
 
 @nox.session
@@ -253,7 +282,7 @@ def recommend(session: nox.Session) -> None:
 @nox.session
 def publish(session: nox.Session) -> None:
     """Write the figures: catalog/README.md, and tables, plots and the site under results/."""
-    session.install("-e", ".[publish]")
+    locked(session, "publish")
     session.run("bench", "publish", *session.posargs)
 
 

@@ -180,3 +180,21 @@ def test_what_a_library_does_is_shown_by_what_it_names_at_the_version_that_is_pi
 def test_the_page_on_libraries_has_lines() -> None:
     """The rule above can fail."""
     assert {line[0] for line in lines_of_engines()} >= {"bitsandbytes", "transformers", "llama-cpp-python", "lm-eval"}
+
+
+def test_locks_hold_every_pin_with_its_hashes_and_no_address() -> None:
+    """`nox -s lock` writes them; a pin that was changed without it is named."""
+    declared = pyproject()
+    pins = {
+        "base": declared["project"]["dependencies"],
+        "publish": declared["project"]["dependencies"] + declared["project"]["optional-dependencies"]["publish"],
+        "lint": declared["dependency-groups"]["lint"],
+        "types": declared["project"]["dependencies"] + declared["dependency-groups"]["types"],
+    }
+    for name, wanted in pins.items():
+        text = read(f"locks/{name}.txt")
+        named = [pin.replace("_", "-").lower() for pin in wanted]  # as package indexes spell it
+        assert [pin for pin in named if f"\n{pin} " not in f"\n{text}"] == [], name
+        assert "://" not in text
+        blocks = re.split(r"(?m)^(?=[a-z])", text)[1:]
+        assert all("--hash=sha256:" in block for block in blocks), name
