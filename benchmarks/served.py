@@ -80,6 +80,7 @@ def main() -> None:
     described = machine.describe("cpu")
     # seconds of a token: the greater is the slower
     ratio = ratio_of_medians([1 / rate for rate in rates["in process"]], [1 / rate for rate in rates["served"]])
+    interval = "" if ratio.low is None or ratio.high is None else f" ({ratio.low:.3f} to {ratio.high:.3f})"
     text = (
         "# A served llama.cpp beside the same file in process\n\n"
         f"`python -m benchmarks.served {turns} … {attention} {threads} {launch}`, {described.name}, "
@@ -90,10 +91,7 @@ def main() -> None:
     )
     for name, found in rates.items():
         text += f"| {name} | {median(found):.2f} | {min(found):.2f} to {max(found):.2f} |\n"
-    text += (
-        f"\nServed over in process: {ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f}, {turns} turns); "
-        f"{equal} of {turns} answers are equal.\n"
-    )
+    text += f"\nServed over in process: {ratio.value:.3f}{interval} in {turns} turns; {equal} of {turns} answers are equal.\n"
     Path(report).write_text(text, encoding="utf-8")
     sys.stdout.write(text)
 
