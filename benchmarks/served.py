@@ -91,7 +91,7 @@ def main() -> None:
     )
     for name, found in rates.items():
         text += f"| {name} | {median(found):.2f} | {min(found):.2f} to {max(found):.2f} |\n"
-    text += f"\nServed over in process: {ratio.value:.3f}{interval} in {turns} turns; {equal} of {turns} answers are equal.\n"
+    text += f"\nServed over in process: {ratio.value:.3f}{interval} in {turns} turns.\n{equal} answers are equal.\n"
     Path(report).write_text(text, encoding="utf-8")
     sys.stdout.write(text)
 
