@@ -6,7 +6,7 @@ for each of the last tokens before every depth, beside the floor (the own cache,
 cache has read the same text; then they take turns of a few tokens each, the order swapped every turn, so that all are
 timed in one run on one machine. Each engine is asked in an environment of its own, and a report is made of both:
 
-    python -m benchmarks.caches distance llamacpp FOLDER
+    python -m benchmarks.caches distance llamacpp FOLDER [DEEPEST]
     python -m benchmarks.caches speed llamacpp FOLDER [TURNS]
     python -m benchmarks.caches report FOLDER REPORT.md
 """
@@ -43,7 +43,7 @@ WAYS: dict[str, list[Way]] = {
 DEPTHS = (512, 2048, 8000)
 """The last is as deep as 8,192 positions allow, with room for an answer."""
 TIMED, PER_TURN = (512, 2048), 8
-WINDOWS = 3
+WINDOWS = 2
 PIECE, SCORED = int(str(kv.COMMON["piece_tokens"])), int(str(kv.COMMON["scored_tokens"]))
 
 
@@ -70,36 +70,36 @@ def loaded(name: str, way: Way) -> Any:
     return default_model.load(engines, engines.scheme(SCHEMES[name]), attention=attention, kv=kept)
 
 
-def distance(name: str) -> dict[str, Any]:
+def distance(name: str, deepest: int) -> dict[str, Any]:
     """By cache and depth: mean KL of a token, its floor, and the share of tokens whose best stays the same."""
+    depths = [depth for depth in DEPTHS if depth <= deepest]
+    keep = [position for depth in depths for position in range(depth - SCORED - 1, depth - 1)]
     found: dict[str, Any] = {}
+    owned: dict[tuple[str | None, int], tuple[Any, Any]] = {}
     for way in WAYS[name]:
         engine = loaded(name, way)
-        windows = probe.long_windows(engine.encode, WINDOWS, DEPTHS[-1])
-        keep = [position for depth in DEPTHS for position in range(depth - SCORED - 1, depth - 1)]
-        parts: dict[int, list[tuple[list[float], list[float], list[bool]]]] = {depth: [] for depth in DEPTHS}
-        for _, window in windows:
-            own = engine.log_probs_in_pieces(window, PIECE, keep, own_cache=True)
-            other = engine.log_probs_in_pieces(window, PIECE // 2, keep, own_cache=True)
+        parts: dict[int, list[dict[str, float]]] = {depth: [] for depth in depths}
+        for index, (_, window) in enumerate(probe.long_windows(engine.encode, WINDOWS, depths[-1])):
+            place = (way[1], index)
+            if place not in owned:
+                owned[place] = (
+                    engine.log_probs_in_pieces(window, PIECE, keep, own_cache=True),
+                    engine.log_probs_in_pieces(window, PIECE // 2, keep, own_cache=True),
+                )
+            own, other = owned[place]
             this = engine.log_probs_in_pieces(window, PIECE, keep, own_cache=False) if way[0] else own
-            for at, depth in enumerate(DEPTHS):
+            assert np.isfinite(this).all(), f"{named(way)}: logits are no numbers"
+            for at, depth in enumerate(depths):
                 part = slice(at * SCORED, (at + 1) * SCORED)
                 parts[depth].append(
-                    (
-                        kl_divergence(own[part], this[part]).tolist(),
-                        kl_divergence(own[part], other[part]).tolist(),
-                        (own[part].argmax(-1) == this[part].argmax(-1)).tolist(),
-                    )
+                    {
+                        "kl": float(kl_divergence(own[part], this[part]).mean()),
+                        "floor": float(kl_divergence(own[part], other[part]).mean()),
+                        "same": float((own[part].argmax(-1) == this[part].argmax(-1)).mean()),
+                    }
                 )
-            assert np.isfinite(this).all(), f"{named(way)}: logits are no numbers"
         found[named(way)] = {
-            depth: {
-                "kl": fmean(value for kl, _, _ in each for value in kl),
-                "floor": fmean(value for _, floor, _ in each for value in floor),
-                "same": fmean(value for _, _, same in each for value in same),
-                "windows": len(each),
-            }
-            for depth, each in parts.items()
+            depth: {key: fmean(one[key] for one in each) for key in each[0]} for depth, each in parts.items()
         }
         engine.close()
         print(named(way), json.dumps(found[named(way)]), flush=True)
@@ -154,7 +154,10 @@ def rows(name: str, folder: Path) -> list[str]:
             ratio = ratio_of_medians(first, this)
             cells.append(f"{1 / median(this):.1f} ({ratio.value:.2f}, {ratio.low:.2f} to {ratio.high:.2f})")
         for depth in map(str, DEPTHS):
-            at = far[way][depth]
+            at = far[way].get(depth)
+            if at is None:
+                cells.append("–")
+                continue
             told = "0 by definition" if way.startswith("its own") else f"{at['kl']:.2g}, {at['same']:.1%}"
             cells.append(f"{told} ({at['floor']:.1g})")
         made.append(f"| {' | '.join(cells)} |")
@@ -188,7 +191,10 @@ def main() -> None:
         return
     folder = Path(second)
     folder.mkdir(parents=True, exist_ok=True)
-    found = distance(first) if what == "distance" else speed(first, int(more[0]) if more else 5)
+    if what == "distance":
+        found = distance(first, int(more[0]) if more else DEPTHS[-1])
+    else:
+        found = speed(first, int(more[0]) if more else 5)
     (folder / f"{first}-{what}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
