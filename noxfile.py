@@ -20,7 +20,7 @@ WORKERS = ("--numprocesses", "logical", "--maxprocesses", "8")
 NEED_LLAMA = (
     "tests/engines/test_llamacpp.py", "tests/engines/test_gguf.py", "tests/engines/test_backends.py",
     "tests/engines/test_api.py", "tests/engines/test_served.py", "tests/engines/test_real_servers.py",
-    "tests/engines/test_quantizer.py", "tests/engines/test_llamacpp_recurrent.py",
+    "tests/engines/test_quantizer.py", "tests/engines/test_importance.py", "tests/engines/test_llamacpp_recurrent.py",
     "tests/engines/test_llamacpp_side_by_side.py", "tests/engines/test_kv_cache.py",
     "tests/suites/test_capacity_engines.py",
 )  # fmt: skip
@@ -148,6 +148,14 @@ def bench_gptq(session: nox.Session) -> None:
     session.run("bench", "run", "--publish", *chosen)
 
 
+@nox.session(name="bench-packed")
+def bench_packed(session: nox.Session) -> None:
+    """Measure what torchao packs, or a checkpoint of compressed-tensors (no arguments: the default model in int8)."""
+    install(session, "transformers", "packed")
+    chosen = session.posargs or ["--model", "smollm2-135m-instruct", "--scheme", "bf16,torchao-int8"]
+    session.run("bench", "run", "--publish", *chosen)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test, on real models and with the real reader of energy counters too."""
@@ -162,6 +170,13 @@ def tests_llamacpp(session: nox.Session) -> None:
     install(session, "llamacpp", group="tests")
     session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "server"))
     session.run("pytest", *WORKERS, *(session.posargs or NEED_LLAMA))
+
+
+@nox.session(name="tests-packed")
+def tests_packed(session: nox.Session) -> None:
+    """Run the tests of torchao's weights and of checkpoints of compressed-tensors."""
+    install(session, "transformers", "packed", group="tests")
+    session.run("pytest", *(session.posargs or ("tests/engines/test_packed.py", "tests/engines/test_backends.py")))
 
 
 @nox.session(name="tests-served")

@@ -290,7 +290,7 @@ def require_schemes(made: Plan) -> None:
     for name, scheme in dict.fromkeys((planned.cell.backend, planned.cell.scheme) for planned in made.cells):
         engine = backend(name)
         if engine.missing(scheme):
-            raise UserError(f"scheme {scheme} lacks {', '.join(engine.missing(scheme))}", engine.scheme_install)
+            raise UserError(f"scheme {scheme} lacks {', '.join(engine.missing(scheme))}", engine.scheme_install[scheme])
 
 
 def require_keys(made: Plan, max_cost: float | None) -> None:

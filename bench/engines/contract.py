@@ -284,8 +284,10 @@ class Backend:
     versions: tuple[str, ...] = ()
     """Further distributions whose versions belong in a record."""
     scheme_requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    scheme_install: str = ""
-    """By scheme, the distributions it needs beyond `requires`; where those schemes run, for people: a remedy."""
+    scheme_install: Mapping[str, str] = field(default_factory=dict)
+    """By scheme, the distributions it needs beyond `requires`; and where it runs, for people: a remedy."""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    """By name, why a scheme that people may look for is none here."""
     anchor: bool = False
     """Whether its fp32 row is the one that rows of every engine are compared with (`bench.scoring.anchor`)."""
     builds_random: bool = False

@@ -39,7 +39,7 @@ def compute_type(scheme: Scheme, kind: str) -> str:
     """The type that a scheme's products are expected to run in, before a loaded model tells it."""
     if scheme.name in TYPES:
         return scheme.name
-    bits = scheme.bits or 16
+    bits = 16 if scheme.weight_only else scheme.bits or 16
     if bits in {32, 16, 8}:
         return {32: "fp32", 16: "bf16", 8: "int8"}[int(bits)]
     return "fp32" if kind == "cpu" else "fp16"

@@ -134,9 +134,11 @@ def local_name(paths: str) -> str:
 def refuse_unknown(selection: Selection, backends: Sequence[Backend]) -> None:
     """Raise UserError for an unknown name, even if nothing could run anyway."""
     known = {scheme.name for engine in backends for scheme in engine.schemes}
+    lacking = {name: why for engine in backends for name, why in engine.lacks.items()}
     for name in selection.schemes:
         if name not in known:
-            raise UserError(f"no scheme {name!r}", f"one of: {', '.join(sorted(known))}")
+            why = f": {lacking[name]}" if name in lacking else ""
+            raise UserError(f"no scheme {name!r}{why}", f"one of: {', '.join(sorted(known))}")
     for name in selection.suites:
         suites.suite(name)
     if selection.profile not in PROFILES:

@@ -108,6 +108,8 @@ class Scheme(Value):
     the sequence's scores by more than the rounding that any other batch brings. LLM.int8() looks for outlier columns
     over all rows of a pass. Such a scheme is scored one sequence a pass: nothing packed, nothing padded, no beginning
     shared. `tests/engines/test_backends.py` proves it of every scheme, whichever it says."""
+    weight_only: bool = False
+    """Whether eight bits are those of weights alone, cast to the 16-bit type of the activations for every product."""
     method: str
     """One sentence for the footnote of a table."""
 

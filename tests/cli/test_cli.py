@@ -194,7 +194,7 @@ def test_a_missing_engine_is_told_with_its_install_command(bench, tmp_path, monk
 def test_a_scheme_of_another_environment_is_told_with_that_environment(bench, tmp_path, monkeypatch):
     """Packages that a scheme needs beyond its backend are missed before anything is written; others run on."""
     apart = {"fake-fp16": ("numpy", "no-such-kernel"), "fake-int4": ("numpy",)}
-    lacking = replace(fake.BACKEND, scheme_requires=apart, scheme_install="`nox -s bench-apart`")
+    lacking = replace(fake.BACKEND, scheme_requires=apart, scheme_install=dict.fromkeys(apart, "`nox -s bench-apart`"))
     monkeypatch.setattr(fake, "BACKEND", lacking)
     code, out, err = bench(*RUN, "--precision", "fp16,int4", "--results", tmp_path / "r")
     assert (code, out, err) == (2, "", "bench: scheme fake-fp16 lacks no-such-kernel; `nox -s bench-apart`\n")

@@ -64,6 +64,8 @@ def architecture(model: Model) -> dict[str, Any]:
         ("native16", 2 * (LINEAR + OTHER)),
         ("bnb-int8", LINEAR + 4 * LINEAR_ROWS + 2 * OTHER),
         ("bnb-nf4", LINEAR // 2 + 4 * LINEAR // 64 + 64 * 7 * LAYERS + 2 * OTHER),
+        ("torchao-int8", LINEAR + 5 * LINEAR_ROWS + 2 * OTHER),
+        *((name, 2 * (LINEAR + OTHER)) for name in ("ct-w4a16", "ct-w8a16", "ct-w8a8")),
         ("gptq-int8", LINEAR + 3 * LINEAR // 64 + 4 * LINEAR_COLUMNS + 2 * OTHER),
         ("gptq-int4", LINEAR // 2 + 5 * LINEAR // 128 + 4 * LINEAR_COLUMNS + 2 * OTHER),
         ("awq-int4", LINEAR // 2 + 5 * LINEAR // 256 + 2 * OTHER),
@@ -81,7 +83,8 @@ def test_the_default_model_s_weights_are_exact_in_every_scheme(name: str, expect
 def test_every_scheme_of_the_transformers_backend_is_tested_above() -> None:
     """A new scheme must prove its arithmetic here."""
     assert {s.name for s in BACKEND.schemes} == {
-        "fp32", "bf16", "fp16", "native16", "bnb-int8", "bnb-nf4", "gptq-int8", "gptq-int4", "awq-int4",
+        "fp32", "bf16", "fp16", "native16", "bnb-int8", "bnb-nf4", "torchao-int8", "ct-w4a16", "ct-w8a16", "ct-w8a8",
+        "gptq-int8", "gptq-int4", "awq-int4",
     }  # fmt: skip
 
 

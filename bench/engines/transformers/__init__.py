@@ -11,6 +11,7 @@ from bench.engines.abilities import ROWS
 from bench.engines.contract import Backend, Engine, LoadRequest
 from bench.engines.transformers.kv_settings import GROUP, kept_in
 from bench.engines.weights.gptq import LIBRARIES, REMEDY, STORED
+from bench.engines.weights.stored import COMPRESSED, TORCHAO
 from bench.instruments import Instruments
 from bench.instruments.distributions import is_installed
 from bench.records.cell import KV, Cell, Precision, Scheme
@@ -21,6 +22,10 @@ from bench.records.surroundings import Machine
 NF4 = "bitsandbytes NF4, blocks of 64 with a float32 scale; embeddings and head stay 16-bit"
 GPTQ = "GPTQ by optimum, symmetric, groups of 128 (64 where 128 does not divide), calibrated on this project's text"
 GROUPED: dict[str, int] = {"group": 128, "group_else": 64, "column_bytes": 4}
+UNPACKED = "compressed-tensors, {} as their maker stored them, unpacked to 16 bits for good at the first pass"
+PACKED = {TORCHAO: ("torchao",), **dict.fromkeys(COMPRESSED, ("compressed_tensors",))}
+PACKED_REMEDY = 'pip install -e ".[transformers,packed]", or `nox -s bench-packed`'
+NO_INT4 = "torchao 0.18 packs no int4 weights for a CPU, and for a GPU with libraries alone that nothing here pins"
 X: Literal["input"] = "input"
 Y: Literal["output"] = "output"
 W: Literal["weight"] = "weight"
@@ -72,6 +77,23 @@ SCHEMES = (
         layer_bytes=64,
         kernel=Kernel(moments=(((W, 2),),)),
         method=NF4,
+    ),
+    Scheme(
+        name=TORCHAO,
+        precision=Precision.INT8,
+        bits=8,
+        row_bytes=5,
+        weight_only=True,
+        kernel=Kernel(moments=(((W, 2),),)),
+        method="torchao int8 weight-only, a float32 scale for each row; embeddings and head stay 16-bit",
+    ),
+    Scheme(name="ct-w4a16", precision=Precision.INT4, bits=16, method=UNPACKED.format("4-bit weights")),
+    Scheme(name="ct-w8a16", precision=Precision.INT8, bits=16, method=UNPACKED.format("8-bit weights")),
+    Scheme(
+        name="ct-w8a8",
+        precision=Precision.INT8,
+        bits=16,
+        method=UNPACKED.format("8-bit weights and activations") + "; activations are rounded in 16-bit arithmetic",
     ),
     Scheme(name="gptq-int8", precision=Precision.INT8, bits=8, group_bytes=3, method=GPTQ, **GROUPED),
     Scheme(name="gptq-int4", precision=Precision.INT4, bits=4, group_bytes=2.5, method=GPTQ, **GROUPED),
@@ -215,10 +237,22 @@ BACKEND = Backend(
         "mps": {Precision.FP32: "fp32", Precision.FP16: "native16"},
     },
     requires=("torch", "transformers", "bitsandbytes", "accelerate", "lm_eval", "gguf"),
-    versions=("hqq", "peft", "optimum", "gptqmodel", "tokenizers", "safetensors", "numpy", "datasets"),
+    versions=(
+        "torchao",
+        "compressed_tensors",
+        "hqq",
+        "peft",
+        "optimum",
+        "gptqmodel",
+        "tokenizers",
+        "safetensors",
+        "numpy",
+        "datasets",
+    ),
     install='pip install -e ".[transformers]"',
-    scheme_requires=dict.fromkeys(STORED, LIBRARIES),
-    scheme_install=REMEDY,
+    scheme_requires=dict.fromkeys(STORED, LIBRARIES) | PACKED,
+    scheme_install=dict.fromkeys(STORED, REMEDY) | dict.fromkeys(PACKED, PACKED_REMEDY),
+    lacks={"torchao-int4": NO_INT4},
     load=load,
     prepare=prepare,
     adapt=adapt,

@@ -43,7 +43,7 @@ def count(model: PreTrainedModel) -> Census:
     for name, module in model.named_modules():
         is_linear = _is_linear(module)
         if is_linear:
-            kernels[type(module).__name__] += 1
+            kernels[_kernel(module)] += 1
             if quantizing and not _is_quantized(module):
                 left_out.append(name)
         is_kept = any(part in name.split(".") for part in kept)
@@ -69,6 +69,13 @@ def count(model: PreTrainedModel) -> Census:
         expert_bytes=expert_bytes, expert_weights=experts, expert_share=_expert_share(model.config) if experts else 1.0,
         compute=_compute(model, head),
     )  # fmt: skip
+
+
+def _kernel(module: nn.Module) -> str:
+    """What computes a layer: its class, and the class of a weight that brings its own products."""
+    weight = getattr(module, "weight", None)
+    own = f" ({type(weight).__name__})" if hasattr(weight, "__tensor_flatten__") else ""
+    return type(module).__name__ + own
 
 
 def _is_experts(module: nn.Module) -> bool:
@@ -99,7 +106,7 @@ def _compute(model: PreTrainedModel, head: nn.Module | None) -> str | None:
     for module in model.modules():
         if not _is_linear(module) or module is head:
             continue
-        if packed_layers.is_packed(module):
+        if packed_layers.is_packed(module) or getattr(module, "weight", None) is None:
             continue  # its kernel's choice, which it does not tell
         if type(module).__name__ == "Linear8bitLt":
             kinds["int8"] += 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bitsandbytes model taken back to float32: the very weights that its integers stand for, multiplied exactly.
+"""A model of bitsandbytes or torchao taken back to float32: the weights its integers stand for, multiplied exactly.
 
 What its distance from the 16-bit row still is belongs to the format; the rest of the quantized model's own distance is
 how this device multiplies: activations rounded to 8 bits, inputs cast to bfloat16.
@@ -19,10 +19,15 @@ def widened(model: Any) -> Any:
     """A copy of the model in float32, its quantized layers replaced by plain ones of the same weights."""
     replaced: dict[int, Any] = {}
     for module in model.modules():
-        if isinstance(module, quantized.Linear8bitLt | quantized.Linear4bit):
+        if isinstance(module, quantized.Linear8bitLt | quantized.Linear4bit) or _wraps(module):
             replaced[id(module)] = _plain(module)
     twin = copy.deepcopy(model, replaced)
     return torch.nn.Module.float(twin).eval()  # transformers' own `float` refuses what was quantized
+
+
+def _wraps(module: Any) -> bool:
+    """Whether torchao's tensor is its weight."""
+    return isinstance(module, torch.nn.Linear) and hasattr(module.weight, "__tensor_flatten__")
 
 
 def _plain(module: Any) -> torch.nn.Linear:
@@ -36,6 +41,8 @@ def _plain(module: Any) -> torch.nn.Linear:
 
 def _weight(module: Any) -> torch.Tensor:
     """Its weight in float32, shape (outputs, inputs)."""
+    if _wraps(module):
+        return module.weight.dequantize(torch.float32)
     if isinstance(module, quantized.Linear8bitLt):
         held = module.state if module.state.CB is not None else module.weight  # moved there by the first pass
         return held.CB.float() * (held.SCB.float() / 127)[:, None]

@@ -23,6 +23,7 @@ from bench.engines.transformers.eight_bit import in_few_passes
 from bench.engines.transformers.loading import Loaded
 from bench.engines.transformers.onednn import through_onednn
 from bench.engines.transformers.token_rows import check_tokens, rows_of
+from bench.engines.weights.stored import COMPRESSED
 from bench.instruments import Instruments
 from bench.instruments.clock import DeviceClock, HostClock
 from bench.instruments.memory import CudaMemory, MpsMemory, ProcessMemory, host_free_bytes
@@ -156,7 +157,7 @@ class TorchEngine:
         raise NotImplementedError
 
     def _grid_caveat(self) -> tuple[Caveat, ...]:
-        share = self.census().grid_share
+        share = None if self.provenance.stored_as in COMPRESSED else self.census().grid_share
         if share is None or share < GRID_LIMIT:
             return ()
         stored = f" (the source stores {self.provenance.stored_as})" if self.provenance.stored_as else ""
@@ -216,10 +217,10 @@ class TorchEngine:
 
     @contextmanager
     def dequantized(self) -> Iterator[Self | None]:
-        """Itself with a model of float32 weights, where bitsandbytes quantized them on a CPU and both fit."""
+        """Itself with a model of float32 weights, where they were quantized while it loaded on a CPU and both fit."""
         count = sum(parameter.numel() for parameter in self.model.parameters())
         if (
-            not self.scheme.name.startswith("bnb-")
+            not self.scheme.name.startswith(("bnb-", "torchao-"))
             or self.device != "cpu"
             or not worth_dequantizing(count, ProcessMemory().capacity_bytes())
         ):

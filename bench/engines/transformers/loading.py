@@ -25,11 +25,11 @@ from transformers import (
 from bench.catalog.config import Config
 from bench.catalog.model import Objective
 from bench.engines.contract import LoadRequest, Unsupported
-from bench.engines.transformers import classes, random_weights
+from bench.engines.transformers import classes, random_weights, unpacked
 from bench.engines.transformers.token_rows import check_tokenizer, rows_of
 from bench.engines.weights import adapters, gptq
 from bench.engines.weights.files import Located
-from bench.engines.weights.stored import BITSANDBYTES, how_stored
+from bench.engines.weights.stored import BITSANDBYTES, COMPRESSED, TORCHAO, how_stored
 from bench.errors import UserError
 from bench.records.record import Caveat, Provenance
 
@@ -63,6 +63,11 @@ def warm_imports(located: Located, request: LoadRequest) -> None:
         for library in gptq.LIBRARIES:
             importlib.import_module(library)
         importlib.import_module("optimum.gptq")
+    elif request.scheme.name in COMPRESSED:
+        importlib.import_module("compressed_tensors")
+    elif request.scheme.name == TORCHAO:
+        importlib.import_module("torchao.quantization")
+        importlib.import_module("transformers.integrations.torchao")
     elif request.scheme.quantizes:
         importlib.import_module("bitsandbytes")
         importlib.import_module("transformers.integrations.bitsandbytes")
@@ -107,7 +112,7 @@ def runs_own_code(described: Config, request: LoadRequest) -> bool:
 def _own_type(located: Located, config: PreTrainedConfig) -> str | None:
     """The type in which weights are stored (for a quantized checkpoint: its unquantized rest), None if unknown."""
     stored = located.provenance.stored_as
-    quantized = (*gptq.STORED, *BITSANDBYTES)
+    quantized = (*gptq.STORED, *BITSANDBYTES, *COMPRESSED)
     return str(config.dtype).removeprefix("torch.") if stored in quantized else stored
 
 
@@ -126,9 +131,18 @@ def load_options(request: LoadRequest, stored: str | None) -> dict[str, object]:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32 if cpu else sixteen
         )
+    elif name == TORCHAO:
+        options["quantization_config"] = _torchao()
     if not cpu:
         options["device_map"] = {"": 0 if request.device == "cuda" else request.device}
     return options
+
+
+def _torchao() -> object:
+    """Its int8 weights, without the settings of a compiler that nothing here uses."""
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    return transformers.TorchAoConfig(Int8WeightOnlyConfig(set_inductor_config=False))
 
 
 def _tokenizer(folder: Path, *, own_code: bool) -> PreTrainedTokenizerBase:
@@ -180,6 +194,8 @@ def load(located: Located, request: LoadRequest) -> Loaded:
             "is it complete, and of this objective?",
         )
     caveats = (*gptq.caveats(located, request), *adapters.caveats(located.provenance), *_as_stored(located))
+    if located.provenance.stored_as in COMPRESSED:
+        caveats = (*caveats, unpacked.proven(model, request.scheme))
     return Loaded(model=model.eval(), tokenizer=tokenizer, provenance=located.provenance, caveats=caveats)
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from bench.catalog.model import Objective
 from bench.engines.contract import LoadRequest, Unsupported
 from bench.engines.weights.files import Located, made_once
-from bench.engines.weights.stored import BITSANDBYTES, stored_scheme
+from bench.engines.weights.stored import BITSANDBYTES, COMPRESSED, stored_scheme
 from bench.errors import UserError
 from bench.instruments.distributions import is_installed
 from bench.instruments.machine import installed
@@ -62,20 +62,19 @@ def ready(located: Located, request: LoadRequest) -> Located:
     """
     scheme, folder = request.scheme.name, located.folder
     if folder is None:
-        if scheme in STORED:
+        if scheme in (*STORED, *COMPRESSED):
             raise Unsupported(f"{scheme} is made from real weights and text: there is nothing to calibrate here")
         return located
     stored = stored_scheme(folder)
     if stored == scheme:
-        if scheme in STORED:
-            _require(scheme)
+        _require(scheme)
         return replace(located, provenance=located.provenance.model_copy(update={"stored_as": stored}))
     if stored is not None:
-        known = stored in (*STORED, *BITSANDBYTES)
+        known = stored in (*STORED, *BITSANDBYTES, *COMPRESSED)
         remedy = f"ask for --scheme {stored}" if known else "no scheme here is stored so"
         raise Unsupported(f"its weights are stored as {stored}: {remedy}")
     if scheme not in BITS:
-        if scheme in STORED:
+        if scheme in (*STORED, *COMPRESSED):
             raise Unsupported(f"{scheme} loads checkpoints that are stored so; this one's weights are not quantized")
         return located
     if request.model.objective is not Objective.CAUSAL:
@@ -96,7 +95,7 @@ def _made_from(located: Located, scheme: str) -> list[object]:
 
 
 def _require(scheme: str) -> None:
-    for name in LIBRARIES:
+    for name in LIBRARIES if scheme in STORED else ():
         if not is_installed(name):
             raise UserError(f"{scheme} needs {name}", REMEDY)
 
@@ -105,12 +104,15 @@ def caveats(located: Located, request: LoadRequest) -> tuple[Caveat, ...]:
     """A caveat that names the calibration text, for the records of a checkpoint that was quantized here."""
     if request.scheme.name not in BITS or located.folder is None or located.folder.parent != cache_folder() / "weights":
         return ()
+    return (calibrated("GPTQ was calibrated"),)
+
+
+def calibrated(what: str) -> Caveat:
+    """That something was made on the calibration text, which is named."""
     where = ", ".join(f"{name}[{start}:]" for name, start in TAILS.items())
     text = f"{WINDOWS} windows of {WINDOW_TOKENS} tokens of this project's probe text ({where}; sha256 "
-    return (
-        Caveat(
-            kind="calibrated",
-            text=f"GPTQ was calibrated on at most {text}{calibration_sha256()}), none of which is scored",
-            advice="text of the same kind is scored: other text may lose more",
-        ),
+    return Caveat(
+        kind="calibrated",
+        text=f"{what} on at most {text}{calibration_sha256()}), none of which is scored",
+        advice="text of the same kind is scored: other text may lose more",
     )

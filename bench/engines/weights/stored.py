@@ -11,6 +11,14 @@ BITSANDBYTES = ("bnb-int8", "bnb-nf4")
 """Schemes of bitsandbytes, in which a checkpoint may come or which are made of it while it loads."""
 
 
+TORCHAO = "torchao-int8"
+"""The scheme of torchao, made while a model loads."""
+COMPRESSED = ("ct-w4a16", "ct-w8a16", "ct-w8a8")
+"""Schemes of compressed-tensors: bits of a weight and of an activation, as llm-compressor writes them."""
+UNPACKED = ("pack-quantized", "int-quantized", "naive-quantized")
+"""Formats of its files in which weights are integers beside their scales."""
+
+
 def stored_scheme(folder: Path) -> str | None:
     """The scheme in which a checkpoint's weights are stored (`gptq-int4`), None if they are not quantized."""
     config = quantization(folder)
@@ -18,6 +26,8 @@ def stored_scheme(folder: Path) -> str | None:
         return None
     if config.get("quant_method") == "bitsandbytes" or "load_in_4bit" in config or "load_in_8bit" in config:
         return _bitsandbytes(config)
+    if config.get("quant_method") == "compressed-tensors":
+        return _compressed(config)
     bits = config.get("bits") or config.get("w_bit")
     method = str(config.get("quant_method") or ("gptq" if bits else "an unnamed method"))
     return f"{method}-int{bits}" if bits else method
@@ -38,6 +48,34 @@ def _bitsandbytes(config: Mapping[str, object]) -> str:
     if config.get("load_in_8bit") or config.get("_load_in_8bit"):
         return "bnb-int8"
     return f"bnb-{config.get('bnb_4bit_quant_type', 'fp4')}"
+
+
+def _compressed(config: Mapping[str, object]) -> str:
+    """`ct-w4a16`, or what of its groups is otherwise than any scheme here."""
+    found = config.get("config_groups")
+    groups = found.values() if isinstance(found, dict) else ()
+    told = {_group(group) for group in groups if isinstance(group, dict)}
+    if len(told) != 1:
+        return "compressed-tensors of several schemes" if told else "compressed-tensors"
+    (name,) = told
+    if config.get("quantization_status") != "compressed" or config.get("format") not in UNPACKED:
+        name += f" as {config.get('format')}"
+    return f"{name} with quantized keys and values" if config.get("kv_cache_scheme") else name
+
+
+def _group(group: Mapping[str, object]) -> str:
+    weights, inputs = (_arguments(group.get(name)) for name in ("weights", "input_activations"))
+    told = f"ct-w{weights.get('num_bits')}a{inputs.get('num_bits', 16)}"
+    if weights.get("symmetric") is False:  # their zero points have another shape than transformers 5.23 makes room for
+        told += " with zero points"
+    kinds = sorted({str(part["type"]) for part in (weights, inputs) if part.get("type", "int") != "int"})
+    if inputs.get("dynamic") and inputs.get("strategy") == "tensor":
+        kinds.append("activations rounded by the whole pass")
+    return " ".join([told, *kinds])
+
+
+def _arguments(found: object) -> Mapping[str, object]:
+    return found if isinstance(found, dict) else {}
 
 
 def how_stored(folder: Path) -> str:

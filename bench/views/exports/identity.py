@@ -24,7 +24,10 @@ WEIGHT_PRECISION, KV_PRECISION, BITS, QUANTIZER, CENSUS = KEYS = (
 """The agreed keys: the scheme; the type of the cache; bits that one linear weight was found to take, its scales
 included; what quantized and in which version; SHA-256 of what was counted in the loaded weights."""
 UNKNOWN = "unknown"
-QUANTIZERS = {"bnb": "bitsandbytes", "gguf": "llama_cpp_python", "gptq": "gptqmodel"}
+QUANTIZERS = {
+    "bnb": "bitsandbytes", "gguf": "llama_cpp_python", "gptq": "gptqmodel", "torchao": "torchao",
+    "ct": "compressed_tensors",
+}  # fmt: skip
 """The package that quantizes, by the first word of a scheme's name."""
 ALWAYS = {"llamacpp": "fp16"}
 """What an engine's cache was before its records said it."""
