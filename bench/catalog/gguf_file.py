@@ -42,7 +42,7 @@ MOST_DIMENSIONS, MOST_NESTING = 8, 2
 MOST_ALIGNMENT = 1 << 20
 FILE_TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
               12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
-              25: "IQ4_NL", 30: "IQ4_XS", 32: "BF16"}  # fmt: skip
+              25: "IQ4_NL", 30: "IQ4_XS", 32: "BF16", 38: "MXFP4_MOE"}  # fmt: skip
 """`general.file_type` to its name (llama.h, llama_ftype)."""
 FILE_NUMBERS = {name: number for number, name in FILE_TYPES.items()}
 """The same by name."""

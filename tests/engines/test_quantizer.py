@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed here: nox -s tests-llamacpp has it")
@@ -15,9 +16,12 @@ from gguf_files import shapes, write
 from tiny_gguf import config, load, request
 
 from bench.catalog import gguf_file, gguf_model
+from bench.engines.contract import Unsupported
 from bench.engines.llamacpp import BACKEND, gguf_layout, locate, random_weights
+from bench.engines.llamacpp.quantizer import MATRIX, OF_EXPERTS
 
-SCHEMES = [scheme.name for scheme in BACKEND.schemes]
+SCHEMES = [s.name for s in BACKEND.schemes if not s.name.endswith(MATRIX) and s.name != OF_EXPERTS]
+"""Those with an importance matrix are tried in test_importance.py."""
 EIGHT = {"llama__expert_count": 8, "llama__expert_used_count": 2}
 FOUR = EIGHT | {"llama__expert_count": 4}
 SOURCES = {
@@ -72,6 +76,30 @@ def test_random_weights_have_the_types_that_the_quantizer_chooses(tmp_path, monk
     random_weights.write(source, config(kind), "gguf-f32")
     made = gguf_file.read(locate.locate(request(source, scheme)).path)
     assert made.bytes == gguf_layout.weights_bytes(config(kind), scheme)
+
+
+@pytest.mark.parametrize("name", ["eight experts", "four experts", "eight experts, tied"])
+def test_experts_alone_become_mxfp4(sources, tmp_path, monkeypatch, name):
+    """All else is Q8_0, the head and tied embeddings too; the census agrees, and the model runs."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    described = gguf_model.config([gguf_file.read(sources[name])])
+    made = gguf_file.read(locate.locate(request(sources[name], OF_EXPERTS)).path)
+    assert {t.name: t.type for t in made.tensors} == {
+        t.name: t.type for t in gguf_layout.tensors(described, OF_EXPERTS)
+    }
+    assert {t.type for t in made.tensors if len(t.shape) == 3} == {"MXFP4"}
+    assert made.file_type == "MXFP4_MOE"
+    engine = load(sources[name], OF_EXPERTS)
+    assert engine.census().contradiction(BACKEND.scheme(OF_EXPERTS)) is None
+    assert np.isfinite(engine.log_probs(engine.encode("some words"))).all()
+    engine.close()
+
+
+def test_a_model_without_experts_has_no_mxfp4(sources, tmp_path, monkeypatch):
+    """Its file would be Q8_0 throughout and call itself MXFP4."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    with pytest.raises(Unsupported, match="MXFP4 of a mixture's experts alone, and this model has none"):
+        locate.locate(request(sources["rows of 96"], OF_EXPERTS))
 
 
 @pytest.mark.parametrize(

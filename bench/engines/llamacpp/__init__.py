@@ -13,6 +13,7 @@ from bench.catalog.model import Model
 from bench.engines.abilities import ROWS
 from bench.engines.contract import Backend, Engine, Footprint, LoadRequest, Unsupported
 from bench.engines.llamacpp import gguf_layout
+from bench.engines.llamacpp.quantizer import MATRIX
 from bench.instruments import Instruments
 from bench.records.cell import Cell, Precision, Scheme, Weights
 from bench.records.record import Provenance
@@ -20,6 +21,7 @@ from bench.records.surroundings import Machine
 
 FALLBACK = "rows that are no multiple of 256 fall back to blocks of 32"
 NO_MATRIX = "made without an importance matrix"
+WITH_MATRIX = "made with an importance matrix of this project's calibration text"
 
 
 def _scheme(kind: str, precision: Precision, bits: float, method: str) -> Scheme:
@@ -34,8 +36,13 @@ def _blocks(kind: str, precision: Precision, bits: float, method: str) -> Scheme
     )
 
 
+def _scheme_with_matrix(scheme: Scheme) -> Scheme:
+    method = scheme.method.replace(f"; {NO_MATRIX}", "")
+    return scheme.model_copy(update={"name": f"{scheme.name}{MATRIX}", "method": f"{method}; {WITH_MATRIX}"})
+
+
 INT8, INT4 = Precision.INT8, Precision.INT4
-SCHEMES = (
+PLAIN_SCHEMES = (
     Scheme(name="gguf-f32", precision=Precision.FP32, bits=32, other_bytes=4, method="float32; cache float16"),
     Scheme(name="gguf-f16", precision=Precision.FP16, bits=16, method="float16, norms and biases float32"),
     _blocks("q8_0", INT8, 8, "blocks of 32 with a float16 scale, embeddings and head too"),
@@ -61,9 +68,15 @@ SCHEMES = (
         "iq4_xs", INT4, 4.25, f"IQ4_XS: 16 unevenly spaced values, 4.25 bits in blocks of 256; {NO_MATRIX}; {FALLBACK}"
     ),
     _blocks("q4_0", INT4, 4, "blocks of 32 with a float16 scale; the head Q6_K or Q8_0"),
+    # 4.25 in the experts, the rest 8.5
+    _scheme("mxfp4", INT4, 4.5, "MXFP4: a mixture's experts in 4-bit floats, blocks of 32 with a scale; the rest Q8_0"),
     # 5 with both scales
     _blocks("q4_1", INT4, 4.5, "blocks of 32 with a float16 scale and minimum; the head Q6_K or Q8_0"),
 )  # fmt: skip
+SCHEMES = (
+    *PLAIN_SCHEMES,
+    *(_scheme_with_matrix(scheme) for scheme in PLAIN_SCHEMES if scheme.name in gguf_layout.WITH_MATRIX),
+)
 DEFAULTS = {
     Precision.FP32: "gguf-f32",
     Precision.FP16: "gguf-f16",

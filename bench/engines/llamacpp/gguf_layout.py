@@ -15,7 +15,7 @@ from bench.catalog.config import Config, Settings, UnknownArchitecture, settings
 from bench.catalog.gguf_file import type_bytes
 from bench.catalog.gguf_model import header_in
 from bench.engines.contract import Footprint
-from bench.engines.llamacpp.quantizer import BLOCK, Planned, planned
+from bench.engines.llamacpp.quantizer import BLOCK, MATRIX, Planned, planned
 from bench.records.cell import ATTENTION, KV, UNTRIED
 
 ARCHITECTURES = {
@@ -26,9 +26,12 @@ ARCHITECTURES = {
 FILE_TYPE = {
     "gguf-f32": "F32", "gguf-f16": "F16", "gguf-q8_0": "Q8_0", "gguf-q6_k": "Q6_K", "gguf-q4_k_m": "Q4_K_M",
     "gguf-q4_0": "Q4_0", "gguf-q4_1": "Q4_1", "gguf-q5_k_m": "Q5_K_M", "gguf-q4_k_s": "Q4_K_S",
-    "gguf-q3_k_m": "Q3_K_M", "gguf-iq4_nl": "IQ4_NL", "gguf-iq4_xs": "IQ4_XS",
+    "gguf-q3_k_m": "Q3_K_M", "gguf-iq4_nl": "IQ4_NL", "gguf-iq4_xs": "IQ4_XS", "gguf-mxfp4": "MXFP4_MOE",
 }  # fmt: skip
 """Scheme to the name of the file's type."""
+WITH_MATRIX = ("gguf-q4_k_m", "gguf-q3_k_m", "gguf-iq4_nl", "gguf-iq4_xs")
+"""Those that are also made with an importance matrix, under a name of their own."""
+FILE_TYPE |= {f"{scheme}{MATRIX}": FILE_TYPE[scheme] for scheme in WITH_MATRIX}
 CACHE_BYTES = 2
 """llama.cpp keeps keys and values in float16 by default, whatever the weights are."""
 CACHE_TYPES = {"fp16": "F16", "int8": "Q8_0", "int4": "Q4_0"}
@@ -96,7 +99,7 @@ def tensors(config: Config, scheme: str) -> list[Planned]:
 def weights_bytes(config: Config, scheme: str) -> int:
     """Bytes of all tensors: those of the file that is stored so, where one is. Raises UnknownArchitecture."""
     header = header_in(config)
-    if header is not None and FILE_TYPE[scheme] in header.stored:
+    if header is not None and FILE_TYPE[scheme] in header.stored and not scheme.endswith(MATRIX):
         return header.stored[FILE_TYPE[scheme]]
     return sum(tensor.bytes for tensor in tensors(config, scheme))
 

@@ -18,8 +18,10 @@ from bench.catalog.model import Model
 from bench.engines.contract import LoadRequest, Unsupported
 from bench.engines.llamacpp import gguf_cache, gguf_layout
 from bench.engines.llamacpp.gguf_layout import FILE_TYPE
+from bench.engines.llamacpp.quantizer import MATRIX, OF_EXPERTS
 from bench.engines.weights.files import asking_the_hub
 from bench.engines.weights.fingerprints import fingerprint
+from bench.engines.weights.gptq import calibrated, calibration_sha256
 from bench.engines.weights.locate import package_file
 from bench.errors import UserError
 from bench.instruments.distributions import is_installed
@@ -27,6 +29,7 @@ from bench.processes import module
 from bench.records.cell import ATTENTION, KV, Cell, Weights, digest
 from bench.records.record import Caveat, Provenance
 
+NO_EXPERTS = "llama.cpp makes MXFP4 of a mixture's experts alone, and this model has none"
 FULL_BYTES = 8 << 20
 """A disk with less room than this is full."""
 WHOLE = frozenset({"F32", "F16", "BF16"})
@@ -68,18 +71,42 @@ def locate(request: LoadRequest) -> Located:
     header = header_of(source.path)
     if reason := gguf_folder.no_model(header):
         raise Unsupported(f"{source.name} is {reason}")
+    if request.scheme.name == OF_EXPERTS and not header.whole(f"{header.architecture}.expert_count", 0):
+        raise Unsupported(NO_EXPERTS)
     stored = header.file_type
     mark = fingerprint(source.path)
     provenance = Provenance(
         source=source.name, revision=source.revision, files={source.path.name: mark}, stored_as=stored
     )
     name = FILE_TYPE[request.scheme.name]
-    if stored == name:
+    with_matrix = request.scheme.name.endswith(MATRIX)
+    if stored == name and not with_matrix:
         return Located(source.path, header, provenance, _caveats(stored, name))
-    made = made_name(source.path.name, mark, name)
+    made = made_name(source.path.name, mark, kind_of(request.scheme.name))
     needed = room(header, request.scheme.name) + source.path.stat().st_size - header.bytes
-    path = gguf_cache.made(made, needed, lambda part: quantize(source.path, part, FILE_NUMBERS[name], request.threads))
-    return Located(path, header, provenance, _caveats(stored, name))
+    threads = request.threads
+
+    def write(part: Path) -> None:
+        matrix = _importance(source.path, mark, threads) if with_matrix else None
+        quantize(source.path, part, FILE_NUMBERS[name], threads, matrix)
+
+    path = gguf_cache.made(made, needed, write)
+    made_with = (calibrated("its importance matrix was made"),) if with_matrix else ()
+    return Located(path, header, provenance, (*_caveats(stored, name), *made_with))
+
+
+def kind_of(scheme: str) -> str:
+    """What tells the file of a scheme from those of others made of the same source."""
+    return FILE_TYPE[scheme] + (f"{MATRIX}-{calibration_sha256()}" if scheme.endswith(MATRIX) else "")
+
+
+def _importance(source: Path, mark: str, threads: int | None) -> Path:
+    """The importance matrix of a file, made once by a process of its own. Raises UserError."""
+
+    def write(part: Path) -> None:
+        _made_apart("importance", part, source, part, threads or 0)
+
+    return gguf_cache.made(made_name(source.name, mark, f"{MATRIX}-{calibration_sha256()}") + ".npz", 0, write)
 
 
 def room(header: Gguf, scheme: str) -> int:
@@ -121,11 +148,12 @@ def _way(cell: Cell) -> str:
 def _source(model: Model, provenance: Provenance, scheme: str) -> str | None:
     """What names the file to llama.cpp's programs, None where it lies nowhere."""
     kind = FILE_TYPE[scheme]
-    if model.gguf_repo and provenance.source.startswith(f"{model.gguf_repo}/"):
+    if model.gguf_repo and not scheme.endswith(MATRIX) and provenance.source.startswith(f"{model.gguf_repo}/"):
         return f"-hf {model.gguf_repo}:{kind}"
     if not is_installed("llama_cpp_python"):
         return None
-    made = [gguf_cache.folder() / made_name(file, mark, kind) for file, mark in provenance.files.items()]
+    names = (made_name(file, mark, kind_of(scheme)) for file, mark in provenance.files.items())
+    made = [gguf_cache.folder() / name for name in names]
     return next((f"-m {shlex.quote(str(path))}" for path in made if path.is_file()), None)
 
 
@@ -191,6 +219,10 @@ def _random(request: LoadRequest) -> Located:
     reason = gguf_layout.refuses(request.model.architecture)
     if reason:
         raise Unsupported(reason)
+    if request.scheme.name == OF_EXPERTS:
+        raise Unsupported(NO_EXPERTS)
+    if request.scheme.name.endswith(MATRIX):
+        raise Unsupported("an importance matrix is made from real weights and text: there is nothing to calibrate here")
     architecture = request.model.architecture
     assert architecture is not None
     kind = FILE_TYPE[request.scheme.name]
@@ -201,15 +233,19 @@ def _random(request: LoadRequest) -> Located:
     return Located(path, header_of(path), provenance)
 
 
-def quantize(source: Path, target: Path, number: int, threads: int | None) -> None:
-    """Let llama.cpp write `source` as another file type, in a process of its own so that it leaves no memory here.
+def quantize(source: Path, target: Path, number: int, threads: int | None, matrix: Path | None = None) -> None:
+    """Let llama.cpp write `source` as another file type, with an importance matrix where one is given.
 
     Raises UserError with llama.cpp's own last error when it fails.
     """
+    _made_apart("quantize", target, source, target, number, threads or 0, *([matrix] if matrix else []))
+
+
+def _made_apart(how: str, target: Path, *arguments: object) -> None:
+    """Make a file in a process of its own, so that it leaves no memory here. Raises UserError."""
     done = subprocess.run(
-        module("bench.engines.llamacpp.quantize", source, target, number, threads or 0),
-        check=False, capture_output=True, text=True, errors="replace",
-        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+        module(f"bench.engines.llamacpp.{how}", *arguments), check=False, capture_output=True, text=True,
+        errors="replace", env={**os.environ, "GGML_NO_BACKTRACE": "1"},
     )  # fmt: skip
     if done.returncode == 0:
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which type llama.cpp's quantizer gives each tensor of a model, from names and shapes, without an importance matrix.
+"""Which type llama.cpp's quantizer gives each tensor of a model, from names and shapes.
 
 Its rules (src/llama-quant.cpp): norms, biases, routers and a few small tensors keep the type of the source; the output
 head, or the embedding tied to it, is wider than the rest; Q4_K_M gives some layers' value and down projections more
@@ -19,9 +19,13 @@ from bench.catalog.gguf_file import type_bytes
 BASE = {
     "gguf-f32": "F32", "gguf-f16": "F16", "gguf-q8_0": "Q8_0", "gguf-q6_k": "Q6_K", "gguf-q4_k_m": "Q4_K",
     "gguf-q4_0": "Q4_0", "gguf-q4_1": "Q4_1", "gguf-q5_k_m": "Q5_K", "gguf-q4_k_s": "Q4_K", "gguf-q3_k_m": "Q3_K",
-    "gguf-iq4_nl": "IQ4_NL", "gguf-iq4_xs": "IQ4_XS",
+    "gguf-iq4_nl": "IQ4_NL", "gguf-iq4_xs": "IQ4_XS", "gguf-mxfp4": "MXFP4",
 }  # fmt: skip
 """The type of most matrices."""
+OF_EXPERTS = "gguf-mxfp4"
+"""The scheme of a mixture's experts alone; all else is Q8_0."""
+MATRIX = "-imatrix"
+"""What the names of schemes end with that are made with an importance matrix."""
 WIDE = frozenset({"F32", "F16"})
 FALLBACK = {"Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "IQ4_XS": "IQ4_NL"}
 """Where 256 does not divide a row."""
@@ -80,6 +84,7 @@ def planned(
 
     `shared` is how many queries share a key and value, 0 if unknown.
     """
+    scheme, matrix = scheme.removesuffix(MATRIX), scheme.endswith(MATRIX)
     base = BASE[scheme]
     tied = not any(name == HEAD for name, _, _ in tensors)
     values = {name: at for at, name in enumerate(name for name, _, _ in tensors if _like_values(name))}
@@ -91,7 +96,12 @@ def planned(
             kind = base
         else:
             place = (values[name], len(values)) if name in values else (_layer(name), layers)
-            kind = _divided(_wanted(name, scheme, place, shared, tied=tied, experts=experts), shape[-1])
+            wanted = _wanted(name, scheme, place, shared, tied=tied, experts=experts)
+            if scheme == OF_EXPERTS:
+                wanted = base if len(shape) == 3 else "Q8_0"
+            if matrix and scheme in NON_LINEAR and "ffn_down" in name:  # no layer needs more bits then
+                wanted = base
+            kind = _divided(wanted, shape[-1])
         found.append(Planned(name, shape, kind))
     return found
 

@@ -250,7 +250,7 @@ BACKEND = Backend(
         "datasets",
     ),
     install='pip install -e ".[transformers]"',
-    scheme_requires=dict.fromkeys(STORED, LIBRARIES) | PACKED,
+    scheme_requires={**dict.fromkeys(STORED, LIBRARIES), **PACKED},
     scheme_install=dict.fromkeys(STORED, REMEDY) | dict.fromkeys(PACKED, PACKED_REMEDY),
     lacks={"torchao-int4": NO_INT4},
     load=load,
