@@ -307,7 +307,7 @@ def test_plan_says_what_would_run_in_flat_rows(bench, tmp_path):
     rows = json.loads(out)
     assert (code, err) == (0, "")
     assert list(rows[0]) == [
-        "model", "precision", "scheme", "suite", "weights", "predicted_weights_bytes", "predicted_peak_bytes",
+        "model", "precision", "scheme", "suite", "weights", "way", "predicted_weights_bytes", "predicted_peak_bytes",
         "predicted_baseline_bytes", "predicted_s", "budget_s", "why", "left_out",
     ]  # fmt: skip
     assert [(row["precision"], row["suite"], row["why"]) for row in rows] == [
