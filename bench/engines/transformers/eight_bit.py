@@ -3,7 +3,8 @@
 
 The library looks for outliers and rounds in float16, element by element through lists of indices, and does so again for
 every layer that reads the same input (queries, keys and values; gate and up). Here the same values are handled in
-float32, columns at once, and an input is rounded once. What is multiplied, and every rounding on the way, is as in
+float32, columns at once, and an input is rounded once: that is the very tensor, which no class of transformers changes
+between two layers that read it. What is multiplied, and every rounding on the way, is as in
 bitsandbytes 0.50.2 (backends/default/ops.py: int8_vectorwise_quant, int8_mm_dequant, int8_mixed_scaled_mm).
 """
 
