@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -178,6 +178,26 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time for all who ask this of a folder. The folder itself is locked, which leaves no file.
+
+    Some shared disks lock nothing; then two may begin at once.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows, where one process at a time measures anyway
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 _HELD: list[int] = []

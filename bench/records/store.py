@@ -17,7 +17,7 @@ from pydantic import JsonValue, ValidationError
 
 from bench.errors import UserError
 from bench.paths import RESULTS
-from bench.processes import sweep, unfinished, write_whole
+from bench.processes import alone, sweep, unfinished, write_whole
 from bench.records.cell import Cell, Value
 from bench.records.document import Document, validate
 from bench.records.mirror import Mirror
@@ -268,11 +268,20 @@ class Runs:
                 found.append(len(Unfinished.model_validate(read_json(path)).cells))
         return found
 
-    def begin(self, selection: str, run: str, cells: list[Cell]) -> None:
-        """Remember a run until `finish`. Raises OSError where the disk refuses."""
+    def begin(self, selection: str, run: str, cells: list[Cell], *, fresh: bool = True) -> str:
+        """Remember a run until `finish`; the id of the one that it is.
+
+        Unless it is `fresh`, that is the one which another process of the same call has begun meanwhile. Raises OSError
+        where the disk refuses.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        with alone(self.folder):
+            return self._begin(selection, (None if fresh else self.unfinished(selection)) or run, cells)
+
+    def _begin(self, selection: str, run: str, cells: list[Cell]) -> str:
         (self.folder / ".gitignore").write_text("*\n")
         write_whole(self._path(selection), json.dumps({"run": run, "cells": [cell.key for cell in cells]}))
+        return run
 
     def finish(self, selection: str) -> None:
         """Forget the run: every cell is settled."""

@@ -24,6 +24,7 @@ from bench.records.store import Runs, Store
 from bench.records.surroundings import Condition, Machine, Roof
 from bench.run import threads
 from bench.run.assemble import now
+from bench.run.devices import is_part
 from bench.run.display import LiveDisplay
 from bench.run.locks import measuring
 from bench.run.options import Observer, RunOptions
@@ -59,9 +60,10 @@ class Call:
 def run_key(selection: Selection, described: Machine) -> str:
     """The name of a selection's run on a device: equal cards have runs of their own, which may go on at once.
 
-    So have other machines that share the folder: who is done first must not end what another would go on with.
+    So have other machines that share the folder: who is done first must not end what another would go on with. Cards
+    that one call was given share its run.
     """
-    return digest([selection.key, machine.lock_name(described)])
+    return digest([selection.key, described.device if is_part() else machine.lock_name(described)])
 
 
 def continued(
@@ -172,7 +174,7 @@ def _alone(
 ) -> contextlib.AbstractContextManager[bool]:  # fmt: skip
     """The right to measure here; where nothing here computes, the right to ask the same for the same folder."""
     if all(engine.roof or engine.remote for engine in engines):
-        name = f"call-{digest([run_key(selection, described), str(store.root.resolve())])}"
+        name = f"call-{digest([selection.key, machine.lock_name(described), str(store.root.resolve())])}"
         return measuring(name, wait=wait, tell=tell, what="asks the same")
     return measuring(machine.lock_name(described), wait=wait, tell=tell)
 
@@ -192,7 +194,7 @@ def _measure(
     if call.fresh:
         for planned in plan.cells:
             forget(planned.cell.key)
-    runs.begin(call.key, call.run, [planned.cell for planned in plan.cells])
+    run = runs.begin(call.key, call.run, [planned.cell for planned in plan.cells], fresh=call.fresh)
 
     here = [engine for engine in engines if not engine.remote]
 
@@ -205,9 +207,9 @@ def _measure(
         state = machine.condition(described.kind)  # before our own work could be mistaken for that of others
         if options.request_seconds and described.kind == "cpu":
             options = replace(options, swept=_swept(plan, described, display, options.request_seconds))
-        with _told(call.run, plan, store) as telling, contextlib.closing(Taken(store, seen)) as taken:
+        with _told(run, plan, store) as telling, contextlib.closing(Taken(store, seen)) as taken:
             runner = Runner(
-                run=call.run, store=store, described=described, before=state, options=options, stop=stop, taken=taken,
+                run=run, store=store, described=described, before=state, options=options, stop=stop, taken=taken,
                 observer=Heard(display, telling, described.unit or described.kind),
             )  # fmt: skip
             with _ahead(runner, plan, here) as ready, stop.by_ctrl_c():
@@ -217,7 +219,7 @@ def _measure(
                 records = runner.run(plan)
     ended = f"{now():%Y-%m-%dT%H:%M:%SZ}"
     after = roofed(machine.condition(described.kind))
-    store.write_run(Run(run=call.run, device=described.device, ended=ended, before=runner.before, after=after))
+    store.write_run(Run(run=run, device=described.device, ended=ended, before=runner.before, after=after))
     if all(record.outcome.ending.settled for record in records) and not runner.undecided:
         runs.finish(call.key)
     return records

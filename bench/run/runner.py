@@ -97,8 +97,8 @@ class Runner:
 
     def _elsewhere(self, cells: Sequence[Planned]) -> None:
         """Leave cells that another process has answered."""
-        for planned in cells if self.budget else ():
-            self.budget = self.budget and self.budget.without(planned.cell.key)
+        for planned in cells:
+            self.budget = self.budget and self.budget.after(planned.cell.key, 0.0)
         self.observer.elsewhere(cells)
 
     def _answer(self, cells: Sequence[Planned]) -> None:

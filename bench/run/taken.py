@@ -13,7 +13,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from bench.errors import UserError
 from bench.plan.plan import has_reference
 from bench.plan.questions import Planned
-from bench.processes import write_whole
+from bench.processes import alone, write_whole
 from bench.records import progress
 from bench.records.cell import Cell
 from bench.records.owner import Owner, this_process
@@ -38,9 +38,7 @@ class Taken:
     def __init__(self, store: Store, known: frozenset[str]) -> None:
         self.store, self.known = store, known
         """Ids of the records that were there when the call began: others have made the rest."""
-        me = this_process()
-        told = progress.running(store.root)
-        self.beside = {one.run for one in told if not one.ended and one.owner != me and one.owner.lives is not False}
+        self.beside = self._going_on()
         """Runs that went on when the call began: what they have answered before is no older answer."""
         self.folder = store.root / ".runs" / "taken"
         self.own: set[str] = set()
@@ -56,7 +54,7 @@ class Taken:
         me = this_process()
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         paths = [self._path(planned.cell) for planned in cells]
-        with self._alone():
+        with alone(self.folder.parent):
             for path in paths:
                 owner = _owner(path)
                 if owner is not None and owner != me and not self._is_dead(owner, path):
@@ -89,7 +87,7 @@ class Taken:
         """Remove the claims of processes that are gone."""
         if not self.folder.is_dir():
             return
-        with self._alone():
+        with alone(self.folder.parent):
             for path in self.folder.glob("*.json"):
                 owner = _owner(path)
                 if owner is None or owner.lives is False:
@@ -117,9 +115,15 @@ class Taken:
                 record = read_record(path)
                 if name in self.known and record.run not in self.beside:
                     continue
-                if record.cell.key == cell.key and record.outcome.ending.settled:
+                # What has just failed in a run that goes on would fail here too; the next call tries again.
+                if record.cell.key == cell.key and (record.outcome.ending.settled or record.run in self._going_on()):
                     return True
         return False
+
+    def _going_on(self) -> set[str]:
+        """Runs that other processes are at."""
+        me, told = this_process(), progress.running(self.store.root)
+        return {one.run for one in told if not one.ended and one.owner != me and one.owner.lives is not False}
 
     def _path(self, cell: Cell) -> Path:
         return self.folder / f"{cell.key}.json"
@@ -137,22 +141,6 @@ class Taken:
             self._seen[path] = touched, time.monotonic()
             return False
         return time.monotonic() - before[1] > LEASE_S
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While claims are looked at and made. The folder around theirs is locked, which leaves no file and stays."""
-        try:
-            import fcntl
-        except ImportError:  # Windows, where one process at a time measures anyway
-            yield
-            return
-        folder = os.open(self.folder.parent, os.O_RDONLY)
-        try:
-            with contextlib.suppress(OSError):  # some shared disks lock nothing: then two may begin at once
-                fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)
 
     def _keep_touching(self) -> None:
         if self._beat is None:

@@ -61,6 +61,27 @@ def test_several_cards_share_the_cells_and_each_row_names_its_very_card(tmp_path
     assert [path.name for path in (results / ".runs").iterdir() if path.name not in {".gitignore", "last.json"}] == []
 
 
+@linux
+@pytest.mark.usefixtures("cards")
+def test_the_same_call_on_several_cards_measures_only_what_is_unsettled(tmp_path: Path) -> None:
+    """Whichever card had answered the rest."""
+    results = tmp_path / "results"
+    options = ("--device", "cuda:0,cuda:1", "--model", "gpt2,gpt2-medium", "--results", str(results))
+    codes = []
+    for fault in ("error@log_probs:fake-int8", ""):
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", *ASKED, *options], cwd=ROOT, env={**os.environ, "BENCH_FAKE_FAULT": fault},
+            capture_output=True, check=False, timeout=PATIENCE_S * 2,
+        )  # fmt: skip
+        codes.append(done.returncode)
+    assert codes == [1, 0]
+    records = list(Store(results).records())
+    endings = Counter(str(record.outcome.ending) for record in records)
+    assert endings["ok"] == 8
+    assert 2 <= endings["failed"] <= 4, "once, or once more by a card that came when the other was done"
+    assert len({record.run for record in records}) == 1
+
+
 @pytest.mark.usefixtures("cards")
 def test_one_card_is_chosen_by_its_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And no other is seen by what computes."""
