@@ -12,7 +12,7 @@ import tiny  # noqa: E402
 
 from bench.catalog.model import Model, Objective  # noqa: E402
 from bench.engines.contract import LoadRequest, Row  # noqa: E402
-from bench.engines.transformers import BACKEND, eight_bit  # noqa: E402
+from bench.engines.transformers import BACKEND, eight_bit, onednn  # noqa: E402
 from bench.records.cell import Weights  # noqa: E402
 
 ONEDNN = "mkldnn::_linear_pointwise"
@@ -61,6 +61,19 @@ def test_float32_rows_are_scored_with_onednns_products_however_they_are_read(fol
     for shared, alone in zip(scores[False], scores[True], strict=True):
         assert shared.log_probs == pytest.approx(alone.log_probs, abs=2e-5)
         assert shared.greedy == alone.greedy
+
+
+class Packed(torch.Tensor):
+    """What a quantizer puts in a weight's place: integers in a class of its own that says float32."""
+
+
+def test_a_weight_of_a_quantizers_own_class_is_multiplied_by_that_class():
+    """Tensors of torchao say float32 where the model computes in it, and know their own products alone."""
+    plain, packed = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    packed.weight = torch.nn.Parameter(packed.weight.detach().as_subclass(Packed))
+    with onednn.through_onednn(torch.nn.Sequential(plain, packed)):
+        assert "forward" in vars(plain)
+        assert "forward" not in vars(packed)
 
 
 def outliers(width, rows):

@@ -43,8 +43,10 @@ def through_onednn(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _takes(weight: torch.Tensor) -> bool:
+    """Whether it is a plain tensor of float32: a quantizer's own class (torchao's) says float32 and holds integers."""
     there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return bool(there and weight.device.type == "cpu" and weight.dtype == torch.float32)
+    plain = type(weight) is torch.nn.Parameter and weight.dtype == torch.float32
+    return bool(there and plain and weight.device.type == "cpu")
 
 
 def _multiply(layer: torch.nn.Linear, read: torch.Tensor) -> torch.Tensor:
