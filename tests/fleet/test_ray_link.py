@@ -55,9 +55,9 @@ def cluster(slow: dict[str, str]) -> Iterator[Cluster]:
 class Call:
     """`bench run --ray` as a process of its own."""
 
-    def __init__(self, address: str, results: Path, *options: str) -> None:
+    def __init__(self, address: str, results: Path | str, *options: str) -> None:
         command = [sys.executable, "-m", "bench", "run", *QUICK, "--ray", address, "--results", str(results), *options]
-        self.results = results
+        self.results = Path(results)
         self.process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.lines: list[str] = []
         self.reader = threading.Thread(target=self._read)
@@ -239,3 +239,29 @@ def test_an_address_that_does_not_answer_is_one_line(capsys: pytest.CaptureFixtu
     assert (code, out) == (2, "") and said.startswith("bench: no Ray cluster answers at 127.0.0.1:1: ")
     assert said.endswith(link.START) and len(said) < 500
     assert list((tmp_path / "results").rglob("*.json")) == []
+
+
+def test_records_of_boxes_go_on_to_an_object_store(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What boxes measured is shown from there, by somebody with another cache."""
+    s3fs, moto = pytest.importorskip("s3fs"), pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    own = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "one", "AWS_SECRET_ACCESS_KEY": "two",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+    }  # fmt: skip
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    try:
+        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("boxes")
+        call = Call(cluster.address, "s3://boxes/results")
+        assert call.done() == 0, call.lines
+        assert "records: s3://boxes/results" in call.lines
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "another"))
+        code, out, _ = called(capsys, "show", "--results", "s3://boxes/results")
+        assert code == 0 and out.count("fake-") >= 4
+    finally:
+        server.stop()
