@@ -24,6 +24,17 @@ LOOPBACK = ("127.", "localhost", "[::1]")
 HERE_ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's own switch, 0 where it is to stay on loopback: else it replaces a loopback address by the machine's own."""
 
+LOST = {
+    "NodeDiedError": "its node is gone",
+    "TaskUnschedulableError": "its node is gone",
+    "WorkerCrashedError": "its process at Ray was killed",
+    "LocalRayletDiedError": "its node is gone",
+    "OutOfMemoryError": "Ray killed it, for the node's memory was nearly full",
+    "ObjectLostError": "its node is gone with what it had said",
+    "OwnerDiedError": "its node is gone with what it had said",
+}
+"""What Ray's errors mean for a question, by their names."""
+
 
 class Client:
     """Asks boxes through Ray. Each question has a thread, which waits for its lines."""
@@ -97,7 +108,9 @@ def _box(node: dict[str, Any]) -> Box:
 
 
 def _why(error: Exception) -> str:
-    """The first line that says something, with the error's kind."""
+    """What it means where that is known, else the first line that says something with the error's kind."""
+    if (known := LOST.get(type(error).__name__)) is not None:
+        return known
     said = next((text.strip() for text in str(error).splitlines() if text.strip()), "")
     return f"{type(error).__name__}: {said}"[:300]
 
