@@ -27,7 +27,7 @@ from bench.records.store import Store
 from benchmarks.loopback_cluster import Cluster, processes, raylet
 
 USUAL = ("--profile", "smoke", "--suite", "memory,throughput,divergence", "--device", "cpu")
-BOX = "bench.fleet.box"
+WORKER = "bench.run.worker"
 
 
 class Log:
@@ -48,7 +48,7 @@ def measuring(nodes: list[Any]) -> Any:
     for node in nodes:
         for process in processes(node):
             try:
-                if BOX in process.cmdline():
+                if WORKER in process.cmdline():
                     return node
             except psutil.Error:
                 continue
