@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ import psutil
 from bench.instruments import machine
 from bench.paths import ROOT
 from bench.records.store import Store
-from benchmarks.loopback_cluster import Cluster, processes, raylet
+from benchmarks.loopback_cluster import Cluster, processes
 
 USUAL = ("--profile", "smoke", "--suite", "memory,throughput,divergence", "--device", "cpu")
 WORKER = "bench.run.worker"
@@ -100,8 +99,9 @@ def kill_one(cluster: Cluster, results: Path, after: int, log: Log) -> None:
             log.say(f"# {count} records are home")
     while (node := measuring(cluster.nodes)) is None:
         time.sleep(0.1)
-    log.say(f"# kill -9 {raylet(node)}: node {node.node_id[:6]}, which is measuring")
-    os.kill(raylet(node), signal.SIGKILL)
+    found = processes(node)
+    log.say(f"# kill -9 of the {len(found)} processes of node {node.node_id[:6]}, which is measuring: a power cut")
+    cluster.kill(node)
 
 
 def page(log: Log) -> str:
