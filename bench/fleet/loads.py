@@ -149,15 +149,19 @@ def chosen(
     others have begun. `elsewhere` has the references that another living box keeps or is measuring: who needs one of
     these waits for that box, or for the load that makes it, for a reference made twice is measured for nothing.
     """
-    best: tuple[int, int] | None = None
-    found = None
-    to_come = {key for load in waiting for key in load.makes - set(load.references)}
-    for position, load in enumerate(waiting):
+    best = 3
+    found: Load | None = None
+    to_come: set[str] | None = None
+    for load in waiting:
         if load.machine.device != seen.machine.device or not load.fits(seen, held):
             continue
-        if any(key not in held and (key in elsewhere or key in to_come) for key in load.references):
+        if load.references and to_come is None:
+            to_come = {key for other in waiting for key in other.makes - set(other.references)}
+        if any(key not in held and (key in elsewhere or key in (to_come or ())) for key in load.references):
             continue
         rank = 0 if load.family in here else 1 if load.family not in families else 2
-        if best is None or (rank, position) < best:
-            best, found = (rank, position), load
+        if rank == 0:  # none that stands behind it is better: with thousands waiting, looking at all takes long
+            return load
+        if rank < best:
+            best, found = rank, load
     return found
