@@ -143,7 +143,8 @@ def speed(name: str, turns: int) -> dict[str, Any]:
 
 def rows(name: str, folder: Path) -> list[str]:
     """The engine's rows of the report."""
-    far = json.loads((folder / f"{name}-distance.json").read_text(encoding="utf-8"))
+    kept = folder / f"{name}-distance.json"
+    far = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     fast = json.loads((folder / f"{name}-speed.json").read_text(encoding="utf-8"))
     made = []
     for way in map(named, WAYS[name]):
@@ -154,7 +155,7 @@ def rows(name: str, folder: Path) -> list[str]:
             ratio = ratio_of_medians(first, this)
             cells.append(f"{1 / median(this):.1f} ({ratio.value:.2f}, {ratio.low:.2f} to {ratio.high:.2f})")
         for depth in map(str, DEPTHS):
-            at = far[way].get(depth)
+            at = far.get(way, {}).get(depth)
             if at is None:
                 cells.append("–")
                 continue
@@ -180,6 +181,8 @@ def report(folder: Path) -> str:
     ]
     for name in asked:
         lines += rows(name, folder)
+    lines += ["", "–: not measured."] if any("–" in line for line in lines) else []
+    lines += [f"Not asked: {name}." for name in WAYS if name not in asked]
     return "\n".join(lines) + "\n"
 
 

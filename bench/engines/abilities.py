@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from bench.engines.contract import Engine, TextEngine
+from bench.engines.contract import Engine, TextEngine, Unsupported
 from bench.records.record import Caveat
 
 if TYPE_CHECKING:
@@ -176,6 +176,10 @@ class ScoredToken:
     """Whether it was the most probable one."""
 
 
+class TextNotShown(Unsupported):
+    """The tokens of this very text are not told, or cannot be placed in it; those of another may be."""
+
+
 @runtime_checkable
 class ScoresTexts(Protocol):
     """A text engine that may also tell the log-probability of every token of a text one chooses."""
@@ -187,7 +191,10 @@ class ScoresTexts(Protocol):
         """
 
     def scored(self, text: str) -> list[ScoredToken]:
-        """The tokens of a text, those alone that a tokenizer puts around it left out. Raises as `reply`."""
+        """The tokens of a text, those alone that a tokenizer puts around it left out.
+
+        Raises as `reply`, and TextNotShown.
+        """
 
 
 DEQUANTIZED_SHARE = 0.5

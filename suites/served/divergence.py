@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from bench.engines.abilities import ScoresTexts
+from bench.engines.abilities import ScoresTexts, TextNotShown
 from bench.engines.contract import Unsupported
 from bench.errors import UserError
 from bench.records.record import Caveat, Measurement, Unit
@@ -66,7 +66,8 @@ def measure(run: TextRun) -> list[Measurement]:
             f"only {registers} of {len(windows)} windows are split into as many tokens as the fp32 row has"
         )
     if registers < len(windows):
-        text = f"{len(windows) - registers} of {len(windows)} windows are left out: the server splits them otherwise"
+        what = "the server splits them otherwise, or does not show how"
+        text = f"{len(windows) - registers} of {len(windows)} windows are left out: {what}"
         run.caveats.append(Caveat(kind="not_measured", text=text))
     labels = {"window_tokens": len(windows[0][1]), "text_sha256": run.settings["text_sha256"]}
     method, apart = "the server's log-probabilities of the text", "p(this) - p(fp32) of the text's next token"
@@ -91,11 +92,14 @@ def _windows(run: TextRun) -> list[Any]:
 
 
 def _log_probs(engine: ScoresTexts, text: str, count: int) -> list[float] | None:
-    """Of the tokens after the first, None where the text is split into another number of them.
+    """Of the tokens after the first, None where the text is split into another number of them, or is not shown.
 
     Raises Unsupported where the first has a value: something stood before it.
     """
-    tokens = engine.scored(text)
+    try:
+        tokens = engine.scored(text)
+    except TextNotShown:  # of a character that is cut into several tokens, a server shows none as it stands
+        return None
     if tokens and tokens[0].log_prob is not None:
         raise Unsupported("the server puts a beginning token before every text, and the fp32 row has read none there")
     found = [token.log_prob for token in tokens[1:] if token.log_prob is not None]

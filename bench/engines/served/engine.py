@@ -16,7 +16,7 @@ from bench.catalog import launch as launches
 from bench.catalog.address import OWN_KEY_VARIABLE
 from bench.catalog.launch import CLIENTS, CONTEXT, Launch
 from bench.catalog.model import Protocol, Remote
-from bench.engines.abilities import ScoredToken
+from bench.engines.abilities import ScoredToken, TextNotShown
 from bench.engines.contract import LoadRequest, Reply, Stopped, TextEngine, Unsupported
 from bench.engines.http_api.engine import ApiEngine
 from bench.engines.http_api.protocols import Anthropic, Completions, OpenAI
@@ -166,7 +166,7 @@ class LaunchedEngine(ApiEngine):
             return prompt_log_probs.scored(self._completed, form, text)
         except (NotShown, Stopped):
             self.server.require_alive(SETTLE_S)
-            raise Unsupported("the server does not show the tokens of every text") from None
+            raise TextNotShown("the server does not show the tokens of every text") from None
         except BadRequest as error:
             raise Unsupported(f"the server refuses a text: {error}") from None
 
