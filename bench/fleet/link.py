@@ -31,6 +31,8 @@ PATIENCE_S = 600.0
 AGAIN_S = 5.0
 """Seconds between two tries."""
 START = "start one: RAY_worker_niceness=0 ray start --head, and pass --ray auto on that machine (README, On many boxes)"
+APART = "try python -c 'import ray'; beside the extra `energy` it fails without AMD's library: take another environment"
+"""zeus brings amdsmi, which Ray imports (2.60.0, findings/ray-does-not-start-beside-zeus.sh)."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,9 @@ class RayLink:
             return Lost(said["name"], said["why"])
         if kind == "refused":
             self._refusal = said["message"]
+        if kind == "broken":
+            stop_group(self._client)
+            raise UserError(f"Ray is installed here and cannot be imported: {said['message']}", APART)
         return None
 
     def _lost(self, why: str) -> Event:

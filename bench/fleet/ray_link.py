@@ -52,9 +52,12 @@ class Client:
         try:
             import ray
             from ray import cloudpickle
-
+        except Exception as error:  # noqa: BLE001 - it imports what else is installed, which may raise anything
+            self.say("broken", message=_why(error))
+            return False
+        try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-        except Exception as error:  # noqa: BLE001 - Ray's refusals share no kind; importing it may fail as well
+        except Exception as error:  # noqa: BLE001 - Ray's refusals share no kind
             self.say("refused", message=_why(error))
             return False
         cloudpickle.register_pickle_by_value(tasks)  # a box may have another harness, or none

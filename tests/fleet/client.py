@@ -16,8 +16,10 @@ def say(**facts: object) -> None:
 how = sys.argv[1]
 if how == "refuses":
     say(event="refused", message="ConnectionError: nobody listens")
+elif how == "broken":
+    say(event="broken", message="KeyError: 'libamd_smi.so'")
 elif how == "breaks":
-    sys.stderr.write("Traceback\nKeyError: 'libamd_smi.so'\n")
+    sys.stderr.write("Traceback\nSegmentation fault\n")
     sys.exit(1)
 elif how == "mute":
     signal.pause()

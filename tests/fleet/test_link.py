@@ -11,7 +11,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.fleet import link
-from bench.fleet.link import START, Boxes, Event, Gone, Lost, Over, RayLink, Said
+from bench.fleet.link import APART, START, Boxes, Event, Gone, Lost, Over, RayLink, Said
 from bench.fleet.wire import Box, Look, Needs
 
 HERE = Box(id="aa", host="here", cpus=1.0)
@@ -56,7 +56,7 @@ def test_what_boxes_say_comes_as_events(reach: Callable[..., RayLink]) -> None:
     ("address", "why"),
     [
         ("refuses", "ConnectionError: nobody listens"),
-        ("breaks", "KeyError: 'libamd_smi.so'"),
+        ("breaks", "Segmentation fault"),
         ("mute", "no sign of life for 1 s"),
     ],
 )
@@ -68,6 +68,14 @@ def test_a_cluster_that_does_not_answer_is_one_line(
     with pytest.raises(UserError) as refused:
         reach(address).hear(LONG_S)
     assert (refused.value.message, refused.value.remedy) == (f"no Ray cluster answers at {address}: {why}", START)
+
+
+def test_a_ray_that_cannot_be_imported_is_no_cluster_that_does_not_answer(reach: Callable[..., RayLink]) -> None:
+    """Starting one would not help."""
+    with pytest.raises(UserError) as refused:
+        reach("broken").hear(LONG_S)
+    assert refused.value.message == "Ray is installed here and cannot be imported: KeyError: 'libamd_smi.so'"
+    assert refused.value.remedy == APART
 
 
 def test_a_client_that_dies_is_replaced(reach: Callable[..., RayLink]) -> None:
