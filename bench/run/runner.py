@@ -20,7 +20,7 @@ from bench.plan.questions import Planned
 from bench.records.record import Ending, Outcome, Record
 from bench.records.store import Store, read_record
 from bench.records.surroundings import Condition, Machine
-from bench.run.assemble import Assembler, now
+from bench.run.assemble import Assembler, kept, now
 from bench.run.budget import Budget, expected_s
 from bench.run.evict import evict
 from bench.run.jobs import Jobs
@@ -280,7 +280,7 @@ class Runner:
             record = read_record(Path(event["path"]))
             self.store.kept(Path(event["path"]))
             self._learn(record, event["seconds"], worker)
-            self._keep(record)
+            self._keep(record, next(p for p in worker.cells if p.cell.key == record.cell.key))
             self.stop.answers(worker, yes=False)
         elif kind == "spent":
             worker.skipped.add(event["key"])
@@ -315,11 +315,11 @@ class Runner:
                 self.budget = self.budget.after(planned.cell.key, 0.0)
             if outcome.ending.settled:  # the worker died with it, and nobody will go on from what it had scored
                 forget(planned.cell.key)
-            self._keep(record)
+            self._keep(record, planned)
 
-    def _keep(self, record: Record) -> None:
+    def _keep(self, record: Record, planned: Planned) -> None:
         """A record is on disk. What was measured stays there: a week of samples would fill this process."""
-        self.records.append(record.model_copy(update={"measurements": (), "texts": (), "after": record.before}))
+        self.records.append(kept(record, planned, self.before, self.machine))
         if self.taken:
             self.taken.own.add(record.id)
         self.observer.record(record)
