@@ -50,6 +50,8 @@ REAL = ("--profile", "smoke", "--suite", "memory,throughput,divergence", "--prec
 DISK_BYTES = 96 << 20
 PATIENCE_S = 20.0
 """By then everything that a killed run had started has ended."""
+WORKER_S = 8.0
+"""A call that is to lose its worker is given so long to have one."""
 COMPLETES_S = 1200.0
 CLOCK = """
 #define _GNU_SOURCE
@@ -190,12 +192,21 @@ class Drill:
                     found.append(process)
         return found
 
+    def workers(self, process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+        """The workers of a call, once it has one; none where it has none for a while."""
+        deadline = time.monotonic() + WORKER_S
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(psutil.Error):
+                if found := psutil.Process(process.pid).children():
+                    time.sleep(self.dice.uniform(0.0, 1.0))  # not always as it begins
+                    return found
+            time.sleep(0.02)  # only the other process can end this wait
+        return []
+
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """The worker, the parent, or both, whatever they do just now."""
         kind = self.dice.choice(("worker", "parent", "both"))
-        workers: list[psutil.Process] = []
-        with contextlib.suppress(psutil.Error):
-            workers = psutil.Process(process.pid).children()
+        workers = self.workers(process) if kind != "parent" else []
         if kind == "worker" and not workers:
             kind = "parent"
         with contextlib.suppress(psutil.Error, ProcessLookupError):
@@ -348,17 +359,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--real", type=int, default=0)
     parser.add_argument("--real-cache", type=Path, help="A cache with the default model's weights made ready.")
+    parser.add_argument("--longest", type=float, default=1.8, help="Seconds until the next kill at most.")
     parser.add_argument("--seed", type=int, default=18)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     here = describe("cpu")
-    command = f"python -m benchmarks.drill --kills {asked.kills} --real {asked.real} --seed {asked.seed}"
+    command = f"python -m benchmarks.drill --kills {asked.kills} --real {asked.real}"
+    command += f" --longest {asked.longest:g} --seed {asked.seed}"
     where = f"{datetime.now(UTC):%Y-%m-%d}, {here.device}, commit {revision()}"
     told = f"`{command}`, {where}. What is done and looked at is said in `benchmarks/drill.py`."
     lines = ["# The kill drill", "", told, ""]
     faults = 0
     plans = (
-        ("Fake cells", FAKE, asked.kills, 2.2, None),
+        ("Fake cells", FAKE, asked.kills, asked.longest, None),
         ("The default model", REAL, asked.real, 14.0, asked.real_cache),
     )
     for title, command, kills, longest_s, cache in plans:

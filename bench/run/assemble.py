@@ -13,7 +13,7 @@ from bench.instruments import machine
 from bench.instruments.disturbance import busy, caveats
 from bench.instruments.neighbours import Snapshot
 from bench.paths import without_paths
-from bench.plan.plan import Planned
+from bench.plan.questions import Planned
 from bench.records.cell import Cell
 from bench.records.record import Caveat, Ending, Measurement, MemoryLimit, Outcome, Prediction, Record, Text, Versions
 from bench.records.store import new_id
