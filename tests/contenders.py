@@ -68,6 +68,9 @@ class Contender:
     """Schemes of what the tiny model is not, stored so by others or a mixture: they have tests of their own."""
     closing: str | None = tiny_llama.CLOSING
     """A text after which the model itself ends; None if it never does."""
+    left_bytes: int = 0
+    left_threads: int = 0
+    """What its library itself keeps of every model that was loaded, run and closed, in a bare loop too."""
     files: bool = True
     """Whether it reads files, so that a broken one is the user's to mend."""
 
@@ -183,6 +186,14 @@ def _half_gguf(request: LoadRequest, folder: Path, patch: Patch) -> LoadRequest:
     return replace(request, path=str(copy))
 
 
+def _ir_bytes(path: Path, scheme: Scheme) -> int:
+    """Bytes of the weight file that the scheme was exported into: every constant once, and nothing else."""
+    name = {"ov-bf16": "ov-fp16"}.get(scheme.name, scheme.name)
+    sizes = {p.stat().st_size for p in Path(os.environ["BENCH_CACHE"]).rglob(f"*-{name}/openvino_model.bin")}
+    (size,) = sizes
+    return size
+
+
 CONTENDERS = (
     Contender(
         backend="fake",
@@ -233,5 +244,21 @@ CONTENDERS = (
         stranger=_unknown_gguf,
         broken=_half_gguf,
         stored=("gguf-mxfp4",),
+    ),
+    Contender(
+        backend="openvino",
+        left_bytes=1_300_000,  # 2026.4.1: 1.1 MB and a thread
+        left_threads=1,
+        tolerance={FP32: 1e-4, FP16: 0.01, INT8: 0.1, INT4: 1.2},  # the cache of keys and values is float16
+        noise={FP32: 1e-3, FP16: 0.05, INT8: 0.4, INT4: 0.4},  # activations may be rounded beside quantized weights
+        rounding={"ov-fp32": 1e-6, "ov-fp16": 1e-5, "ov-bf16": 1e-2, "ov-int8": 5e-3, "ov-int4": 5e-3},
+        write=_checkpoint,
+        write_loud=lambda folder: tiny_llama.write_checkpoint(folder / "loud", tiny_llama.loud()),
+        reference=_llama_log_probs,
+        encode=tiny_llama.encode,
+        stored_bytes=_ir_bytes,
+        starve=_llama_starves,
+        stranger=_unknown_config,
+        broken=_half_checkpoint,
     ),
 )

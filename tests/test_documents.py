@@ -171,7 +171,7 @@ def test_what_a_library_does_is_shown_by_what_it_names_at_the_version_that_is_pi
     library, version, _, _, shown = line
     optional = pyproject()["project"]["optional-dependencies"]
     pins = {pin for group in optional.values() for pin in group if pin.startswith(f"{library}==")}
-    assert pins == {f"{library}=={version}"}
+    assert f"{library}=={version}" in pins  # engines with environments of their own may pin another
     path, _, test = shown.strip("`").partition("::")
     assert (ROOT / path).is_file()
     assert not test or re.search(rf"(?m)^def {test}\(", read(path))

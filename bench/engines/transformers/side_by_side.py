@@ -17,9 +17,9 @@ from itertools import islice
 import torch
 from transformers import DynamicCache
 
+from bench.engines import token_tree
 from bench.engines.abilities import CACHE_BYTES, LEFT_SHARE, Asked, Take
 from bench.engines.contract import DoesNotFit, Row, check_context
-from bench.engines.transformers import token_tree
 from bench.engines.transformers.columns import COLUMNS, Batch, Read, chosen_of, pairs, send
 from bench.engines.transformers.engine import fits, left_bytes
 from bench.engines.transformers.forward import Forward

@@ -24,7 +24,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from bench.engines.transformers.token_tree import Pack
+from bench.engines.token_tree import Pack
 
 NAME = "bench_token_trees"
 LEAST = 32

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
+from bench.engines import token_tree
 from bench.engines.contract import Row, Score
-from bench.engines.transformers import token_tree, tree_attention
+from bench.engines.transformers import tree_attention
 from bench.engines.transformers.apart import score_apart
 from bench.engines.transformers.forward import Forward, State
 from bench.engines.transformers.four_bit import without_casts

@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 def convert(source: Path, folder: Path) -> None:
     """Write model, configuration and tokenizer into `folder`."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    import transformers
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    model = AutoModelForCausalLM.from_pretrained(
-        **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
+    options = {}
+    if hasattr(transformers, "GgufConfig"):  # 5.5.4 knows no other way than to dequantize
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, **options)
     model.config.__dict__.pop("quantization_config", None)
     model.save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(**where)
+    # By the file alone: the class that transformers 5.5.4 takes for its architecture makes another of a llama's GGUF.
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(**where)
     restore_splitting(tokenizer.backend_tokenizer, pre_tokenizer(source))
     tokenizer.save_pretrained(folder)
 

@@ -26,6 +26,8 @@ PICKLE_FILES = ["pytorch_model*.bin", "adapter_model.bin", *SMALL_FILES]
 UNAUTHORIZED = 401
 REFUSED = 3
 """Exit code of a helper process that cannot use its input; its last line of output is the reason."""
+SPOILED = 4
+"""Exit code of one whose input the user can mend; its last two lines of output are what is wrong and the remedy."""
 
 
 class Refused(Exception):
@@ -114,21 +116,25 @@ class NotMade(subprocess.CalledProcessError):
         return f"{self.cmd} exited {self.returncode}: {str(self.stderr)[-2000:]}"
 
 
-def made_once(folder: Path, module: str, arguments: Sequence[str | Path]) -> Path:
+def made_once(
+    folder: Path, module: str, arguments: Sequence[str | Path], within: str = "bench.engines.weights"
+) -> Path:
     """`folder`, made by a separate process if it does not exist, so that no memory stays in use here.
 
-    The process is `python -m bench.engines.weights.MODULE ARGUMENTS PART`. It fills the new folder PART, which is
-    renamed to `folder` only when it is complete.
+    The process is `python -m WITHIN.MODULE ARGUMENTS PART`. It fills the new folder PART, which is renamed to `folder`
+    only when it is complete. Raises Unsupported, UserError, NotMade.
     """
     if folder.is_dir() and processes.in_use(folder):
         return folder
     part = processes.unfinished(folder)
     try:
         part.mkdir(parents=True)
-        command = processes.module(f"bench.engines.weights.{module}", *arguments, part)
+        command = processes.module(f"{within}.{module}", *arguments, part)
         done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
         if done.returncode == REFUSED:
             raise Unsupported(done.stderr.strip().splitlines()[-1])
+        if done.returncode == SPOILED:
+            raise UserError(*done.stderr.strip().splitlines()[-2:])
         if done.returncode:
             raise NotMade(done.returncode, module, stderr=done.stderr)
         processes.put(part, folder)
@@ -149,4 +155,7 @@ def guarded(work: Callable[[], None]) -> int:
         reason = str(error) if isinstance(error, Refused) else pickled
         sys.stderr.write(f"\n{' '.join(reason.split())[:300]}\n")
         return REFUSED
+    except UserError as error:
+        sys.stderr.write("".join(f"\n{' '.join(part.split())}" for part in (error.message, error.remedy)) + "\n")
+        return SPOILED
     return 0

@@ -21,7 +21,7 @@ from bench.views.exports.scored import Asked, Exported, Scored, scored
 
 VERSION = "0.3.0"
 """Of the schema."""
-ENGINES = {"transformers": "transformers", "llamacpp": "llama_cpp_python"}
+ENGINES = {"transformers": "transformers", "llamacpp": "llama_cpp_python", "openvino": "openvino"}
 """The package that an engine is, as records name it."""
 Json = dict[str, object]
 

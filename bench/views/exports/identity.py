@@ -26,7 +26,7 @@ included; what quantized and in which version; SHA-256 of what was counted in th
 UNKNOWN = "unknown"
 QUANTIZERS = {
     "bnb": "bitsandbytes", "gguf": "llama_cpp_python", "gptq": "gptqmodel", "torchao": "torchao",
-    "ct": "compressed_tensors",
+    "ct": "compressed_tensors", "ov": "nncf",
 }  # fmt: skip
 """The package that quantizes, by the first word of a scheme's name."""
 ALWAYS = {"llamacpp": "fp16"}

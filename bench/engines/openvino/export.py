@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m bench.engines.openvino.export SOURCE FOLDER`: a checkpoint as OpenVINO's IR at float32, with its proof.
+
+optimum-intel traces the model; its own tokenizer, where the checkpoint has the file, is taken as it lies, for
+transformers makes others of some (5.5.4). A text of several hundred tokens is then read by the model as transformers
+has it and by the file that was written, and `proof.json` says how far the two are apart: an export that is no copy is
+refused, so that no quantized file is ever made of one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.engines.openvino.files import MODEL, PROOF, TOKENIZER, check_written
+from bench.engines.weights.files import Refused, guarded
+from bench.engines.weights.gptq import calibration_text
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PROOF_TOKENS = 384
+"""Enough for scaled rotary positions, windows and masks to show."""
+APART = 1e-3
+"""Nats by which the log-probability of a token of the text may differ on average; seen: below 1e-5."""
+CAUSAL = "text-generation-with-past"
+SMALL = ("tokenizer*", "special_tokens_map.json", "chat_template*", "generation_config.json", "config.json")
+"""What the engine reads beside the model."""
+
+
+def export(source: Path, folder: Path) -> None:
+    """Write IR, configuration, tokenizer and proof into `folder`. Raises Refused, UserError."""
+    import torch
+    from optimum.exporters.openvino.convert import export_from_model
+    from optimum.intel.openvino.configuration import OVConfig
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    _require_known(source)
+    config = AutoConfig.from_pretrained(source)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32).eval()
+    except SafetensorError as error:
+        raise UserError(f"{source} has a damaged weight file ({error})", "download it again") from None
+    tokenizer = _tokenizer(source, folder)
+    context = int(getattr(config.get_text_config(), "max_position_embeddings", None) or PROOF_TOKENS)
+    tokens = tokenizer.encode(calibration_text(), add_special_tokens=False).ids[: min(PROOF_TOKENS, context)]
+    with torch.inference_mode():
+        wanted = _log_probs(model(torch.tensor([tokens])).logits[0].float().numpy())
+    try:
+        export_from_model(model, folder, task=CAUSAL, ov_config=OVConfig(dtype="fp32"), stateful=True)
+    except (ValueError, NotImplementedError) as error:
+        raise Refused(f"optimum-intel exports no such {config.model_type}: {error}") from error
+    for pattern in SMALL:
+        for path in source.glob(pattern):
+            shutil.copy(path, folder / path.name)
+    check_written(folder)
+    prove(folder, tokens, wanted)
+
+
+def _require_known(source: Path) -> None:
+    """Refuse an architecture that a library has no name for."""
+    import transformers
+    from optimum.exporters.openvino import model_configs  # noqa: F401 - it registers what OpenVINO has
+    from optimum.exporters.tasks import TasksManager
+
+    kind = json.loads((source / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if kind not in transformers.CONFIG_MAPPING:
+        raise Refused(f"transformers {transformers.__version__} knows no architecture {kind!r}")
+    try:
+        tasks = TasksManager.get_supported_tasks_for_model_type(kind, "openvino", library_name="transformers")
+    except KeyError:
+        tasks = {}
+    if CAUSAL not in tasks:
+        version = importlib.metadata.version("optimum-intel")
+        raise Refused(f"optimum-intel {version} exports no {kind!r} that predicts the next token")
+
+
+def _tokenizer(source: Path, folder: Path) -> Any:
+    """The checkpoint's tokenizer, from its own file; of one that has none, the one that transformers makes."""
+    from tokenizers import Tokenizer
+
+    if not (source / TOKENIZER).is_file():
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+        if not (folder / TOKENIZER).is_file():
+            raise Refused("transformers makes no tokenizer.json of its tokenizer's files")
+        return Tokenizer.from_file(str(folder / TOKENIZER))
+    return Tokenizer.from_file(str(source / TOKENIZER))
+
+
+def _log_probs(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    import numpy as np
+
+    shifted = logits - logits.max(-1, keepdims=True)
+    found: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return found
+
+
+def prove(folder: Path, tokens: list[int], wanted: NDArray[np.float32]) -> None:
+    """Read the text with the written file at float32 and keep how far it is from transformers. Raises Refused.
+
+    It is read once as it was exported, and once with the inputs that the engine adds: whether that is the same model
+    with a plain causal mask decides whether the engine may give it others.
+    """
+    import numpy as np
+
+    from bench.engines.openvino import graph
+    from bench.engines.openvino.compiled import EXACT, compiled, core
+    from bench.engines.openvino.reader import Reader
+
+    def apart(*, edited: bool) -> NDArray[np.float32]:
+        model = core().read_model(folder / MODEL)
+        if edited:
+            graph.take_mask(model)
+        reader = Reader(compiled(model, EXACT, None)[0])
+        found = _log_probs(reader.read([tokens], [])[0])
+        difference: NDArray[np.float32] = np.abs(found[at] - wanted[at])
+        return difference
+
+    at = np.arange(len(tokens) - 1), tokens[1:]
+    own = apart(edited=False)
+    told = {"tokens": len(tokens) - 1, "mean_nat": float(own.mean()), "max_nat": float(own.max())}
+    if not told["mean_nat"] <= APART:
+        raise Refused(
+            f"the exported file is not the model: {told['mean_nat']:.2g} nats from transformers at float32 on average "
+            f"over {told['tokens']} tokens"
+        )
+    told["causal"] = bool(apart(edited=True).mean() <= APART)
+    (folder / PROOF).write_text(json.dumps(told), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: export(Path(sys.argv[1]), Path(sys.argv[2]))))

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request to a compiled model: it reads tokens behind those it holds, and gives logits where they are wanted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bench.engines.contract import DoesNotFit
+from bench.engines.openvino.graph import MASK, ROWS, SEQUENCE
+from bench.instruments.memory import ProcessMemory
+
+UNSEEN = float(np.finfo(np.float32).min)
+"""Added to the attention of what a token must not see."""
+NO_MEMORY = re.compile(r"bad.?alloc|allocate|not enough memory", re.IGNORECASE)
+NORMED = 1 << 22
+"""Logits that are normalised at once: few enough to stay in a CPU's caches."""
+Floats = NDArray[np.float32]
+
+
+@contextmanager
+def fits(phase: str) -> Iterator[None]:
+    """Turn OpenVINO's ways of running out of memory into DoesNotFit."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DoesNotFit(phase) from error
+    except RuntimeError as error:
+        if not NO_MEMORY.search(str(error)):
+            raise
+        raise DoesNotFit(phase, None, ProcessMemory().capacity_bytes()) from error
+
+
+class Reader:
+    """What one infer request carries, and passes over tokens behind that."""
+
+    def __init__(self, compiled: Any) -> None:
+        self.request = compiled.create_infer_request()
+        self.inputs = {name for port in compiled.inputs for name in port.names}
+        self.held = 0
+        """Positions of each sequence that are carried."""
+
+    def read(
+        self, texts: Sequence[Sequence[int]], rows: ArrayLike, *, depths: Sequence[int] | None = None,
+        seen: NDArray[np.bool_] | None = None,
+    ) -> Floats:  # fmt: skip
+        """Logits of `rows` (indices into all tokens read, text after text), shape (len(rows), vocabulary).
+
+        A graph without that input gives all, shape (texts, tokens, vocabulary).
+
+        They are overwritten by the next pass. Of one text, `depths` may say where each token stands, and `seen`
+        (tokens, tokens) which of the others it sees; what is carried all see.
+        """
+        tokens = np.array(texts, np.int64)
+        batch, count = tokens.shape
+        inputs: dict[str, Any] = {
+            "input_ids": tokens, "beam_idx": np.arange(batch, dtype=np.int32)
+        }  # fmt: skip
+        if ROWS in self.inputs:
+            inputs[ROWS] = np.asarray(rows, np.int64)
+        if "attention_mask" in self.inputs:
+            inputs["attention_mask"] = np.ones((batch, self.held + count), np.int64)
+        if "position_ids" in self.inputs:
+            here = np.arange(self.held, self.held + count) if depths is None else np.array(depths, np.int64)
+            inputs["position_ids"] = np.tile(here, (batch, 1))
+        if MASK in self.inputs:
+            inputs[MASK] = _mask(count, self.held, seen)
+        self.request.infer(inputs, share_inputs=True)
+        self.held += count
+        logits: Floats = self.request.get_output_tensor(0).data
+        return logits
+
+    def clear(self) -> None:
+        """Carry nothing."""
+        self.request.reset_state()
+        self.held = 0
+
+    def carried(self) -> list[NDArray[Any]]:
+        """A copy of what is carried, for `carry`."""
+        return [np.array(state.state.data) for state in self.request.query_state()]
+
+    def carry(self, states: Sequence[NDArray[Any]], held: int) -> None:
+        """Carry the first `held` positions of a copy again."""
+        import openvino as ov
+
+        for state, value in zip(self.request.query_state(), states, strict=True):
+            state.state = ov.Tensor(np.ascontiguousarray(value.take(range(held), SEQUENCE)))
+        self.held = held
+
+
+def _mask(count: int, held: int, seen: NDArray[np.bool_] | None) -> Floats:
+    """What is added to attention, shape (1, 1, count, held + count): 0 where a token sees, `UNSEEN` elsewhere."""
+    mask = np.zeros((1, 1, count, held + count), np.float32)
+    if count > 1:
+        mask[0, 0, :, held:][~(np.tri(count, dtype=np.bool_) if seen is None else seen)] = UNSEEN
+    return mask
+
+
+def log_sum(logits: Floats) -> Floats:
+    """Log of the sum of exponentials of each row, float32."""
+    found = np.empty(len(logits), np.float32)
+    step = max(1, NORMED // logits.shape[-1])
+    for start in range(0, len(logits), step):
+        part = logits[start : start + step]
+        highest = part.max(-1, keepdims=True)
+        found[start : start + step] = np.log(np.exp(part - highest).sum(-1)) + highest[:, 0]
+    return found
+
+
+def log_probs(logits: Floats) -> Floats:
+    """Float32 log-softmax of rows of logits, as an array of its own."""
+    return logits - log_sum(logits)[:, None]
