@@ -98,6 +98,18 @@ def test_four_bit_groups_are_what_the_scheme_says(tiny: Path) -> None:
     assert held.linear_quantized == held.linear_weights
 
 
+@pytest.mark.parametrize("scheme", FILES)
+def test_bytes_are_predicted_of_the_architecture(tiny: Path, scheme: str) -> None:
+    """All but a few numbers that an export adds: a table of frequencies, shapes."""
+    from bench.engines.openvino import census, layout
+    from bench.engines.openvino.locate import locate
+
+    found = backend("openvino").scheme(scheme)
+    assert found is not None
+    held = census.count(locate(request(tiny, scheme)).folder, "fp32").total_bytes
+    assert 0 <= held - layout.weights_bytes(tiny_llama.config(), found) < 1000
+
+
 def test_an_export_is_proven_on_a_text_and_says_how_near_it_is(tiny: Path) -> None:
     """Hundreds of tokens, or as many as the model has positions."""
     import json

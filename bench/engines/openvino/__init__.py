@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
 
+from bench.catalog.config import Config
 from bench.catalog.model import Model, Objective
-from bench.engines.contract import Backend, Engine, LoadRequest, Unsupported
+from bench.engines.contract import Backend, Engine, Footprint, LoadRequest, Unsupported
+from bench.engines.openvino import layout
 from bench.instruments import Instruments
 from bench.records.cell import Precision, Scheme, Weights
 
@@ -59,6 +63,13 @@ def refuses_kv(model: Model, kv: str) -> str | None:
     return None if kv in {"fp16", "int8"} else "OpenVINO keeps keys and values here as fp16 or int8, both alike"
 
 
+def footprint(
+    config: Config, scheme: Scheme, prompt: int, decode: int, settings: Mapping[str, object] = MappingProxyType({})
+) -> Footprint:
+    """Bytes of a cell."""
+    return layout.footprint(config, scheme, prompt, decode, settings)
+
+
 def load(request: LoadRequest) -> Engine:
     """Load with OpenVINO."""
     from bench.engines.openvino.engine import OpenVinoEngine
@@ -102,6 +113,7 @@ BACKEND = Backend(
     load=load,
     prepare=prepare,
     instruments=instruments,
+    footprint=footprint,
     refuses=refuses,
     refuses_kv=refuses_kv,
 )
