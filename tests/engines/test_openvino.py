@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -112,8 +113,6 @@ def test_bytes_are_predicted_of_the_architecture(tiny: Path, scheme: str) -> Non
 
 def test_an_export_is_proven_on_a_text_and_says_how_near_it_is(tiny: Path) -> None:
     """Hundreds of tokens, or as many as the model has positions."""
-    import json
-
     from bench.engines.openvino.locate import locate
 
     told = json.loads((locate(request(tiny, "ov-int4")).folder / "proof.json").read_text())
@@ -311,6 +310,9 @@ def test_texts_of_a_gguf_have_the_tokens_that_its_file_defines() -> None:
     asked = LoadRequest(model=model, weights=Weights.PACKAGE, scheme=scheme, device="cpu")
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(locate(asked).folder / "tokenizer.json"))
+    folder = locate(asked).folder
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    named = json.loads((folder / "tokenizer_config.json").read_text())
+    assert (named["bos_token"], named["eos_token"]) == ("<|im_start|>", "<|im_end|>")
     found = [tokenizer.encode(probe.text(register), add_special_tokens=False).ids for register in probe.REGISTERS]
     assert hashlib.sha256(repr(found).encode()).hexdigest()[:12] == "34e2b10cafef"

@@ -12,13 +12,13 @@ pytest.importorskip("transformers")
 import tiny  # noqa: E402
 
 from bench.catalog.model import Model, Objective  # noqa: E402
+from bench.engines import token_tree  # noqa: E402
 from bench.engines.contract import LoadRequest, Row, Unsupported  # noqa: E402
 from bench.engines.transformers import (  # noqa: E402
     BACKEND,
     encoder_scoring,
     four_bit,
     likelihood,
-    token_tree,
     tree_attention,
     tree_scoring,
 )

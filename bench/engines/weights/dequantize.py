@@ -26,16 +26,21 @@ def convert(source: Path, folder: Path) -> None:
     model.save_pretrained(folder)
     # By the file alone: the class that transformers 5.5.4 takes for its architecture makes another of a llama's GGUF.
     tokenizer = PreTrainedTokenizerFast.from_pretrained(**where)
-    restore_splitting(tokenizer.backend_tokenizer, pre_tokenizer(source))
+    told = tokenizer_fields(source)
+    restore_splitting(tokenizer.backend_tokenizer, told.get("pre"))
+    for kind in ("bos", "eos"):  # 5.5.4 takes the beginning for the end
+        if f"{kind}_token_id" in told:
+            setattr(tokenizer, f"{kind}_token", tokenizer.convert_ids_to_tokens(int(told[f"{kind}_token_id"])))
     tokenizer.save_pretrained(folder)
 
 
-def pre_tokenizer(source: Path) -> str | None:
-    """How the file says that text is split before merging (`tokenizer.ggml.pre`), None if it does not."""
+def tokenizer_fields(source: Path) -> dict[str, str]:
+    """How a file says that text is split before merging (`pre`), and which tokens begin and end one; what it says."""
     from gguf import GGUFReader
 
-    field = GGUFReader(source).fields.get("tokenizer.ggml.pre")
-    return str(field.contents()) if field else None
+    fields = GGUFReader(source).fields
+    named = {name: fields.get(f"tokenizer.ggml.{name}") for name in ("pre", "bos_token_id", "eos_token_id")}
+    return {name: str(field.contents()) for name, field in named.items() if field}
 
 
 def restore_splitting(tokenizer: Tokenizer, pre: str | None) -> None:
