@@ -26,7 +26,7 @@ from bench.engines.openvino.files import MODEL, WEIGHTS, proven_mask
 from bench.engines.openvino.locate import locate
 from bench.engines.openvino.reader import Reader, fits, log_probs
 from bench.engines.openvino.tokens import Texts
-from bench.engines.openvino.tree_scoring import TreeScorer, padded
+from bench.engines.openvino.tree_scoring import FEWER_TOKENS, PACK_TOKENS, TreeScorer, padded
 from bench.instruments.memory import ProcessMemory
 from bench.records.census import Census
 from bench.records.record import Caveat
@@ -234,10 +234,11 @@ class OpenVinoEngine:
         if not rows:
             return []
         check_context(max(len(row.context) + len(row.continuation) - 1 for row in rows), self.context_length)
+        most = FEWER_TOKENS if self.request.small_batches else PACK_TOKENS
         with self.reading() as reader:
             if self.trees and not self.request.plain_scoring:
-                return TreeScorer(reader, self.vocabulary).score(rows, done)
-            return padded(reader, rows, self.vocabulary, done)
+                return TreeScorer(reader, self.vocabulary, most).score(rows, done)
+            return padded(reader, rows, self.vocabulary, done, most)
 
     def refuted(self) -> str | None:
         """Why its figures would mean nothing: it reads ahead, or goes on otherwise than it reads; None if neither.

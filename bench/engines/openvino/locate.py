@@ -53,15 +53,16 @@ def locate(request: LoadRequest) -> Exported:
     name = f"openvino-{digest(made_from)}"
     root = cache_folder() / "weights"
     sweep(root.glob("openvino-*.part*"))
-    full = root / f"{name}-{FULL}"
-    if not full.is_dir():
-        wide = located.provenance.stored_as not in {"bfloat16", "float16"}
-        _require_room(root, int(sum(file.stat().st_size for file in weight_files(source)) * (1 if wide else 2)))
-        made_once(full, "export", [source], within="bench.engines.openvino")
     scheme = FILES.get(request.scheme.name, request.scheme.name)
-    folder = root / f"{name}-{scheme}"
-    if not folder.is_dir():
-        _require_room(root, int(SHARE[scheme] * (full / WEIGHTS).stat().st_size))
+    full, folder = root / f"{name}-{FULL}", root / f"{name}-{scheme}"
+    if folder == full or not folder.is_dir():
+        if not full.is_dir():
+            wide = located.provenance.stored_as not in {"bfloat16", "float16"}
+            _require_room(root, sum(file.stat().st_size for file in weight_files(source)) * (1 if wide else 2))
+        made_once(full, "export", [source], within="bench.engines.openvino")
+    if folder != full:
+        if not folder.is_dir():
+            _require_room(root, int(SHARE[scheme] * (full / WEIGHTS).stat().st_size))
         made_once(folder, "compress", [full, scheme], within="bench.engines.openvino")
     return Exported(folder, located.provenance)
 

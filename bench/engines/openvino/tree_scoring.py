@@ -14,6 +14,8 @@ from bench.engines.openvino.reader import Reader, log_sum
 
 PACK_TOKENS = 512
 """Tokens of one pass, the same for every precision."""
+FEWER_TOKENS = 128
+"""The same where memory ran out before."""
 LOGITS = 1 << 27
 """Logits (positions x vocabulary) that one pass may leave: 512 MiB."""
 Done = Callable[[int], None]
@@ -22,8 +24,8 @@ Done = Callable[[int], None]
 class TreeScorer:
     """Scores rows in packs."""
 
-    def __init__(self, reader: Reader, vocabulary: int) -> None:
-        self.reader, self.positions = reader, max(1, LOGITS // vocabulary)
+    def __init__(self, reader: Reader, vocabulary: int, pack_tokens: int = PACK_TOKENS) -> None:
+        self.reader, self.positions, self.pack_tokens = reader, max(1, LOGITS // vocabulary), pack_tokens
         self.held: token_tree.Tokens = ()
         """The beginning whose keys and values are in `states`."""
         self.states: list[NDArray[np.float32]] = []
@@ -31,7 +33,7 @@ class TreeScorer:
     def score(self, rows: Sequence[Row], done: Done) -> list[Score]:
         """Scores in the order of the rows."""
         found: dict[int, Score] = {}
-        for group in token_tree.plan(rows, min(PACK_TOKENS, self.positions)):
+        for group in token_tree.plan(rows, min(self.pack_tokens, self.positions)):
             self._go_on(group.prefix)
             for pack in group.packs:
                 if group.prefix:
@@ -76,9 +78,11 @@ class TreeScorer:
         return _by_row(pack, chosen, best)
 
 
-def padded(reader: Reader, rows: Sequence[Row], vocabulary: int, done: Done) -> list[Score]:
+def padded(
+    reader: Reader, rows: Sequence[Row], vocabulary: int, done: Done, pack_tokens: int = PACK_TOKENS
+) -> list[Score]:
     """Scores of rows filled up on the right, which no token before the filling sees, in batches of similar length."""
-    positions = min(PACK_TOKENS, max(1, LOGITS // vocabulary))
+    positions = min(pack_tokens, max(1, LOGITS // vocabulary))
     texts = [row.context + row.continuation[:-1] for row in rows]
     found: dict[int, Score] = {}
     waiting = sorted(range(len(rows)), key=lambda index: -len(texts[index]))
