@@ -48,10 +48,11 @@ FORMS = re.compile(
 )
 """Keys and tokens by the forms that those who give them out have chosen, and names with passwords in addresses."""
 NAMED = re.compile(
-    r"(?i)(\b(?:authorization|api[-_]?key|access[-_]?key|[a-z_-]*token|passw(?:or)?d|secret)[\"']?\s*[:=]\s*[\"']?)"
-    r"(?!bearer )(?=[^\s\"',;]*\D)[^\s\"',;&]{8,}"
+    r"(?i)(\b(?:authorization|api[-_]?key|access[-_]?key|(?:access|api|auth|bearer|hf|refresh|session)[-_]token|passw(?:or)?d"
+    r"|secret|token(?=[\"']\s*[:=]|\s*=))[\"']?\s*[:=]\s*[\"']?)(?!bearer )"
+    r"(?![-+]?\d[\d.e+-]*(?:[\s\"',;&)\]}]|$))[^\s\"',;&]{8,}"
 )
-"""What is called a secret where it stands; a plain number is none."""
+"""What is called a secret where it stands: no number, and no token of a text (`bytes_per_token`, `end_token`)."""
 KEPT_SECRET = re.compile(r"(?i)TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL")
 """Names of variables of the environment whose values are."""
 LEAST = 8

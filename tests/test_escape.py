@@ -144,6 +144,11 @@ def test_json_loses_nothing() -> None:
         ("HF_TOKEN=abcdefgh1 bench run", "HF_TOKEN=*** bench run"),
         ("the value of-the-variable stands here", "the value *** stands here"),
         ("token 8 of the text, tokens: 123456789, 12 tokens/s", "token 8 of the text, tokens: 123456789, 12 tokens/s"),
+        ('"read_bytes_per_token": 78139392,', '"read_bytes_per_token": 78139392,'),
+        ('"token": 0.00012345678}', '"token": 0.00012345678}'),
+        ('"bos_token": "<|begin_of_text|>"', '"bos_token": "<|begin_of_text|>"'),
+        ("the first other token: internationally", "the first other token: internationally"),
+        ('{"token": "abcdefgh12"}', '{"token": "***"}'),
         ("end_token: </s>, ratio 1:2, 12:30:05", "end_token: </s>, ratio 1:2, 12:30:05"),
     ],
 )

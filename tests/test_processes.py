@@ -109,6 +109,8 @@ def test_a_process_whose_parent_has_ended_already_does_not_begin(tmp_path: Path)
 
 GUARDED = "bench/engines/served/server.py"
 """Its guard ends with the pipe that its parent holds."""
+SENT = "bench/fleet/tasks.py"
+"""Runs where Ray sends it, without a module of ours, and starts `bench.processes` itself."""
 
 
 def test_nothing_of_ours_starts_python_otherwise() -> None:
@@ -121,7 +123,7 @@ def test_nothing_of_ours_starts_python_otherwise() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable":
                 naming.add(str(path.relative_to(ROOT)))
-    assert naming == {GUARDED, "bench/processes.py", "bench/instruments/sampler.py", "bench/cli/compare.py"}
+    assert naming == {GUARDED, SENT, "bench/processes.py", "bench/instruments/sampler.py", "bench/cli/compare.py"}
 
 
 def test_whose_a_temporary_folder_is_stands_in_its_name() -> None:

@@ -230,26 +230,35 @@ def test_a_file_where_results_should_be_is_one_line(bench, tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 72 KiB: room for the check that 64 can be written, but not for a whole run."""
+def small_disk(tmp_path, request):
+    """A file system of 72 KiB, or as asked: room for the check that 64 can be written, but not for a whole run."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount, unmount = shutil.which("mount"), shutil.which("umount")
     if not mount or not unmount:
         pytest.skip("needs mount")
-    made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=72k", "tmpfs", folder], check=False, capture_output=True)
+    made = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", f"size={getattr(request, 'param', 72)}k", "tmpfs", folder],
+        check=False,
+        capture_output=True,
+    )
     if made.returncode:
         pytest.skip("needs the right to mount a file system")
     yield folder
     subprocess.run([unmount, folder], check=True)
 
 
+@pytest.mark.parametrize("small_disk", [64 * 1024 + 72], indirect=True)  # KiB: a run leaves 64 MiB alone
 def test_a_disk_that_fills_up_is_one_line_and_leaves_whole_records(bench, small_disk):
     """Records that were finished stay whole, none is cut short, and the rest is measured when there is room."""
     chosen = ["--suite", "memory,divergence", "--profile", "standard"]  # about 40 KiB for each divergence
     code, _, err = bench(*RUN, *chosen, "--results", small_disk)
     assert code == 2
-    assert unlogged(err) == f"bench: cannot write results to {small_disk}: No space left on device; free space on it\n"
+    assert re.fullmatch(
+        rf"bench: the disk of results \({small_disk}\) has 6[34][.]\d MiB left, and 64.0 MiB must be; "
+        "free space; every finished record is kept, and the same command goes on from here\n",
+        unlogged(err),
+    )
     store = Store(small_disk)
     assert 0 < len(list(store.records())) < 8
     assert store.unreadable == []

@@ -225,7 +225,7 @@ def test_every_way_of_running_out_of_memory_is_does_not_fit():
     assert (cpu.value.phase, cpu.value.wanted_bytes) == ("load", 123456)
     with pytest.raises(DoesNotFit) as gpu, torch_engine.fits("generate"):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of")
-    assert (gpu.value.phase, gpu.value.wanted_bytes) == ("generate", int(2.5 * 2**30))
+    assert (gpu.value.phase, gpu.value.wanted_bytes) == ("generate, on the GPU", int(2.5 * 2**30))
     with pytest.raises(DoesNotFit), torch_engine.fits("score"):
         raise MemoryError
     with pytest.raises(RuntimeError, match="shape"), torch_engine.fits("score"):

@@ -17,6 +17,7 @@ from builders import can_make_group, make_cell, make_machine, make_model, sample
 
 from bench.engines import fake
 from bench.engines.contract import DoesNotFit, LoadRequest, Unsupported
+from bench.engines.fake import faults
 from bench.engines.transformers import BACKEND as TORCH
 from bench.instruments import Instruments, Reading
 from bench.judge.figures import figures
@@ -160,7 +161,7 @@ def test_a_least_trial_beyond_the_budget_does_not_fit(run: Any) -> None:
 def test_an_engine_that_refuses_is_a_no(run: Any, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     """The fourth prompt is refused: the search closes in on it from below, and every trial is kept with its reason."""
     monkeypatch.setenv("BENCH_FAKE_FAULT", f"{fault}@prefill#4")
-    monkeypatch.setattr(fake, "_REACHED", type(fake._REACHED)())
+    monkeypatch.setattr(faults, "_REACHED", type(faults._REACHED)())
     found = capacity.measure(run(Prediction(context_tokens=4000), memory_limit_bytes=10**9, batch_prompts=[]))
     trials = answer(found, "trial_bytes").labels
     sizes, failures = trials["sizes"], trials["failures"]
