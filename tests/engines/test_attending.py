@@ -57,8 +57,8 @@ def test_a_device_that_was_tried_is_known_from_then_on(tries: list[str]) -> None
     assert tries == []
     said = attending.try_ways(here)
     assert said == (
-        "llama.cpp attends plain on this device: a prompt of 2000 tokens and 128 more took flash 3.06 s and "
-        "plain 2.28 s"
+        "llama.cpp attends plain on this device: two layers took flash 3.06 s and plain 2.28 s for a prompt of "
+        "2000 tokens and 128 more"
     )
     assert (attending.chosen(here), tries) == ("plain", ["cpu"])
     assert attending.chosen(make_machine(device="cpu-other")) == UNTRIED

@@ -75,7 +75,8 @@ def try_ways(machine: Machine) -> str:
     write_whole(known, json.dumps({"attention": best, "depth": DEPTH, "seconds": rounds}) + "\n")
     shortest = {way: min(request_seconds(*taken) for taken in rounds[way]) for way in WAYS}
     told = " and ".join(f"{way} {seconds:.2f} s" for way, seconds in shortest.items())
-    return f"llama.cpp attends {best} on this device: a prompt of {DEPTH} tokens and {ANSWER} more took {told}"
+    asked = f"a prompt of {DEPTH} tokens and {ANSWER} more"
+    return f"llama.cpp attends {best} on this device: two layers took {told} for {asked}"
 
 
 def _known(machine: Machine) -> Path | None:
