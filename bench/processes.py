@@ -200,8 +200,8 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(held)
 
 
-_HELD: list[int] = []
-"""Descriptors of what this process uses, which the system closes as it ends."""
+_HELD: dict[tuple[int, int], int] = {}
+"""Descriptors of what this process uses, by device and inode, which the system closes as it ends: one for each."""
 
 
 def in_use(path: Path) -> bool:
@@ -217,11 +217,15 @@ def in_use(path: Path) -> bool:
         held = os.open(path, os.O_RDONLY)
     except OSError:
         return False
-    _HELD.append(held)
+    seen = os.fstat(held)
+    if (seen.st_dev, seen.st_ino) in _HELD:
+        os.close(held)
+    else:
+        _HELD[seen.st_dev, seen.st_ino] = held
     with contextlib.suppress(OSError):
-        fcntl.flock(held, fcntl.LOCK_SH)  # whoever takes it away holds it alone until it is gone
+        fcntl.flock(_HELD[seen.st_dev, seen.st_ino], fcntl.LOCK_SH)  # who takes it away holds it alone until it is gone
         os.utime(path)
-        return os.path.samestat(path.stat(), os.fstat(held))
+        return os.path.samestat(path.stat(), seen)
     return path.exists()
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,18 @@ def test_what_a_process_uses_stays_until_it_ends(cache: Path) -> None:
     assert evict(0) == 10 * KIB
     assert left(cache) == ["j"]
     assert in_use(cache / "weights" / "w") is False
+
+
+@linux
+def test_what_is_used_often_is_held_once(cache: Path) -> None:
+    """Eight loads of one model keep one descriptor open, and what stands at that place later has its own."""
+    before = len([*Path("/proc/self/fd").iterdir()])
+    assert all(in_use(cache / "weights" / "w") for _ in range(8))
+    assert len([*Path("/proc/self/fd").iterdir()]) == before + 1
+    shutil.rmtree(cache / "weights" / "w")
+    (cache / "weights" / "w").mkdir()
+    assert in_use(cache / "weights" / "w")
+    assert len([*Path("/proc/self/fd").iterdir()]) == before + 2
 
 
 def test_a_limit_that_cannot_be_read_is_one_line() -> None:
