@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from bench.engines.openvino.files import MODEL, PROOF, TOKENIZER, check_written
 from bench.engines.weights.files import Refused, guarded
 from bench.engines.weights.gptq import calibration_text
 from bench.errors import UserError
+from bench.processes import temporary_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,4 +140,7 @@ def prove(folder: Path, tokens: list[int], wanted: NDArray[np.float32]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: export(Path(sys.argv[1]), Path(sys.argv[2]))))
+    with temporary_folder() as scratch:  # torch makes a folder of its own among the temporary files, and leaves it
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch
+        code = guarded(lambda: export(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(code)
