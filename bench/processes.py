@@ -33,7 +33,9 @@ from pathlib import Path
 import psutil
 
 GRACE_S = 3.0
-"""Seconds between the request to end and the kill."""
+"""Seconds between the request to end and the kill, and for what was killed to be gone."""
+GONE_S = 0.01
+"""Seconds between two looks whether it is."""
 LOOK_S = 1.0
 """Seconds between two looks at the parent, where the kernel does not tell of its end."""
 PR_SET_PDEATHSIG = 1
@@ -77,7 +79,7 @@ def _watch(parent: int) -> None:
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process that leads a group, and everything in it: asked first, then killed."""
+    """End a process that leads a group, and everything in it: asked first, then killed, and gone when this returns."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, sign)
@@ -85,6 +87,10 @@ def stop_group(process: subprocess.Popen[bytes]) -> None:
             process.wait(GRACE_S)
         if process.returncode is not None and sign is signal.SIGTERM and not _group_alive(process.pid):
             return
+    # What its leader had started is nobody's child here, so the kernel tells of its end only when it is asked.
+    deadline = time.monotonic() + GRACE_S
+    while _group_alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(GONE_S)
 
 
 def _group_alive(group: int) -> bool:

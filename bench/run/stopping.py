@@ -39,9 +39,16 @@ class Stop:
         (self._answering.add if yes else self._answering.discard)(id(who))
 
     def after_this(self) -> None:
-        """Begin nothing more. Raises KeyboardInterrupt where that was asked already, or nothing is being answered."""
-        if self.ending or not self._answering:
+        """Begin nothing more; asked once more, let whoever waits for a worker give up.
+
+        Raises KeyboardInterrupt where nothing is being answered, or nobody listened: elsewhere an interrupt could come
+        between a line that is printed and the note that it was, and print it twice.
+        """
+        if self.now or not self._answering:
             raise KeyboardInterrupt
+        if self.asked:
+            self.at_once()
+            return
         self.asked = True
         self._wake()
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from bench.records.store import Store
 from bench.run import room
 from bench.run.ending import ending, poisons
 from bench.run.stopping import Stop, outlive_the_terminal
+from bench.run.waiting import Waiting
 
 
 @pytest.fixture
@@ -192,7 +194,7 @@ def test_a_request_to_end_is_heard_within_ten_seconds_by_whatever_runs(drill: Dr
 
 
 def test_ctrl_c_waits_only_for_a_cell_and_only_once() -> None:
-    """While nothing is answered it ends the call at once, and so does the second one."""
+    """While nothing is answered it ends the call at once; the second one has the wait given up, the third ends it."""
     stop, worker = Stop(), SimpleNamespace()
     with pytest.raises(KeyboardInterrupt):
         stop.after_this()
@@ -201,8 +203,41 @@ def test_ctrl_c_waits_only_for_a_cell_and_only_once() -> None:
         stop.after_this()
         assert os.read(told, 9) == b"!"
     assert stop.ending and not stop.now
+    with stop.heard() as told:
+        assert os.read(told, 9) == b"!"  # whoever begins to listen is told what was asked before
+        stop.after_this()
+        assert os.read(told, 9) == b"!"
+    assert stop.now
     with pytest.raises(KeyboardInterrupt):
         stop.after_this()
+
+
+def test_a_wait_that_is_given_up_ends_between_two_lines() -> None:
+    """Asked for twice, a wait raises where it waits, not in the middle of what it prints."""
+    stop, worker = Stop(), SimpleNamespace()
+    stop.answers(worker, yes=True)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    read, write = os.pipe()
+    told: list[str] = []
+
+    def finish() -> None:
+        stop.after_this()  # the second one comes while the first is told
+        told.append("after this")
+
+    waiting = Waiting(
+        process=process, events=read, stop=stop, left_s=lambda: 60.0, overdue=lambda: None, finish=finish,
+        hear=lambda event: None,
+    )  # fmt: skip
+    stop.after_this()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            waiting.run()
+        assert told == ["after this"]
+    finally:
+        process.kill()
+        process.wait()
+        os.close(read)
+        os.close(write)
 
 
 @linux
