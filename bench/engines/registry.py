@@ -10,7 +10,8 @@ import pkgutil
 from bench.engines.contract import Backend
 from bench.errors import UserError
 
-NOT_ENGINES = {"abilities", "contract", "http_api", "registry", "token_tree", "weights"}  # what engines share
+NOT_ENGINES = {"abilities", "contract", "exported", "http_api", "registry", "token_tree", "weights"}
+"""What engines share."""
 
 
 @functools.cache  # a plan of the whole catalogue asks hundreds of times, and each looks at the folder

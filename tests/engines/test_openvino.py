@@ -243,7 +243,7 @@ def test_shared_beginnings_and_padding_give_what_each_row_gives(tiny: Path, sche
 
 def test_a_long_row_is_read_in_parts_that_leave_few_logits(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And its scores are those of one pass."""
-    from bench.engines.openvino import tree_scoring
+    from bench.engines.exported import tree_scoring
 
     engine = load(tiny, "ov-fp32")
     tokens = engine.encode(TEXT)

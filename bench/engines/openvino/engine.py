@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from bench.catalog.model import Objective
 from bench.engines.abilities import worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
+from bench.engines.exported.logits import log_probs
+from bench.engines.exported.tokens import Texts
+from bench.engines.exported.tree_scoring import FEWER_TOKENS, PACK_TOKENS, TreeScorer, padded
 from bench.engines.openvino import census, graph
 from bench.engines.openvino.compiled import EXACT, WAYS, Way, asked_of, check, compiled, core
 from bench.engines.openvino.files import MODEL, WEIGHTS, proven_mask
 from bench.engines.openvino.locate import locate
-from bench.engines.openvino.reader import Reader, fits, log_probs
-from bench.engines.openvino.tokens import Texts
-from bench.engines.openvino.tree_scoring import FEWER_TOKENS, PACK_TOKENS, TreeScorer, padded
+from bench.engines.openvino.reader import Reader, fits
 from bench.instruments.memory import ProcessMemory
 from bench.records.census import Census
 from bench.records.record import Caveat

@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.engines.openvino.files import MODEL, PROOF, TOKENIZER, check_written
+from bench.engines.exported.tokens import TOKENIZER
+from bench.engines.openvino.files import MODEL, PROOF, check_written
 from bench.engines.weights.files import Refused, guarded
 from bench.engines.weights.gptq import calibration_text
 from bench.errors import UserError

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 MODEL, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
-TOKENIZER, PROOF = "tokenizer.json", "proof.json"
+PROOF = "proof.json"
 
 
 def check_written(folder: Path) -> None:

@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.engines.contract import DoesNotFit
+from bench.engines.exported.logits import Floats
 from bench.engines.openvino.graph import MASK, ROWS, SEQUENCE
 from bench.instruments.memory import ProcessMemory
 
 UNSEEN = float(np.finfo(np.float32).min)
 """Added to the attention of what a token must not see."""
 NO_MEMORY = re.compile(r"bad.?alloc|allocate|not enough memory", re.IGNORECASE)
-NORMED = 1 << 22
-"""Logits that are normalised at once: few enough to stay in a CPU's caches."""
-Floats = NDArray[np.float32]
 
 
 @contextmanager
@@ -99,19 +97,3 @@ def _mask(count: int, held: int, seen: NDArray[np.bool_] | None) -> Floats:
     if count > 1:
         mask[0, 0, :, held:][~(np.tri(count, dtype=np.bool_) if seen is None else seen)] = UNSEEN
     return mask
-
-
-def log_sum(logits: Floats) -> Floats:
-    """Log of the sum of exponentials of each row, float32."""
-    found = np.empty(len(logits), np.float32)
-    step = max(1, NORMED // logits.shape[-1])
-    for start in range(0, len(logits), step):
-        part = logits[start : start + step]
-        highest = part.max(-1, keepdims=True)
-        found[start : start + step] = np.log(np.exp(part - highest).sum(-1)) + highest[:, 0]
-    return found
-
-
-def log_probs(logits: Floats) -> Floats:
-    """Float32 log-softmax of rows of logits, as an array of its own."""
-    return logits - log_sum(logits)[:, None]

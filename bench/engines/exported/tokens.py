@@ -10,8 +10,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from bench.engines.openvino.files import TOKENIZER
 from bench.errors import UserError
+
+TOKENIZER = "tokenizer.json"
 
 
 class Texts:

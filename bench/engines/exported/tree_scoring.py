@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bench.engines import token_tree
 from bench.engines.contract import Row, Score
-from bench.engines.openvino.reader import Reader, log_sum
+from bench.engines.exported.logits import Floats, log_sum
 
 PACK_TOKENS = 512
 """Tokens of one pass, the same for every precision."""
@@ -21,6 +22,29 @@ LOGITS = 1 << 27
 Done = Callable[[int], None]
 
 
+class Reader(Protocol):
+    """Passes over tokens behind those that are carried."""
+
+    def read(
+        self, texts: Sequence[Sequence[int]], rows: ArrayLike, *, depths: Sequence[int] | None = None,
+        seen: NDArray[np.bool_] | None = None,
+    ) -> Floats:  # fmt: skip
+        """Logits of `rows` (indices into all tokens read, text after text), shape (len(rows), vocabulary).
+
+        Of one text, `depths` may say where each token stands, and `seen` (tokens, tokens) which of the others it sees;
+        what is carried all see.
+        """
+
+    def clear(self) -> None:
+        """Carry nothing."""
+
+    def carried(self) -> list[Any]:
+        """A copy of what is carried, for `carry`."""
+
+    def carry(self, states: Sequence[Any], held: int) -> None:
+        """Carry the first `held` positions of a copy again."""
+
+
 class TreeScorer:
     """Scores rows in packs."""
 
@@ -28,7 +52,7 @@ class TreeScorer:
         self.reader, self.positions, self.pack_tokens = reader, max(1, LOGITS // vocabulary), pack_tokens
         self.held: token_tree.Tokens = ()
         """The beginning whose keys and values are in `states`."""
-        self.states: list[NDArray[np.float32]] = []
+        self.states: list[Any] = []
 
     def score(self, rows: Sequence[Row], done: Done) -> list[Score]:
         """Scores in the order of the rows."""
