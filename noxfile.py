@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sessions people run. What follows `--` goes to the command."""
 
+import json
 import os
 import shlex
 import shutil
@@ -49,6 +50,8 @@ LOCKS = {
 """What `uv pip compile` is asked for each file of `locks/`. Sessions with an engine have none: which build of torch
 fits depends on the machine, and each has its own hashes."""
 UV = "uv==0.13.9"
+AUDIT = "pip-audit==2.10.1"
+GUIDED_FUZZER = "atheris==3.0.0"
 
 
 def locked(session: nox.Session, name: str, *, checkout: bool = True) -> None:
@@ -258,9 +261,17 @@ def tests_ray(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Give the commands 500 odd inputs, the same each time; FUZZ_FACTOR=10 gives ten times as many, and others."""
+    """Give the commands 500 odd inputs, and binary headers guided by what they reach; FUZZ_FACTOR=10: ten times."""
     install(session, "transformers", group="fuzz")
     session.run("pytest", "fuzz", *session.posargs)
+    session.install(GUIDED_FUZZER, success_codes=[0, 1])  # it has wheels for Linux on x86 alone
+    if session.run("python", "-c", "import atheris", silent=True, success_codes=[0, 1]):
+        session.warn(f"{GUIDED_FUZZER} cannot be installed here: binary headers were drawn at random alone")
+        return
+    factor = int(os.environ.get("FUZZ_FACTOR", "1"))
+    for kind in ("gguf", "safetensors"):
+        bounds = ("--runs", str(300_000 * factor), "--seconds", str(60 * factor))
+        session.run("python", "fuzz/headers.py", kind, f"{session.create_tmp()}/{kind}", *bounds)
 
 
 @nox.session
@@ -286,6 +297,26 @@ def lock(session: nox.Session) -> None:
     for name, asked in LOCKS.items():
         command = ("uv", "pip", "compile", "-q", *usual, "--no-emit-index-url", *asked, "-o", f"locks/{name}.txt")
         session.run(*command, silent=True)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Ask whether what `locks/` pins has a known hole, where the advisories can be had; else one line says so."""
+    session.install(AUDIT)
+    holes, bare = set[str](), set[str]()
+    for name in LOCKS:
+        command = ("pip-audit", "-r", f"locks/{name}.txt", "--require-hashes", "--disable-pip", "--format", "json")
+        said = str(session.run(*command, "--progress-spinner", "off", silent=True, success_codes=[0, 1]))
+        answer = next((line for line in said.splitlines() if line.startswith('{"dependencies"')), None)
+        if answer is None:
+            session.skip(f"no advisories can be had here: {said.strip().splitlines()[-1][:200]}")
+        for one in json.loads(answer)["dependencies"]:
+            bare |= {one["name"]} if "skip_reason" in one else set()
+            holes |= {f"{one['name']} {one['version']}: {hole['id']}" for hole in one.get("vulns", ())}
+    if holes:
+        session.error("; ".join(sorted(holes)))
+    if bare:
+        session.skip(f"no advisories can be had here for {len(bare)} packages, {min(bare)} among them: not audited")
 
 
 @nox.session

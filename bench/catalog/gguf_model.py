@@ -134,9 +134,9 @@ def _known(found: Gguf) -> dict[str, JsonValue] | None:
 
 
 def expert_share(found: Gguf) -> float:
-    """Share of the experts that one token is sent through, 1 where there are none."""
+    """Share of the experts that one token is sent through, 1 where there are none or the file names no such number."""
     experts, used = (found.whole(f"{found.architecture}.expert{which}_count", 0) for which in ("", "_used"))
-    return used / experts if experts and used else 1.0
+    return used / experts if 0 < used <= experts else 1.0
 
 
 def cache_elements(found: Gguf) -> int:

@@ -44,6 +44,14 @@ def test_a_token_of_a_mixture_is_sent_through_its_own_experts_alone(tmp_path):
     assert untold.multiplied == untold.elements  # how many it is sent through is not said
 
 
+@pytest.mark.parametrize("used", [9, 2**31])
+def test_more_experts_than_there_are_is_no_share(tmp_path, used):
+    """Found by the guided fuzzer: `inspect` told of more bytes for a token than the file has."""
+    path = write(tmp_path / "odd.gguf", shapes(experts=8), llama__expert_count=8, llama__expert_used_count=used)
+    held = of_gguf(gguf_file.read(path))
+    assert held.bytes - held.read_bytes() == 4 * VOCABULARY * WIDTH
+
+
 def test_a_generated_token_reads_its_own_experts_alone(tmp_path):
     """Six of eight rest: of the file's bytes three quarters of the experts' are not read, nor the embedding."""
     path = write(tmp_path / "mixed.gguf", shapes(experts=8), llama__expert_count=8, llama__expert_used_count=2)
