@@ -49,8 +49,10 @@ def _devices(text: str) -> Devices:
         return Devices(asked[0])
     if "cpu" in asked:
         raise UserError(f"no devices {text!r}", "the CPU measures alone: what runs beside it would slow it down")
-    if not all(re.fullmatch(r"cuda:[0-9]{1,3}", part) for part in asked) or len(set(asked)) < len(asked):
-        raise UserError(f"no device {text!r}", "cpu, cuda, mps, cuda:1, several as cuda:0,cuda:1, or all")
+    cards = [card for part in asked for card in part.split("+")]
+    if not all(re.fullmatch(r"cuda:[0-9]{1,3}", card) for card in cards) or len(set(cards)) < len(cards):
+        several = "several side by side as cuda:0,cuda:1, one model over several as cuda:0+cuda:1"
+        raise UserError(f"no device {text!r}", f"cpu, cuda, mps, cuda:1, {several}, or all")
     return Devices(DeviceKind.CUDA, tuple(asked))
 
 

@@ -33,6 +33,7 @@ def selection(cells: Cells, how: How, limits: Limits, *, fetch: bool) -> Selecti
     weights, path = _weights(cells.weights)
     _check_server(cells, how)
     _check_files(path)
+    _check_spread(split(cells.backend))
     limit = _memory_limit(limits.memory_limit, cells, device)
     if cells.base and not Path(cells.base).is_dir():
         raise UserError(f"no folder {cells.base}", "give the base's folder in Hub layout")
@@ -155,6 +156,17 @@ def _check_text(path: str | None, profile: str, names: Sequence[str]) -> None:
     length = profiles[profile]["window_tokens"]
     assert isinstance(length, int)
     warn(filter(None, [probe.too_short(Path(path), length)]))
+
+
+def _check_spread(backends: Sequence[str]) -> None:
+    """Raise UserError where an engine is asked to spread a model over cards and cannot."""
+    from bench.engines.registry import backend
+    from bench.instruments.machine import spread
+
+    if spread() > 1:
+        for name in backends:
+            if not backend(name).spreads:
+                raise UserError(f"backend {name} measures on one card", "name one, as --device cuda:1")
 
 
 def _memory_limit(text: str, cells: Cells, device: str) -> int | None:

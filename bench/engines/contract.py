@@ -304,6 +304,8 @@ class Backend:
     """Whether it asks a server by an entry's `remote` instead of loading anything."""
     launches: bool = False
     """Whether it launches a server on this machine, by the user's command, and asks that."""
+    spreads: bool = False
+    """Whether it spreads a model over several cards, and counts the memory of all."""
     text_only: bool = False
     """Whether it loads a `TextEngine`: then the suites are those of `suites/served/`."""
 

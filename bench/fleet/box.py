@@ -26,7 +26,7 @@ from bench.records.code_digest import sources
 from bench.records.record import Record, Run
 from bench.records.store import Store, record_in, to_text
 from bench.run.assemble import now
-from bench.run.locks import measuring
+from bench.run.locks import measuring_on
 from bench.run.measure import roof_of
 from bench.run.options import Observer, RunOptions
 from bench.run.runner import Runner
@@ -98,8 +98,8 @@ def _alone(engines: Sequence[Backend], asked: Handout, say: Say) -> contextlib.A
     """The right to measure on this box's device, whoever else measures here; what computes nothing needs none."""
     if all(engine.roof or engine.remote for engine in engines):
         return contextlib.nullcontext()
-    name = machine.lock_name(asked.machine)
-    return measuring(name, wait=True, tell=lambda text: say(Answer(told=text)))
+    names = machine.lock_names(asked.machine)
+    return measuring_on(names, wait=True, tell=lambda text: say(Answer(told=text)))
 
 
 def _measured(

@@ -18,6 +18,7 @@ __all__ = [
     "nvml",
     "roof",
     "sampler",
+    "several_cards",
 ]
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from bench.instruments.machine import spread
+
 if TYPE_CHECKING:
     from zeus.device.cpu.common import CPUs
     from zeus.device.gpu.common import GPUs
@@ -141,6 +143,8 @@ def _counting_gpu(gpus: GPUs) -> int:
 
     Raises _CountsNone where it has no energy counter: zeus would sample its power instead.
     """
+    if spread() > 1:
+        raise _CountsNone("the model is spread over several cards, each with a counter of its own")
     index, torch = 0, sys.modules.get("torch")
     if torch is not None:
         import pynvml

@@ -62,6 +62,8 @@ def available(kind: str) -> bool:
 VIRTUAL, UNIT = "BENCH_FAKE_DEVICES", "BENCH_DEVICE"
 """Variables of the environment: how many virtual cards a test of the fake engine has, and which one was chosen."""
 VIRTUAL_BYTES = 8 * 10**9
+TOGETHER = "+"
+"""Between the names of cards that measure as one."""
 
 
 def cards() -> list[str]:
@@ -81,45 +83,72 @@ def cards() -> list[str]:
 
 
 def choose(name: str) -> None:
-    """Let this process, and all that it starts, see one card alone, as `cuda:1`. Raises UserError."""
-    there, index = cards(), int(name.partition(":")[2])
-    if os.environ.get(UNIT) == name and len(there) == 1:
+    """Let this process, and all that it starts, see one card alone, as `cuda:1`.
+
+    `cuda:0+cuda:1` are two that measure as one. Raises UserError.
+    """
+    there, parts = cards(), name.split(TOGETHER)
+    if os.environ.get(UNIT) == name and len(there) == len(parts):
         return
-    if index >= len(there):
-        has = ", ".join(f"cuda:{number}" for number in range(len(there))) or f"no NVIDIA GPU; --device {device_kind()}"
-        raise UserError(f"this machine has no {name}", f"it has {has}")
-    os.environ["CUDA_VISIBLE_DEVICES"], os.environ[UNIT] = there[index], name
+    known = {f"cuda:{number}": card for number, card in enumerate(there)}
+    for part in parts:
+        if part not in known:
+            has = ", ".join(known) or f"no NVIDIA GPU; --device {device_kind()}"
+            raise UserError(f"this machine has no {part}", f"it has {has}")
+    os.environ["CUDA_VISIBLE_DEVICES"], os.environ[UNIT] = ",".join(map(known.__getitem__, parts)), name
     gpu.cache_clear()
+
+
+def spread() -> int:
+    """Over how many cards a model is spread, 1 where one measures alone."""
+    return len(os.environ.get(UNIT, "").split(TOGETHER))
 
 
 @functools.cache
 def gpu() -> dict[str, Any] | None:
-    """Name, memory and driver of the first visible NVIDIA GPU, None without one.
+    """Name, memory and driver of the first visible NVIDIA GPU, or of those that measure as one; None without one.
 
     A driver may refuse any one question: boards whose GPU shares the host's memory tell no memory of its own. What is
     not told is None, and the GPU is there all the same.
     """
+    each = _every_card()
+    if len(each) < 2:
+        return next(iter(each), None)
+    names, memory, uuids = ([one[what] for one in each] for what in ("name", "memory_bytes", "uuid"))
+    return each[0] | {
+        "name": f"{len(each)}x {names[0]}" if len(set(names)) == 1 else " + ".join(names),
+        "memory_bytes": None if None in memory else sum(memory),
+        "uuid": None if None in uuids else ",".join(uuids),
+    }
+
+
+def _every_card() -> list[dict[str, Any]]:
+    """Those that measure as one, each with its own answers."""
+    return [found for position in range(spread()) if (found := _card(position)) is not None]
+
+
+def _card(position: int) -> dict[str, Any] | None:
+    """One of the visible cards."""
     if os.environ.get(VIRTUAL):
         found = {"name": "Virtual GPU", "memory_bytes": VIRTUAL_BYTES, "driver": None, "cuda": None}
-        return found | {"uuid": cards()[0]} if cards() else None
+        return found | {"uuid": cards()[position]} if position < len(cards()) else None
     import pynvml
 
     try:
         pynvml.nvmlInit()
         if _told(pynvml, "nvmlDeviceGetCount") == 0:
             return None
-        handle = visible_gpu(pynvml)
+        handle = visible_gpu(pynvml, position)
     except pynvml.NVMLError:
         return None
     if handle is None:
         return None
-    uuid, driver = _told(pynvml, "nvmlDeviceGetUUID", handle), _told(pynvml, "nvmlSystemGetDriverVersion")
     memory, cuda = _told(pynvml, "nvmlDeviceGetMemoryInfo", handle), _told(pynvml, "nvmlSystemGetCudaDriverVersion")
     return {
-        "name": _text(_told(pynvml, "nvmlDeviceGetName", handle) or NAMELESS),
-        "uuid": None if uuid is None else _text(uuid),
+        "name": _told(pynvml, "nvmlDeviceGetName", handle) or NAMELESS,
+        "uuid": _told(pynvml, "nvmlDeviceGetUUID", handle),
         "memory_bytes": None if memory is None else int(memory.total),
-        "driver": None if driver is None else _text(driver),
+        "driver": _told(pynvml, "nvmlSystemGetDriverVersion"),
         "cuda": None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
     }
 
@@ -127,13 +156,10 @@ def gpu() -> dict[str, Any] | None:
 def _told(nvml: ModuleType, question: str, *about: object) -> Any:
     """What the driver answers, None where it refuses or its bindings do not know the question."""
     try:
-        return getattr(nvml, question)(*about)
+        found = getattr(nvml, question)(*about)
+        return found.decode() if isinstance(found, bytes) else found
     except (nvml.NVMLError, AttributeError):
         return None
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def describe(kind: str) -> Machine:
@@ -147,7 +173,7 @@ def describe(kind: str) -> Machine:
     level = next((label for flag, label in LEVELS if flag in flags), platform.machine().lower())
     slug = f"{kind}-{name}" if kind != "cpu" else f"cpu-{name}-{usable}c-{level}"
     return Machine(
-        device=re.sub(r"[^a-z0-9]+", "-", slug.lower()).strip("-"),
+        device=_slug(slug),
         kind=kind,
         name=name,
         os=f"{platform.system()} {_distribution()}".strip(),
@@ -164,10 +190,22 @@ def describe(kind: str) -> Machine:
     )
 
 
-def lock_name(described: Machine) -> str:
-    """What one harness at a time may measure on: the very GPU, else the machine's device."""
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def lock_names(described: Machine) -> list[str]:
+    """What one harness at a time may measure on: each very GPU, else the machine's device."""
     found = gpu() if described.kind == "cuda" else None
-    return f"{described.device}-{found['uuid'].lower()}" if found and found.get("uuid") else described.device
+    each = [(described.device, found.get("uuid") if found else None)]
+    if spread() > 1:
+        each = [(_slug(f"cuda-{one['name']}"), one["uuid"]) for one in _every_card()]
+    return sorted({f"{device}-{uuid.lower()}" if uuid else device for device, uuid in each})
+
+
+def lock_name(described: Machine) -> str:
+    """The same, as one name."""
+    return " ".join(lock_names(described))
 
 
 def _distribution() -> str:
@@ -205,7 +243,7 @@ def free_bytes(kind: str) -> int:
     """
     found = gpu() if kind == "cuda" else None
     if found and found["memory_bytes"] is not None:
-        return _gpu_free_bytes(found)
+        return sum(map(_gpu_free_bytes, _every_card() if spread() > 1 else [found]))
     return 0 if kind == "cuda" and not found else host_free_bytes()
 
 
@@ -221,8 +259,8 @@ def _gpu_free_bytes(found: dict[str, Any]) -> int:
 
 
 def _handle(nvml: ModuleType, found: dict[str, Any]) -> object:
-    """The driver's handle of the GPU that was described. Raises NVMLError."""
-    return nvml.nvmlDeviceGetHandleByUUID(found["uuid"]) if found["uuid"] else visible_gpu(nvml)
+    """The driver's handle of the GPU that was described, of several the first. Raises NVMLError."""
+    return nvml.nvmlDeviceGetHandleByUUID(found["uuid"].split(",")[0]) if found["uuid"] else visible_gpu(nvml)
 
 
 def condition(kind: str = "cpu", since: neighbours.Snapshot | None = None) -> Condition:

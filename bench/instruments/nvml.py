@@ -11,14 +11,15 @@ from bench.instruments import Reading
 from bench.instruments.memory import HighestRead, device_memory, process_bytes
 
 
-def visible_gpu(nvml: ModuleType) -> object:
-    """The driver's handle of the first GPU that CUDA_VISIBLE_DEVICES leaves, None where it hides all.
+def visible_gpu(nvml: ModuleType, position: int = 0) -> object:
+    """The driver's handle of the first GPU that CUDA_VISIBLE_DEVICES leaves, or of a later one; None where it hides it.
 
     Numbers are the driver's own, as nvidia-smi prints them, which CUDA's need not be (it begins with the fastest card):
     so whoever computes is given the UUID of what this finds. Of a card that is cut into instances (MIG) it is the first
     instance, for CUDA computes on one alone. Raises NVMLError.
     """
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
+    first = shown[position].strip() if position < len(shown) else ""
     if first in {"", "-1"}:
         return None
     if first.startswith("MIG-"):

@@ -28,11 +28,14 @@ WORST = (130, 2, 1)
 
 
 def named(very: Sequence[str]) -> tuple[str, ...]:
-    """The cards that are meant, `all` for every one. Raises UserError where one is not there, or two are not alike."""
+    """The cards that are meant, `all` for every one; `cuda:0+cuda:1` are two that measure as one.
+
+    Raises UserError where one is not there.
+    """
     there = [f"cuda:{index}" for index in range(len(machine.cards()))]
     if tuple(very) == ("all",):
         return tuple(there)
-    for name in very:
+    for name in (part for group in very for part in group.split(machine.TOGETHER)):
         if name not in there:
             has = ", ".join(there) or f"no NVIDIA GPU; --device {machine.device_kind()}"
             raise UserError(f"this machine has no {name}", f"it has {has}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -67,6 +67,14 @@ def measuring(
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+@contextlib.contextmanager
+def measuring_on(names: Sequence[str], *, wait: bool, tell: Callable[[str], None]) -> Iterator[bool]:
+    """Hold the locks of several devices, taken in one order; tells whether another held one. Raises as `measuring`."""
+    with contextlib.ExitStack() as held:
+        waited = [held.enter_context(measuring(name, wait=wait, tell=tell)) for name in sorted(names)]
+        yield any(waited)
 
 
 def sweep_locks() -> None:

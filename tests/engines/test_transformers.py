@@ -11,7 +11,14 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import tiny  # noqa: E402
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from accelerate import infer_auto_device_map  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+)  # fmt: skip
 
 from bench.catalog.entries import DEFAULT_MODEL, read_catalog, select  # noqa: E402
 from bench.catalog.model import Model  # noqa: E402
@@ -254,6 +261,37 @@ def test_load_options_follow_device_and_checkpoint():
     int8 = options("bnb-int8", "cpu", None)
     assert int8["quantization_config"].llm_int8_threshold == 6.0
     assert int8["dtype"] is torch.bfloat16
+
+
+def test_several_cards_get_a_map_of_accelerate_and_room_for_what_is_computed(monkeypatch):
+    """Nine tenths of what is free on each; nothing of the host, which accelerate would else use silently."""
+    monkeypatch.setenv(machine.UNIT, "cuda:0+cuda:1")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda card: ((1000, 500)[card], 2000))
+    options = loading.load_options(request("x", "native16", device="cuda"), "bfloat16")
+    assert options == {"dtype": torch.bfloat16, "device_map": "auto", "max_memory": {0: 900, 1: 450}}
+
+
+@pytest.mark.parametrize(("share", "said"), [(1.0, "of 8 parts card 0 has 2, card 1 has 6"), (0.25, "a part on disk")])
+def test_a_row_tells_how_accelerate_spread_its_model_and_none_is_measured_from_disk(monkeypatch, share, said):
+    """The map is accelerate's own, for cards that this machine has not."""
+    monkeypatch.setenv(machine.UNIT, "cuda:0+cuda:1")
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    whole = sum(4 * parameter.numel() for parameter in model.parameters())
+    room = {0: int(share * whole) // 2, 1: int(share * whole)}
+    model.hf_device_map = infer_auto_device_map(model, max_memory=room, no_split_module_classes=["LlamaDecoderLayer"])
+    if share < 1:
+        with pytest.raises(DoesNotFit, match="over 2 cards, for accelerate puts a part on disk"):
+            loading.spread_over(model)
+        return
+    (caveat,) = loading.spread_over(model)
+    assert caveat.kind == "spread_over_cards" and said in caveat.text
+    monkeypatch.delenv(machine.UNIT)
+    assert loading.spread_over(model) == ()
 
 
 def test_a_gpu_that_torch_cannot_use_is_unsupported_with_the_way_out(monkeypatch):

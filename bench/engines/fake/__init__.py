@@ -291,6 +291,7 @@ BACKEND = Backend(
     load=FakeEngine,
     instruments=instruments,
     anchor=True,
+    spreads=True,
     roof=lambda: ROOF,
     needs_repository=False,
 )

@@ -259,6 +259,7 @@ BACKEND = Backend(
     refuses_kv=refuses_kv,
     instruments=instruments,
     anchor=True,
+    spreads=True,
     builds_random=True,
     command=command,
     answers=ROWS,

@@ -26,7 +26,9 @@ from bench.engines.transformers.token_rows import check_tokens, rows_of
 from bench.engines.weights.stored import COMPRESSED
 from bench.instruments import Instruments
 from bench.instruments.clock import DeviceClock, HostClock
+from bench.instruments.machine import spread
 from bench.instruments.memory import CudaMemory, MpsMemory, ProcessMemory, host_free_bytes
+from bench.instruments.several_cards import SeveralCards, synchronize_all
 from bench.records.census import Census
 from bench.records.record import Caveat
 
@@ -50,6 +52,9 @@ def open_instruments(device: str) -> Instruments:
             raise Unsupported(f"an NVIDIA GPU is there, but torch {torch.__version__} cannot use it; pass --device cpu")
         import pynvml
 
+        if (cards := spread()) > 1:
+            clock = DeviceClock(synchronize_all(torch.cuda, cards), "cuda synchronize")
+            return Instruments(clock, SeveralCards([CudaMemory(torch.cuda, pynvml, card) for card in range(cards)]))
         return Instruments(DeviceClock(torch.cuda.synchronize, "cuda synchronize"), CudaMemory(torch.cuda, pynvml))
     if device == "mps":
         return Instruments(DeviceClock(torch.mps.synchronize, "mps synchronize"), MpsMemory(torch.mps))
@@ -109,11 +114,18 @@ def _not_packed(model: PreTrainedModel) -> str:
 
 
 def _gpu_left() -> int | None:
-    """What the allocator could still take: what is free on the card, or of its own share where that is limited."""
+    """What the allocator could still take: what is free on the card, or of its own share where that is limited.
+
+    Of several cards the fullest one's.
+    """
     if not torch.cuda.is_available():
         return None
-    free, total = torch.cuda.mem_get_info()
-    share = torch.cuda.get_per_process_memory_fraction() * total - torch.cuda.memory_reserved()
+    return min(map(_card_left, range(spread())))
+
+
+def _card_left(card: int) -> int:
+    free, total = torch.cuda.mem_get_info(card)
+    share = torch.cuda.get_per_process_memory_fraction(card) * total - torch.cuda.memory_reserved(card)
     return min(int(free), max(0, int(share)))
 
 

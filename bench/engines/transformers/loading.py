@@ -7,6 +7,7 @@ import importlib
 import json
 import logging
 import pickle
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,15 +25,18 @@ from transformers import (
 
 from bench.catalog.config import Config
 from bench.catalog.model import Objective
-from bench.engines.contract import LoadRequest, Unsupported
+from bench.engines.contract import DoesNotFit, LoadRequest, Unsupported
 from bench.engines.transformers import classes, random_weights, unpacked
 from bench.engines.transformers.token_rows import check_tokenizer, rows_of
 from bench.engines.weights import adapters, gptq
 from bench.engines.weights.files import Located
 from bench.engines.weights.stored import BITSANDBYTES, COMPRESSED, TORCHAO, how_stored
 from bench.errors import UserError
+from bench.instruments.machine import spread
 from bench.records.record import Caveat, Provenance
 
+FOR_WEIGHTS = 0.9
+"""Share of each card's free memory that weights may take where a model is spread over several."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -133,9 +137,34 @@ def load_options(request: LoadRequest, stored: str | None) -> dict[str, object]:
         )
     elif name == TORCHAO:
         options["quantization_config"] = _torchao()
-    if not cpu:
+    if request.device == "cuda" and spread() > 1:
+        options |= {"device_map": "auto", "max_memory": {card: _room(card) for card in range(spread())}}
+    elif not cpu:
         options["device_map"] = {"": 0 if request.device == "cuda" else request.device}
     return options
+
+
+def _room(card: int) -> int:
+    """Bytes of a card that weights may take: accelerate knows nothing of what is computed."""
+    free, _ = torch.cuda.mem_get_info(card)
+    return int(FOR_WEIGHTS * free)
+
+
+def spread_over(model: PreTrainedModel) -> tuple[Caveat, ...]:
+    """How a model was spread over several cards, nothing where one has all of it.
+
+    Raises DoesNotFit where accelerate has put a part elsewhere: what it moves for each token measures the bus.
+    """
+    placed = getattr(model, "hf_device_map", None) or {}
+    if spread() == 1 or not placed:
+        return ()
+    elsewhere = sorted({str(where) for where in placed.values() if not isinstance(where, int)})
+    if elsewhere:
+        raise DoesNotFit(f"load, over {spread()} cards, for accelerate puts a part on {' and '.join(elsewhere)}")
+    counts = Counter(placed.values())
+    parts = ", ".join(f"card {card} has {counts[card]}" for card in sorted(counts))
+    text = f"one model over {spread()} cards, which compute in turns: of {len(placed)} parts {parts}"
+    return (Caveat(kind="spread_over_cards", text=text, advice="compare its speed with rows of the same cards"),)
 
 
 def _torchao() -> object:
@@ -170,7 +199,7 @@ def load(located: Located, request: LoadRequest) -> Loaded:
             model=model.eval(),
             tokenizer=random_weights.IdTokenizer(int(config.get_text_config().vocab_size)),
             provenance=located.provenance,
-            caveats=(random_weights.CAVEAT,),
+            caveats=(random_weights.CAVEAT, *spread_over(model)),
         )
     if located.provenance.stored_as in BITSANDBYTES:
         _compute_as_asked(config, options)
@@ -194,6 +223,7 @@ def load(located: Located, request: LoadRequest) -> Loaded:
             "is it complete, and of this objective?",
         )
     caveats = (*gptq.caveats(located, request), *adapters.caveats(located.provenance), *_as_stored(located))
+    caveats = (*spread_over(model), *caveats)
     if located.provenance.stored_as in COMPRESSED:
         caveats = (*caveats, unpacked.proven(model, request.scheme))
     return Loaded(model=model.eval(), tokenizer=tokenizer, provenance=located.provenance, caveats=caveats)
