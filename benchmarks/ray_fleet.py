@@ -114,7 +114,7 @@ def waiting_cells(cells: int, nodes: int) -> dict[str, float]:
         stored = len(store.paths())
     spans = [span for each in times.spans.values() for span in each]
     return {
-        "cells": len(ended.records), "stored": stored, "nodes": nodes, "ideal_s": LOAD_S * len(ended.records) / nodes,
+        "cells": len(ended.answers), "stored": stored, "nodes": nodes, "ideal_s": LOAD_S * len(ended.answers) / nodes,
         "wall_s": wall, "busy_s": max(end for _, end in spans) - min(begin for begin, _ in spans),
         "gap_s": median(times.gaps()), "start_s": began,
     }  # fmt: skip

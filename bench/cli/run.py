@@ -34,9 +34,9 @@ from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.records.cell import Cell
-    from bench.records.record import Record
     from bench.records.store import Store
     from bench.records.surroundings import Machine
+    from bench.run.answered import Answered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,21 +105,21 @@ def run(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) -> N
         raise typer.Exit(_run_side_by_side(several, cells, limits, output))
     done = measure(cells, how, limits, output)
     if is_part():
-        raise typer.Exit(1 if print_failed(done.records or ()) else 0)
-    if done.records is None:
+        raise typer.Exit(1 if print_failed(done.answers or ()) else 0)
+    if done.answers is None:
         raise typer.Exit(0)
     _print_measured(done)
     if output.publish_after:
         write_figures(output, Stored(output.results), check=False)
-    raise typer.Exit(1 if print_failed(done.records) else 0)
+    raise typer.Exit(1 if print_failed(done.answers) else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """What a call has come to."""
 
-    records: list[Record] | None
-    """Those of this call, None where nothing was due."""
+    answers: list[Answered] | None
+    """How the cells of this call ended, None where nothing was due."""
     answered: frozenset[str]
     """Ids of the records that came since it began, whoever's."""
     suites: set[str]
@@ -177,13 +177,13 @@ def measure(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOutput) 
         if call.nothing:
             out.print(total(call.plan))
 
-    records = run_call(
+    answers = run_call(
         plan_now, begin, asked, store, described, partial(telling, output, described), err, quiet=output.quiet,
         wait=not limits.no_wait,
     )  # fmt: skip
     settle(store)
     return Measured(
-        records=records,
+        answers=answers,
         answered=store.ids() - known,
         suites={cell.suite for cell in meant.values()},
         store=store,
@@ -260,7 +260,7 @@ def _run_on_boxes(cells: RunCells, how: RunHow, limits: RunLimits, output: RunOu
     out.print(f"records: {place(store)}", markup=False)
     if output.publish_after:
         write_figures(output, Stored(output.results), check=False)
-    return 1 if print_failed(ended.records) or ended.open else 0
+    return 1 if print_failed(ended.answers) or ended.open else 0
 
 
 def _print_measured(done: Measured) -> None:
@@ -286,11 +286,11 @@ def _print_rows_of(stored: Stored, device: str, answered: frozenset[str], suites
         print_rows(rows, "capacity", Format.TABLE)
 
 
-def print_failed(records: Sequence[Record]) -> bool:
+def print_failed(answered: Sequence[Answered]) -> bool:
     """A line for each cell, or failing load, that another try may settle; returns whether there is one."""
     from bench.run.display import answers, named
 
-    failed = answers(record for record in records if not record.outcome.ending.settled)
+    failed = answers(answer for answer in answered if not answer.outcome.ending.settled)
     warn((f"{named(group)}: {group[0].outcome.ending}: {group[0].outcome.reason}" for group in failed), "red")
     return bool(failed)
 

@@ -14,18 +14,22 @@ from bench.errors import UserError
 from bench.fleet.dispatch import Dispatcher
 from bench.fleet.link import Link
 from bench.fleet.loads import Load, loads
+from bench.fleet.news import News
 from bench.fleet.wire import Box, Look, Seen
 from bench.plan.plan import Plan
 from bench.plan.selection import Selection
+from bench.records import progress
 from bench.records.cell import REFERENCE, digest
 from bench.records.code_digest import sources
 from bench.records.record import Record
 from bench.records.store import Runs, Store
+from bench.run.answered import Answered
 from bench.run.display import LiveDisplay
 from bench.run.locks import measuring
 from bench.run.needs import shares
 from bench.run.options import RunOptions
 from bench.run.runner import new_run_id
+from bench.run.telling import Telling, told
 
 COMPARED_WHILE_MEASURED = "quality"
 """The suite whose rows stop once they are told apart from the reference's."""
@@ -37,7 +41,7 @@ BESIDE = 3
 class Ended:
     """What a call over many boxes has come to."""
 
-    records: list[Record]
+    answers: list[Answered]
     open: int
     """Cells that have no record, for want of a box or of budget."""
     devices: tuple[str, ...]
@@ -67,6 +71,7 @@ class _Home:
     of_run: Callable[[str, str], Iterable[Record]]
     fresh: bool
     display: LiveDisplay
+    news: News
     say: Callable[[str], None]
     parts: dict[str, _Part] = field(default_factory=dict)
 
@@ -85,6 +90,7 @@ class _Home:
         fits_not = tuple(left for left in plan.left_out if left.planned and left.planned.cell.key in part.open)
         Runs(self.store.root).begin(part.key, part.run, [planned.cell for planned in plan.cells])
         self.display.more(len(open_cells) + len(fits_not))
+        self.news.more(part.run, open_cells, fits_not)
         known = {planned.cell.unlimited.key: planned for planned in plan.cells if planned.reference}
         parts = shares(options.budget_s, open_cells)
         found = list(
@@ -121,12 +127,21 @@ class _Home:
         """Whether an earlier call of this run has settled its cell."""
         return record.cell.key in self.parts[record.cell.device].settled
 
-    def record(self, record: Record) -> None:
+    def record(self, record: Record, box: Box, load: Load) -> None:
         """One line, and one cell less that is open."""
         self.display.record(record)
+        self.news.answered(box, load, record)
         part = self.parts.get(record.cell.device)
         if part is not None and record.outcome.ending.settled:
             part.open.discard(record.cell.key)
+
+    def begins(self, box: Box, load: Load) -> None:
+        """Told to who asks."""
+        self.news.begins(box, load)
+
+    def ends(self, load: Load) -> None:
+        """Told to who asks."""
+        self.news.ends(load)
 
     def tell(self, text: str) -> None:
         """Above the bar."""
@@ -147,6 +162,7 @@ def run_on_boxes(
     """
     store.check_writable()
     store.sweep()
+    progress.clear_up(store.root)
 
     def say(text: str) -> None:
         if not quiet:
@@ -157,9 +173,11 @@ def run_on_boxes(
         measuring(name, wait=True, tell=say, what="asks the same"),
         contextlib.closing(reach()) as link,
         LiveDisplay(Plan(cells=(), left_out=()), console, quiet=quiet) as display,
+        told(Telling(root=store.root, run=new_run_id(), plan=Plan(cells=(), left_out=()))) as telling,
     ):
         home = _Home(
-            selection=selection, store=store, planned=planned, of_run=of_run, fresh=fresh, display=display, say=say
+            selection=selection, store=store, planned=planned, of_run=of_run, fresh=fresh, display=display,
+            news=News(telling), say=say,
         )  # fmt: skip
         dispatcher = Dispatcher(link, store, Look(kind=kind, backends=selection.backends), home)
         dispatcher.run()
@@ -168,7 +186,7 @@ def run_on_boxes(
         stay_open += len(part.open)
         if not part.open:
             runs.finish(part.key)
-    return Ended(records=dispatcher.records, open=stay_open, devices=tuple(home.parts))
+    return Ended(answers=dispatcher.answers, open=stay_open, devices=tuple(home.parts))
 
 
 def require_alike(seen: Seen) -> None:

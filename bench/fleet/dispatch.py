@@ -12,8 +12,9 @@ from bench.fleet.link import Boxes, Event, Gone, Link, Lost, Over, Said
 from bench.fleet.loads import TRIES, Load, chosen
 from bench.fleet.members import Flight, Home, Member
 from bench.fleet.wire import Answer, Box, Look, Needs, Seen, complaint, heard
-from bench.records.record import Ending, Record
+from bench.records.record import Ending
 from bench.records.store import Store, record_in, run_in
+from bench.run.answered import Answered
 
 LOOK_S = 180.0
 """Seconds that a box may take to say what it is: the first import from a network's disk is slow."""
@@ -40,7 +41,7 @@ class Dispatcher:
         self.flights: dict[str, Flight] = {}
         self.looking: dict[str, tuple[Box, float]] = {}
         """By question, the boxes that have not said yet what they are, and since when."""
-        self.records: list[Record] = []
+        self.answers: list[Answered] = []
         self.undecided: set[str] = set()
         self.given_up: list[Load] = []
         self._answered: set[str] = set()
@@ -111,6 +112,7 @@ class Dispatcher:
         member.busy.add(name)
         if load.cells:
             member.families.add(load.family)
+        self.home.begins(member.box, load)
         self.link.ask(name, member.box, load.handout(self.home.beside(load)), load.needs(member.box))
 
     def _name(self, kind: str) -> str:
@@ -277,13 +279,14 @@ class Dispatcher:
         self.store.write(record)
         flight.answered.add(key)
         self._answered.add(key)
-        self.records.append(record)
-        self.home.record(record)
+        self.answers.append(Answered.of(record))
+        self.home.record(record, flight.member.box, flight.load)
 
     def _land(self, name: str) -> None:
         """A load has come to its end; a cell of it that the budget left is told by `undecided`."""
         flight = self.flights.pop(name)
         flight.member.busy.discard(name)
+        self.home.ends(flight.load)
         flight.load.cells = [p for p in flight.load.cells if p.cell.key not in self.undecided]
         if not flight.load.done:
             flight.load.lost += 1
@@ -293,6 +296,7 @@ class Dispatcher:
         """Others shall measure what has no record; a load that costs one box after another is left open."""
         flight = self.flights.pop(name)
         flight.member.busy.discard(name)
+        self.home.ends(flight.load)
         load = flight.load
         if load.done:
             return

@@ -27,8 +27,14 @@ class Home(Protocol):
     def known(self, record: Record) -> bool:
         """Whether an earlier call of this run has settled its cell: a reference that is only made again for others."""
 
-    def record(self, record: Record) -> None:
-        """A record is stored here."""
+    def record(self, record: Record, box: Box, load: Load) -> None:
+        """A record of this load on that box is stored here; the load has one cell less that is open."""
+
+    def begins(self, box: Box, load: Load) -> None:
+        """A box is given a load."""
+
+    def ends(self, load: Load) -> None:
+        """It is done, or its box is lost."""
 
     def tell(self, text: str) -> None:
         """A line for people."""

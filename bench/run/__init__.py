@@ -2,6 +2,7 @@
 """One process for each loaded model; limits, resume and progress. Nothing here judges what was measured."""
 
 __all__ = [
+    "answered",
     "assemble",
     "cache",
     "devices",
@@ -14,4 +15,5 @@ __all__ = [
     "runner",
     "stopping",
     "sweep",
+    "telling",
 ]

@@ -13,16 +13,13 @@ from bench.instruments import machine
 from bench.instruments.disturbance import busy, caveats
 from bench.instruments.neighbours import Snapshot
 from bench.paths import without_paths
-from bench.plan.questions import Planned
 from bench.records.cell import Cell
-from bench.records.record import Caveat, Ending, Measurement, MemoryLimit, Outcome, Prediction, Record, Text, Versions
+from bench.records.record import Caveat, Ending, Measurement, MemoryLimit, Outcome, Prediction, Record, Text
 from bench.records.store import new_id
 from bench.records.surroundings import Condition, Machine
 from bench.units import human_bytes
 from suites import suite_sha256
 
-_VERSIONS: dict[tuple[str, str], Versions] = {}
-"""By suite and its code: those of the first record."""
 REASON = 1000
 """Letters of a reason or a warning that a record keeps."""
 
@@ -110,17 +107,6 @@ def out_of_memory(error: DoesNotFit) -> Outcome:
     wanted = f", wanted {human_bytes(error.wanted_bytes)} more" if error.wanted_bytes else ""
     had = f" with {human_bytes(error.had_bytes)} there" if error.had_bytes else ""
     return Outcome(ending=Ending.DOES_NOT_FIT, reason=f"out of memory in {error.phase}{wanted}{had}")
-
-
-def kept(record: Record, planned: Planned, before: Condition, described: Machine) -> Record:
-    """What a run remembers of a record that is on disk: how it ended. Its samples would fill the process in a week.
-
-    What the records of a run have in common is one object for all of them.
-    """
-    versions = _VERSIONS.setdefault((record.cell.suite, record.versions.suite_sha256), record.versions)
-    shared = {"before": before, "after": before, "machine": described, "versions": versions}
-    own = {"cell": planned.cell, "predicted": planned.predicted, "measurements": (), "texts": ()}
-    return record.model_copy(update=shared | own)
 
 
 def now() -> datetime:

@@ -20,6 +20,7 @@ from bench.plan.plan import Plan
 from bench.plan.questions import Planned
 from bench.records.owner import Owner
 from bench.records.record import Ending, Record
+from bench.run.answered import Answered
 from bench.run.options import Observer
 from bench.units import human_seconds
 
@@ -27,9 +28,9 @@ REFRESH_PER_S = 1
 """Redrawing takes about 3 ms; once a second keeps the waiting process under 1 % of a core."""
 
 
-def answers(records: Iterable[Record]) -> list[list[Record]]:
+def answers(records: Iterable[Answered]) -> list[list[Answered]]:
     """Records grouped by output line: all cells of a failed load are one group, every other record is its own."""
-    groups: list[list[Record]] = []
+    groups: list[list[Answered]] = []
     for record in records:
         if groups and _same_failure(groups[-1][-1], record):
             groups[-1].append(record)
@@ -38,17 +39,17 @@ def answers(records: Iterable[Record]) -> list[list[Record]]:
     return groups
 
 
-def _same_failure(this: Record, other: Record) -> bool:
+def _same_failure(this: Answered, other: Answered) -> bool:
     """Whether one failing load settled both: nothing was ever loaded, and they began and ended as one."""
     ends = [(r.cell.load_key, r.run, r.started, r.outcome) for r in (this, other)]
     return ends[0] == ends[1] and _while_loading(this) and _while_loading(other)
 
 
-def _while_loading(record: Record) -> bool:
-    return record.provenance is None and record.outcome.ending is not Ending.OK
+def _while_loading(record: Answered) -> bool:
+    return not record.loaded and record.outcome.ending is not Ending.OK
 
 
-def named(group: Sequence[Record]) -> str:
+def named(group: Sequence[Answered]) -> str:
     """What a group's line begins with: its cell, or how many cells of which suites."""
     first = group[0].cell
     if len(group) == 1:
@@ -85,7 +86,7 @@ class LiveDisplay(Observer):
         )  # fmt: skip
         self.all = self.progress.add_task("", total=self.total, expected=plan.seconds, loading=plan.loading_s)
         self.now: TaskID | None = None
-        self.held: list[Record] = []
+        self.held: list[Answered] = []
         """What one failing load has settled so far: told in one line, when something else happens."""
         self._title()
 
@@ -173,12 +174,13 @@ class LiveDisplay(Observer):
 
     def record(self, record: Record) -> None:
         """One line for what is now on disk; one for all that a failing load settles."""
-        if self.held and not _same_failure(self.held[-1], record):
+        answered = Answered.of(record)
+        if self.held and not _same_failure(self.held[-1], answered):
             self._tell_held()
         self.done += 1
         self._title()
-        self.held.append(record)
-        if not _while_loading(record):
+        self.held.append(answered)
+        if not _while_loading(answered):
             self._tell_held()
 
     def _tell_held(self) -> None:

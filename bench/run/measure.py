@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from rich.console import Console
 
 from bench.engines.contract import Backend
 from bench.engines.registry import backend
-from bench.errors import UserError
 from bench.instruments import machine
 from bench.instruments.roof import measure_roof
 from bench.plan.plan import LeftOut, Plan, has_reference, timed_again
@@ -23,16 +22,17 @@ from bench.records.record import Record, Run
 from bench.records.store import Runs, Store
 from bench.records.surroundings import Condition, Machine, Roof
 from bench.run import threads
+from bench.run.answered import Answered
 from bench.run.assemble import now
 from bench.run.devices import is_part
 from bench.run.display import LiveDisplay
-from bench.run.locks import measuring
+from bench.run.locks import measuring, measuring_on
 from bench.run.options import Observer, RunOptions
 from bench.run.runner import Runner, new_run_id
 from bench.run.stopping import Stop
 from bench.run.sweep import sweep
 from bench.run.taken import Taken
-from bench.run.telling import Heard, Telling
+from bench.run.telling import Heard, Telling, told
 from bench.scoring.journal import forget
 
 
@@ -121,7 +121,7 @@ def run_call(
     *,
     quiet: bool,
     wait: bool = True,
-) -> list[Record] | None:
+) -> list[Answered] | None:
     """Measure every cell; None where there was nothing to do. What is not settled stays open for the same call.
 
     `planned` says what is to be done. It is asked again when nobody else measures here any more, if that may have
@@ -176,7 +176,7 @@ def _alone(
     if all(engine.roof or engine.remote for engine in engines):
         name = f"call-{digest([selection.key, machine.lock_name(described), str(store.root.resolve())])}"
         return measuring(name, wait=wait, tell=tell, what="asks the same")
-    return measuring(machine.lock_name(described), wait=wait, tell=tell)
+    return measuring_on(machine.lock_names(described), wait=wait, tell=tell)
 
 
 def _measure(
@@ -188,7 +188,7 @@ def _measure(
     *,
     quiet: bool,
     before: frozenset[str],
-) -> list[Record]:
+) -> list[Answered]:
     """The same, while this process holds the lock."""
     runs, plan, options, engines = Runs(store.root), call.plan, call.options, _engines(call.plan.cells)
     if call.fresh:
@@ -207,7 +207,8 @@ def _measure(
         state = machine.condition(described.kind)  # before our own work could be mistaken for that of others
         if options.request_seconds and described.kind == "cpu":
             options = replace(options, swept=_swept(plan, described, display, options.request_seconds))
-        with _told(run, plan, store) as telling, contextlib.closing(Taken(store, seen)) as taken:
+        telling = Telling(root=store.root, run=run, plan=plan)
+        with told(telling), contextlib.closing(Taken(store, seen)) as taken:
             runner = Runner(
                 run=run, store=store, described=described, before=state, options=options, stop=stop, taken=taken,
                 observer=Heard(display, telling, described.unit or described.kind),
@@ -216,29 +217,13 @@ def _measure(
                 runner.before = roofed(state, ready)
                 plan = timed_again(plan, described, known(), runner.before.roof)
                 telling.expects(plan)
-                records = runner.run(plan)
+                answers = runner.run(plan)
     ended = f"{now():%Y-%m-%dT%H:%M:%SZ}"
     after = roofed(machine.condition(described.kind))
     store.write_run(Run(run=run, device=described.device, ended=ended, before=runner.before, after=after))
-    if all(record.outcome.ending.settled for record in records) and not runner.undecided:
+    if all(answer.outcome.ending.settled for answer in answers) and not runner.undecided:
         runs.finish(call.key)
-    return records
-
-
-@contextlib.contextmanager
-def _told(run: str, plan: Plan, store: Store) -> Iterator[Telling]:
-    """Tell how far the run is while it measures, and how it ended."""
-    telling = Telling(root=store.root, run=run, plan=plan)
-    telling.write()
-    ended = "stopped"
-    try:
-        yield telling
-        ended = "done"
-    except UserError as error:
-        ended = error.message
-        raise
-    finally:
-        telling.close(ended)
+    return answers
 
 
 def _ahead(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -12,8 +12,9 @@ from pydantic import Field
 from bench.catalog.model import Model
 from bench.engines.contract import LoadRequest
 from bench.records.cell import ATTENTION, KV, Cell, Scheme, Value, Weights
-from bench.records.record import MemoryLimit, Prediction, Record
+from bench.records.record import MemoryLimit, Prediction
 from bench.records.surroundings import Condition, Machine
+from bench.run.answered import Answered
 from bench.run.budget import Budget
 from bench.suite import Pace
 
@@ -55,10 +56,10 @@ class Asked(Value):
     """Seconds that earlier workers of this call spent on this cell."""
 
 
-def lacking(reference: Cell | None, records: Iterable[Record]) -> str | None:
+def lacking(reference: Cell | None, answered: Mapping[str, Answered]) -> str | None:
     """Why the reference of a cell has left nothing in this call, None if it has, or was not asked."""
-    ended = (record.outcome.reason for record in records if reference and record.cell.key == reference.key)
-    return next(ended, "") or None
+    ended = answered.get(reference.key) if reference else None
+    return (ended and ended.outcome.reason) or None
 
 
 class Request(Value):

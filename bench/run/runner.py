@@ -20,7 +20,8 @@ from bench.plan.questions import Planned
 from bench.records.record import Ending, Outcome, Record
 from bench.records.store import Store, read_record
 from bench.records.surroundings import Condition, Machine
-from bench.run.assemble import Assembler, kept, now
+from bench.run.answered import Answered
+from bench.run.assemble import Assembler, now
 from bench.run.budget import Budget, expected_s
 from bench.run.evict import evict
 from bench.run.jobs import Jobs
@@ -48,7 +49,8 @@ class Runner:
     ) -> None:  # fmt: skip
         self.run_id, self.store, self.machine, self.before = run, store, described, before
         self.observer, self.options, self.stop, self.taken = observer, options, stop or Stop(), taken
-        self.records: list[Record] = []
+        self.answered: dict[str, Answered] = {}
+        """By cell; of one that was answered twice, the latest."""
         self.spent_usd = 0.0
         self.retries = Retries()
         self.undecided: list[Planned] = []
@@ -58,8 +60,8 @@ class Runner:
         self.budget: Budget | None = None
         """What is left of the call's seconds of measuring, None without an end."""
 
-    def run(self, plan: Plan) -> list[Record]:
-        """Answer every cell of the plan; returns the records, one for each.
+    def run(self, plan: Plan) -> list[Answered]:
+        """Answer every cell of the plan; returns how each ended.
 
         Raises UserError when `results/` refuses to be written, KeyboardInterrupt after stopping the worker.
         """
@@ -73,13 +75,13 @@ class Runner:
             self._measure(again)
         if self.undecided:
             self.observer.undecided(self.undecided)
-        return self.records
+        return list(self.answered.values())
 
     def _cut_too_early(self, cells: Sequence[Planned]) -> list[Planned]:
         """Cells to be measured longer, out of what the others left of the budget."""
         if self.budget is None or self.options.budget_s is None:
             return []
-        took = {record.cell.key: record.seconds for record in self.records if record.cut}
+        took = {key: answer.seconds for key, answer in self.answered.items() if answer.cut}
         took |= dict.fromkeys((planned.cell.key for planned in self.undecided), 0.0)
         longer, self.budget = further(self.budget, self.options.budget_s, cells, took)
         self.undecided = [planned for planned in self.undecided if planned not in longer]
@@ -134,7 +136,6 @@ class Runner:
     def _answered_by(self, worker: WorkerProcess) -> set[str]:
         """Start the worker, wait for it, and write the records that it could not write itself."""
         kills, confinement, begun = container.oom_kills(), worker.confinement, time.monotonic()
-        known = len(self.records)
         launched = self._launched(worker)
         try:
             self.observer.load(worker.cells[0])
@@ -144,8 +145,7 @@ class Runner:
         finally:
             self.stop.answers(worker, yes=False)
             launched.close()
-        settled = {record.cell.key for record in self.records[known:]} | worker.skipped
-        unanswered = [planned for planned in worker.cells if planned.cell.key not in settled]
+        unanswered = [planned for planned in worker.cells if planned.cell.key not in worker.done]
         if worker.refused is not None:
             raise worker.refused
         if worker.current in unanswered and (worker.restart or code):
@@ -153,14 +153,13 @@ class Runner:
         if unanswered and (code or worker.timed_out):
             culprits = [worker.current] if worker.current in unanswered else unanswered
             outcome = death(code, worker, log, kills)
-            if self.retries.again(worker.current, outcome):
-                culprits = []
-            died = [planned for planned in culprits if planned]
-            self._write(died, outcome, worker.started, time.monotonic() - worker.began, confinement)
+            died = [] if self.retries.again(worker.current, outcome) else [planned for planned in culprits if planned]
         elif unanswered and not (worker.restart or self.stop.ending):
-            outcome = Outcome(ending=Ending.FAILED, reason="the worker ended without answering")
-            self._write(unanswered, outcome, worker.started, time.monotonic() - worker.began, confinement)
-        return {record.cell.key for record in self.records[known:]} | worker.skipped
+            outcome, died = Outcome(ending=Ending.FAILED, reason="the worker ended without answering"), unanswered
+        else:
+            return worker.done
+        self._write(died, outcome, worker.started, time.monotonic() - worker.began, confinement)
+        return worker.done | {planned.cell.key for planned in died}
 
     def _launched(self, worker: WorkerProcess) -> Launched:
         """Its process: the one that began ahead, where it lives and did so for these cells, else a new one, alone."""
@@ -233,7 +232,7 @@ class Runner:
                     pace=planned.pace,
                     deaths=self.retries.deaths[planned.cell.key],
                     earlier_s=self.retries.earlier_s.get(planned.cell.key, 0.0),
-                    reference_reason=lacking(planned.reference, self.records),
+                    reference_reason=lacking(planned.reference, self.answered),
                 )
                 for planned in worker.cells
             ),
@@ -281,9 +280,10 @@ class Runner:
             self.store.kept(Path(event["path"]))
             self._learn(record, event["seconds"], worker)
             self._keep(record, next(p for p in worker.cells if p.cell.key == record.cell.key))
+            worker.done.add(record.cell.key)
             self.stop.answers(worker, yes=False)
         elif kind == "spent":
-            worker.skipped.add(event["key"])
+            worker.done.add(event["key"])
             self._skip(next(p for p in worker.cells if p.cell.key == event["key"]))
         elif kind == "restart":
             worker.restart = True
@@ -319,7 +319,7 @@ class Runner:
 
     def _keep(self, record: Record, planned: Planned) -> None:
         """A record is on disk. What was measured stays there: a week of samples would fill this process."""
-        self.records.append(kept(record, planned, self.before, self.machine))
+        self.answered[record.cell.key] = Answered.of(record, planned.cell)
         if self.taken:
             self.taken.own.add(record.id)
         self.observer.record(record)

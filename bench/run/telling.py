@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.errors import UserError
 from bench.escape import visible
 from bench.plan.plan import Plan
 from bench.plan.questions import Planned
@@ -85,7 +87,7 @@ class Telling:
         with self._lock:
             close(self.root, self._progress(ended))
 
-    def begins(self, device: str, planned: Planned, what: str, expected_s: float) -> None:
+    def begins(self, device: str, what: str, expected_s: float) -> None:
         """A load or a cell on a device."""
         self.doing[device] = Doing(device=device, what=what, since=now(), expected_s=expected_s)
         self.write()
@@ -93,12 +95,12 @@ class Telling:
     def loads(self, device: str, first: Planned) -> None:
         """A load begins, and its seconds are no longer ahead once its first cell does."""
         cell = first.cell
-        self.begins(device, first, f"{cell.model} {cell.precision} ({cell.backend} {cell.scheme})", first.loading_s)
+        self.begins(device, f"{cell.model} {cell.precision} ({cell.backend} {cell.scheme})", first.loading_s)
 
     def answers(self, device: str, planned: Planned) -> None:
         """A cell begins."""
         self._loads.pop(planned.cell.load_key, None)
-        self.begins(device, planned, str(planned.cell), planned.predicted.seconds or 0.0)
+        self.begins(device, str(planned.cell), planned.predicted.seconds or 0.0)
 
     def goes_on(self, device: str, name: str, done: int, total: int) -> None:
         """Progress within it."""
@@ -135,16 +137,33 @@ class Telling:
         self.write()
 
     def again(self, cells: Sequence[Planned]) -> None:
-        """More cells than were planned: those that were cut and have time left."""
+        """More cells than were planned: those that were cut and have time left, or those of one more device."""
         self.cells += len(cells)
         for planned in cells:
             self._left[planned.cell.key] = planned.predicted.seconds or 0.0
+            self._loads[planned.cell.load_key] = planned.loading_s
+        self._known = self._known or any(self._left.values())
         self.write()
 
     def waits(self, owner: Owner | None) -> None:
         """Another process has what is left; None: no longer."""
         self.waits_for = "" if owner is None else f"process {owner.pid}"
         self.write()
+
+
+@contextlib.contextmanager
+def told(telling: Telling) -> Iterator[Telling]:
+    """Tell how far the run is while it measures, and how it ended."""
+    telling.write()
+    ended = "stopped"
+    try:
+        yield telling
+        ended = "done"
+    except UserError as error:
+        ended = error.message
+        raise
+    finally:
+        telling.close(ended)
 
 
 class Heard(Observer):

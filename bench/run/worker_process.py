@@ -31,8 +31,8 @@ class WorkerProcess:
     began: float = field(default_factory=time.monotonic)
     started: datetime = field(default_factory=now)
     refused: UserError | None = None
-    skipped: set[str] = field(default_factory=set)
-    """Keys of cells that the budget did not hold any more."""
+    done: set[str] = field(default_factory=set)
+    """Keys of cells that have a record now, or that the budget did not hold any more."""
     restart: bool = False
     """Whether its suite asked to continue in a new process."""
     fetching: bool = True

@@ -21,7 +21,9 @@ from bench.fleet import call, dispatch, loads
 from bench.fleet.wire import Answer, Needs, Seen
 from bench.plan.plan import Plan, make_plan
 from bench.plan.selection import Selection
+from bench.records import progress
 from bench.records.code_digest import sources
+from bench.records.progress import Progress
 from bench.records.record import Ending, Record
 from bench.records.store import Store, record_in
 from bench.run.options import RunOptions
@@ -99,12 +101,35 @@ def test_boxes_of_one_device_share_its_loads_and_each_measures_one_at_a_time(fle
     """27 cells of a second on three boxes take nine; a model's loads stay on the box that has its reference."""
     world = World(node("aa"), node("bb"), node("cc"))
     ended = fleet.run(world)
-    assert len(ended.records) == 27 and ended.open == 0 and world.closed
+    assert len(ended.answers) == 27 and ended.open == 0 and world.closed
     assert set(fleet.measured().values()) == {1}
     assert world.most == 1 and world.now == pytest.approx(9.1)
     assert len({(box, asked.cells[0].cell.model) for box, asked, _ in world.asked}) == 3
     assert set(world.made.values()) == {1}  # no reference was made for nothing
     assert len(list(fleet.store.runs())) == 1  # of equal ends, whose names are equal here
+
+
+def test_a_call_tells_what_each_box_does_and_then_what_it_came_to(fleet: Fleet) -> None:
+    """For `bench status`: whom it waits for, each box with what is left of its load, and at last nothing that runs."""
+    world, told = World(node("aa", gpus=2, device="cuda-test", kind="cuda"), node("bb")), list[Progress]()
+
+    def look() -> None:
+        told.extend(progress.running(fleet.store.root))
+
+    for moment in (0.05, 1.5, 2.5):
+        world._later(moment, None, look)
+    ended = fleet.run(world)
+    waiting, first, second = told
+    assert (waiting.cells, waiting.doing, waiting.waits_for) == (0, (), "a box")
+    assert (first.cells, first.answered, first.waits_for) == (54, 3, "")
+    places = ["10.0.0.1 (aaaaaa)", "10.0.0.1 (aaaaaa) 2", "10.0.0.1 (bbbbbb)"]
+    assert [one.device for one in first.doing] == places
+    left = [[one.what.rpartition(", ")[2] for one in news.doing] for news in (first, second)]
+    assert left == [["2 cells)", "3 cells)", "2 cells)"], ["1 cell)", "2 cells)", "1 cell)"]]
+    assert first.run in {record.run for record in fleet.records()}
+    last = progress.last(fleet.store.root)
+    assert last is not None and progress.running(fleet.store.root) == []
+    assert (last.ended, last.answered, last.doing, last.run) == ("done", len(ended.answers), (), first.run)
 
 
 def test_rows_that_are_compared_stay_on_one_box_where_that_costs_no_waiting(fleet: Fleet) -> None:
@@ -211,7 +236,7 @@ def test_a_load_that_its_boxes_die_of_stays_open(fleet: Fleet) -> None:
         fleet.lines
     )
     ended = fleet.run(World(node("ff")), models=("tiny",))
-    assert [record.cell.scheme for record in ended.records] == ["fake-int4"] * 3 and ended.open == 0
+    assert [answer.cell.scheme for answer in ended.answers] == ["fake-int4"] * 3 and ended.open == 0
     assert len({record.run for record in fleet.records()}) == 1
 
 
@@ -272,7 +297,7 @@ def test_what_does_not_fit_has_its_record(fleet: Fleet) -> None:
     ended = fleet.run(world, models=("tiny",), suites=("memory",))
     ((_, asked, needs),) = world.asked
     assert asked.cells == () and len(asked.left_out) == 3 and needs == Needs()
-    assert len(ended.records) == 3 and ended.open == 0
+    assert len(ended.answers) == 3 and ended.open == 0
 
 
 def test_two_calls_that_ask_the_same_measure_nothing_twice(fleet: Fleet) -> None:
@@ -296,9 +321,9 @@ def test_a_call_goes_on_where_it_stopped(fleet: Fleet) -> None:
     assert fleet.run(world).open == 22  # nobody came back for ten minutes
     assert len(fleet.records()) == 5
     ended = fleet.run(World(node("bb")))
-    assert len(ended.records) == 22 and set(fleet.measured().values()) == {1} and len(fleet.measured()) == 27
+    assert len(ended.answers) == 22 and set(fleet.measured().values()) == {1} and len(fleet.measured()) == 27
     assert len({record.run for record in fleet.records()}) == 1
-    assert len(fleet.run(World(node("bb")), fresh=True).records) == 27
+    assert len(fleet.run(World(node("bb")), fresh=True).answers) == 27
 
 
 @pytest.mark.parametrize(
@@ -396,6 +421,6 @@ def test_two_thousand_cells_over_eight_boxes_take_the_ideal_time(fleet: Fleet) -
     fleet.models = tuple(make_model(name=f"m{n:03}", display=f"m{n}", repo=f"tests/m{n}") for n in range(250))
     schemes = ("fake-fp16", "fake-int8", "fake-int4", "fake-fp32")
     ended = fleet.run(world, models=("m*",), suites=("memory", "throughput"), schemes=schemes)
-    assert len(ended.records) == 2000 and world.most == 1
+    assert len(ended.answers) == 2000 and world.most == 1
     assert world.now == pytest.approx(250.1)
-    assert all(record.outcome.ending is Ending.OK for record in ended.records)
+    assert all(answer.outcome.ending is Ending.OK for answer in ended.answers)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bench.plan.plan import Plan
 from bench.records.record import Ending, Prediction, Record
+from bench.run.answered import Answered
 from bench.run.display import Expected, LiveDisplay, answers, named
 
 GONE = "the Hub has no tests/tiny: gone, renamed, or private (`hf auth login`)"
@@ -96,7 +97,7 @@ def test_quiet_says_nothing() -> None:
 )
 def test_only_what_one_load_settled_is_counted_together(other: Record) -> None:
     """The same model and scheme, the same moment, the same outcome, and nothing ever loaded."""
-    groups = answers([*settled(), other])
+    groups = answers(map(Answered.of, (*settled(), other)))
     assert [len(group) for group in groups] == [4, 1]
     assert named(groups[1]) == str(other.cell)
 

@@ -208,6 +208,7 @@ def test_a_question_to_a_server_is_not_asked_twice_at_once(monkeypatch: pytest.M
         yield False
 
     monkeypatch.setattr(measure, "measuring", noted)
+    monkeypatch.setattr(measure, "measuring_on", lambda devices, **options: noted(*devices, **options))
     engines = [fake.BACKEND, replace(fake.BACKEND, roof=None, remote=True), replace(fake.BACKEND, roof=None)]
     for engine in engines:
         for selection in (Selection(), Selection(models=("other",))):
