@@ -4,11 +4,15 @@
 Distance as the kv suite measures it: windows of the probe text read in pieces through the cache, KL(own cache || this)
 for each of the last tokens before every depth, beside the floor (the own cache, pieces of half the size). Speed: every
 cache has read the same text; then they take turns of a few tokens each, the order swapped every turn, so that all are
-timed in one run on one machine. Each engine is asked in an environment of its own, and a report is made of both:
+timed in one run on one machine. Scratch memory: each cache in a process of its own, as the memory suite counts it.
+Each engine is asked in an environment of its own, and a report is made of both:
 
     python -m benchmarks.caches distance llamacpp FOLDER [DEEPEST]
     python -m benchmarks.caches speed llamacpp FOLDER [TURNS]
+    python -m benchmarks.caches scratch llamacpp FOLDER
     python -m benchmarks.caches report FOLDER REPORT.md
+
+What each found of a cache is kept as soon as it is there: a call that is ended goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,7 +20,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -25,12 +32,15 @@ import numpy as np
 
 from bench.engines.registry import backend
 from bench.instruments import machine
+from bench.instruments.memory import ProcessMemory
 from bench.judge.stats import ratio_of_medians
+from bench.processes import write_whole
 from bench.scoring.reference import kl_divergence
 from benchmarks import default_model
 from suites import kv, probe
 
-SCHEMES = {"llamacpp": "gguf-q8_0", "transformers": "bf16"}
+SCHEMES = {"llamacpp": "gguf-q8_0", "transformers": "fp32"}
+"""transformers at float32, whose own rounding hides nothing: at bf16 the floor is greater than what 8 bits cost."""
 Way = tuple[str | None, str | None]
 """What keys and values are kept in, and how llama.cpp attends."""
 WAYS: dict[str, list[Way]] = {
@@ -50,10 +60,11 @@ PIECE, SCORED = int(str(kv.COMMON["piece_tokens"])), int(str(kv.COMMON["scored_t
 ABOUT = (
     "`python -m benchmarks.caches`, {cpu}, {cpus} CPUs ({device}), the default model. Decode: median step of "
     f"{PER_TURN}-token turns behind a text of so many tokens, all caches of an engine in turns in one process; in "
-    "brackets times the speed of the engine's first row, with its 95 % interval. KL: mean KL(own cache || this) in "
-    f"nats over {WINDOWS} windows and the last {SCORED} tokens before the depth, read in pieces of {PIECE}; then the "
-    "share of them whose most probable token stays; in brackets the floor, the own cache in pieces of "
-    f"{PIECE // 2}. Of 8,192 positions {DEPTHS[-1]:,} are as deep as leaves room for an answer."
+    "brackets times the speed of the engine's first row, with its 95 % interval. Scratch: what a prompt of "
+    f"{TIMED[-1]:,} tokens and {PER_TURN} more took beyond weights and cache and gave back, in a process of its own. "
+    f"KL: mean KL(own cache || this) in nats over {WINDOWS} windows and the last {SCORED} tokens before the depth, "
+    f"read in pieces of {PIECE}; then the share of them whose most probable token stays; in brackets the floor, the "
+    f"own cache in pieces of {PIECE // 2}. Of 8,192 positions {DEPTHS[-1]:,} are as deep as leaves room for an answer."
 )
 
 
@@ -70,13 +81,21 @@ def loaded(name: str, way: Way) -> Any:
     return default_model.load(engines, engines.scheme(SCHEMES[name]), attention=attention, kv=kept)
 
 
-def distance(name: str, deepest: int) -> dict[str, Any]:
+def found_before(path: Path) -> dict[str, Any]:
+    """What an earlier call found."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def distance(name: str, deepest: int, path: Path) -> None:
     """By cache and depth: mean KL of a token, its floor, and the share of tokens whose best stays the same."""
     depths = [depth for depth in DEPTHS if depth <= deepest]
     keep = [position for depth in depths for position in range(depth - SCORED - 1, depth - 1)]
-    found: dict[str, Any] = {}
+    found = found_before(path)
     owned: dict[tuple[str | None, int], tuple[Any, Any]] = {}
     for way in WAYS[name]:
+        if all(str(depth) in found.get(named(way), {}) for depth in depths):
+            continue
         engine = loaded(name, way)
         parts: dict[int, list[dict[str, float]]] = {depth: [] for depth in depths}
         for index, (_, window) in enumerate(probe.long_windows(engine.encode, WINDOWS, depths[-1])):
@@ -99,14 +118,14 @@ def distance(name: str, deepest: int) -> dict[str, Any]:
                     }
                 )
         found[named(way)] = {
-            depth: {key: fmean(one[key] for one in each) for key in each[0]} for depth, each in parts.items()
+            str(depth): {key: fmean(one[key] for one in each) for key in each[0]} for depth, each in parts.items()
         }
         engine.close()
+        write_whole(path, json.dumps(found))
         print(named(way), json.dumps(found[named(way)]), flush=True)
-    return found
 
 
-def speed(name: str, turns: int) -> dict[str, Any]:
+def speed(name: str, turns: int, path: Path) -> None:
     """By depth and cache: seconds of every step in turns, bytes of a token, and the tokens that were chosen."""
     engines = {named(way): loaded(name, way) for way in WAYS[name]}
     found: dict[str, Any] = {}
@@ -136,20 +155,54 @@ def speed(name: str, turns: int) -> dict[str, Any]:
         }  # fmt: skip
         for one in open_texts.values():
             one.close()
+        write_whole(path, json.dumps(found))
     for one in engines.values():
         one.close()
-    return found
+
+
+def scratch_of(name: str, way: Way) -> int:
+    """Bytes beyond weights and cache at the peak of a prompt and its answer, gone again behind them."""
+    engine, memory = loaded(name, way), ProcessMemory()
+    prompt = probe.prompt(engine.encode, TIMED[-1])
+    memory.trim()
+    memory.reset_peak()
+    with closing(engine.prefill([prompt], suppress=engine.end_tokens)) as generation:
+        for _ in range(PER_TURN):
+            generation.step()
+        held = getattr(generation, "reserved_bytes", None) or generation.cache_bytes
+        peak = memory.peak()
+    del generation
+    if release := getattr(engine, "release", None):
+        release()
+    memory.trim()
+    return peak.total_bytes - memory.read().total_bytes - int(held)
+
+
+def scratch(name: str, path: Path) -> None:
+    """By cache, each in a process of its own."""
+    found = found_before(path)
+    for way in WAYS[name]:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            found[named(way)] = alone.submit(scratch_of, name, way).result()
+        write_whole(path, json.dumps(found))
+        print(named(way), found[named(way)], flush=True)
 
 
 def rows(name: str, folder: Path) -> list[str]:
     """The engine's rows of the report."""
-    kept = folder / f"{name}-distance.json"
-    far = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    fast = json.loads((folder / f"{name}-speed.json").read_text(encoding="utf-8"))
+    far, scratches = (found_before(folder / f"{name}-{what}.json") for what in ("distance", "scratch"))
+    fast = found_before(folder / f"{name}-speed.json")
     made = []
     for way in map(named, WAYS[name]):
         held = fast[str(TIMED[0])][way]["bytes"]
-        cells = [name, SCHEMES[name], way, f"{1000 * held / 2**20:.2f}"]
+        freed = scratches.get(way)
+        cells = [
+            name,
+            SCHEMES[name],
+            way,
+            f"{1000 * held / 2**20:.2f}",
+            "–" if freed is None else f"{freed / 2**20:.0f}",
+        ]
         for depth in map(str, TIMED):
             first, this = fast[depth][named(WAYS[name][0])]["steps"], fast[depth][way]["steps"]
             ratio = ratio_of_medians(first, this)
@@ -169,7 +222,7 @@ def report(folder: Path) -> str:
     """Of the engines that were asked."""
     described = machine.describe("cpu")
     asked = [name for name in WAYS if (folder / f"{name}-speed.json").exists()]
-    columns = ["engine", "scheme", "cache", "MiB per 1,000 tokens"]
+    columns = ["engine", "scheme", "cache", "MiB per 1,000 tokens", "scratch, MiB"]
     columns += [f"decode @ {depth}, tokens/s" for depth in TIMED] + [f"KL @ {depth}" for depth in DEPTHS]
     lines = [
         "# Keys and values in fewer bits",
@@ -194,11 +247,13 @@ def main() -> None:
         return
     folder = Path(second)
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{first}-{what}.json"
     if what == "distance":
-        found = distance(first, int(more[0]) if more else DEPTHS[-1])
+        distance(first, int(more[0]) if more else DEPTHS[-1], path)
+    elif what == "speed":
+        speed(first, int(more[0]) if more else 5, path)
     else:
-        found = speed(first, int(more[0]) if more else 5)
-    (folder / f"{first}-{what}.json").write_text(json.dumps(found), encoding="utf-8")
+        scratch(first, path)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def _write_results(output: Published, stored: Stored) -> None:
     from bench.judge.rows import with_any
     from bench.records.store import Store
     from bench.views import publication
-    from bench.views.publish import publish_screen
+    from bench.views.publish import publish_readme
     from bench.views.site import publish as site
 
     rows, models = with_any(stored.rows(), suites.DEFAULT), read_catalog(output.folder)
@@ -61,7 +61,7 @@ def _write_results(output: Published, stored: Stored) -> None:
     if is_installed("jinja2"):
         pages = dict(site.files(rows, _judged(models, stored), list(Store(output.results).runs())))
     stale = publication.stale(output.results, found)
-    if output.results.resolve() == RESULTS.resolve() and publish_screen(
+    if output.results.resolve() == RESULTS.resolve() and publish_readme(
         ROOT / "README.md", rows, f"{RESULTS.name}/plots", check=output.check
     ):
         stale.append("README.md of the project")

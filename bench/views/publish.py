@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import suites
@@ -22,7 +22,7 @@ from bench.plan import predict
 from bench.plan.claims import COMPUTED_ON, COMPUTED_WITH
 from bench.processes import write_whole
 from bench.records.cell import Precision
-from bench.views import first_screen
+from bench.views import engine_table, first_screen
 from bench.views.claims import counts, evidence, named, terms
 from bench.views.columns import VIEWS
 from bench.views.comparison import ratio_table, task_table
@@ -238,13 +238,16 @@ def dropped(path: Path, held: Iterable[str]) -> list[str]:
         raise UserError(f"cannot publish to {path}: {error.strerror}", "check the path and its permissions") from None
 
 
-def publish_screen(path: Path, rows: Sequence[Row], plots: str, *, check: bool) -> bool:
-    """Bring what a README begins with up to date; returns whether it was stale. One without the block is left alone."""
+def publish_readme(path: Path, rows: Sequence[Row], plots: str, *, check: bool) -> bool:
+    """Bring the blocks of the project's README up to date; returns whether one was stale. Blocks it lacks stay away."""
+    found: dict[str, Callable[[], str]] = {
+        first_screen.NAME: lambda: first_screen.block(rows, plots),
+        engine_table.NAME: lambda: engine_table.block(rows),
+    }
     try:
         before = path.read_text(encoding="utf-8")
-        if marker(first_screen.NAME, "begin") not in before:
-            return False
-        after = annotated(before, {first_screen.NAME: first_screen.block(rows, plots)}, path)
+        here = {name: made() for name, made in found.items() if marker(name, "begin") in before}
+        after = annotated(before, here, path)
         if after != before and not check:
             write_whole(path.resolve(), after)  # words of ours stand in it that nothing makes again
     except OSError as error:

@@ -9,7 +9,7 @@ from judged import FP16, INT4, INT8
 
 from bench.judge.rows import newest
 from bench.views import first_screen
-from bench.views.publish import marker, publish_screen
+from bench.views.publish import marker, publish_readme
 
 ROWS = newest([*FP16, *INT8, *INT4])
 
@@ -32,9 +32,9 @@ def test_the_block_is_brought_up_to_date_and_other_pages_are_left_alone(tmp_path
     """Stale, current, and a README that has no such block."""
     path = tmp_path / "README.md"
     path.write_text("# Mine\n")
-    assert not publish_screen(path, ROWS, "results/plots", check=False)
+    assert not publish_readme(path, ROWS, "results/plots", check=False)
     path.write_text(f"# Mine\n{marker('screen', 'begin')}{marker('screen', 'end')}\nthe end\n")
-    assert publish_screen(path, ROWS, "results/plots", check=True)
-    assert publish_screen(path, ROWS, "results/plots", check=False)
-    assert not publish_screen(path, ROWS, "results/plots", check=True)
+    assert publish_readme(path, ROWS, "results/plots", check=True)
+    assert publish_readme(path, ROWS, "results/plots", check=False)
+    assert not publish_readme(path, ROWS, "results/plots", check=True)
     assert path.read_text().startswith("# Mine\n") and path.read_text().endswith("\nthe end\n")
