@@ -27,7 +27,10 @@ NEED_LLAMA = (
 )  # fmt: skip
 NEED_RAY = ("tests/fleet", "tests/records/test_mirror.py")
 NEED_PUBLISH = ("tests/views/test_site.py", "tests/views/test_site_browser.py", "tests/views/test_publication.py")
-NEED_OPENVINO = ("tests/engines/test_openvino.py", "tests/engines/test_backends.py")
+NEED_OPENVINO = (
+    "tests/engines/test_openvino.py", "tests/engines/test_openvino_side_by_side.py", "tests/engines/test_backends.py",
+    "tests/engines/test_kv_cache.py",
+)  # fmt: skip
 EVERY_EVAL_EVER = (
     "duckdb==2.0.1", "huggingface_hub==1.33.0", "jsonschema==4.26.0", "numpy==2.4.6", "pandas==3.1.1",
     "pydantic==2.14.3", "pyyaml==6.0.3", "requests==2.34.2", "rich==14.3.4",

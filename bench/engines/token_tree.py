@@ -12,6 +12,7 @@ How rows are packed depends on their tokens alone, never on a precision, so mode
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -78,6 +79,17 @@ def plan(rows: Sequence[Row], pack_tokens: int) -> list[Group]:
         for prefix, members in _prefix_groups(rows, sequences, 0, pack_tokens)
     ]
     return sorted(groups, key=lambda group: group.prefix)
+
+
+def prefixes(prompts: Sequence[Tokens]) -> list[Tokens]:
+    """What each prompt begins with that is worth reading apart, as for rows that are scored."""
+    found: list[Tokens] = [()] * len(prompts)
+    rows = [Row(tuple(prompt), (0,)) for prompt in prompts]
+    for group in plan(rows, sys.maxsize):  # nothing is packed: no tree is too large for a pack
+        for pack in group.packs:
+            for index, _ in pack.rows:
+                found[index] = group.prefix
+    return found
 
 
 def alone(row: Row) -> Pack:

@@ -22,14 +22,15 @@ from bench.instruments.distributions import is_installed
 from bench.records.cell import Precision
 from bench.scoring.reference import kl_divergence
 
-APART = {"llamacpp": ("int8/int4", "int4/fp16")}
+APART = {"llamacpp": ("int8/int4", "int4/fp16"), "openvino": ("int8/int4", "int4/fp16")}
 """Keys and values of different precisions, where an engine takes them."""
+ENGINES = ("llamacpp", "openvino", "transformers")
 TEXT = "The lazy dog jumps over 42 quick foxes and then on to the other side of the house. " * 3
 PIECE = 16
 
 
 def _engines() -> list[Any]:
-    names = [name for name in ("transformers", "llamacpp") if name in {one.backend for one in CONTENDERS}]
+    names = [name for name in ENGINES if name in {one.backend for one in CONTENDERS}]
     return [next(one for one in CONTENDERS if one.backend == name) for name in names]
 
 
@@ -51,7 +52,7 @@ def asked(contender: Contender, tmp_path: Path) -> LoadRequest:
 
 
 def _read(asked: LoadRequest, kv: str | None, *, own: bool) -> Any:
-    engines = backend("llamacpp" if asked.scheme.name.startswith("gguf") else "transformers")
+    engines = next(one for one in map(backend, ENGINES) if one.scheme(asked.scheme.name))
     asked = replace(asked, kv=kv, attention="flash")
     engines.prepare(asked)
     engine: Any = engines.load(asked)

@@ -175,6 +175,8 @@ def test_a_weight_file_that_was_cut_short_is_a_full_disk(tiny: Path, tmp_path: P
         ("ov-int8", None, "fp16", "int8"),
         ("ov-int4", "int8", "int8", "int8"),
         ("ov-fp32", "fp16", "fp16", "fp32"),
+        ("ov-fp32", "int4", "int4", "fp32"),
+        ("ov-fp16", "fp16/int4", "fp16/int4", "fp32"),
     ],
 )
 def test_keys_and_products_are_what_the_compiled_model_says(
@@ -183,9 +185,10 @@ def test_keys_and_products_are_what_the_compiled_model_says(
     """Set by name, never what the file carries or the library takes unasked."""
     engine = load(tiny, scheme, kv=kv)
     generation = engine.prefill([engine.encode(TEXT)])
-    numbers = 2 * tiny_llama.LAYERS * tiny_llama.KV_HEADS * tiny_llama.HEAD
-    scales = 2 * tiny_llama.LAYERS * tiny_llama.KV_HEADS * 8 if kept_in == "int8" else 0
-    size = numbers * {"fp32": 4, "fp16": 2, "int8": 1}[kept_in] + scales
+    heads = tiny_llama.LAYERS * tiny_llama.KV_HEADS
+    widths = {"fp32": 4 * tiny_llama.HEAD, "fp16": 2 * tiny_llama.HEAD, "int8": tiny_llama.HEAD + 8}
+    widths["int4"] = tiny_llama.HEAD // 2 + 8  # a scale and a zero point behind each head's
+    size = sum(heads * widths[one] for one in (kept_in if "/" in kept_in else f"{kept_in}/{kept_in}").split("/"))
     assert (generation.kept_in, generation.cache_bytes) == (kept_in, size * generation.cache_tokens)
     assert engine.census().compute == compute
     generation.close()
@@ -209,9 +212,11 @@ def test_what_a_device_computes_otherwise_is_refused_in_one_line() -> None:
     from bench.engines.openvino.compiled import WAYS, Way, check
 
     with pytest.raises(Unsupported, match=r"^this CPU multiplies no bf16: OpenVINO would compute in fp32$"):
-        check(WAYS["ov-bf16"], Way("f32", "f16", 0))
+        check(WAYS["ov-bf16"], Way("f32", "f16", "f16", 0))
     with pytest.raises(Unsupported, match=r"^OpenVINO keeps keys and values as fp32 here, not as int8$"):
-        check(Way("f32", "u8", 0), Way("f32", "f32", 0))
+        check(Way("f32", "u8", "u8", 0), Way("f32", "f32", "f32", 0))
+    with pytest.raises(Unsupported, match=r"^OpenVINO keeps keys and values as int8 here, not as int8/int4$"):
+        check(Way("f32", "u8", "u4", 0), Way("f32", "u8", "u8", 0))
 
 
 def rows(tokens: list[int]) -> list[Row]:
@@ -295,7 +300,6 @@ def test_what_is_never_exported_is_left_out_of_plans(changes: dict[str, str], re
     model = CONTENDER.request(Path(), Precision.FP32).model.model_copy(update=changes)
     weights = Weights.LOCAL if changes else Weights.RANDOM
     assert reason in str(backend("openvino").refuses(model, weights))
-    assert backend("openvino").refuses_kv(model, "int4")
 
 
 def test_texts_of_a_gguf_have_the_tokens_that_its_file_defines() -> None:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from bench.catalog.config import Config
 from bench.catalog.model import Model, Objective
+from bench.engines.abilities import ROWS
 from bench.engines.contract import Backend, Engine, Footprint, LoadRequest, Unsupported
 from bench.engines.openvino import layout
 from bench.instruments import Instruments
@@ -56,11 +57,6 @@ def refuses(model: Model, weights: Weights) -> str | None:
     if model.objective is not Objective.CAUSAL:
         return f"{model.objective} models are not exported by this backend"
     return "random weights are not built for an export" if weights is Weights.RANDOM else None
-
-
-def refuses_kv(model: Model, kv: str) -> str | None:
-    """Why keys and values cannot be kept so, None if they can."""
-    return None if kv in {"fp16", "int8"} else "OpenVINO keeps keys and values here as fp16 or int8, both alike"
 
 
 def footprint(
@@ -115,5 +111,6 @@ BACKEND = Backend(
     instruments=instruments,
     footprint=footprint,
     refuses=refuses,
-    refuses_kv=refuses_kv,
+    refuses_kv=lambda model, kv: None,
+    answers=ROWS,
 )

@@ -18,25 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.catalog.model import Objective
-from bench.engines.abilities import worth_dequantizing
+from bench.engines.abilities import LEFT_SHARE, ROWS, Asked, Take, smaller_batches, worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Row, Score, Unsupported, check_context
 from bench.engines.exported.logits import log_probs
 from bench.engines.exported.tokens import Texts
 from bench.engines.exported.tree_scoring import FEWER_TOKENS, PACK_TOKENS, TreeScorer, padded
-from bench.engines.openvino import census, graph
+from bench.engines.openvino import census, graph, layout
 from bench.engines.openvino.compiled import EXACT, WAYS, Way, asked_of, check, compiled, core
 from bench.engines.openvino.files import MODEL, WEIGHTS, proven_mask
 from bench.engines.openvino.locate import locate
 from bench.engines.openvino.reader import Reader, fits
-from bench.instruments.memory import ProcessMemory
+from bench.engines.openvino.side_by_side import SideBySide
+from bench.instruments.memory import ProcessMemory, host_free_bytes
 from bench.records.census import Census
 from bench.records.record import Caveat
 
 DEFAULT_CONTEXT = 2048
 """Positions of a model that declares none."""
-SIZES = {"fp32": 4, "fp16": 2, "int8": 1}
-SCALES = 8
-"""Bytes of the scale and the zero point of a head's 8-bit keys or values at one position."""
+QUANTIZED = ("int8", "int4")
+"""Keys and values that have scales."""
 PROBED = "One two three, the river runs under an old red house."
 """Ordinary tokens for the passes of the proof."""
 SAME = 0.1
@@ -89,8 +89,10 @@ class OpenVinoGeneration:
     def cache_bytes(self) -> int:
         """Bytes of the keys and values of the positions held, by the model's own states and the type it keeps."""
         carried = self.engine.carried
-        own = carried.elements * SIZES[self.kept_in] + (carried.heads * SCALES if self.kept_in == "int8" else 0)
-        return own * self.reader.held * self.sequences
+        each = 0.0
+        for numbers, kind in zip((carried.keys, carried.values), layout.kept_in(self.kept_in), strict=True):
+            each += numbers * layout.KV_BYTES[kind] + (carried.heads * layout.KV_SCALES if kind in QUANTIZED else 0)
+        return int(each) * self.reader.held * self.sequences
 
     @property
     def kept_in(self) -> str:
@@ -121,6 +123,7 @@ class OpenVinoEngine:
         self.prefix_token, self.end_tokens = self.texts.prefix_token, self.texts.end_tokens
         self.chat_template = self.texts.chat_template
         self.sees_all = graph.sees_all(config) and proven_mask(self.folder)
+        self.most_answers = ROWS["cpu"]
         asked = asked_of(request)
         self.compile(asked)
         check(asked, self.way)
@@ -138,6 +141,7 @@ class OpenVinoEngine:
             graph.pick_rows(model)
             self.trees = self.sees_all and graph.take_mask(model)
             self.compiled, self.way = compiled(model, asked, self.request.threads)
+        self.trees = self.trees and self.way.carries
         self.spare: Reader | None = None
 
     def take(self) -> Reader:
@@ -178,6 +182,25 @@ class OpenVinoEngine:
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> OpenVinoGeneration:
         """Read the prompts."""
         return OpenVinoGeneration(self, prompts, suppress)
+
+    @property
+    def generates_together(self) -> int:
+        """Answers side by side; one at a time where asked for, and where the model takes no mask of ours."""
+        alone = self.request.plain_scoring or self.request.small_batches or not self.trees
+        return 1 if alone else self.most_answers
+
+    def generate(self, asked: Sequence[Asked], take: Take) -> None:
+        """Greedy answers side by side."""
+        left = int(LEFT_SHARE * host_free_bytes())
+        most = SideBySide(self, asked, take, left).run(self.generates_together)
+        if most < self.generates_together:
+            self.most_answers = most
+            self.caveats = (*self.caveats, smaller_batches(most))
+
+    @property
+    def position_elements(self) -> int:
+        """Numbers of keys and values of one sequence at one position."""
+        return self.carried.keys + self.carried.values
 
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Float32 log-softmax of every position but the last."""

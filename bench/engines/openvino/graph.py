@@ -28,10 +28,11 @@ WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
 class Carried:
     """What one position of one sequence leaves behind."""
 
-    elements: int
-    """Numbers of keys and values."""
+    keys: int
+    values: int
+    """Numbers of keys and of values."""
     heads: int
-    """Rows they lie in: of 8-bit ones each has a scale and a zero point."""
+    """Rows that the keys lie in, and as many again the values: of quantized ones each has a scale and a zero point."""
 
 
 def pick_rows(model: ov.Model) -> None:
@@ -69,17 +70,17 @@ def sees_all(config: Mapping[str, Any]) -> bool:
 
 
 def take_mask(model: ov.Model) -> bool:
-    """Let every attention add the new input `mask`, shape (1, 1, read, held + read); whether all of them shared one.
+    """Let every attention add the new input `mask`, shape (sequences or 1, 1, read, held + read).
 
-    Where layers have masks of their own or none, nothing is changed. Ask only where the model `sees_all`: a window is
-    in the mask that is replaced.
+    Whether all of them shared one: where layers have masks of their own or none, nothing is changed. Ask only where the
+    model `sees_all`: a window is in the mask that is replaced.
     """
     layers = [node for node in model.get_ops() if node.get_type_name() == "ScaledDotProductAttention"]
     masks = {_key(node.input_value(3)) if node.get_input_size() > 3 else None for node in layers}
     names = {name for port in model.inputs for name in port.names}
     if len(masks) != 1 or None in masks or "position_ids" not in names:
         return False
-    mask = _parameter(MASK, [1, 1, -1, -1], ov.Type.f32)
+    mask = _parameter(MASK, [-1, 1, -1, -1], ov.Type.f32)
     for node in layers:
         node.input(3).replace_source_output(mask.output(0))
     model.add_parameters([mask])
@@ -99,13 +100,14 @@ def _parameter(name: str, shape: list[int], kind: ov.Type) -> Any:
 
 def carried(model: ov.Model) -> Carried | None:
     """What a position leaves behind, None where some state is no keys or values: of a recurrent layer."""
-    elements = heads = 0
+    widths, heads = {"key": 0, "value": 0}, 0
     for node in model.get_ops():
         if node.get_type_name() != "ReadValue":
             continue
         shape = node.get_output_partial_shape(0)
         if shape.rank.get_length() != 4 or shape[1].is_dynamic or shape[3].is_dynamic or shape[SEQUENCE].is_static:
             return None
-        elements += shape[1].get_length() * shape[3].get_length()
-        heads += shape[1].get_length()
-    return Carried(elements, heads) if elements else None
+        what = "key" if ".key" in node.get_variable_id() else "value"
+        widths[what] += shape[1].get_length() * shape[3].get_length()
+        heads += shape[1].get_length() if what == "key" else 0
+    return Carried(widths["key"], widths["value"], heads) if heads else None

@@ -16,13 +16,23 @@ HELD = {"ov-fp32": 2.4, "ov-fp16": 2.7, "ov-bf16": 1.9, "ov-int8": 2.0, "ov-int4
 twice. Of one model of 135 million weights on a CPU with AVX-512 (2026.4.1), with `BASE_BYTES` for what does not grow;
 larger models may hold less."""
 BASE_BYTES = 150 << 20
+KV_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5}
+"""Bytes of a number of keys or values."""
+KV_SCALES = 8
+"""Bytes of the scale and the zero point of a head's quantized keys or values at one position."""
+
+
+def kept_in(kv: object) -> tuple[str, str]:
+    """What keys and values are kept in, by a cell's setting: `int8`, `int8/int4`."""
+    keys, _, values = str(kv).partition("/")
+    return keys, values or keys
 
 
 def footprint(config: Config, scheme: Scheme, prompt: int, decode: int, settings: Mapping[str, object]) -> Footprint:
     """Bytes of a cell. Raises UnknownArchitecture."""
     weights = weights_bytes(config, scheme)
-    wide = 4 if scheme.name == "ov-fp32" and KV not in settings else 2
-    kv = architecture.cache_elements(config, prompt + decode) * (1 if settings.get(KV) == "int8" else wide)
+    kept = kept_in(settings.get(KV, "fp32" if scheme.name == "ov-fp32" else "fp16"))
+    kv = int(architecture.cache_elements(config, prompt + decode) * sum(KV_BYTES[one] for one in kept) / 2)
     peak = int(HELD[scheme.name] * weights) + kv + BASE_BYTES
     return Footprint(weights_bytes=weights, kv_bytes=kv, workspace_bytes=peak - weights - kv, peak_bytes=peak)
 

@@ -73,6 +73,27 @@ class Reader:
         logits: Floats = self.request.get_output_tensor(0).data
         return logits
 
+    def step(
+        self, tokens: Sequence[int], sources: Sequence[int], depths: Sequence[int], seen: NDArray[np.bool_]
+    ) -> Floats:
+        """Logits (rows, vocabulary) behind one more token of each row, overwritten by the next pass.
+
+        Row i goes on from row `sources[i]` of what is carried, stands at `depths[i]` and sees the columns `seen[i]`,
+        its own last one among them: shape (rows, held + 1).
+        """
+        count = len(tokens)
+        inputs: dict[str, Any] = {
+            "input_ids": np.array(tokens, np.int64)[:, None], "beam_idx": np.array(sources, np.int32),
+            "position_ids": np.array(depths, np.int64)[:, None], ROWS: np.arange(count),
+            "attention_mask": np.ones((count, self.held + 1), np.int64),
+            MASK: np.where(seen, np.float32(0), np.float32(UNSEEN))[:, None, None],
+        }  # fmt: skip
+        given = {name: value for name, value in inputs.items() if name in self.inputs}
+        self.request.infer(given, share_inputs=True)
+        self.held += 1
+        logits: Floats = self.request.get_output_tensor(0).data
+        return logits
+
     def clear(self) -> None:
         """Carry nothing."""
         self.request.reset_state()

@@ -9,7 +9,6 @@ a batch (`columns`).
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -19,7 +18,7 @@ from transformers import DynamicCache
 
 from bench.engines import token_tree
 from bench.engines.abilities import CACHE_BYTES, LEFT_SHARE, Asked, Take
-from bench.engines.contract import DoesNotFit, Row, check_context
+from bench.engines.contract import DoesNotFit, check_context
 from bench.engines.transformers.columns import COLUMNS, Batch, Read, chosen_of, pairs, send
 from bench.engines.transformers.engine import fits, left_bytes
 from bench.engines.transformers.forward import Forward
@@ -37,7 +36,7 @@ class SideBySide:
         self.pack_tokens = PACK_TOKENS[forward.model.device.type]
         self.texts = [list(one.tokens) for one in asked]
         """Prompts, and what was generated behind them."""
-        self.prefixes = _prefixes(asked)
+        self.prefixes = token_tree.prefixes([one.tokens for one in asked])
         self.waiting = deque(sorted(range(len(asked)), key=lambda i: (self.prefixes[i], -len(asked[i].tokens), i)))
         self.ready: deque[tuple[int, Read]] = deque()
         """Prompts that have been read and whose answers have begun: the next to stand beside others."""
@@ -167,14 +166,3 @@ class SideBySide:
             else:
                 ended.add(index)
         return ended
-
-
-def _prefixes(asked: Sequence[Asked]) -> list[token_tree.Tokens]:
-    """What each prompt begins with that is worth reading apart, as for rows that are scored."""
-    found: list[token_tree.Tokens] = [()] * len(asked)
-    rows = [Row(tuple(one.tokens), (0,)) for one in asked]
-    for group in token_tree.plan(rows, sys.maxsize):  # nothing is packed: no tree is too large for a pack
-        for pack in group.packs:
-            for index, _ in pack.rows:
-                found[index] = group.prefix
-    return found
