@@ -107,7 +107,7 @@ def test_more_join_only_where_several_places_are_free(engines, monkeypatch):
 
 
 def test_common_beginnings_are_read_once_and_prompts_in_one_pass(engines, monkeypatch):
-    """Of 5 prompts behind 90 shared tokens, those once and the prompts' own in one pass."""
+    """Of 13 prompts behind 90 shared tokens, those once and the prompts' own in one pass."""
     engine, lengths = engines("llama"), []
     read = reader.Reader.read
 
@@ -116,8 +116,8 @@ def test_common_beginnings_are_read_once_and_prompts_in_one_pass(engines, monkey
         return read(self, texts, rows, **options)
 
     monkeypatch.setattr(reader.Reader, "read", counted)
-    together(engine, [Asked((*FEW, 100 + index, 7), 1) for index in range(5)], most=8)
-    assert lengths == [90, 2 * 5]
+    together(engine, [Asked((*FEW, 100 + index, 7), 1) for index in range(13)], most=16)
+    assert lengths == [90, 2 * 13]
 
 
 def test_a_batch_that_does_not_fit_is_halved(engines, monkeypatch):

@@ -19,6 +19,8 @@ from bench.engines.openvino.layout import kept_in
 ROUNDED = 32
 """Activations that share a scale where they are rounded to 8 bits: OpenVINO's own choice."""
 KINDS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8", "u4": "int4"}
+PRECISIONS = ("INFERENCE_PRECISION_HINT", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")
+"""What a compiled model is asked of its types. What it says of keys and values together does not tell these apart."""
 KV = {"fp16": "f16", "int8": "u8", "int4": "u4"}
 
 
@@ -87,8 +89,8 @@ def compiled(model: ov.Model, way: Way, threads: int | None) -> tuple[Any, Way]:
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
     made = core().compile_model(model, "CPU", options)
-    kinds = (_kind(made, name) for name in ("INFERENCE_PRECISION_HINT", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"))
-    return made, Way(*kinds, _group(made))
+    precision, keys, values = (_kind(made, name) for name in PRECISIONS)
+    return made, Way(precision, keys, values, _group(made))
 
 
 def _kind(made: Any, name: str) -> str:

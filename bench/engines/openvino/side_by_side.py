@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from bench.engines import token_tree
 from bench.engines.abilities import CACHE_BYTES, Asked, Take, rows_side_by_side
 from bench.engines.contract import DoesNotFit, check_context
+from bench.engines.exported.logits import Floats
 from bench.engines.openvino.graph import SEQUENCE
-from bench.engines.openvino.reader import Floats, Reader, fits
+from bench.engines.openvino.reader import Reader, fits
 
 PACK_TOKENS = 512
 """Tokens of prompts read in one pass, as for rows that are scored."""
@@ -35,8 +36,10 @@ class Host(Protocol):
     """What generating needs of the engine."""
 
     context_length: int
-    position_elements: int
-    """Numbers of keys and values of one sequence at one position."""
+
+    @property
+    def position_elements(self) -> int:
+        """Numbers of keys and values of one sequence at one position."""
 
     def take(self) -> Reader:
         """A request that carries nothing."""
