@@ -7,17 +7,18 @@ cache has read the same text; then they take turns of a few tokens each, the ord
 timed in one run on one machine. Scratch memory: each cache in a process of its own, as the memory suite counts it.
 Each engine is asked in an environment of its own, and a report is made of both:
 
-    python -m benchmarks.caches distance llamacpp FOLDER [DEEPEST]
+    python -m benchmarks.caches distance llamacpp FOLDER [DEEPEST [SECONDS]]
     python -m benchmarks.caches speed llamacpp FOLDER [TURNS]
     python -m benchmarks.caches scratch llamacpp FOLDER
     python -m benchmarks.caches report FOLDER REPORT.md
 
-What each found of a cache is kept as soon as it is there: a call that is ended goes on where it was.
+Every text that was read is kept: a call that is ended, or has had its SECONDS (then it ends with 3), goes on.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -29,12 +30,13 @@ from statistics import fmean, median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.engines.registry import backend
 from bench.instruments import machine
 from bench.instruments.memory import ProcessMemory
 from bench.judge.stats import ratio_of_medians
-from bench.processes import write_whole
+from bench.processes import temporary_folder, write_whole
 from bench.scoring.reference import kl_divergence
 from benchmarks import default_model
 from suites import kv, probe
@@ -62,9 +64,10 @@ ABOUT = (
     f"{PER_TURN}-token turns behind a text of so many tokens, all caches of an engine in turns in one process; in "
     "brackets times the speed of the engine's first row, with its 95 % interval. Scratch: what a prompt of "
     f"{TIMED[-1]:,} tokens and {PER_TURN} more took beyond weights and cache and gave back, in a process of its own. "
-    f"KL: mean KL(own cache || this) in nats over {WINDOWS} windows and the last {SCORED} tokens before the depth, "
-    f"read in pieces of {PIECE}; then the share of them whose most probable token stays; in brackets the floor, the "
-    f"own cache in pieces of {PIECE // 2}. Of 8,192 positions {DEPTHS[-1]:,} are as deep as leaves room for an answer."
+    f"KL: mean KL(own cache || this) in nats over {WINDOWS} windows (at {DEPTHS[-1]:,} one) and the last {SCORED} "
+    f"tokens before the depth, read in pieces of {PIECE}; then the share of them whose most probable token stays; in "
+    f"brackets the floor, the own cache in pieces of {PIECE // 2}. Of 8,192 positions {DEPTHS[-1]:,} are as deep as "
+    "leaves room for an answer."
 )
 
 
@@ -87,42 +90,69 @@ def found_before(path: Path) -> dict[str, Any]:
     return found
 
 
-def distance(name: str, deepest: int, path: Path) -> None:
-    """By cache and depth: mean KL of a token, its floor, and the share of tokens whose best stays the same."""
-    depths = [depth for depth in DEPTHS if depth <= deepest]
-    keep = [position for depth in depths for position in range(depth - SCORED - 1, depth - 1)]
-    found = found_before(path)
-    owned: dict[tuple[str | None, int], tuple[Any, Any]] = {}
+class OutOfTime(Exception):
+    """A call has had its seconds before all was read."""
+
+
+class Reads:
+    """Log-probabilities of one cache's row before each depth, every text read once and kept."""
+
+    def __init__(self, name: str, way: Way, end: float, folder: Path) -> None:
+        self.name, self.way, self.end, self.folder = name, way, end, folder
+        self.engine: Any = None
+
+    def rows(self, index: int, depths: list[int], piece: int, *, own: bool) -> NDArray[np.float32]:
+        """(depths x SCORED, vocabulary) of one window, in pieces. Raises OutOfTime."""
+        kept = "own" if own else str(self.way[0]).replace("/", "-")
+        path = self.folder / f"{self.name}-{self.way[1]}-{kept}-{piece}-{index}-{depths[-1]}.npy"
+        if not path.exists():
+            if (began := time.monotonic()) > self.end:
+                raise OutOfTime
+            self.engine = self.engine or loaded(self.name, self.way)
+            _, window = probe.long_windows(self.engine.encode, WINDOWS, depths[-1])[index]
+            keep = [at for depth in depths for at in range(depth - SCORED - 1, depth - 1)]
+            rows = self.engine.log_probs_in_pieces(window, piece, keep, own_cache=own)
+            assert np.isfinite(rows).all(), f"{named(self.way)}: logits are no numbers"
+            with temporary_folder() as made:
+                np.save(Path(made) / "rows.npy", rows)
+                shutil.move(Path(made) / "rows.npy", path)
+            print(path.name, f"{time.monotonic() - began:.0f} s", flush=True)
+        found: NDArray[np.float32] = np.load(path)
+        return found
+
+    def close(self) -> None:
+        """Unload what was loaded."""
+        if self.engine is not None:
+            self.engine.close()
+
+
+def distance(name: str, deepest: int, seconds: float, folder: Path) -> None:
+    """By cache and depth, each of its windows: mean KL of a token, its floor, the share whose best token stays.
+
+    Raises OutOfTime.
+    """
+    end = time.monotonic() + seconds
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for way in WAYS[name]:
-        if all(str(depth) in found.get(named(way), {}) for depth in depths):
-            continue
-        engine = loaded(name, way)
-        parts: dict[int, list[dict[str, float]]] = {depth: [] for depth in depths}
-        for index, (_, window) in enumerate(probe.long_windows(engine.encode, WINDOWS, depths[-1])):
-            place = (way[1], index)
-            if place not in owned:
-                owned[place] = (
-                    engine.log_probs_in_pieces(window, PIECE, keep, own_cache=True),
-                    engine.log_probs_in_pieces(window, PIECE // 2, keep, own_cache=True),
-                )
-            own, other = owned[place]
-            this = engine.log_probs_in_pieces(window, PIECE, keep, own_cache=False) if way[0] else own
-            assert np.isfinite(this).all(), f"{named(way)}: logits are no numbers"
+        reads = Reads(name, way, end, folder)
+        parts: dict[str, list[dict[str, float]]] = {}
+        for index in range(WINDOWS):
+            depths = [depth for depth in DEPTHS if depth <= deepest and (depth < DEPTHS[-1] or not index)]
+            own, other = (reads.rows(index, depths, piece, own=True) for piece in (PIECE, PIECE // 2))
+            this = reads.rows(index, depths, PIECE, own=False) if way[0] else own
             for at, depth in enumerate(depths):
                 part = slice(at * SCORED, (at + 1) * SCORED)
-                parts[depth].append(
+                parts.setdefault(str(depth), []).append(
                     {
                         "kl": float(kl_divergence(own[part], this[part]).mean()),
                         "floor": float(kl_divergence(own[part], other[part]).mean()),
                         "same": float((own[part].argmax(-1) == this[part].argmax(-1)).mean()),
                     }
                 )
-        found[named(way)] = {
-            str(depth): {key: fmean(one[key] for one in each) for key in each[0]} for depth, each in parts.items()
-        }
-        engine.close()
-        write_whole(path, json.dumps(found))
-        print(named(way), json.dumps(found[named(way)]), flush=True)
+        reads.close()
+        found[named(way)] = parts
+        write_whole(folder / f"{name}-distance.json", json.dumps(found))
+        print(named(way), json.dumps(parts), flush=True)
 
 
 def speed(name: str, turns: int, path: Path) -> None:
@@ -208,10 +238,11 @@ def rows(name: str, folder: Path) -> list[str]:
             ratio = ratio_of_medians(first, this)
             cells.append(f"{1 / median(this):.1f} ({ratio.value:.2f}, {ratio.low:.2f} to {ratio.high:.2f})")
         for depth in map(str, DEPTHS):
-            at = far.get(way, {}).get(depth)
-            if at is None:
+            windows = far.get(way, {}).get(depth)
+            if not windows:
                 cells.append("–")
                 continue
+            at = {key: fmean(one[key] for one in windows) for key in windows[0]}
             told = "0 by definition" if way.startswith("its own") else f"{at['kl']:.2g}, {at['same']:.1%}"
             cells.append(f"{told} ({at['floor']:.1g})")
         made.append(f"| {' | '.join(cells)} |")
@@ -249,7 +280,11 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{first}-{what}.json"
     if what == "distance":
-        distance(first, int(more[0]) if more else DEPTHS[-1], path)
+        deepest, seconds = [*more, *("8000", "inf")[len(more) :]]
+        try:
+            distance(first, int(deepest), float(seconds), folder)
+        except OutOfTime:
+            sys.exit(3)
     elif what == "speed":
         speed(first, int(more[0]) if more else 5, path)
     else:

@@ -18,6 +18,7 @@ from statistics import median
 import llama_cpp
 import numpy as np
 
+from bench.engines.llamacpp import attending
 from bench.engines.llamacpp.context import FLASH, Caching
 from bench.engines.registry import backend
 from bench.instruments import machine
@@ -157,6 +158,8 @@ def main() -> None:
     lines += [
         "",
         DEPTHS,
+        "",
+        f"What a run's own trial said just before: {attending.try_ways(described)}.",
         "",
         "| scheme | phase | flash, tokens/s | plain, tokens/s | plain / flash | texts | n |",
         "| --- | --- | ---: | ---: | ---: | --- | ---: |",

@@ -171,6 +171,9 @@ ACROSS = Output(
     fields=(
         *ROW,
         *_pick("prefill_tokens_per_s", "decode_tokens_per_s", "kld_fp32_mean", "same_top1_fp32", "peak_bytes"),
+        Field("on_front", Unit.FLAG, "whether none here beats it in peak, decode and distance from fp32 together"),
+        Field("prefill_tokens_per_s_tied", Unit.FLAG, "whether the fastest of its precision cannot be told from it"),
+        Field("decode_tokens_per_s_tied", Unit.FLAG, "the same of decode"),
         Field("fp32_reference", Unit.TEXT, "the fp32 row that distances are measured from", "divergence"),
         Field("reason", Unit.TEXT, "why figures are missing, by suite"),
         Field("caution", Unit.TEXT, "what is not the same in all rows although it should be"),

@@ -91,7 +91,7 @@ def test_what_is_not_the_same_in_all_rows_is_said_beneath() -> None:
     """As `bench compare --across backend` says it."""
     assert "Beware" not in engine_table.block(newest(TWO))
     uneven = [*TWO, *rows("int4", "gguf-q4_k_m", threads=4, **LLAMA)]
-    assert "\nBeware:\n\n- threads differ: " in engine_table.block(newest(uneven))
+    assert "\nBeware:\n\n- threads differ (1 and 4: llamacpp gguf-q4" in engine_table.block(newest(uneven))
 
 
 def test_one_engine_alone_makes_no_table() -> None:

@@ -30,10 +30,10 @@ from bench.views.table import flat, people
 
 
 def cells(group: Group) -> dict[str, dict[str, str]]:
-    """The table by precision and engine, its titles as keys."""
+    """The table by precision, without its mark, and engine; its titles as keys."""
     table = view.table(group)
     found = [dict(zip(table.titles, row, strict=True)) for row in table.rows]
-    return {f"{row['precision']} {row['engine']}": row for row in found}
+    return {f"{row['precision'].removesuffix(' *')} {row['engine']}": row for row in found}
 
 
 def test_engines_of_one_precision_are_neighbours() -> None:
@@ -86,6 +86,34 @@ def test_an_empty_cell_has_its_reason() -> None:
     assert notes[0] == "does not fit: too large"
     assert notes[1] == text
     assert "bench run --model tiny --backend transformers --precision fp32 --suite divergence" in notes[2]
+
+
+def test_marks_say_what_is_tied_and_what_none_beats_and_are_explained() -> None:
+    """A line beneath for each mark that stands in the table, and for no other."""
+    group = only([*reference_rows(), *rows("fp32", "f32", **LLAMA)])
+    found = cells(group)
+    assert found["fp32 transformers fp32"]["decode"] == "=7.50 ±2.50"
+    assert found["fp32 transformers fp32"]["precision"] == "fp32 *"
+    assert found["fp32 llamacpp f32"]["prefill"] == "=200 ±150"
+    assert found["fp16 transformers bf16"]["decode"] == "7.50 ±2.50"
+    notes = view.views([group])[0].notes
+    assert [note[:2] for note in notes if note[1:2] == ":"] == ["*:", "=:"]
+    lacking = only([*reference_rows(), *rows("int8", "q8_0", **LLAMA)[:2]])
+    assert "-: not measured." in view.views([lacking])[0].notes
+    marks = {row["scheme"]: (row["on_front"], row["decode_tokens_per_s_tied"]) for row in view.flats([group])}
+    assert marks == {"fp32": (True, True), "f32": (False, True), "bf16": (True, False)}
+
+
+def test_rows_that_differ_in_their_way_alone_are_told_apart() -> None:
+    """Each names its way where the engine has several; one that all rows share stands beneath."""
+    plain, narrow = ({"settings": {"attention": "plain", **kv}, **LLAMA} for kv in ({}, {"kv": "int8"}))
+    shared = only([*reference_rows(), *rows("int8", "q8_0", **plain)])
+    assert "int8 llamacpp q8_0" in cells(shared)
+    assert "llamacpp: attention plain in all its rows." in view.views([shared])[0].notes
+    both = only([*reference_rows(), *rows("int8", "q8_0", **plain), *rows("int8", "q8_0", **narrow)])
+    names = [name for name in cells(both) if "llamacpp" in name]
+    assert names == ["int8 llamacpp q8_0 (attention plain)", "int8 llamacpp q8_0 (attention plain, kv int8)"]
+    assert not any("in all its rows" in note for note in view.views([both])[0].notes)
 
 
 def test_flat_rows_hold_base_units_and_name_the_fp32_row() -> None:
