@@ -13,7 +13,8 @@ records beside it in `results/`.
 
 Exits 1 if a step failed or something was not as it should be, 2 without a GPU. With `--device cpu` the same steps run
 on the processor as far as they can, which tries this command and proves nothing of a GPU. It needs no installed `bench`
-but its core dependencies (numpy, pandas, psutil, pydantic, pyyaml, rich, scipy, typer, nvidia-ml-py).
+but some of its core dependencies; where one is missing it says which in one line. Where there is no network they come
+along in a folder: `pip install --target deps nvidia-ml-py numpy psutil pydantic pyyaml rich scipy`, PYTHONPATH=deps.
 """
 
 from __future__ import annotations
@@ -27,15 +28,30 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.instruments.machine import describe, device_kind
-from bench.paths import ROOT
-from bench.processes import stop_group, temporary_folder
-from benchmarks.gpu_check_steps import STEPS, Finding
+if sys.version_info < (3, 11):  # noqa: UP036 - the machine's own Python, which nothing here has chosen
+    sys.exit(f"this needs Python 3.11 or newer, and this is {sys.version.split()[0]}")
+try:
+    from bench.instruments.machine import describe, device_kind
+    from bench.paths import ROOT
+    from bench.processes import stop_group, temporary_folder
+    from bench.records.surroundings import Machine
+    from benchmarks.gpu_check_steps import STEPS, Finding
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"{missing.name} is not installed here: what is needed, and how it comes along, say the file's first lines"
+    )
 
 LIMITS = {"devices": 60, "roofs": 90, "ledger": 60, "job": 240, "bare": 100, "joules": 60, "limits": 150, "phases": 100}
 """Seconds that each step may take, and not more than what is left of all."""
-LEAST_S = 10.0
-"""With less than that left, a step is not begun."""
+LEAST_S, KEPT_S = 10.0, 15.0
+"""With less than that left, a step is not begun; so much is kept for each step that is still to come."""
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Set before anything is imported: libraries read them then."""
 MARKS = {True: "yes", False: "NO", None: ""}
 
 
@@ -66,7 +82,8 @@ def run(name: str, device: str, model: str, out: Path, limit_s: float) -> Step:
         with told.open("wb") as output, log.open("wb") as errors:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": paths}, start_new_session=True,
+                env={"BENCH_CACHE": str(out / "cache"), **os.environ, **OFFLINE, "PYTHONPATH": paths},
+                start_new_session=True,
             )  # fmt: skip
         try:
             code = process.wait(limit_s)
@@ -76,20 +93,27 @@ def run(name: str, device: str, model: str, out: Path, limit_s: float) -> Step:
             failure = f"stopped after {limit_s:.0f} s"
         finally:
             stop_group(process)
-        found = [Finding(**json.loads(line)) for line in told.read_text().splitlines() if line.startswith("{")]
+        found = [one for line in told.read_text(errors="replace").splitlines() if (one := _finding(line))]
     return Step(name, time.monotonic() - began, found, failure)
 
 
-def report(steps: list[Step], left: list[str], device: str, model: str) -> str:
+def _finding(line: str) -> Finding | None:
+    """A finding of a line, None where a library printed it or the step was ended in the middle of it."""
+    try:
+        return Finding(**json.loads(line))
+    except (TypeError, ValueError):
+        return None
+
+
+def report(steps: list[Step], left: list[str], told: Machine, model: str) -> str:
     """The report in Markdown, of what has run until now."""
-    told = describe(device)
     driver = f"driver {told.driver or 'none'}, CUDA {told.cuda or 'none'}"
     lines = [
         f"# GPU check: {model} on {told.name}", "",
         f"{told.os}, kernel {told.kernel}, Python {told.python}, {driver}.",
         "`python -m benchmarks.gpu_check`; records beside this file in `results/`.",
     ]  # fmt: skip
-    if device != "cuda":
+    if told.kind != "cuda":
         lines += ["", "**Run on a CPU: this tries the command and proves nothing of a GPU.**"]
     for step in steps:
         lines += ["", f"## {step.name} ({step.seconds:.0f} s)", ""]
@@ -112,6 +136,11 @@ def report(steps: list[Step], left: list[str], device: str, model: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def step_seconds(name: str, left_s: float, to_come: int) -> float:
+    """How long a step may take: its own limit, and no more than leaves something for those that are still to come."""
+    return min(LIMITS[name], max(LEAST_S, left_s - KEPT_S * to_come))
+
+
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
@@ -131,13 +160,18 @@ def main() -> int:
         return 2
     out = asked.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
+    (out / "roof.json").unlink(missing_ok=True)  # of an earlier run, perhaps of another device
     names, steps, end = asked.steps.split(","), list[Step](), time.monotonic() + asked.seconds
+    if unknown := [name for name in names if name not in STEPS]:
+        parser.error(f"no step {', '.join(unknown)}: there are {', '.join(STEPS)}")
+    told = describe(device)
     for place, name in enumerate(names):
         left_s = end - time.monotonic()
         if left_s < LEAST_S:
             break
-        steps.append(run(name, device, asked.model, out, min(LIMITS[name], left_s)))
-        text = report(steps, names[place + 1 :], device, asked.model)
+        to_come = names[place + 1 :]
+        steps.append(run(name, device, asked.model, out, step_seconds(name, left_s, len(to_come))))
+        text = report(steps, to_come, told, asked.model)
         (out / "REPORT.md").write_text(text, encoding="utf-8")
         print(
             f"{name}: {'as it should be' if steps[-1].holds else steps[-1].failure or 'look at the report'}", flush=True

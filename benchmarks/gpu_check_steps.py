@@ -12,10 +12,10 @@ import argparse
 import dataclasses
 import gc
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,6 +34,7 @@ from bench.plan.selection import Selection
 from bench.records.cell import Weights
 from bench.records.record import Ending, Record, Run
 from bench.records.store import Store
+from bench.records.surroundings import Roof
 from bench.run.assemble import now
 from bench.run.display import LiveDisplay
 from bench.run.options import RunOptions
@@ -53,6 +54,8 @@ KNOWN = 1 << 30
 CONTEXT_BYTES = 2 << 30
 """What the driver may hold beyond the allocator: context, kernels, libraries' workspaces."""
 CUDA_ALONE = "only CUDA shows this"
+UNENDED = "null"
+UNTOLD = "no UUID"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Here:
             profile="standard", memory_limit_bytes=limit, force=True,
         )  # fmt: skip
         made = make_plan(asked, read_catalog(), described, self.store.records(), 0)
-        before = machine.condition(self.device).model_copy(update={"roof": self._roof()})
+        before = machine.condition(self.device).model_copy(update={"roof": self.roof()})
         options = RunOptions(timeout_s=LOAD_S, budget_s=CELLS_S)
         run, plan = new_run_id(), Plan(cells=made.cells, left_out=())
         with LiveDisplay(plan, Console(stderr=True), quiet=True) as display:
@@ -112,14 +115,14 @@ class Here:
         self.store.write_run(Run(run=run, device=described.device, ended=ended, before=before, after=after))
         return records
 
-    def _roof(self) -> Any:
-        """The look that an earlier step kept, else one now."""
+    def roof(self) -> Roof | None:
+        """The look that an earlier step kept, else one now; None where that one did not come to its end."""
         kept = self.out / "roof.json"
         if not kept.exists():
+            kept.write_text(UNENDED, encoding="utf-8")  # what hangs or dies here is not tried again by the next step
             kept.write_text(measure_roof("torch", self.device).model_dump_json(), encoding="utf-8")
-        from bench.records.surroundings import Roof
-
-        return Roof.model_validate_json(kept.read_text(encoding="utf-8"))
+        text = kept.read_text(encoding="utf-8")
+        return None if text == UNENDED else Roof.model_validate_json(text)
 
 
 def devices(here: Here) -> Iterator[Finding]:
@@ -134,22 +137,48 @@ def devices(here: Here) -> Iterator[Finding]:
         card = torch.cuda.get_device_properties(index)
         yield Finding(
             f"CUDA device {index}",
-            f"{card.name}, capability {card.major}.{card.minor}, {human_bytes(card.total_memory)}, {card.uuid}",
+            f"{card.name}, capability {card.major}.{card.minor}, {human_bytes(card.total_memory)}, {_uuid(card)}",
         )
+        yield from tried(f"CUDA device {index} computes", lambda index=index: _computes(index))  # type: ignore[misc]
     driver = machine.gpu()
     if not here.cuda or driver is None or not count:
         yield Finding("CUDA devices", f"torch sees {count}, the driver {'one or more' if driver else 'none'}", None)
         return
-    first = str(torch.cuda.get_device_properties(0).uuid).removeprefix("GPU-")
+    first = _uuid(torch.cuda.get_device_properties(0)).removeprefix("GPU-")
     yield Finding("the driver's first card", f"{driver['name']}, driver {driver['driver']}, CUDA {driver['cuda']}")
     same = str(driver["uuid"]).removeprefix("GPU-") == first
     told = "the same" if same else f"{driver['uuid']} and {first}"
-    yield Finding("first card of driver and torch", told, same if count == 1 else None)
+    judged = first != UNTOLD and driver["uuid"] is not None
+    yield Finding("first card of driver and torch", told, same if judged else None)
+
+
+def tried(what: str, work: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """The findings of one part; where it fails that is a finding, and the parts behind it are looked at too."""
+    try:
+        yield from work()
+    except Exception as error:  # noqa: BLE001 - whatever a library raises on a machine that nobody has seen
+        said = next(iter(str(error).splitlines()), "")
+        yield Finding(what, f"failed: {type(error).__name__}: {said[:200]}", holds=False)
+
+
+def _uuid(card: Any) -> str:
+    """As torch tells it, which older ones do not."""
+    return str(getattr(card, "uuid", UNTOLD))
+
+
+def _computes(index: int) -> Iterator[Finding]:
+    """A sum on that card, and what is free on it."""
+    import torch
+
+    found = float(torch.ones(1000, device=f"cuda:{index}").sum())
+    free, _ = torch.cuda.mem_get_info(index)
+    yield Finding(f"CUDA device {index} computes", f"{found:g} of 1000 ones, {human_bytes(free)} free", found == 1000)
 
 
 def roofs(here: Here) -> Iterator[Finding]:
     """What the device can do at most."""
-    roof = here._roof()  # noqa: SLF001 - one file
+    roof = here.roof()
+    assert roof is not None, "an earlier look did not come to its end"
     for name, rate in sorted(roof.quantities().items()):
         yield Finding(f"roof: {name}", f"{rate:.3g}/s", rate > 0)
     for name, why in sorted(roof.lacking.items()):
@@ -163,8 +192,13 @@ def job(here: Here) -> Iterator[Finding]:
         if package and not machine.installed([package]):
             yield Finding(scheme, f"{package} is not installed")
             continue
-        for record in here.cells(scheme, suites=("memory", "throughput")):
-            yield from _judged(here, record)
+        yield from tried(scheme, lambda scheme=scheme: _measured(here, scheme))  # type: ignore[misc]
+
+
+def _measured(here: Here, scheme: str) -> Iterator[Finding]:
+    """The cells of one scheme."""
+    for record in here.cells(scheme, suites=("memory", "throughput")):
+        yield from _judged(here, record)
 
 
 def _judged(here: Here, record: Record) -> Iterator[Finding]:
@@ -331,14 +365,20 @@ def limits(here: Here) -> Iterator[Finding]:
         ("half of the weights", predicted.weights_bytes // 2, Ending.DOES_NOT_FIT),
         ("1.5 times what is needed", round(1.5 * predicted.needed_bytes), Ending.OK),
     ):
-        (record,) = here.cells(asked.scheme.name, suites=("memory",), limit=limit)
-        ending, held = record.outcome.ending, record.memory_limit
-        told = f"{ending} {record.outcome.reason}".strip()
-        by = f" ({held.enforced_by})" if held else ""
-        yield Finding(f"limit of {share}, {human_bytes(limit)}{by}", told, ending is wanted)
-        if held and held.highest_bytes:
-            within = held.highest_bytes <= held.bytes
-            yield Finding("the highest charged against it", human_bytes(held.highest_bytes), within)
+        what = f"limit of {share}, {human_bytes(limit)}"
+        held = lambda what=what, limit=limit, wanted=wanted: _held(here, asked.scheme.name, what, limit, wanted)  # noqa: E731
+        yield from tried(what, held)
+
+
+def _held(here: Here, scheme: str, what: str, limit: int, wanted: Ending) -> Iterator[Finding]:
+    """One load under a hard limit."""
+    (record,) = here.cells(scheme, suites=("memory",), limit=limit)
+    ending, held = record.outcome.ending, record.memory_limit
+    by = f" ({held.enforced_by})" if held else ""
+    yield Finding(f"{what}{by}", f"{ending} {record.outcome.reason}".strip(), ending is wanted)
+    if held and held.highest_bytes:
+        within = held.highest_bytes <= held.bytes
+        yield Finding("the highest charged against it", human_bytes(held.highest_bytes), within)
 
 
 def phases(here: Here) -> Iterator[Finding]:
@@ -346,48 +386,81 @@ def phases(here: Here) -> Iterator[Finding]:
     if not here.cuda:
         yield Finding("running out of memory, phase by phase", CUDA_ALONE)
         return
+    filled = Filled(here)
+    yield from tried("no room for the weights", lambda: _out_of_memory("the weights", "load", filled.load))
+    yield from tried("the model, loaded with all the memory there is", filled.loads)
+    for name, phase, work in (
+        ("a prompt", "generate", filled.read), ("the cache to grow", "generate", filled.decode),
+        ("rows to score", "score", filled.score),
+    ):  # fmt: skip
+        yield from tried(f"no room for {name}", partial(_out_of_memory, name, phase, work))
+
+
+def _out_of_memory(name: str, phase: str, work: Callable[[], object]) -> Iterator[Finding]:
+    """What running out of memory in that phase is told as; all memory is there again behind it."""
     import torch
 
-    from bench.engines.contract import Row
+    try:
+        work()
+    except DoesNotFit as error:
+        told = f"out of memory in {error.phase}, wanted {human_bytes(error.wanted_bytes or 0)}"
+        right = error.phase == f"{phase}, on the GPU" and bool(error.wanted_bytes)
+        yield Finding(f"no room for {name}", told, right)
+    else:
+        yield Finding(f"no room for {name}", "it fitted", holds=False)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
-    total = torch.cuda.get_device_properties(0).total_memory
 
-    def room(count: int) -> None:
+class Filled:
+    """A card on which the allocator may have little more than it holds, and work that needs more."""
+
+    prompt = tuple(7 + index % 1000 for index in range(2048))
+
+    def __init__(self, here: Here) -> None:
+        self.here = here
+        self.engine: Any = None
+
+    def room(self, count: int) -> None:
         """Let the allocator have so many bytes more than it holds."""
+        import torch
+
         gc.collect()
         torch.cuda.empty_cache()
-        share = (torch.cuda.memory_reserved() + count) / total
-        torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, (torch.cuda.memory_reserved() + count) / total))
 
-    def out_of_memory(name: str, phase: str, work: Callable[[], object]) -> Finding:
-        try:
-            work()
-        except DoesNotFit as error:
-            told = f"out of memory in {error.phase}, wanted {human_bytes(error.wanted_bytes or 0)}"
-            return Finding(f"no room for {name}", told, error.phase == phase and bool(error.wanted_bytes))
-        return Finding(f"no room for {name}", "it fitted", holds=False)
+    def load(self) -> None:
+        """The weights, with room for a tenth of them."""
+        import torch
 
-    torch.ones(1, device="cuda")
-    room(256 << 20)
-    yield out_of_memory("the weights", "load", lambda: here.loaded("bf16"))
-    torch.cuda.set_per_process_memory_fraction(1.0)
-    engine = here.loaded("bf16")
-    prompt = [7 + index % 1000 for index in range(2048)]
-    room(16 << 20)
-    yield out_of_memory("a prompt", "generate", lambda: engine.prefill([prompt] * 4))
-    torch.cuda.set_per_process_memory_fraction(1.0)
-    generation = engine.prefill([prompt] * 4)
-    room(4 << 20)
+        torch.ones(1, device="cuda")
+        self.room(256 << 20)
+        self.here.loaded("bf16")
 
-    def decode() -> None:
-        for _ in range(512):
-            generation.step()
+    def loads(self) -> Iterator[Finding]:
+        """The model that the other phases need."""
+        self.engine = self.here.loaded("bf16")
+        yield Finding("the model, loaded with all the memory there is", "loaded", holds=True)
 
-    yield out_of_memory("the cache to grow", "generate", decode)
-    generation.close()
-    room(16 << 20)
-    rows = [Row(tuple(prompt[:1024]), tuple(prompt[1024:]))] * 8
-    yield out_of_memory("rows to score", "score", lambda: engine.score(rows))
+    def read(self) -> None:
+        """Four prompts."""
+        self.room(16 << 20)
+        self.engine.prefill([self.prompt] * 4)
+
+    def decode(self) -> None:
+        """Their answers."""
+        with closing(self.engine.prefill([self.prompt] * 4)) as generation:
+            self.room(4 << 20)
+            for _ in range(512):
+                generation.step()
+
+    def score(self) -> None:
+        """Eight rows of half a prompt each."""
+        from bench.engines.contract import Row
+
+        self.room(16 << 20)
+        self.engine.score([Row(self.prompt[:1024], self.prompt[1024:])] * 8)
 
 
 STEPS: dict[str, Callable[[Here], Iterator[Finding]]] = {
@@ -403,7 +476,6 @@ def main() -> int:
     for name in ("device", "model", "out"):
         parser.add_argument(f"--{name}", required=True)
     asked = parser.parse_args()
-    os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
     here = Here(asked.device, asked.model, Path(asked.out))
     for finding in STEPS[asked.step](here):
         print(json.dumps(dataclasses.asdict(finding)), flush=True)
