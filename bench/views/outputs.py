@@ -127,12 +127,7 @@ COMPARE = Output(
         Field("margin_lost", Unit.COUNT, "items whose decision margin fell to zero or below", "quality"),
         Field("margin_gained", Unit.COUNT, "items whose decision margin rose above zero", "quality"),
         Field("blunter", Unit.TEXT, "why the task is not decided by the probability of the right choice", "quality"),
-        Field(
-            "verdict",
-            Unit.TEXT,
-            "the same by the score alone, over all tasks or of this one",
-            "quality",
-        ),
+        Field("verdict", Unit.TEXT, "the same by the score alone, over all tasks or of this one", "quality"),
         Field("recovery", Unit.SHARE, "reference's score above chance that is left, mean over the tasks", "quality"),
         Field("reason", Unit.TEXT, "why the task cannot be paired", "quality"),
         Field(
