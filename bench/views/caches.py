@@ -14,8 +14,9 @@ from bench.views.formats import Flat, Table, View
 from bench.views.outputs import CACHES
 
 NOTES = (
-    "KL: KL(own cache || this) per token in nats, read in pieces through the cache; in brackets the floor, the own",
-    "cache in pieces of half the size: a distance of that size is noise. decode: tokens / s behind so many tokens.",
+    "KL: KL(own cache || this) per token before that depth, attending alike, read in pieces through the cache.",
+    "floor: the own cache in pieces of half the size; a KL of that size is noise.",
+    "decode: tokens / s behind so many tokens. scratch: temporary buffers of the memory suite's prompt.",
 )
 NOTHING = "no record of the kv suite: `bench run --kv int8`, and `bench run --suite kv` for the engine's own cache"
 
@@ -31,11 +32,13 @@ def _title(group: Caches) -> str:
 
 
 def _table(group: Caches) -> Table:
-    columns = [f"{what} @ {depth}" for depth in group.depths for what in ("KL", "decode")]
-    made = Table(["cache", "per 1,000 tokens", "scratch", *columns])
-    for cache in group.caches:
-        cells = [text for depth in group.depths for text in _at(cache.depths.get(depth))]
-        made.rows.append([f"{cache.kept_in}{_attention(cache)}", _held(cache), _scratch(cache), *cells])
+    """A line for each depth and cache, so that what is compared stands one beneath the other."""
+    made = Table(["depth", "cache", "KL, nats", "floor", "decode", "per 1,000 tokens", "scratch"])
+    for depth in group.depths:
+        for cache in group.caches:
+            if (found := cache.depths.get(depth)) is not None:
+                scratch = "-" if cache.scratch_bytes is None else human_bytes(cache.scratch_bytes)
+                made.rows.append([f"{depth:,}", f"{cache.kept_in}{_attention(cache)}", *_at(found), scratch])
     return made
 
 
@@ -45,22 +48,12 @@ def _attention(cache: Cache) -> str:
     return f" ({said.removeprefix('attention ')})" if said else ""
 
 
-def _held(cache: Cache) -> str:
-    found = next((at.bytes_per_token for at in cache.depths.values() if at.bytes_per_token), None)
-    return human_bytes(1000 * found.value) if found else "-"
-
-
-def _scratch(cache: Cache) -> str:
-    return human_bytes(cache.scratch_bytes) if cache.scratch_bytes is not None else "-"
-
-
-def _at(found: AtDepth | None) -> Iterator[str]:
-    if found is None:
-        yield from ("-", "-")
-        return
-    floor = f" ({found.floor.value:.2g})" if found.floor else ""
-    yield (f"{found.distance.value:.3g}" if found.distance else "0 by definition") + floor
-    yield written(found.decode, Unit.RATE) if found.decode else "-"
+def _at(found: AtDepth) -> Iterator[str]:
+    """Distance, floor, speed and bytes at a depth."""
+    yield "reference" if found.distance is None else f"{found.distance.value:.3g}"
+    yield "-" if found.floor is None else f"{found.floor.value:.2g}"
+    yield "-" if found.decode is None else written(found.decode, Unit.RATE)
+    yield "-" if found.bytes_per_token is None else human_bytes(1000 * found.bytes_per_token.value)
 
 
 def flats(groups: Sequence[Caches]) -> list[Flat]:

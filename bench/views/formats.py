@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from bench import escape
 
 WORDS = frozenset({
-    "model", "precision", "scheme", "engine", "suite", "device", "task", "metric", "verdict", "name", "organisation",
-    "kind", "measured or reason", "claim", "question", "bounded by", "stated", "evidence",
+    "model", "precision", "scheme", "engine", "cache", "suite", "device", "task", "metric", "verdict", "name",
+    "organisation", "kind", "measured or reason", "claim", "question", "bounded by", "stated", "evidence",
 })  # fmt: skip
 """Titles of columns that hold words: they are aligned left, numbers right."""
 

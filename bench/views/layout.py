@@ -23,7 +23,7 @@ KEPT = 24
 """A cell with a figure stays on one line up to so many characters: longer ones are sentences."""
 UNBROKEN = frozenset({"precision", "perplexity", "verdict"})
 """Titles of columns whose cells stay on one line where there is room for it: others give way."""
-HEAD = frozenset({"model", "precision", "scheme", "engine", "suite", "device", "task", "claim", "name", "at"})
+HEAD = frozenset({"model", "precision", "scheme", "engine", "cache", "suite", "device", "task", "claim", "name", "at"})
 """Titles of the first columns that say which row it is: a block begins with them."""
 TEXTS = 16_384
 """Cells that are remembered: of a plan of thousands most say what others do."""
