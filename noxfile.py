@@ -27,6 +27,7 @@ NEED_LLAMA = (
 )  # fmt: skip
 NEED_RAY = ("tests/fleet", "tests/records/test_mirror.py")
 NEED_PUBLISH = ("tests/views/test_site.py", "tests/views/test_site_browser.py", "tests/views/test_publication.py")
+NEED_ONNXRUNTIME = ("tests/engines/test_onnxruntime.py", "tests/engines/test_backends.py")
 NEED_OPENVINO = (
     "tests/engines/test_openvino.py", "tests/engines/test_openvino_side_by_side.py", "tests/engines/test_backends.py",
     "tests/engines/test_kv_cache.py",
@@ -157,6 +158,14 @@ def bench_openvino(session: nox.Session) -> None:
     session.run("bench", "run", "--backend", "openvino", "--publish", *chosen)
 
 
+@nox.session(name="bench-onnxruntime")
+def bench_onnxruntime(session: nox.Session) -> None:
+    """Export to ONNX and measure (no arguments: the default model at four precisions), into the same tables."""
+    install(session, "onnxruntime")
+    chosen = session.posargs or ["--precision", "fp32,fp16,int8,int4"]
+    session.run("bench", "run", "--backend", "onnxruntime", "--publish", *chosen)
+
+
 @nox.session(name="bench-gptq")
 def bench_gptq(session: nox.Session) -> None:
     """Quantize with GPTQ and measure beside 16 bits (no arguments: the default model), in an environment of its own."""
@@ -205,6 +214,13 @@ def tests_openvino(session: nox.Session) -> None:
     """Run the tests that need OpenVINO: its backend, and what every backend must pass."""
     install_openvino(session, group="tests")
     session.run("pytest", *WORKERS, *(session.posargs or NEED_OPENVINO))
+
+
+@nox.session(name="tests-onnxruntime")
+def tests_onnxruntime(session: nox.Session) -> None:
+    """Run the tests that need ONNX Runtime: its backend, and what every backend must pass."""
+    install(session, "onnxruntime", group="tests")
+    session.run("pytest", *WORKERS, *(session.posargs or NEED_ONNXRUNTIME))
 
 
 @nox.session(name="tests-served")

@@ -194,6 +194,18 @@ def _ir_bytes(path: Path, scheme: Scheme) -> int:
     return size
 
 
+def _onnx_bytes(path: Path, scheme: Scheme) -> int:
+    """Bytes of all tensors of the file that the scheme was made into, as onnx reads them."""
+    import onnx
+    from onnx import numpy_helper
+
+    name = {"ort-int4-acc1": "ort-int4-acc4"}.get(scheme.name, scheme.name)
+    (file,) = Path(os.environ["BENCH_CACHE"]).rglob(f"*-{name}/model.onnx")
+    graph = onnx.load(file).graph
+    constants = [part.t for node in graph.node if node.op_type == "Constant" for part in node.attribute]
+    return sum(int(numpy_helper.to_array(tensor).nbytes) for tensor in [*graph.initializer, *constants])
+
+
 CONTENDERS = (
     Contender(
         backend="fake",
@@ -257,6 +269,20 @@ CONTENDERS = (
         reference=_llama_log_probs,
         encode=tiny_llama.encode,
         stored_bytes=_ir_bytes,
+        starve=_llama_starves,
+        stranger=_unknown_config,
+        broken=_half_checkpoint,
+    ),
+    Contender(
+        backend="onnxruntime",
+        tolerance={FP32: 1e-4, FP16: 0.01, INT8: 0.2, INT4: 1.2},
+        noise={FP32: 1e-3, FP16: 1e-3, INT8: 0.4, INT4: 0.4},  # activations are rounded beside quantized weights
+        rounding={"ort-fp32": 1e-6, "ort-fp16": 1e-6, "ort-int4-acc4": 5e-3, "ort-int4-acc1": 1e-6},
+        write=_checkpoint,
+        write_loud=lambda folder: tiny_llama.write_checkpoint(folder / "loud", tiny_llama.loud()),
+        reference=_llama_log_probs,
+        encode=tiny_llama.encode,
+        stored_bytes=_onnx_bytes,
         starve=_llama_starves,
         stranger=_unknown_config,
         broken=_half_checkpoint,

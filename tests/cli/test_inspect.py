@@ -113,7 +113,7 @@ def test_the_one_gguf_of_a_repository_is_read_by_its_header_alone(
     keys = ("parameters", "label", "file_bytes", "bits_per_weight", "types", "head_type", "read_bytes_per_token")
     assert [there[0][key] for key in keys] == [here[0][key] for key in keys]
     assert {row["backend"]: row["left_out"] for row in there if row["precision"] == "all"} == dict.fromkeys(
-        ("openvino", "transformers"), "it reads a folder in Hub layout, and this is a GGUF file"
+        ("onnxruntime", "openvino", "transformers"), "it reads a folder in Hub layout, and this is a GGUF file"
     )
     needs = [
         [row["predicted_needed_512_bytes"] for row in rows if row["backend"] == "llamacpp"] for rows in (here, there)

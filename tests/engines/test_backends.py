@@ -373,6 +373,8 @@ def test_a_scheme_says_whether_its_arithmetic_looks_at_the_whole_pass(
         ("llamacpp", "gguf-q4_0"),
         ("openvino", "ov-int8"),
         ("openvino", "ov-int4"),
+        ("onnxruntime", "ort-int8"),
+        ("onnxruntime", "ort-int4-acc4"),
     ],
 )
 def test_weights_taken_back_to_float32_are_the_formats_own(contender: Contender, scheme: str, tmp_path: Path) -> None:

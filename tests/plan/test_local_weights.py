@@ -150,7 +150,7 @@ def test_who_can_take_a_file_is_told_by_what_lies_there(tmp_path):
     found = takers(own_model(path), Weights.LOCAL, str(path), MACHINE)
     refused = {one.engine: one.reason for one in found if one.precision == "all"}
     assert refused == dict.fromkeys(
-        ("openvino", "transformers"), "it reads a folder in Hub layout, and this is a GGUF file"
+        ("onnxruntime", "openvino", "transformers"), "it reads a folder in Hub layout, and this is a GGUF file"
     )
     (fp32,) = (one for one in found if one.scheme == "gguf-f32")
     assert fp32.weights_bytes == header_in(gguf_config(path)).stored["F32"]

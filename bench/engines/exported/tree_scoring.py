@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from bench.engines import token_tree
 from bench.engines.contract import Row, Score
-from bench.engines.exported.logits import Floats, log_sum
+from bench.engines.exported.logits import log_sum
+from bench.engines.exported.reading import Reader
 
 PACK_TOKENS = 512
 """Tokens of one pass, the same for every precision."""
@@ -20,29 +21,6 @@ FEWER_TOKENS = 128
 LOGITS = 1 << 27
 """Logits (positions x vocabulary) that one pass may leave: 512 MiB."""
 Done = Callable[[int], None]
-
-
-class Reader(Protocol):
-    """Passes over tokens behind those that are carried."""
-
-    def read(
-        self, texts: Sequence[Sequence[int]], rows: ArrayLike, *, depths: Sequence[int] | None = None,
-        seen: NDArray[np.bool_] | None = None,
-    ) -> Floats:  # fmt: skip
-        """Logits of `rows` (indices into all tokens read, text after text), shape (len(rows), vocabulary).
-
-        Of one text, `depths` may say where each token stands, and `seen` (tokens, tokens) which of the others it sees;
-        what is carried all see.
-        """
-
-    def clear(self) -> None:
-        """Carry nothing."""
-
-    def carried(self) -> list[Any]:
-        """A copy of what is carried, for `carry`."""
-
-    def carry(self, states: Sequence[Any], held: int) -> None:
-        """Carry the first `held` positions of a copy again."""
 
 
 class TreeScorer:

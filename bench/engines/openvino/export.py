@@ -12,15 +12,14 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.engines.exported.tokens import TOKENIZER
-from bench.engines.openvino.files import MODEL, PROOF, check_written
+from bench.engines.exported import proof
+from bench.engines.exported.logits import log_probs
+from bench.engines.openvino.files import MODEL, check_written
 from bench.engines.weights.files import Refused, guarded
-from bench.engines.weights.gptq import calibration_text
 from bench.errors import UserError
 from bench.processes import temporary_folder
 
@@ -28,13 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PROOF_TOKENS = 384
-"""Enough for scaled rotary positions, windows and masks to show."""
-APART = 1e-3
-"""Nats by which the log-probability of a token of the text may differ on average; seen: below 1e-5."""
 CAUSAL = "text-generation-with-past"
-SMALL = ("tokenizer*", "special_tokens_map.json", "chat_template*", "generation_config.json", "config.json")
-"""What the engine reads beside the model."""
 
 
 def export(source: Path, folder: Path) -> None:
@@ -51,18 +44,15 @@ def export(source: Path, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32).eval()
     except SafetensorError as error:
         raise UserError(f"{source} has a damaged weight file ({error})", "download it again") from None
-    tokenizer = _tokenizer(source, folder)
-    context = int(getattr(config.get_text_config(), "max_position_embeddings", None) or PROOF_TOKENS)
-    tokens = tokenizer.encode(calibration_text(), add_special_tokens=False).ids[: min(PROOF_TOKENS, context)]
+    tokenizer = proof.tokenizer_of(source, folder)
+    tokens = proof.text_of(tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None))
     with torch.inference_mode():
-        wanted = _log_probs(model(torch.tensor([tokens])).logits[0].float().numpy())
+        wanted = log_probs(model(torch.tensor([tokens])).logits[0].float().numpy())
     try:
         export_from_model(model, folder, task=CAUSAL, ov_config=OVConfig(dtype="fp32"), stateful=True)
     except (ValueError, NotImplementedError) as error:
         raise Refused(f"optimum-intel exports no such {config.model_type}: {error}") from error
-    for pattern in SMALL:
-        for path in source.glob(pattern):
-            shutil.copy(path, folder / path.name)
+    proof.copy_small(source, folder)
     check_written(folder)
     prove(folder, tokens, wanted)
 
@@ -85,36 +75,12 @@ def _require_known(source: Path) -> None:
         raise Refused(f"optimum-intel {version} exports no {kind!r} that predicts the next token")
 
 
-def _tokenizer(source: Path, folder: Path) -> Any:
-    """The checkpoint's tokenizer, from its own file; of one that has none, the one that transformers makes."""
-    from tokenizers import Tokenizer
-
-    if not (source / TOKENIZER).is_file():
-        from transformers import AutoTokenizer
-
-        AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-        if not (folder / TOKENIZER).is_file():
-            raise Refused("transformers makes no tokenizer.json of its tokenizer's files")
-        return Tokenizer.from_file(str(folder / TOKENIZER))
-    return Tokenizer.from_file(str(source / TOKENIZER))
-
-
-def _log_probs(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    import numpy as np
-
-    shifted = logits - logits.max(-1, keepdims=True)
-    found: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return found
-
-
 def prove(folder: Path, tokens: list[int], wanted: NDArray[np.float32]) -> None:
     """Read the text with the written file at float32 and keep how far it is from transformers. Raises Refused.
 
     It is read once as it was exported, and once with the inputs that the engine adds: whether that is the same model
     with a plain causal mask decides whether the engine may give it others.
     """
-    import numpy as np
-
     from bench.engines.openvino import graph
     from bench.engines.openvino.compiled import EXACT, compiled, core
     from bench.engines.openvino.reader import Reader
@@ -124,20 +90,11 @@ def prove(folder: Path, tokens: list[int], wanted: NDArray[np.float32]) -> None:
         if edited:
             graph.take_mask(model)
         reader = Reader(compiled(model, EXACT, None)[0])
-        found = _log_probs(reader.read([tokens], [])[0])
-        difference: NDArray[np.float32] = np.abs(found[at] - wanted[at])
-        return difference
+        return proof.apart(log_probs(reader.read([tokens], [])[0]), wanted, tokens)
 
-    at = np.arange(len(tokens) - 1), tokens[1:]
-    own = apart(edited=False)
-    told = {"tokens": len(tokens) - 1, "mean_nat": float(own.mean()), "max_nat": float(own.max())}
-    if not told["mean_nat"] <= APART:
-        raise Refused(
-            f"the exported file is not the model: {told['mean_nat']:.2g} nats from transformers at float32 on average "
-            f"over {told['tokens']} tokens"
-        )
-    told["causal"] = bool(apart(edited=True).mean() <= APART)
-    (folder / PROOF).write_text(json.dumps(told), encoding="utf-8")
+    told = proof.told(apart(edited=False))
+    told["causal"] = bool(apart(edited=True).mean() <= proof.APART)
+    proof.keep(folder, told)
 
 
 if __name__ == "__main__":

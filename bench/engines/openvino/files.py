@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from bench.engines.exported.proof import proven
+
 MODEL, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
-PROOF = "proof.json"
 
 
 def check_written(folder: Path) -> None:
@@ -25,4 +25,4 @@ def check_written(folder: Path) -> None:
 
 def proven_mask(folder: Path) -> bool:
     """Whether the export was proven with a plain causal mask in place of its own."""
-    return bool(json.loads((folder / PROOF).read_text(encoding="utf-8"))["causal"])
+    return proven(folder, "causal")

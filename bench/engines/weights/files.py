@@ -76,9 +76,9 @@ def asking_the_hub(repo: str, revision: str | None = None, local: str = "FOLDER"
         raise UserError(
             f"{repo} has no revision {revision}", "correct `revision` in its catalogue entry, or leave it out"
         ) from None
-    except errors.RemoteEntryNotFoundError:
-        raise  # a file that the repository lacks: the caller knows what that means
     except OSError as error:
+        if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
+            raise  # a file that the repository lacks: the caller knows what that means
         cause = error.__cause__ or error  # what the client met before it looked in its cache
         if isinstance(error, errors.DisabledRepoError) or isinstance(cause, errors.DisabledRepoError):
             raise Unsupported(f"the Hub has disabled {repo}") from None

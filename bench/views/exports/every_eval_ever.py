@@ -21,7 +21,10 @@ from bench.views.exports.scored import Asked, Exported, Scored, scored
 
 VERSION = "0.3.0"
 """Of the schema."""
-ENGINES = {"transformers": "transformers", "llamacpp": "llama_cpp_python", "openvino": "openvino"}
+ENGINES = {
+    "transformers": "transformers", "llamacpp": "llama_cpp_python", "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+}  # fmt: skip
 """The package that an engine is, as records name it."""
 Json = dict[str, object]
 

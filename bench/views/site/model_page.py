@@ -29,7 +29,10 @@ from bench.views.table import people
 WIDTH = 110
 FEW = 8
 """Samples that are written out; of more the first ones and their number."""
-SESSIONS = {"transformers": "bench", "llamacpp": "bench-llamacpp", "openvino": "bench-openvino", "api": "bench-api"}
+SESSIONS = {
+    "transformers": "bench", "llamacpp": "bench-llamacpp", "onnxruntime": "bench-onnxruntime",
+    "openvino": "bench-openvino", "api": "bench-api",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
