@@ -202,6 +202,24 @@ def test_levels_between_are_no_schemes_for_they_compute_as_level_1(tiny: Path, t
     assert "float32, as level 1" in backend("onnxruntime").lacks[f"ort-int4-acc{level}"]
 
 
+def test_float16_weights_are_multiplied_as_float32(tiny: Path, tmp_path: Path) -> None:
+    """A float32 checkpoint of the same rounded values gives the same bits."""
+    from safetensors.numpy import load_file, save_file
+
+    tokens = tiny_llama.encode(TEXT)
+    halved = load(tiny, "ort-fp16")
+    found, kinds = halved.log_probs(tokens), [caveat.kind for caveat in halved.caveats]
+    halved.close()
+    folder = tiny_llama.write_checkpoint(tmp_path / "rounded")
+    tensors = load_file(folder / "model.safetensors")
+    rounded = {name: value.astype(np.float16).astype(np.float32) for name, value in tensors.items()}
+    save_file(rounded, folder / "model.safetensors", {"format": "pt"})
+    wide = load(folder, "ort-fp32")
+    assert np.array_equal(found, wide.log_probs(tokens))
+    assert kinds == ["computed_wider"]
+    wide.close()
+
+
 def rows(tokens: list[int]) -> list[Row]:
     """Few-shot items: a long beginning that all share, contexts that some share."""
     begin = tuple((tokens * 3)[:80])
