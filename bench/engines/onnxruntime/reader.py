@@ -13,12 +13,10 @@ from onnxruntime import OrtValue
 
 from bench.engines.contract import Unsupported
 from bench.engines.exported.logits import Floats
-from bench.engines.exported.reading import mask
+from bench.engines.exported.reading import UNSEEN, mask
 from bench.engines.onnxruntime.graph import LOGITS, MASK, ROWS
 
 PAST, PRESENT = "past_key_values.", "present."
-SEQUENCE = 2
-"""The dimension of keys and values that grows, in (sequences, heads, positions, width)."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +70,41 @@ class Reader:
         tokens = np.array(texts, np.int64)
         batch, count = tokens.shape
         wanted = np.asarray(rows, np.int64)
-        given: dict[str, NDArray[Any]] = {"input_ids": tokens}
-        if ROWS in self.inputs:
-            given[ROWS] = wanted
-        if "attention_mask" in self.inputs:
-            given["attention_mask"] = np.ones((batch, self.held + count), np.int64)
-        if "position_ids" in self.inputs:
-            here = np.arange(self.held, self.held + count) if depths is None else np.array(depths, np.int64)
-            given["position_ids"] = np.tile(here, (batch, 1))
-        if MASK in self.inputs:
-            given[MASK] = mask(count, self.held, seen)
-        feeds = {name: OrtValue.ortvalue_from_numpy(value) for name, value in given.items()}
+        here = np.arange(self.held, self.held + count) if depths is None else np.array(depths, np.int64)
+        logits = self._pass(tokens, wanted, np.tile(here, (batch, 1)), mask(count, self.held, seen))
+        return logits if ROWS in self.inputs else logits.reshape(-1, logits.shape[-1])[wanted]
+
+    def step(
+        self, tokens: Sequence[int], sources: Sequence[int], depths: Sequence[int], seen: NDArray[np.bool_]
+    ) -> Floats:
+        """Logits (rows, vocabulary) behind one more token of each row.
+
+        Row i goes on from row `sources[i]` of what is carried, stands at `depths[i]` and sees the columns `seen[i]`,
+        its own last one among them: shape (rows, held + 1). Only where the graph takes rows and a mask.
+        """
+        if list(sources) != list(range(self.values[0].shape()[0])):
+            kept = list(sources)
+            self.values = [OrtValue.ortvalue_from_numpy(value.numpy()[kept]) for value in self.values]
+        added = np.where(seen, np.float32(0), np.float32(UNSEEN))[:, None, None]
+        column = np.array(tokens, np.int64)[:, None]
+        return self._pass(column, np.arange(len(tokens)), np.array(depths, np.int64)[:, None], added)
+
+    def _pass(
+        self, tokens: NDArray[np.int64], rows: NDArray[np.int64], depths: NDArray[np.int64], added: Floats
+    ) -> Floats:
+        """One pass over tokens (sequences, count), and what it leaves is carried."""
+        batch, count = tokens.shape
+        given: dict[str, NDArray[Any]] = {
+            "input_ids": tokens, "attention_mask": np.ones((batch, self.held + count), np.int64),
+            "position_ids": depths, ROWS: rows, MASK: added,
+        }  # fmt: skip
+        feeds = {name: OrtValue.ortvalue_from_numpy(value) for name, value in given.items() if name in self.inputs}
         feeds |= zip((state.past for state in self.states), self.values or self._empty(batch), strict=True)
         made = self.session.run_with_ort_values(self.asked, feeds)
         self.values = made[1:]
         self.held += count
         logits: Floats = made[0].numpy()
-        return logits if ROWS in self.inputs else logits.reshape(-1, logits.shape[-1])[wanted]
+        return logits
 
     def _empty(self, batch: int) -> list[OrtValue]:
         shapes = ((batch, state.heads, 0, state.width) for state in self.states)
@@ -98,15 +114,11 @@ class Reader:
         """Carry nothing."""
         self.values, self.held = [], 0
 
-    def carried(self) -> list[OrtValue]:
-        """What is carried, for `carry`."""
-        return list(self.values)
+    def carried(self) -> list[Floats]:
+        """A copy of what is carried, for `carry`: (sequences, heads, positions, width)."""
+        return [value.numpy() for value in self.values]
 
-    def carry(self, states: Sequence[OrtValue], held: int) -> None:
-        """Carry the first `held` positions of that again."""
-        self.values = [
-            value if value.shape()[SEQUENCE] == held
-            else OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value.numpy()[:, :, :held]))
-            for value in states
-        ]  # fmt: skip
+    def carry(self, states: Sequence[Floats], held: int) -> None:
+        """Carry the first `held` positions of a copy again, which nobody may change meanwhile."""
+        self.values = [OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value[:, :, :held])) for value in states]
         self.held = held
