@@ -27,9 +27,12 @@ NEED_LLAMA = (
 )  # fmt: skip
 NEED_RAY = ("tests/fleet", "tests/records/test_mirror.py")
 NEED_PUBLISH = ("tests/views/test_site.py", "tests/views/test_site_browser.py", "tests/views/test_publication.py")
-NEED_ONNXRUNTIME = ("tests/engines/test_onnxruntime.py", "tests/engines/test_backends.py")
+NEED_ONNXRUNTIME = (
+    "tests/engines/test_onnxruntime.py", "tests/engines/test_exported_side_by_side.py",
+    "tests/engines/test_backends.py",
+)  # fmt: skip
 NEED_OPENVINO = (
-    "tests/engines/test_openvino.py", "tests/engines/test_openvino_side_by_side.py", "tests/engines/test_backends.py",
+    "tests/engines/test_openvino.py", "tests/engines/test_exported_side_by_side.py", "tests/engines/test_backends.py",
     "tests/engines/test_kv_cache.py",
 )  # fmt: skip
 EVERY_EVAL_EVER = (

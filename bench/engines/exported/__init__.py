@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What engines share that run an exported graph: texts by the tokenizer's file, log-softmax, rows scored in packs."""
+"""What engines of exported graphs share: files made once and proven, texts, scoring, answers side by side."""

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.engines.abilities import LEFT_SHARE, ROWS, Asked, Take, smaller_batches
 from bench.engines.contract import LoadRequest, Row, Score, check_context
 from bench.engines.exported.logits import Floats, log_probs
 from bench.engines.exported.reading import Reader
+from bench.engines.exported.side_by_side import SideBySide
 from bench.engines.exported.tokens import Texts
 from bench.engines.exported.tree_scoring import FEWER_TOKENS, PACK_TOKENS, TreeScorer, padded, taken
+from bench.instruments.memory import host_free_bytes
 from bench.records.record import Caveat, Provenance
 
 DEFAULT_CONTEXT = 2048
@@ -86,11 +89,9 @@ class ExportedEngine(ABC):
     trees: bool
     """Whether the graph takes a mask of ours, so that rows are packed into trees."""
     threads: int | None
-    caveats: tuple[Caveat, ...] = ()
-    position_bytes: int
-    """Bytes of the keys and values of one sequence at one position."""
-    kept_in: str
-    """The type of keys and values, in this project's words."""
+    caveats: tuple[Caveat, ...]
+    same_going_on = SAME
+    """Share of the logits' own spread within which going on from what is carried is reading the whole text."""
 
     def __init__(self, request: LoadRequest, folder: Path, provenance: Provenance) -> None:
         self.request, self.folder, self.provenance = request, folder, provenance
@@ -102,7 +103,23 @@ class ExportedEngine(ABC):
         self.context_length = int(positions or DEFAULT_CONTEXT)
         self.prefix_token, self.end_tokens = self.texts.prefix_token, self.texts.end_tokens
         self.chat_template = self.texts.chat_template
+        self.most_answers = ROWS["cpu"]
         self.spare: Reader | None = None
+
+    @property
+    @abstractmethod
+    def position_elements(self) -> int:
+        """Numbers of keys and values of one sequence at one position."""
+
+    @property
+    @abstractmethod
+    def position_bytes(self) -> int:
+        """Bytes they take."""
+
+    @property
+    @abstractmethod
+    def kept_in(self) -> str:
+        """Their type, in this project's words."""
 
     @abstractmethod
     def reader(self) -> Reader:
@@ -150,6 +167,20 @@ class ExportedEngine(ABC):
     def prefill(self, prompts: Sequence[Sequence[int]], *, suppress: Collection[int] = ()) -> ExportedGeneration:
         """Read the prompts."""
         return ExportedGeneration(self, prompts, suppress)
+
+    @property
+    def generates_together(self) -> int:
+        """Answers side by side; one at a time where asked for, and where the model takes no mask of ours."""
+        alone = self.request.plain_scoring or self.request.small_batches or self.request.scheme.whole_pass
+        return 1 if alone or not self.trees else self.most_answers
+
+    def generate(self, asked: Sequence[Asked], take: Take) -> None:
+        """Greedy answers side by side."""
+        left = int(LEFT_SHARE * host_free_bytes())
+        most = SideBySide(self, asked, take, left).run(self.generates_together)
+        if most < self.generates_together:
+            self.most_answers = most
+            self.caveats = (*self.caveats, smaller_batches(most))
 
     def log_probs(self, tokens: Sequence[int]) -> Floats:
         """Float32 log-softmax of every position but the last."""
@@ -218,18 +249,18 @@ class ExportedEngine(ABC):
         text, other = tokens[:8], tokens[8]
         with self.reading() as reader:
             whole = reader.read([text], np.arange(8)).copy()
-            allowed = SAME * float(whole.std())
+            spread = float(whole.std())
             reader.clear()
             ahead = reader.read([[*text[:-1], other]], np.arange(7))
-            if not np.abs(ahead - whole[:7]).mean() <= allowed:
+            if not np.abs(ahead - whole[:7]).mean() <= SAME * spread:
                 return "each token is read together with those after it: it predicts none"
             reader.clear()
             reader.read([text[:4]], [3])
-            if not np.abs(reader.read([text[4:]], np.arange(4)) - whole[4:]).mean() <= allowed:
+            if not np.abs(reader.read([text[4:]], np.arange(4)) - whole[4:]).mean() <= self.same_going_on * spread:
                 return "going on from what it carries is not reading the whole text"
         if self.trees:
             rows = [Row(tuple(text[:4]), tuple(end)) for end in (text[4:], [other, *text[5:]], [text[6], other])]
-            self.trees = self._same_scores(rows, allowed)
+            self.trees = self._same_scores(rows, SAME * spread)
         return None
 
     def _same_scores(self, rows: Sequence[Row], allowed: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,14 @@ APART = 1e-3
 """Nats by which the log-probability of a token of the text may differ on average; seen: below 1e-5."""
 SMALL = ("tokenizer*", "special_tokens_map.json", "chat_template*", "generation_config.json", "config.json")
 """What an engine reads beside the model."""
+
+WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
+"""What configurations call the positions that a token looks back at most."""
+
+
+def sees_all(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration has tokens look back at everything before them."""
+    return config.get("use_sliding_window") is False or not any(config.get(name) for name in WINDOWS)
 
 
 def tokenizer_of(source: Path, folder: Path) -> Any:

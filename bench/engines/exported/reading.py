@@ -13,6 +13,8 @@ from bench.engines.exported.logits import Floats
 
 UNSEEN = float(np.finfo(np.float32).min)
 """Added to the attention of what a token must not see."""
+SEQUENCE = 2
+"""The dimension of keys and values that grows, in (sequences, heads, positions, width)."""
 
 
 class Reader(Protocol):
@@ -31,13 +33,22 @@ class Reader(Protocol):
         what is carried all see.
         """
 
+    def step(
+        self, tokens: Sequence[int], sources: Sequence[int], depths: Sequence[int], seen: NDArray[np.bool_]
+    ) -> Floats:
+        """Logits (rows, vocabulary) behind one more token of each row; only where the graph takes a mask of ours.
+
+        Row i goes on from row `sources[i]` of what is carried, stands at `depths[i]` and sees the columns `seen[i]`,
+        its own last one among them: shape (rows, held + 1).
+        """
+
     def clear(self) -> None:
         """Carry nothing."""
 
-    def carried(self) -> list[Any]:
-        """A copy of what is carried, for `carry`."""
+    def carried(self) -> list[NDArray[Any]]:
+        """A copy of what is carried, for `carry`: arrays of (sequences, heads, positions, width)."""
 
-    def carry(self, states: Sequence[Any], held: int) -> None:
+    def carry(self, states: Sequence[NDArray[Any]], held: int) -> None:
         """Carry the first `held` positions of a copy again."""
 
 

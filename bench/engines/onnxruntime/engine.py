@@ -36,8 +36,6 @@ HALVED = Caveat(
 class OnnxRuntimeEngine(ExportedEngine):
     """One session."""
 
-    kept_in = "fp32"
-
     def __init__(self, request: LoadRequest) -> None:
         if request.model.objective is not Objective.CAUSAL:
             raise Unsupported(f"{request.model.objective} models are not supported by this backend")
@@ -50,12 +48,27 @@ class OnnxRuntimeEngine(ExportedEngine):
         self.trees = proven(self.folder, "causal")
         self.file = FILE.get(request.scheme.name, MODEL)
         self.session = opened(self.folder / self.file, self.threads, widened=self.file == WIDENED)
-        self.position_bytes = 4 * sum(state.heads * state.width for state in states(self.session))
+        self.states = states(self.session)
         self.caveats = (HALVED,) if request.scheme.name == "ort-fp16" else ()
 
     def reader(self) -> Reader:
         """A new reader that carries nothing."""
         return Reader(self.session)
+
+    @property
+    def position_elements(self) -> int:
+        """Numbers of keys and values of one sequence at one position."""
+        return sum(state.heads * state.width for state in self.states)
+
+    @property
+    def position_bytes(self) -> int:
+        """Bytes they take."""
+        return 4 * self.position_elements
+
+    @property
+    def kept_in(self) -> str:
+        """Their type: exports of float32 carry float32."""
+        return "fp32"
 
     def fits(self, phase: str) -> AbstractContextManager[None]:
         """Turn the library's ways of running out of memory into DoesNotFit."""

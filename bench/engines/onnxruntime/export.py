@@ -28,8 +28,6 @@ from bench.processes import temporary_folder
 CAUSAL = "text-generation-with-past"
 RAW = "model.onnx_data"
 """What torch lays beside a large graph."""
-WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
-"""What configurations call the positions that a token looks back at most."""
 
 
 def export(source: Path, folder: Path) -> None:
@@ -58,7 +56,7 @@ def export(source: Path, folder: Path) -> None:
     graph.pick_rows(made)
     files.write(made, folder)
     del made
-    prove(folder, tokens, wanted, sees_all=_sees_all(told))
+    prove(folder, tokens, wanted, sees_all=proof.sees_all(told | (told.get("text_config") or {})))
 
 
 def _require_known(source: Path) -> tuple[str, dict[str, Any]]:
@@ -117,12 +115,6 @@ def older(told: dict[str, Any]) -> dict[str, Any]:
     if rest.get("rope_type", "default") != "default":
         found["rope_scaling"] = rest
     return found
-
-
-def _sees_all(told: dict[str, Any]) -> bool:
-    """Whether a configuration has tokens look back at everything before them."""
-    text = told | (told.get("text_config") or {})
-    return text.get("use_sliding_window") is False or not any(text.get(name) for name in WINDOWS)
 
 
 def prove(folder: Path, tokens: list[int], wanted: Any, *, sees_all: bool) -> None:

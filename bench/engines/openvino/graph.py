@@ -7,21 +7,18 @@ causal mask, where packed token trees need theirs. Both become inputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import openvino as ov
 from openvino import opset13 as ops
 
+from bench.engines.exported.reading import SEQUENCE
+
 ROWS, MASK = "rows", "mask"
 """Inputs that are added: which positions (of all sequences, one after the other) leave logits; what sees what."""
 BETWEEN = frozenset({"Convert", "Multiply", "Divide", "Tanh", "Add"})
 """What may stand between the head and the logits: soft caps, scales and biases, alike for every position."""
-SEQUENCE = 2
-"""The dimension of keys and values that grows, in (sequences, heads, positions, width)."""
-WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
-"""What configurations call the positions that a token looks back at most."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +59,6 @@ def _head(model: ov.Model) -> Any:
         if before[0].get_type_name() not in BETWEEN:
             return result
         node = before[0]
-
-
-def sees_all(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration has tokens look back at everything before them."""
-    return config.get("use_sliding_window") is False or not any(config.get(name) for name in WINDOWS)
 
 
 def take_mask(model: ov.Model) -> bool:

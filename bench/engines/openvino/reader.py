@@ -13,11 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench.engines.contract import DoesNotFit
 from bench.engines.exported.logits import Floats
-from bench.engines.openvino.graph import MASK, ROWS, SEQUENCE
+from bench.engines.exported.reading import SEQUENCE, UNSEEN, mask
+from bench.engines.openvino.graph import MASK, ROWS
 from bench.instruments.memory import ProcessMemory
 
-UNSEEN = float(np.finfo(np.float32).min)
-"""Added to the attention of what a token must not see."""
 NO_MEMORY = re.compile(r"bad.?alloc|allocate|not enough memory", re.IGNORECASE)
 
 
@@ -67,7 +66,7 @@ class Reader:
             here = np.arange(self.held, self.held + count) if depths is None else np.array(depths, np.int64)
             inputs["position_ids"] = np.tile(here, (batch, 1))
         if MASK in self.inputs:
-            inputs[MASK] = _mask(count, self.held, seen)
+            inputs[MASK] = mask(count, self.held, seen)
         self.request.infer(inputs, share_inputs=True)
         self.held += count
         logits: Floats = self.request.get_output_tensor(0).data
@@ -110,11 +109,3 @@ class Reader:
         for state, value in zip(self.request.query_state(), states, strict=True):
             state.state = ov.Tensor(np.ascontiguousarray(value.take(range(held), SEQUENCE)))
         self.held = held
-
-
-def _mask(count: int, held: int, seen: NDArray[np.bool_] | None) -> Floats:
-    """What is added to attention, shape (1, 1, count, held + count): 0 where a token sees, `UNSEEN` elsewhere."""
-    mask = np.zeros((1, 1, count, held + count), np.float32)
-    if count > 1:
-        mask[0, 0, :, held:][~(np.tri(count, dtype=np.bool_) if seen is None else seen)] = UNSEEN
-    return mask

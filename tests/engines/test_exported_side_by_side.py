@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenVINO's answers side by side are those of each prompt by itself, token for token, in float32."""
+"""Answers side by side of engines of exported graphs are those of each prompt alone, token for token, in float32."""
 
+import importlib
 import random
 from collections import defaultdict
 
 import numpy as np
 import pytest
 
-pytest.importorskip("openvino", reason="openvino is not installed here: nox -s bench-openvino has it")
-pytest.importorskip("nncf")
+pytest.importorskip(
+    "optimum", reason="no exporter is installed here: nox -s tests-openvino, tests-onnxruntime have one"
+)
 
 import tiny
 from builders import make_model
@@ -16,26 +18,42 @@ from builders import make_model
 from bench.engines import abilities
 from bench.engines.abilities import Asked, GeneratesTogether
 from bench.engines.contract import DoesNotFit, LoadRequest, Unsupported
-from bench.engines.openvino import BACKEND, reader, side_by_side
+from bench.engines.exported import side_by_side
+from bench.engines.registry import backend
 from bench.records.cell import Weights
 
+SCHEMES = {"onnxruntime": "ort-fp32", "openvino": "ov-fp32"}
 FEW = tuple(range(2, 92))
 """A beginning that many prompts share."""
 
 
+@pytest.fixture(scope="module", params=SCHEMES)
+def name(request):
+    """Each engine that is installed here."""
+    if lacking := backend(request.param).missing():
+        pytest.skip(f"{request.param} lacks {', '.join(lacking)}")
+    return request.param
+
+
+@pytest.fixture
+def reader(name):
+    """The class that reads with it."""
+    return importlib.import_module(f"bench.engines.{name}.reader").Reader
+
+
 @pytest.fixture(scope="module")
-def engines(tmp_path_factory):
+def engines(name, tmp_path_factory):
     """Loaded tiny engines by family, made on first use."""
     base, made = tmp_path_factory.mktemp("tiny"), {}
 
     def get(kind, **changes):
         key = kind, *changes.items()
         if key not in made:
-            facts = {"model": make_model(), "weights": Weights.LOCAL, "scheme": BACKEND.scheme("ov-fp32"),
+            facts = {"model": make_model(), "weights": Weights.LOCAL, "scheme": backend(name).scheme(SCHEMES[name]),
                      "device": "cpu", "path": str(tiny.checkpoint(base, kind))}  # fmt: skip
             asked = LoadRequest(**(facts | changes))
-            BACKEND.prepare(asked)
-            made[key] = BACKEND.load(asked)
+            backend(name).prepare(asked)
+            made[key] = backend(name).load(asked)
             assert made[key].refuted() is None
         return made[key]
 
@@ -106,31 +124,31 @@ def test_more_join_only_where_several_places_are_free(engines, monkeypatch):
     assert joined == [(0, 8), (6, 2), (6, 1)]
 
 
-def test_common_beginnings_are_read_once_and_prompts_in_one_pass(engines, monkeypatch):
+def test_common_beginnings_are_read_once_and_prompts_in_one_pass(engines, reader, monkeypatch):
     """Of 13 prompts behind 90 shared tokens, those once and the prompts' own in one pass."""
     engine, lengths = engines("llama"), []
-    read = reader.Reader.read
+    read = reader.read
 
     def counted(self, texts, rows, **options):
         lengths.append(len(texts[0]))
         return read(self, texts, rows, **options)
 
-    monkeypatch.setattr(reader.Reader, "read", counted)
+    monkeypatch.setattr(reader, "read", counted)
     together(engine, [Asked((*FEW, 100 + index, 7), 1) for index in range(13)], most=16)
     assert lengths == [90, 2 * 13]
 
 
-def test_a_batch_that_does_not_fit_is_halved(engines, monkeypatch):
+def test_a_batch_that_does_not_fit_is_halved(engines, reader, monkeypatch):
     """More than two rows run out of memory; no answer is lost or begun anew."""
     engine, asked = engines("llama"), questions()
-    wanted, step = alone(engine, asked), reader.Reader.step
+    wanted, step = alone(engine, asked), reader.step
 
     def little(self, tokens, *rest):
         if len(tokens) > 2:
             raise DoesNotFit("generate")
         return step(self, tokens, *rest)
 
-    monkeypatch.setattr(reader.Reader, "step", little)
+    monkeypatch.setattr(reader, "step", little)
     assert together(engine, asked, most=8) == (wanted, 2)
 
 
@@ -142,10 +160,10 @@ def test_memory_that_is_short_makes_the_batch_smaller(engines):
     assert together(engine, asked, most=8, left=left) == (alone(engine, asked), 2)
 
 
-def test_logits_that_are_no_numbers_end_their_own_answer_alone(engines, monkeypatch):
+def test_logits_that_are_no_numbers_end_their_own_answer_alone(engines, reader, monkeypatch):
     """The one whose first token is NaN is told so, the others are as ever."""
     engine, asked = engines("llama"), questions()
-    wanted, read = alone(engine, asked), reader.Reader.read
+    wanted, read = alone(engine, asked), reader.read
     marked = list(asked[3].tokens)
 
     def broken(self, texts, rows, **options):
@@ -155,20 +173,21 @@ def test_logits_that_are_no_numbers_end_their_own_answer_alone(engines, monkeypa
             logits[:] = np.nan
         return logits
 
-    monkeypatch.setattr(reader.Reader, "read", broken)
+    monkeypatch.setattr(reader, "read", broken)
     wanted[3] = [None]
     assert together(engine, asked)[0] == wanted
 
 
-def test_an_engine_generates_as_many_as_the_device_allows(engines, monkeypatch):
-    """One where asked for plainly, where memory ran out before, and where the model takes no mask of ours."""
+def test_an_engine_generates_as_many_as_the_device_allows(engines, name, monkeypatch):
+    """One where asked for plainly, where memory ran out before, where it takes no mask, where a pass is one."""
     monkeypatch.setitem(abilities.ROWS, "cpu", 32)
     engine = engines("llama")
     assert isinstance(engine, GeneratesTogether)
     assert engine.generates_together == 32
     assert engines("llama", plain_scoring=True).generates_together == 1
     assert engines("llama", small_batches=True).generates_together == 1
-    assert engines("llama", kv="int4").generates_together == 1
+    others = {"openvino": {"kv": "int4"}, "onnxruntime": {"scheme": backend(name).scheme("ort-int8")}}
+    assert engines("llama", **others[name]).generates_together == 1
     assert engines("mistral").generates_together == 1
 
 

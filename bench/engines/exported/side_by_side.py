@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers to prompts of any lengths, generated side by side as sequences of one request.
+"""Answers to prompts of any lengths, generated side by side as sequences of one reader.
 
 Prompts are read several in a pass, none seeing another, behind what they share (few-shot examples), which is read once;
 what each leaves behind is cut out of the states. Decoding takes one token of every row a pass: each stands at its own
-position and sees its own columns alone. A row that has ended is left out of the next pass by `beam_idx`. Joining is
+position and sees its own columns alone. A row that has ended is left out of the next pass. Joining is
 dear, for all that is carried is taken out and put back, so places that have become free are filled several at once.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -23,8 +24,7 @@ from bench.engines import token_tree
 from bench.engines.abilities import CACHE_BYTES, Asked, Take, rows_side_by_side
 from bench.engines.contract import DoesNotFit, check_context
 from bench.engines.exported.logits import Floats
-from bench.engines.openvino.graph import SEQUENCE
-from bench.engines.openvino.reader import Reader, fits
+from bench.engines.exported.reading import SEQUENCE, Reader
 
 PACK_TOKENS = 512
 """Tokens of prompts read in one pass, as for rows that are scored."""
@@ -41,14 +41,17 @@ class Host(Protocol):
     def position_elements(self) -> int:
         """Numbers of keys and values of one sequence at one position."""
 
+    def fits(self, phase: str) -> AbstractContextManager[None]:
+        """Turn the library's ways of running out of memory into DoesNotFit."""
+
     def take(self) -> Reader:
-        """A request that carries nothing."""
+        """A reader that carries nothing."""
 
     def give(self, reader: Reader) -> None:
         """Keep it for the next user."""
 
     def release(self) -> None:
-        """Free the request kept for the next user."""
+        """Free the reader kept for the next user."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Read:
 
 
 class Batch:
-    """The rows of one request."""
+    """The rows of one reader."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -130,7 +133,7 @@ class SideBySide:
         while self.waiting:
             running: list[int] = []
             try:
-                with fits("generate"):
+                with self.engine.fits("generate"):
                     self._run(running, min(most, held))
             except DoesNotFit:
                 if most == 1:
