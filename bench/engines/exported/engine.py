@@ -231,12 +231,12 @@ class ExportedEngine(ABC):
             return padded(reader, rows, self.vocabulary, done, most)
 
     def _alone(self, reader: Reader, row: Row, done: Callable[[int], None], finished: int) -> Score:
-        """One row in a pass of its own."""
+        """One row in a pass of its own, the head's part of it too."""
         reader.clear()
         text = [*row.context, *row.continuation]
+        logits = self.cut(reader.read([text[:-1]], np.arange(len(text) - 1)))
         wanted = np.arange(len(row.context) - 1, len(text) - 1)
-        logits = self.cut(reader.read([text[:-1]], wanted))
-        chosen, best = taken(logits, np.arange(len(wanted)), np.array(row.continuation))
+        chosen, best = taken(logits[wanted], np.arange(len(wanted)), np.array(row.continuation))
         done(finished)
         return Score(tuple(chosen.tolist()), bool(best.all()))
 

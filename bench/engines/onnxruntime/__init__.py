@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -14,6 +15,8 @@ from bench.engines.onnxruntime import layout
 from bench.instruments import Instruments
 from bench.records.cell import Precision, Scheme, Weights
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+"""Read when the library is imported, here or in a child: from 1.29 on it tells its maker of every model it loads."""
 FOUR = (
     "MatMulNBits, 4 bits in groups of 64 with a float32 scale and a zero point, the head too, one that was the table "
     "itself by a matrix of its own; embeddings float32"
