@@ -641,7 +641,8 @@ def test_the_worker_that_began_ahead_answers(tmp_path, monkeypatch):
     with made.ahead(plan) as ready:
         assert ready() is True
         made.before = Condition(available_bytes=7)
-        records = made.run(plan)
+        made.run(plan)
+    records = Store(tmp_path).records()
     assert [(record.outcome.ending, record.before.available_bytes) for record in records] == [(Ending.OK, 7)] * 2
     assert started == [["--ahead"]]
 
@@ -699,10 +700,12 @@ def test_a_worker_that_says_nothing_and_ends_well_has_failed(tmp_path, monkeypat
 def test_a_worker_that_exits_with_an_error_leaves_its_last_line(tmp_path, monkeypatch):
     """The reason ends with the last line of the log, the detail holds its end."""
     replace_worker(monkeypatch, "import sys; print('first'); sys.exit('no such library')")
-    (record,) = run_plan(tmp_path, planned())
+    (answer,) = run_plan(tmp_path, planned())
+    (record,) = Store(tmp_path).records()
     assert record.outcome.ending is Ending.FAILED
     assert record.outcome.reason == "the worker exited 1 while loading: no such library"
     assert record.outcome.detail == "first\nno such library\n"
+    assert answer.outcome == record.outcome.model_copy(update={"detail": ""})  # a week of logs is not held
 
 
 def test_a_refused_results_folder_is_the_users_mistake(tmp_path, monkeypatch):
