@@ -63,6 +63,8 @@ class World:
         """How often each cell was measured, whether or not its record was wanted."""
         self.spoils: Callable[[str], str] = lambda text: text
         """What happens to the text of a record on its way."""
+        self.over_s = 0.0
+        """How long the cluster takes to tell that a task is over whose last line has come."""
         self.dies_of: str | None = None
         """The scheme that its box dies of."""
         self.closed = False
@@ -125,13 +127,13 @@ class World:
                 after=record.after,
             )  # fmt: skip
             self._later(at, name, lambda: Said(name, line(Answer(run=self.spoils(to_text(end))))))
-        self._later(at, name, lambda: Said(name, line(Answer(undecided=()))))
 
-        def over() -> Event:
+        def last() -> Event:
             node.running.discard(name)
-            return Over(name)
+            return Said(name, line(Answer(undecided=())))
 
-        self._later(at, name, over)
+        self._later(at, name, last)
+        self._later(at + self.over_s, name, lambda: Over(name))
 
     def kill(self, box: str, at: float, *, quietly: bool = False) -> None:
         """A node dies at a moment; `quietly`, only the list of boxes tells of it."""

@@ -219,8 +219,6 @@ class Dispatcher:
         elif isinstance(event, Lost):
             self._give_back(event.name, event.why)
             self._doubt(flight.member)
-        elif flight.finished:
-            self._land(event.name)
         else:
             self._give_back(event.name, "its process ended without its last line")
 
@@ -239,8 +237,8 @@ class Dispatcher:
         elif answer.run is not None:
             self._run_ended(answer.run, flight.load)
         elif answer.undecided is not None:
-            flight.finished = True
             self.undecided |= set(answer.undecided)
+            self._land(event.name)
         elif answer.told is not None:
             self.home.tell(f"box {flight.member.box.name}: {answer.told}")
         elif answer.refused is not None:
@@ -283,7 +281,11 @@ class Dispatcher:
         self.home.record(record, flight.member.box, flight.load)
 
     def _land(self, name: str) -> None:
-        """A load has come to its end; a cell of it that the budget left is told by `undecided`."""
+        """A load has said its last line; a cell of it that the budget left is told by `undecided`.
+
+        Its box is given the next at once: the cluster begins it when the process of this one is gone, and home need not
+        hear of that.
+        """
         flight = self.flights.pop(name)
         flight.member.busy.discard(name)
         self.home.ends(flight.load)

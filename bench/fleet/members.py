@@ -67,5 +67,3 @@ class Flight:
     """As they were when it was handed out."""
     answered: set[str] = field(default_factory=set)
     """Keys of the cells whose records came from here: one that was cut may come again, longer."""
-    finished: bool = False
-    """Whether its last line has come."""

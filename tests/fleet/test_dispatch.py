@@ -109,6 +109,15 @@ def test_boxes_of_one_device_share_its_loads_and_each_measures_one_at_a_time(fle
     assert len(list(fleet.store.runs())) == 1  # of equal ends, whose names are equal here
 
 
+def test_a_box_has_its_next_load_before_the_cluster_tells_that_the_last_is_over(fleet: Fleet) -> None:
+    """Its last line says so: a slow word of the cluster costs nothing."""
+    world = World(node("aa"), node("bb"), node("cc"))
+    world.over_s = 5.0
+    ended = fleet.run(world)
+    assert len(ended.answers) == 27 and set(fleet.measured().values()) == {1}
+    assert world.most == 1 and world.now == pytest.approx(9.1)
+
+
 def test_a_call_tells_what_each_box_does_and_then_what_it_came_to(fleet: Fleet) -> None:
     """For `bench status`: whom it waits for, each box with what is left of its load, and at last nothing that runs."""
     world, told = World(node("aa", gpus=2, device="cuda-test", kind="cuda"), node("bb")), list[Progress]()
