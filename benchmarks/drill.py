@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kill a run again and again at random moments, fill its disk and move its clock, and count what was lost.
+"""Kill a run again and again, fill its disk, move its clock, cut its network, and count what was lost.
 
-A run over fake cells is started, its worker, its parent or both are killed (SIGKILL) after a random moment, and the
-same command is given again until it completes; then the next round begins with an empty folder, until there have been
-so many kills. Its results lie on a small file system in memory, where that may be mounted, which is filled to the last
-byte now and then; a library that is loaded before the C library tells its processes another time of day, which moves by
-up to three days while they run, where a C compiler is here. After every event each record that was settled must be
-there byte for byte, every file must read, no cell may have two answers, and nothing may run on. After every round
-nothing unfinished may lie about: no part, no lock, no claim, no temporary folder.
+A run over fake cells is started; its worker, its parent or both are killed (SIGKILL) a random moment after it was seen
+to start, load, measure, or go from one worker to the next, each as often as the others; the same command is given again
+until it completes, and then the next round begins with an empty folder, until there have been so many kills. What it
+did is counted as it was at the kill, not as it was meant. Its results lie on a small file system in memory, where that
+may be mounted, which is filled to the last byte now and then; a library that is loaded before the C library tells its
+processes another time of day, which moves by up to three days while they run, where a C compiler is here. After every
+event each record that was settled must be there byte for byte, every file must read, no cell may have two answers, and
+nothing may run on. After every round nothing unfinished may lie about: no part, no lock, no claim, no temporary folder.
 
-    python -m benchmarks.drill [--kills 200] [--real 20] [--seed N] [--out results/validation/drill.md]
+    python -m benchmarks.drill [--kills 200] [--cuts 30] [--real 20] [--seed N] [--out results/validation/drill.md]
 
-`--real` kills runs of the default model (profile smoke, transformers) in the same way.
+`--cuts` is for a run that asks a server on loopback: its connections are reset in the middle of an answer, or it is
+gone for a while, so many times in all, and it is killed about as often. `--real` kills runs of the default model
+(profile smoke, transformers) in the same way.
 """
 
 from __future__ import annotations
@@ -19,12 +22,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import mmap
 import os
 import random
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -40,57 +41,64 @@ import psutil
 from bench.instruments.machine import describe, revision
 from bench.paths import ROOT
 from bench.processes import is_unfinished
+from bench.records import progress
 from bench.records.store import Store
+from benchmarks.drill_faults import CutServer, MovedClock
 
 FAKE = (
     "--backend", "fake", "--device", "cpu", "--profile", "smoke", "--suite", "memory,throughput,divergence",
     "--precision", "fp16,int8,int4", "--model", "gpt2*,pythia-70m,pythia-160m,pythia-410m,opt-125m", "--force",
 )  # fmt: skip
-REAL = ("--profile", "smoke", "--suite", "memory,throughput,divergence", "--precision", "fp16,int4", "--device", "cpu")
+ASKED = (
+    "--backend", "api", "--device", "cpu", "--profile", "smoke", "--suite", "throughput,quality", "--force",
+    "--model", "one,two,three,four,five,six",
+)  # fmt: skip
+REAL = ("--profile", "smoke", "--suite", "memory,throughput,divergence", "--precision", "fp32,int8", "--device", "cpu")
+KEY = "BENCH_API_KEY"
+WORKER = "bench.run.worker"
+CLOCKS, FULL, CUTS = 0.15, 0.08, 0.5
+"""Shares of the events before which the clock is moved, and that fill the disk or cut the network instead of a kill."""
 DISK_BYTES = 96 << 20
 PATIENCE_S = 20.0
 """By then everything that a killed run had started has ended."""
-WORKER_S = 8.0
-"""A call that is to lose its worker is given so long to have one."""
+LOOK_S = 0.005
 COMPLETES_S = 1200.0
-CLOCK = """
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-static volatile double *ahead;
-static int (*real)(clockid_t, struct timespec *);
-static void begin(void) {
-  if (real) return;
-  const char *path = getenv("DRILL_CLOCK");
-  int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-  if (file >= 0) { ahead = mmap(0, 8, PROT_READ, MAP_SHARED, file, 0); close(file); }
-  real = dlsym(RTLD_NEXT, "clock_gettime");
-}
-int clock_gettime(clockid_t id, struct timespec *now) {
-  begin();
-  int code = real(id, now);
-  if (code == 0 && id == CLOCK_REALTIME && ahead) now->tv_sec += (time_t)*ahead;
-  return code;
-}
-int gettimeofday(struct timeval *restrict now, void *restrict zone) {
-  struct timespec told;
-  int code = clock_gettime(CLOCK_REALTIME, &told);
-  (void)zone;
-  now->tv_sec = told.tv_sec; now->tv_usec = told.tv_nsec / 1000;
-  return code;
-}
-time_t time(time_t *now) {
-  struct timespec told;
-  clock_gettime(CLOCK_REALTIME, &told);
-  if (now) *now = told.tv_sec;
-  return told.tv_sec;
-}
-"""
+WHOM = ("worker", "parent", "both")
+WHEN = ("starting", "loading", "measuring", "between")
+"""What a call does: before its first worker, its worker loads, answers a cell, and none of its workers is there."""
+AIMS = tuple((who, when) for who in WHOM for when in WHEN if who == "parent" or when in {"loading", "measuring"})
+"""Each comes up equally often."""
+LATER_S = {"starting": 1.2, "loading": 0.3, "measuring": 0.15, "between": 0.02}
+"""Seconds at most from the moment at which a call is seen to do that to its kill."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One drill: which command, and how often it is hit."""
+
+    title: str
+    options: tuple[str, ...]
+    wanted: int
+    """Kills, or cuts where it asks a server."""
+    server: CutServer | None = None
+    patience_s: float = 8.0
+    """A call is given so long to do what it is to be hit at."""
+    slower: float = 1.0
+    """How much longer its cells take than fake ones."""
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Of `bench run`."""
+        return self.options if self.server is None else (*self.options, "--api-url", self.server.url)
+
+    @property
+    def suites(self) -> list[str]:
+        """Those that it measures."""
+        return self.options[self.options.index("--suite") + 1].split(",")
+
+    def done(self, found: Found) -> int:
+        """How many of those that are wanted there were."""
+        return _kills(found) if self.server is None else _cuts(found)
 
 
 @dataclass
@@ -111,6 +119,10 @@ class Found:
     """Calls that ended otherwise than they may, with the last line they said."""
     clean_full: int = 0
     """Calls that a full disk ended in one line."""
+    struck: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Kills by who was killed, and what the call did then."""
+    cut_off: int = 0
+    """Connections that were cut while somebody was answered."""
     seconds: float = 0.0
 
     @property
@@ -122,30 +134,16 @@ class Found:
 class Drill:
     """One command that is killed and given again."""
 
-    def __init__(
-        self, folder: Path, asked: tuple[str, ...], dice: random.Random, found: Found, cache: Path | None
-    ) -> None:
-        self.folder, self.asked, self.dice, self.found = folder, asked, dice, found
-        self.own_cache = cache
-        self.clock = self._clock()
+    def __init__(self, folder: Path, plan: Plan, dice: random.Random, found: Found) -> None:
+        self.folder, self.plan, self.dice, self.found = folder, plan, dice, found
+        self.clock = MovedClock(folder)
         self.results = folder
         self.seen: dict[Path, str] = {}
-
-    def _clock(self) -> Path | None:
-        """The library that tells another time, and the file that says by how much; None without a compiler."""
-        source, library = self.folder / "clock.c", self.folder / "clock.so"
-        compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-        if compiler is None or sys.platform != "linux":
-            return None
-        source.write_text(CLOCK)
-        done = subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=False)
-        (self.folder / "ahead").write_bytes(struct.pack("d", 0.0))
-        return library if done.returncode == 0 else None
+        self.aims: list[tuple[str, str]] = []
 
     def move_clock(self) -> None:
         """Up to three days to and fro, for all that runs and will run."""
-        with (self.folder / "ahead").open("r+b") as file, mmap.mmap(file.fileno(), 8) as held:
-            held[:8] = struct.pack("d", float(self.dice.choice((0, self.dice.randint(-259_200, 259_200)))))
+        self.clock.move(float(self.dice.choice((0, self.dice.randint(-259_200, 259_200)))))
         self.found.events["clock moved"] += 1
 
     @contextlib.contextmanager
@@ -168,17 +166,15 @@ class Drill:
 
     def environment(self) -> dict[str, str]:
         """Everything that is written goes into the drill's folder, and its processes are told by it."""
-        own = {"TMPDIR": str(self.folder / "tmp"), "BENCH_CACHE": str(self.own_cache or self.folder / "cache")}
-        if self.clock is not None:
-            own |= {"LD_PRELOAD": str(self.clock), "DRILL_CLOCK": str(self.folder / "ahead")}
-        return {**os.environ, "PYTHONPATH": str(ROOT), **own}
+        own = {"TMPDIR": str(self.folder / "tmp"), "BENCH_CACHE": str(self.folder / "cache"), KEY: "drill-key"}
+        return {**os.environ, "PYTHONPATH": str(ROOT), **own, **self.clock.environment()}
 
     def start(self) -> subprocess.Popen[bytes]:
         """Give the command."""
         self.found.starts += 1
         with (self.folder / "said").open("wb") as said:
             return subprocess.Popen(
-                [sys.executable, "-m", "bench", "run", *self.asked, "--quiet", "--results", str(self.results)],
+                [sys.executable, "-m", "bench", "run", *self.plan.asked, "--quiet", "--results", str(self.results)],
                 cwd=self.folder, env=self.environment(), stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
             )  # fmt: skip
 
@@ -192,33 +188,58 @@ class Drill:
                     found.append(process)
         return found
 
-    def workers(self, process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-        """The workers of a call, once it has one; none where it has none for a while."""
-        deadline = time.monotonic() + WORKER_S
-        while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(psutil.Error):
-                if found := psutil.Process(process.pid).children():
-                    time.sleep(self.dice.uniform(0.0, 1.0))  # not always as it begins
-                    return found
-            time.sleep(0.02)  # only the other process can end this wait
-        return []
+    def doing(self, process: subprocess.Popen[bytes]) -> tuple[str, list[psutil.Process]]:
+        """What a call does, one of WHEN or `ended`, and its workers."""
+        workers: list[psutil.Process] = []
+        with contextlib.suppress(psutil.Error):
+            children = psutil.Process(process.pid).children()
+            workers = [c for c in children if c.status() != psutil.STATUS_ZOMBIE and WORKER in c.cmdline()]
+        if process.poll() is not None:
+            return "ended", []
+        told = next((one for one in progress.running(self.results) if one.owner.pid == process.pid), None)
+        if not workers:
+            return ("between" if told and told.answered else "starting"), workers
+        what = next((one.what for one in told.doing), "") if told else ""
+        return ("measuring" if what.rpartition(" ")[2] in self.plan.suites else "loading"), workers
+
+    def hit(self, process: subprocess.Popen[bytes]) -> None:
+        """Do something to a call that runs."""
+        if self.clock.works and self.dice.random() < CLOCKS:
+            self.move_clock()
+        if self.plan.server is not None and self.dice.random() < CUTS:
+            self.cut(process, self.plan.server)
+        elif self.small and self.dice.random() < FULL:
+            self.fill(process)
+        else:
+            self.kill(process)
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """The worker, the parent, or both, whatever they do just now."""
-        kind = self.dice.choice(("worker", "parent", "both"))
-        workers = self.workers(process) if kind != "parent" else []
-        if kind == "worker" and not workers:
-            kind = "parent"
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if kind != "parent":
-                for worker in workers:
-                    worker.kill()
-            if kind != "worker":
-                os.kill(process.pid, signal.SIGKILL)
-        self.found.events[f"{kind} killed"] += 1
-        if kind != "worker":
+        """The worker, the parent, or both, a moment after the call was seen to do what is this one's turn."""
+        if not self.aims:
+            self.aims = self.dice.sample(AIMS, len(AIMS))
+        who, when = self.aims.pop()
+        deadline = time.monotonic() + self.plan.patience_s
+        while self.doing(process)[0] not in {when, "ended"} and time.monotonic() < deadline:
+            time.sleep(LOOK_S)  # only the other process can end this wait
+        time.sleep(self.dice.uniform(0.0, LATER_S[when] * self.plan.slower))
+        doing, workers = self.doing(process)
+        killed = []
+        for worker in workers if who != "parent" else []:
+            with contextlib.suppress(psutil.Error):
+                worker.kill()
+                killed.append(worker)
+        if who != "worker" and process.poll() is None:
+            process.kill()
             process.wait()
+        died = process.returncode == -signal.SIGKILL
+        struck = "both" if died and killed else "parent" if died else "worker" if killed else None
+        if struck is not None:
+            self.found.events[f"{struck} killed"] += 1
+            self.found.struck[struck, doing] += 1
+        if died:
             self.require_nothing_runs()
+        else:
+            self.note(process)
         self.look()
 
     def fill(self, process: subprocess.Popen[bytes]) -> None:
@@ -242,6 +263,23 @@ class Drill:
             self.found.odd.append(f"full disk: exit {code}: {said[-1:]}")
         self.require_nothing_runs()
         self.look()
+
+    def cut(self, process: subprocess.Popen[bytes], server: CutServer) -> None:
+        """The network, while an answer is on its way: its connections are reset, or nobody is there for a while."""
+        deadline = time.monotonic() + self.plan.patience_s
+        while self.doing(process)[0] not in {"measuring", "ended"} and time.monotonic() < deadline:
+            time.sleep(LOOK_S)  # only the other process can end this wait
+        time.sleep(self.dice.uniform(0.0, 0.5))
+        gone = self.dice.random() < 0.5
+        self.found.cut_off += server.away(self.dice.uniform(0.1, 2.0)) if gone else server.cut()
+        self.found.events["server gone" if gone else "connections cut"] += 1
+        self.note(process)
+        self.look()
+
+    def note(self, process: subprocess.Popen[bytes]) -> None:
+        """A call that ends by itself has settled all, or says that some cell failed."""
+        if process.poll() not in {None, 0, 1}:
+            self.found.odd.append(f"exit {process.returncode}: {self.said()[-1:]}")
 
     def said(self) -> list[str]:
         """The lines that the call has said on stderr."""
@@ -295,31 +333,19 @@ class Drill:
         return len(self.seen)
 
 
-def drill(
-    folder: Path, asked: tuple[str, ...], kills: int, dice: random.Random, longest_s: float, cache: Path | None
-) -> Found:
-    """So many kills of a command, and whatever else happens between them."""
+def drill(folder: Path, plan: Plan, dice: random.Random) -> Found:
+    """So many kills, or cuts, of a command, and whatever else happens between them."""
     found = Found()
-    began, made = time.monotonic(), Drill(folder, asked, dice, found, cache)
-    while _kills(found) < kills:
+    began, made = time.monotonic(), Drill(folder, plan, dice, found)
+    while plan.done(found) < plan.wanted:
         with made.round():
             process = made.start()
-            while _kills(found) < kills:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(dice.uniform(0.2, longest_s))
-                    if process.returncode == 0:
-                        break
-                    if process.returncode != 1:
-                        found.odd.append(f"exit {process.returncode}: {made.said()[-1:]}")
-                    process = made.start()
-                    continue
-                if made.clock and dice.random() < 0.15:
-                    made.move_clock()
-                if made.small and dice.random() < 0.08:
-                    made.fill(process)
+            while plan.done(found) < plan.wanted and process.poll() != 0:
+                if process.poll() is None:
+                    made.hit(process)
                 else:
-                    made.kill(process)
-                if process.poll() is not None:
+                    made.note(process)
+                if process.poll() not in {None, 0}:
                     process = made.start()
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -334,16 +360,25 @@ def _kills(found: Found) -> int:
     return sum(count for name, count in found.events.items() if name.endswith("killed"))
 
 
-def report(title: str, command: tuple[str, ...], found: Found) -> list[str]:
+def _cuts(found: Found) -> int:
+    return found.events["server gone"] + found.events["connections cut"]
+
+
+def report(plan: Plan, found: Found) -> list[str]:
     """What one drill has found, as Markdown."""
     counts = f"{found.rounds} rounds, {found.starts} calls, {found.cells} cells settled"
-    full = f"{found.clean_full} of {found.events['disk filled']} full disks ended a call in one line"
-    rest = "the others met calls that were done by then"
+    events = [f"{_kills(found)} kills in {found.seconds:.0f} s: {counts}."]
+    if full := found.events["disk filled"]:
+        rest = "the others met calls that were done by then"
+        events.append(f"{found.clean_full} of {full} full disks ended a call in one line; {rest}.")
+    if cuts := _cuts(found):
+        events.append(f"{cuts} cuts of the network met {found.cut_off} open connections.")
     said = [
-        f"## {title}", "", f"`bench run {' '.join(command)}`", "",
-        f"{_kills(found)} kills in {found.seconds:.0f} s: {counts}. {full}; {rest}.", "",
-        "| what was done | times |", "|---|---|",
-        *(f"| {name} | {count} |" for name, count in sorted(found.events.items())), "",
+        f"## {plan.title}", "", f"`bench run {' '.join(plan.asked)}`", "", *events, "",
+        f"| killed | {' | '.join(WHEN)} | together |", f"|---|{'---|' * (len(WHEN) + 1)}",
+        *(f"| {who} | {_row(found, who)} |" for who in WHOM), "",
+        "| what else was done | times |", "|---|---|",
+        *(f"| {name} | {count} |" for name, count in sorted(found.events.items()) if not name.endswith("killed")), "",
         "| what must not happen | times |", "|---|---|",
         f"| settled records lost or changed | {len(found.lost)} |", f"| files torn | {len(found.torn)} |",
         f"| cells answered twice | {len(found.twice)} |", f"| processes left | {len(found.strays)} |",
@@ -353,35 +388,39 @@ def report(title: str, command: tuple[str, ...], found: Found) -> list[str]:
     return said + [f"- {fault}" for fault in found.faults[:40]] + ([""] if found.faults else [])
 
 
+def _row(found: Found, who: str) -> str:
+    counts = [found.struck[who, when] for when in WHEN]
+    return " | ".join(map(str, [*counts, sum(counts)]))
+
+
 def main() -> int:
     """Drill, and write what was found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--real", type=int, default=0)
-    parser.add_argument("--real-cache", type=Path, help="A cache with the default model's weights made ready.")
-    parser.add_argument("--longest", type=float, default=1.8, help="Seconds until the next kill at most.")
+    parser.add_argument("--kills", type=int, default=200, help="of runs over fake cells")
+    parser.add_argument("--cuts", type=int, default=30, help="of the network between a run and the server it asks")
+    parser.add_argument("--real", type=int, default=0, help="kills of runs of the default model")
     parser.add_argument("--seed", type=int, default=18)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     here = describe("cpu")
-    command = f"python -m benchmarks.drill --kills {asked.kills} --real {asked.real}"
-    command += f" --longest {asked.longest:g} --seed {asked.seed}"
+    command = f"python -m benchmarks.drill --kills {asked.kills} --cuts {asked.cuts} --real {asked.real}"
     where = f"{datetime.now(UTC):%Y-%m-%d}, {here.device}, commit {revision()}"
-    told = f"`{command}`, {where}. What is done and looked at is said in `benchmarks/drill.py`."
+    told = f"`{command} --seed {asked.seed}`, {where}. What is done and looked at is said in `benchmarks/drill.py`."
     lines = ["# The kill drill", "", told, ""]
-    faults = 0
-    plans = (
-        ("Fake cells", FAKE, asked.kills, asked.longest, None),
-        ("The default model", REAL, asked.real, 14.0, asked.real_cache),
-    )
-    for title, command, kills, longest_s, cache in plans:
-        if not kills:
+    faults, server = 0, CutServer()
+    for plan in (
+        Plan("Fake cells", FAKE, asked.kills),
+        Plan("Answers over a network that is cut", ASKED, asked.cuts, server=server),
+        Plan("The default model", REAL, asked.real, patience_s=60.0, slower=10.0),
+    ):
+        if not plan.wanted:
             continue
         with tempfile.TemporaryDirectory(prefix="drill-") as folder:
-            found = drill(Path(folder).resolve(), command, kills, random.Random(asked.seed), longest_s, cache)
+            found = drill(Path(folder).resolve(), plan, random.Random(asked.seed))
         faults += len(found.faults)
-        lines += report(title, command, found)
-        print("\n".join(report(title, command, found)), flush=True)
+        lines += report(plan, found)
+        print("\n".join(report(plan, found)), flush=True)
+    server.close()
     if asked.out:
         asked.out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     return 1 if faults else 0
