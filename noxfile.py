@@ -25,7 +25,7 @@ NEED_LLAMA = (
     "tests/engines/test_llamacpp_side_by_side.py", "tests/engines/test_kv_cache.py",
     "tests/suites/test_capacity_engines.py",
 )  # fmt: skip
-NEED_RAY = ("tests/fleet", "tests/records/test_mirror.py")
+NEED_RAY = ("tests/fleet", "tests/records/test_mirror.py", "tests/benchmarks/test_cut_link.py")
 NEED_PUBLISH = ("tests/views/test_site.py", "tests/views/test_site_browser.py", "tests/views/test_publication.py")
 NEED_ONNXRUNTIME = (
     "tests/engines/test_onnxruntime.py", "tests/engines/test_exported_side_by_side.py",
