@@ -4,9 +4,11 @@
 Both run in one process on one loaded file with the same threads, taking turns, the order swapped every round. The bare
 loop is the shortest that llama-cpp-python allows: `llama_decode` the prompt, take the arg max of the last logits,
 `llama_decode` one token, and so on, in a context of its own that attends as the suite's; its only timestamps are at the
-start, after the prompt and at the first and the last token. Prints a Markdown report, or writes it to a path too.
+start, after the prompt and at the first and the last token. `depth` compares the two ways of attending instead, behind
+a long prompt, by the suite's timing, with what a run's own trial chooses. Prints a Markdown report, or writes it to a
+path too.
 
-    python -m benchmarks.llamacpp [ROUNDS [REPORT.md]]
+    python -m benchmarks.llamacpp harness|depth [ROUNDS [REPORT.md]]
 """
 
 import gc
@@ -33,6 +35,10 @@ DEPTH, DEPTH_TOKENS = 2000, 32
 DEPTHS = (
     f"At depth {DEPTH}: the prompt, then {DEPTH_TOKENS} tokens of the answer behind it, with flash attention (what the "
     "library takes unasked) and with plain attention. The ratio is plain's speed over flash's."
+)
+HOW = (
+    f"prompt {PROMPT}, {TOKENS} tokens, turns taken in one process, medians; the ratio is seconds of the suite over "
+    "seconds of the bare loop with its 95 % interval."
 )
 SCHEMES = ("gguf-q8_0", "gguf-q4_k_m")
 
@@ -136,39 +142,50 @@ def at_depth(scheme_name: str, rounds: int) -> list[str]:
     return rows
 
 
-def main() -> None:
-    """Measure and report."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    described = machine.describe("cpu")
-    about = (
-        f"{described.name}, {described.logical_cpus} CPUs, llama-cpp-python {llama_cpp.__version__}, default model. "
-        f"Written by `python -m benchmarks.llamacpp {rounds}`: prompt {PROMPT}, {TOKENS} tokens, turns taken in one "
-        "process, medians; the ratio is seconds of the suite over seconds of the bare loop with its 95 % interval."
-    )
+def harness(rounds: int, about: str) -> list[str]:
+    """The report of the suite beside the bare loop."""
     lines = [
         "# The harness beside a bare llama-cpp-python loop",
         "",
-        about,
+        f"{about}: {HOW}",
         "",
         "| scheme | phase | bare, tokens/s | suite, tokens/s | suite / bare, seconds | n |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for scheme in SCHEMES:
         lines += compare(scheme, rounds)
-    lines += [
+    return lines
+
+
+def depth(rounds: int, about: str) -> list[str]:
+    """The report of the two ways of attending."""
+    lines = [
+        "# Flash and plain attention behind a long prompt, in llama.cpp",
         "",
-        DEPTHS,
+        f"{about}. {DEPTHS}",
         "",
-        f"What a run's own trial said just before: {attending.try_ways(described)}.",
+        f"What a run's own trial said just before: {attending.try_ways(machine.describe('cpu'))}.",
         "",
         "| scheme | phase | flash, tokens/s | plain, tokens/s | plain / flash | texts | n |",
         "| --- | --- | ---: | ---: | ---: | --- | ---: |",
     ]
     for scheme in SCHEMES:
-        lines += at_depth(scheme, max(3, rounds // 2))
-    report = "\n".join(lines) + "\n"
-    if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(report, encoding="utf-8")
+        lines += at_depth(scheme, rounds)
+    return lines
+
+
+def main() -> None:
+    """Measure and report."""
+    what, *more = sys.argv[1:]
+    rounds = int(more[0]) if more else 10
+    described = machine.describe("cpu")
+    about = (
+        f"{described.name}, {described.logical_cpus} CPUs ({described.device}), llama-cpp-python "
+        f"{llama_cpp.__version__}, default model. Written by `python -m benchmarks.llamacpp {what} {rounds}`"
+    )
+    report = "\n".join({"harness": harness, "depth": depth}[what](rounds, about)) + "\n"
+    if len(more) > 1:
+        Path(more[1]).write_text(report, encoding="utf-8")
     print(report, end="")
 
 

@@ -21,6 +21,7 @@ from bench.engines.transformers import BACKEND as TRANSFORMERS
 from bench.instruments.distributions import is_installed
 from bench.records.cell import Precision
 from bench.scoring.reference import kl_divergence
+from suites.kv import NOTHING_NAT
 
 APART = {"llamacpp": ("int8/int4", "int4/fp16"), "openvino": ("int8/int4", "int4/fp16")}
 """Keys and values of different precisions, where an engine takes them."""
@@ -75,13 +76,13 @@ def test_the_own_cache_read_in_pieces_is_the_text_read_at_once(asked: LoadReques
 
 
 def test_fewer_bits_cost_more_and_never_nothing(contender: Contender, asked: LoadRequest) -> None:
-    """A row that measures exactly zero has not been read through its cache."""
+    """A row that measures zero, or what float32 rounds, has not been read through its cache."""
     own, _, bytes_16, *_ = _read(asked, None, own=True)
     lost, held = {}, {}
     for kv in ("int8", "int4", *APART.get(contender.backend, ())):
         found, _, held[kv], kept_in, finite = _read(asked, kv, own=False)
         lost[kv] = float(kl_divergence(own, found).mean())
-        assert lost[kv] > 0, f"{kv} of {contender.backend} was not read"
+        assert lost[kv] > NOTHING_NAT, f"{kv} of {contender.backend} was not read"
         assert held[kv] < bytes_16
         assert (kept_in, finite) == (kv, True)
     assert lost["int8"] < lost["int4"]

@@ -56,6 +56,12 @@ def run_of(tmp_path: Path, settings: dict[str, Any], **engine: Any) -> SuiteRun:
     return run
 
 
+def moved(change: tuple[float, ...]) -> NDArray[np.float32]:
+    """HALF with its logits moved so, a distribution again."""
+    logits = HALF.astype(np.float64) + change
+    return (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+
+
 def values(found: Sequence[Measurement], name: str) -> dict[int, tuple[float, ...]]:
     return {int(str(m.labels["depth"])): m.values for m in found if m.name == name}
 
@@ -79,10 +85,18 @@ def test_every_way_reads_the_same_window_and_the_floor_other_pieces(tmp_path: Pa
     assert engine.asked == [(256, 64, True), (256, 32, True), (256, 64, False)]
 
 
-def test_a_cache_that_changes_nothing_was_not_read(tmp_path: Path) -> None:
-    """Exactly zero is no good news: one pass of some engines never looks at the quantized keys."""
+@pytest.mark.parametrize("change", [(0, 0, 0, 0), (2e-4, -4e-4, 0, 0)], ids=["not at all", "by rounding"])
+def test_a_cache_that_changes_nothing_was_not_read(tmp_path: Path, change: tuple[float, ...]) -> None:
+    """Zero is no good news, nor are 5e-9 nats: one pass of some engines never looks at the quantized keys."""
     with pytest.raises(kv.NotRead, match="int4 keys and values change no logit"):
-        kv.measure(run_of(tmp_path, {"kv": "int4"}, found=HALF))
+        kv.measure(run_of(tmp_path, {"kv": "int4"}, found=moved(change), since=245))
+
+
+def test_a_cache_that_changes_little_was_read(tmp_path: Path) -> None:
+    """One ten-millionth of a nat is what 8 bits cost a tiny model."""
+    run = run_of(tmp_path, {"kv": "int8"}, found=moved((4e-4, -8e-4, 0, 0)))
+    distances = values(kv.measure(run), "kv_kld_nat")
+    assert 1e-8 < max(distances[256]) < 1e-6
 
 
 def test_logits_that_are_no_numbers_end_the_cell(tmp_path: Path) -> None:
