@@ -132,7 +132,8 @@ def distance(name: str, deepest: int, seconds: float, folder: Path) -> None:
     Raises OutOfTime.
     """
     end = time.monotonic() + seconds
-    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    path = folder / f"{name}-distance.json"
+    found: dict[str, dict[str, list[dict[str, float]]]] = found_before(path)
     for way in WAYS[name]:
         reads = Reads(name, way, end, folder)
         parts: dict[str, list[dict[str, float]]] = {}
@@ -151,7 +152,7 @@ def distance(name: str, deepest: int, seconds: float, folder: Path) -> None:
                 )
         reads.close()
         found[named(way)] = parts
-        write_whole(folder / f"{name}-distance.json", json.dumps(found))
+        write_whole(path, json.dumps(found))
         print(named(way), json.dumps(parts), flush=True)
 
 
