@@ -106,6 +106,11 @@ def context_length(config: Config) -> int | None:
     return None if s["model_type"] in {"bloom", "t5"} else s["max_position_embeddings"]
 
 
+def slides(config: Config) -> bool:
+    """Whether any layer attends to a window alone. Raises UnknownArchitecture."""
+    return any(window is not None for window in _windows(settings(config)))
+
+
 def _windows(s: Settings) -> list[int | None]:
     """Each layer's sliding window in positions, None for full attention, derived as the config classes do."""
     layers, window = range(s.get("num_decoder_layers") or s["num_hidden_layers"]), s.get("sliding_window")

@@ -110,6 +110,16 @@ def test_heads_that_the_block_does_not_divide_are_refused_before_loading(
     assert engines.refuses_kv(make_model(architecture=sizes | {"hidden_size": 256}), "int8") is None
 
 
+def test_layers_that_attend_to_a_window_are_refused_before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading would say so later; a window that is switched off is none."""
+    monkeypatch.setattr("bench.engines.transformers.is_installed", lambda name: True)
+    sizes = {"model_type": "mistral", "hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 1,
+             "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 320}  # fmt: skip
+    refused = TRANSFORMERS.refuses_kv(make_model(architecture=sizes | {"sliding_window": 8}), "int8")
+    assert refused == "transformers' quantized cache has no layers of sliding attention, and this model has"
+    assert TRANSFORMERS.refuses_kv(make_model(architecture=sizes | {"sliding_window": None}), "int8") is None
+
+
 def test_a_file_of_such_heads_is_refused_by_its_header() -> None:
     """Where no architecture is known, the file tells."""
     assert gguf_layout.refuses_head(96, "int8") is None

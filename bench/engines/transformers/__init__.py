@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.catalog.config import UnknownArchitecture, settings
+from bench.catalog.architecture import slides
+from bench.catalog.config import Config, UnknownArchitecture, settings
 from bench.catalog.model import Model, Objective
 from bench.engines.abilities import ROWS
 from bench.engines.contract import Backend, Engine, LoadRequest
@@ -165,10 +166,17 @@ def refuses_kv(model: Model, kv: str) -> str | None:
         return f"transformers' quantized cache has one precision for keys and values, not {kv}"
     if not is_installed("hqq"):
         return 'a quantized cache needs hqq: pip install -e ".[transformers,kv]"'
+    return None if model.architecture is None else _refuses_layers(model.architecture, kv)
+
+
+def _refuses_layers(architecture: Config, kv: str) -> str | None:
+    """The same of its layers; QuantizedCache takes those of full attention alone."""
     try:
-        width = settings(model.architecture)["head_dim"] if model.architecture else GROUP
+        width, windowed = settings(architecture)["head_dim"], slides(architecture)
     except UnknownArchitecture:
         return None
+    if windowed:
+        return "transformers' quantized cache has no layers of sliding attention, and this model has"
     return f"its heads of {width} values are no multiple of {GROUP}, the group of {kv}" if width % GROUP else None
 
 
