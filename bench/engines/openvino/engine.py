@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Self
 
+from bench.catalog.model import Objective
 from bench.engines.abilities import worth_dequantizing
 from bench.engines.contract import DoesNotFit, LoadRequest, Unsupported
 from bench.engines.exported.engine import SAME, ExportedEngine
 from bench.engines.exported.logits import Floats
 from bench.engines.exported.proof import sees_all
-from bench.engines.openvino import census, graph, layout, refuses
+from bench.engines.openvino import census, graph, layout
 from bench.engines.openvino.compiled import EXACT, WAYS, Way, asked_of, check, compiled, core
 from bench.engines.openvino.files import MODEL, WEIGHTS, proven_mask
 from bench.engines.openvino.locate import locate
@@ -43,8 +44,8 @@ class OpenVinoEngine(ExportedEngine):
     """One compiled model."""
 
     def __init__(self, request: LoadRequest) -> None:
-        if refused := refuses(request.model, request.weights):
-            raise Unsupported(refused)
+        if request.model.objective is not Objective.CAUSAL:
+            raise Unsupported(f"{request.model.objective} models are not supported by this backend")
         located = locate(request)
         super().__init__(request, located.folder, located.provenance)
         size, capacity = (self.folder / WEIGHTS).stat().st_size, ProcessMemory().capacity_bytes()
