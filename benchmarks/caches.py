@@ -56,6 +56,7 @@ DEPTHS = (512, 2048, 8000)
 """The last is as deep as 8,192 positions allow, with room for an answer."""
 TIMED, PER_TURN = (512, 2048), 8
 WINDOWS = 2
+UNTOLD, MIB = "–", 1 << 20
 PIECE, SCORED = int(str(kv.COMMON["piece_tokens"])), int(str(kv.COMMON["scored_tokens"]))
 
 
@@ -191,8 +192,8 @@ def speed(name: str, turns: int, path: Path) -> None:
         one.close()
 
 
-def scratch_of(name: str, way: Way) -> int:
-    """Bytes beyond weights and cache at the peak of a prompt and its answer, gone again behind them."""
+def scratch_of(name: str, way: Way) -> dict[str, float]:
+    """Bytes beyond weights and cache at the peak of a prompt and its answer, gone again later; a token's bytes."""
     engine, memory = loaded(name, way), ProcessMemory()
     prompt = probe.prompt(engine.encode, TIMED[-1])
     memory.trim()
@@ -201,12 +202,13 @@ def scratch_of(name: str, way: Way) -> int:
         for _ in range(PER_TURN):
             generation.step()
         held = getattr(generation, "reserved_bytes", None) or generation.cache_bytes
+        of_token = generation.cache_bytes / generation.cache_tokens
         peak = memory.peak()
     del generation
     if release := getattr(engine, "release", None):
         release()
     memory.trim()
-    return peak.total_bytes - memory.read().total_bytes - int(held)
+    return {"scratch": peak.total_bytes - memory.read().total_bytes - int(held), "bytes": of_token}
 
 
 def scratch(name: str, path: Path) -> None:
@@ -219,29 +221,27 @@ def scratch(name: str, path: Path) -> None:
         print(named(way), found[named(way)], flush=True)
 
 
+def _speed(found: dict[str, Any], way: str, first: str) -> str:
+    """Tokens a second, and times those of the first row."""
+    ratio = ratio_of_medians(found[first]["steps"], found[way]["steps"])
+    return f"{1 / median(found[way]['steps']):.1f} ({ratio.value:.2f}, {ratio.low:.2f} to {ratio.high:.2f})"
+
+
 def rows(name: str, folder: Path) -> list[str]:
     """The engine's rows of the report."""
-    far, scratches = (found_before(folder / f"{name}-{what}.json") for what in ("distance", "scratch"))
-    fast = found_before(folder / f"{name}-speed.json")
+    far, fast, memory = (found_before(folder / f"{name}-{what}.json") for what in ("distance", "speed", "scratch"))
     made = []
     for way in map(named, WAYS[name]):
-        held = fast[str(TIMED[0])][way]["bytes"]
-        freed = scratches.get(way)
-        cells = [
-            name,
-            SCHEMES[name],
-            way,
-            f"{1000 * held / 2**20:.2f}",
-            "–" if freed is None else f"{freed / 2**20:.0f}",
-        ]
-        for depth in map(str, TIMED):
-            first, this = fast[depth][named(WAYS[name][0])]["steps"], fast[depth][way]["steps"]
-            ratio = ratio_of_medians(first, this)
-            cells.append(f"{1 / median(this):.1f} ({ratio.value:.2f}, {ratio.low:.2f} to {ratio.high:.2f})")
+        timed, held = (fast.get(str(depth), {}) for depth in TIMED), memory.get(way, {})
+        of_token = held.get("bytes") or next((found[way]["bytes"] for found in fast.values()), None)
+        cells = [name, SCHEMES[name], way]
+        cells += [UNTOLD if of_token is None else f"{1000 * of_token / MIB:.2f}"]
+        cells += [f"{held['scratch'] / MIB:.0f}" if held else UNTOLD]
+        cells += [_speed(found, way, named(WAYS[name][0])) if found else UNTOLD for found in timed]
         for depth in map(str, DEPTHS):
             windows = far.get(way, {}).get(depth)
             if not windows:
-                cells.append("–")
+                cells.append(UNTOLD)
                 continue
             at = {key: fmean(one[key] for one in windows) for key in windows[0]}
             told = "0 by definition" if way.startswith("its own") else f"{at['kl']:.2g}, {at['same']:.1%}"
@@ -253,7 +253,7 @@ def rows(name: str, folder: Path) -> list[str]:
 def report(folder: Path) -> str:
     """Of the engines that were asked."""
     described = machine.describe("cpu")
-    asked = [name for name in WAYS if (folder / f"{name}-speed.json").exists()]
+    asked = [name for name in WAYS if any(folder.glob(f"{name}-*.json"))]
     columns = ["engine", "scheme", "cache", "MiB per 1,000 tokens", "scratch, MiB"]
     columns += [f"decode @ {depth}, tokens/s" for depth in TIMED] + [f"KL @ {depth}" for depth in DEPTHS]
     lines = [
@@ -266,7 +266,7 @@ def report(folder: Path) -> str:
     ]
     for name in asked:
         lines += rows(name, folder)
-    lines += ["", "–: not measured."] if any("–" in line for line in lines) else []
+    lines += ["", f"{UNTOLD}: not measured."] if any(UNTOLD in line for line in lines) else []
     lines += [f"Not asked: {name}." for name in WAYS if name not in asked]
     return "\n".join(lines) + "\n"
 

@@ -35,15 +35,21 @@ def test_a_line_holds_what_was_found_of_a_cache(tmp_path: Path) -> None:
     window = {"kl": 0.25, "floor": 1e-5, "same": 0.5}
     far = {"int8": {"512": [window, {"kl": 0.75, "floor": 3e-5, "same": 1.0}], "8000": [window]},
            "its own": {"512": [{"kl": 0.0, "floor": 2e-5, "same": 1.0}]}}  # fmt: skip
-    kept(tmp_path, "transformers", speed=speed, distance=far, scratch={"int8": 7 * MIB})
+    kept(
+        tmp_path, "transformers", speed=speed, distance=far, scratch={"int8": {"scratch": 7 * MIB, "bytes": MIB / 2000}}
+    )
     own, int8, int4 = caches.rows("transformers", tmp_path)
     assert own == (
         "| transformers | fp32 | its own | 1.00 | – | 50.0 (1.00, 1.00 to 1.00) | 50.0 (1.00, 1.00 to 1.00) "
         "| 0 by definition (2e-05) | – | – |"
     )
     assert int8.endswith("| 25.0 (0.50, 0.50 to 0.50) | 0.5, 75.0% (2e-05) | – | 0.25, 50.0% (1e-05) |")
-    assert "| int8 | 1.00 | 7 |" in int8
+    assert "| int8 | 0.50 | 7 |" in int8
     assert int4.endswith("| – | – | – |")
+    (tmp_path / "transformers-speed.json").unlink()
+    assert caches.rows("transformers", tmp_path)[1] == (
+        "| transformers | fp32 | int8 | 0.50 | 7 | – | – | 0.5, 75.0% (2e-05) | – | 0.25, 50.0% (1e-05) |"
+    )
     text = caches.report(tmp_path)
     assert text.endswith("–: not measured.\nNot asked: llamacpp.\n")
 
