@@ -12,7 +12,7 @@ import tiny  # noqa: E402
 
 from bench.catalog.model import Model, Objective  # noqa: E402
 from bench.engines.contract import LoadRequest, Row  # noqa: E402
-from bench.engines.transformers import BACKEND, eight_bit, onednn  # noqa: E402
+from bench.engines.transformers import BACKEND, eight_bit, onednn, sixteen_bit  # noqa: E402
 from bench.records.cell import Weights  # noqa: E402
 
 ONEDNN = "mkldnn::_linear_pointwise"
@@ -118,7 +118,85 @@ def test_layers_of_one_input_round_it_once(folders, monkeypatch):
     assert len(times) == 2 * 4
 
 
-def test_llm_int8_scores_are_the_librarys_own(folders):
-    """To the last bit, as plain scoring gives them."""
+def test_llm_int8_scores_are_the_librarys_own(folders, monkeypatch):
+    """To the last bit, as plain scoring gives them, where a CPU has 16-bit products; else within their rounding."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     made = {plain: engine(folders("llama"), "bnb-int8", plain_scoring=plain) for plain in (False, True)}
-    assert made[False].score(items()) == made[True].score(items())
+    plain = made[True].score(items())
+    assert made[False].score(items()) == plain
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    for shared, alone in zip(made[False].score(items()), plain, strict=True):
+        assert shared.log_probs == pytest.approx(alone.log_probs, abs=0.1)
+
+
+@pytest.fixture
+def old_cpu(monkeypatch):
+    """A CPU without 16-bit products, whatever this one has."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+
+
+def steps_apart(found, wanted):
+    """How many of their values differ, and by how many steps of their type at most."""
+    size = torch.maximum(found.abs(), wanted.abs()).float()
+    step = torch.finfo(wanted.dtype).eps * 2 ** torch.floor(torch.log2(size.clamp(min=1e-20)))
+    apart = (found.float() - wanted.float()).abs() / step
+    return int((apart > 0).sum()), float(apart.max())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("bias", [True, False])
+def test_16_bit_layers_are_multiplied_in_float32_and_rounded_once(old_cpu, monkeypatch, dtype, bias):
+    """As the library sums them but for the order: one value in a hundred at most is a step of the type apart."""
+    monkeypatch.setattr(sixteen_bit, "BLOCK_BYTES", 5 * 4 * 64)  # the last of several blocks is a part of one
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 48, bias=bias)).to(dtype)
+    read = torch.randn(2, 30, 64).to(dtype)
+    with torch.inference_mode():
+        wanted = model(read)
+        exact = torch.nn.functional.linear(
+            read.double(), model[0].weight.double(), model[0].bias.double() if bias else None
+        )
+        with sixteen_bit.in_float32(model), torch.profiler.profile() as seen:
+            found = model(read)
+    assert found.dtype == dtype
+    assert found.shape == (2, 30, 48)
+    differing, most = steps_apart(found, wanted)
+    assert differing <= found.numel() / 100
+    assert most <= 1
+    assert steps_apart(found, exact.to(dtype))[0] <= found.numel() / 100
+    assert sum(event.count for event in seen.key_averages() if event.key == "aten::linear") == 10
+    assert "forward" not in vars(model[0])
+
+
+def test_few_rows_other_types_and_newer_cpus_are_left_to_the_library(monkeypatch):
+    """A packed weight's own class, float32, a token at a time, and wherever torch has 16-bit products."""
+    half, full, packed = (torch.nn.Linear(4, 4) for _ in range(3))
+    half.bfloat16()
+    packed.weight = torch.nn.Parameter(packed.weight.detach().bfloat16().as_subclass(Packed))
+    layers = torch.nn.Sequential(half, full, packed)
+    for capability, taken in (("AVX512", []), ("AVX2", [half]), ("DEFAULT", [half])):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda named=capability: named)
+        with sixteen_bit.in_float32(layers):
+            assert [layer for layer in layers if "forward" in vars(layer)] == taken
+    with sixteen_bit.in_float32(layers), torch.inference_mode(), torch.profiler.profile() as seen:
+        half(torch.ones(sixteen_bit.FEW, 4, dtype=torch.bfloat16))
+    assert "aten::to" not in {event.key for event in seen.key_averages()}
+
+
+def test_16_bit_scores_are_plain_scorings_but_for_rounding(old_cpu, folders):
+    """Every linear layer of a model, its head too."""
+    made = {plain: engine(folders("llama"), "bf16", plain_scoring=plain) for plain in (False, True)}
+    for shared, alone in zip(made[False].score(items()), made[True].score(items()), strict=True):
+        assert shared.log_probs == pytest.approx(alone.log_probs, abs=0.05)
+    assert made[False].score(items()) != made[True].score(items())
+
+
+def test_outliers_of_llm_int8_are_added_in_float32_where_a_cpu_has_no_16_bit_products(old_cpu):
+    """Rounded once, as the library rounds them."""
+    torch.manual_seed(0)
+    made, left, right = torch.randn(40, 96).bfloat16(), torch.randn(40, 6).bfloat16(), torch.randn(6, 96).bfloat16()
+    wanted = (made.double() + left.double() @ right.double()).to(torch.bfloat16)
+    differing, most = steps_apart(sixteen_bit.plus(made, left, right), wanted)
+    assert differing <= 2
+    assert most <= 1
+    assert sixteen_bit.plus(made.float(), left.float(), right.float()).dtype is torch.float32

@@ -22,6 +22,7 @@ from bench.engines.transformers import census
 from bench.engines.transformers.eight_bit import in_few_passes
 from bench.engines.transformers.loading import Loaded
 from bench.engines.transformers.onednn import through_onednn
+from bench.engines.transformers.sixteen_bit import in_float32
 from bench.engines.transformers.token_rows import check_tokens, rows_of
 from bench.engines.weights.stored import COMPRESSED
 from bench.instruments import Instruments
@@ -219,7 +220,7 @@ class TorchEngine:
         with ExitStack() as held:
             held.enter_context(torch.inference_mode())
             held.enter_context(fits("score"))
-            for products in () if self.plain_scoring else (through_onednn, in_few_passes):
+            for products in () if self.plain_scoring else (through_onednn, in_float32, in_few_passes):
                 held.enter_context(products(self.model))
             yield
 
