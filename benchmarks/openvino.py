@@ -10,7 +10,7 @@ before them, from transformers at float32. *Scoring*: lm-eval's requests of real
 project, see `benchmarks.scoring`), slice after slice in turns. transformers computes in a process of its own, which
 waits while OpenVINO computes, and in an environment of its own where `--python` names one.
 
-    python -m benchmarks.openvino FOLDER [--report FILE] [--python PATH] [--rounds N] [--items N] [--tokens N]
+    python -m benchmarks.openvino FOLDER [--report FILE] [--python PATH] [--part NAME ...] [--rounds N] [--items N]
 """
 
 import argparse
@@ -42,6 +42,7 @@ from benchmarks.answering import MAX_LENGTH, Build
 from suites import probe
 from suites.repeats import one_repeat
 
+PARTS = ("speed", "distance", "scoring")
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT, TOKENS = 512, 64
 TIMED = ("ov-fp32", "ov-int8", "ov-int4")
@@ -165,7 +166,7 @@ def distances(scheme: str, theirs: dict[str, Sequence[Any]]) -> tuple[list[str],
         near &= fmean(apart) <= NEAR
         cells = [
             scheme, register, str(len(apart)), str(tokens), f"{fmean(apart):.1e}", f"{max(apart):.1e}",
-            f"{-sum(value for value, _ in other) / tokens:.3f}",
+            f"{sum(apart) / tokens:.1e}", f"{-sum(value for value, _ in other) / tokens:.3f}",
         ]  # fmt: skip
         rows.append(f"| {' | '.join(cells)} |")
     ours.engine.close()
@@ -229,10 +230,11 @@ suite's repeat. Tokens per second of medians; ratios of seconds with 95 % interv
 """
 DISTANCE = """
 Log-likelihoods of {pieces} pieces of {behind} characters of each register behind the {before} before them: absolute
-differences from transformers at float32 in nats a piece, 0.01 or less on average is wanted.
+differences from transformers at float32 in nats of a whole piece, 0.01 or less on average is wanted; the same by token,
+and what transformers itself gives a token.
 
-| scheme | register | pieces | tokens | mean | largest | nats a token |
-| --- | --- | ---: | ---: | ---: | ---: | ---: |
+| scheme | register | pieces | tokens | mean | largest | by token | nats a token |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |
 """
 SCORING = """
 Real items, {slices} slices in turns, ov-fp32. *Times as fast*: median over the slices of transformers' seconds by
@@ -246,60 +248,66 @@ VERSIONS = (
 )
 
 
-def main() -> int:
-    """Measure, print, write; 1 if something is missed."""
+def asked() -> argparse.Namespace:
+    """What is to be measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="folder of the items: arc_easy.jsonl")
     parser.add_argument("--report", type=Path, help="Markdown file to write")
     parser.add_argument("--python", default=sys.executable, help="interpreter of transformers' environment")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only these")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--items", type=int, default=500)
     parser.add_argument("--tokens", type=int, default=TOKENS)
     options = parser.parse_args()
-    before, begun = condition().load_1min or 0.0, time.perf_counter()
+    own = ("rounds", "items", "tokens")
+    changed = [name for name in own if getattr(options, name) != parser.get_default(name)]
+    options.given = "".join(f" --{name} {getattr(options, name)}" for name in changed)
+    return options
+
+
+def section(part: str, options: argparse.Namespace) -> tuple[str, list[str]]:
+    """The report of one part, and what it missed."""
+    if part == "speed":
+        found = {scheme: speeds(scheme, options.rounds, options.tokens) for scheme in TIMED}
+        head = SPEED.format(prompt=PROMPT, count=options.tokens)
+        rows = [row for of_scheme, _ in found.values() for row in of_scheme]
+        return head + "\n".join(rows) + "\n", [f"speed of {scheme}" for scheme, (_, near) in found.items() if not near]
+    theirs = Build(options.python, ROOT, ("transformers", "fp32"))
+    if part == "scoring":
+        line, reached = scored(options.folder, options.items, theirs)
+        theirs.close()
+        head = SCORING.format(slices=min(SLICES, options.items))
+        return f"{head}{line}\n", [] if reached else ["scoring"]
+    answers = {register: theirs.answer(pieces(register))[1] for register in probe.REGISTERS}
+    theirs.close()
+    found = {scheme: distances(scheme, answers) for scheme in WIDE}
+    rows = [row for of_scheme, _ in found.values() for row in of_scheme]
+    head = DISTANCE.format(pieces=PIECES, behind=BEHIND, before=BEFORE)
+    return head + "\n".join(rows) + "\n", [f"distance of {scheme}" for scheme, (_, near) in found.items() if not near]
+
+
+def main() -> int:
+    """Measure, print, write after each part; 1 if something is missed."""
+    options = asked()
     told = subprocess.run([options.python, "-c", VERSIONS], capture_output=True, text=True, check=True)
     transformers, torch = json.loads(told.stdout)
-    missed: list[str] = []
-
-    def kept(what: str, found: tuple[Any, bool]) -> Any:
-        if not found[1]:
-            missed.append(what)
-        print(found[0], f"{time.perf_counter() - begun:.0f} s", flush=True)
-        return found[0]
-
-    theirs = Build(options.python, ROOT, ("transformers", "fp32"))
-    answers = {register: theirs.answer(pieces(register))[1] for register in probe.REGISTERS}
-    apart = [row for scheme in WIDE for row in kept(f"distance of {scheme}", distances(scheme, answers))]
-    line = kept("scoring", scored(options.folder, options.items, theirs))
-    theirs.close()
-    speed = [row for scheme in TIMED for row in kept(scheme, speeds(scheme, options.rounds, options.tokens))]
-    machine = describe("cpu")
-    own = ("rounds", "items", "tokens")
-    given = "".join(
-        f" --{name} {getattr(options, name)}" for name in own if getattr(options, name) != parser.get_default(name)
-    )
-    header = HEADER.format(
-        given=given, date=time.strftime("%Y-%m-%d", time.gmtime()), model=DEFAULT_MODEL, machine=machine.device,
-        before=before, after=condition().load_1min or 0.0, openvino=version("openvino"),
-        intel=version("optimum-intel"), nncf=version("nncf"), threads=machine.logical_cpus, transformers=transformers,
-        torch=torch, verdict=f"Missed: {', '.join(missed)}." if missed else "All that was wanted is reached.",
-    )  # fmt: skip
-    report = (
-        header
-        + SPEED.format(prompt=PROMPT, count=options.tokens)
-        + "\n".join(speed)
-        + "\n"
-        + DISTANCE.format(pieces=PIECES, behind=BEHIND, before=BEFORE)
-        + "\n".join(apart)
-        + "\n"
-        + SCORING.format(slices=min(SLICES, options.items))
-        + line
-        + "\n"
-    )
-    if options.report:
-        options.report.parent.mkdir(parents=True, exist_ok=True)
-        options.report.write_text(report, encoding="utf-8")
-    print(report, end="")
+    machine, before = describe("cpu"), condition().load_1min or 0.0
+    sections, missed = list[str](), list[str]()
+    for part in options.part or PARTS:
+        text, short = section(part, options)
+        sections.append(text)
+        missed += short
+        print(text, flush=True)
+        header = HEADER.format(
+            given=options.given, date=time.strftime("%Y-%m-%d", time.gmtime()), model=DEFAULT_MODEL,
+            machine=machine.device, before=before, after=condition().load_1min or 0.0, openvino=version("openvino"),
+            intel=version("optimum-intel"), nncf=version("nncf"), threads=machine.logical_cpus,
+            transformers=transformers, torch=torch,
+            verdict=f"Missed: {', '.join(missed)}." if missed else "All that was wanted is reached.",
+        )  # fmt: skip
+        if options.report:
+            options.report.parent.mkdir(parents=True, exist_ok=True)
+            options.report.write_text(header + "".join(sections), encoding="utf-8")
     return 1 if missed else 0
 
 
