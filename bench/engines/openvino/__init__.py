@@ -54,9 +54,9 @@ SCHEMES = (
 
 def refuses(model: Model, weights: Weights) -> str | None:
     """Why this model can never be loaded from that source."""
-    if model.objective is Objective.SEQ2SEQ:
+    if model.objective == Objective.SEQ2SEQ:
         return "an encoder and its decoder are exported as two graphs, and this engine runs one"
-    if model.objective is not Objective.CAUSAL:
+    if model.objective != Objective.CAUSAL:
         return f"{model.objective} models are not exported by this backend"
     return "random weights are not built for an export" if weights is Weights.RANDOM else None
 
