@@ -65,10 +65,10 @@ ABOUT = (
     f"{PER_TURN}-token turns behind a text of so many tokens, all caches of an engine in turns in one process; in "
     "brackets times the speed of the engine's first row, with its 95 % interval. Scratch: what a prompt of "
     f"{TIMED[-1]:,} tokens and {PER_TURN} more took beyond weights and cache and gave back, in a process of its own. "
-    f"KL: mean KL(own cache || this) in nats over {WINDOWS} windows (at {DEPTHS[-1]:,} one) and the last {SCORED} "
-    f"tokens before the depth, read in pieces of {PIECE}; then the share of them whose most probable token stays; in "
-    f"brackets the floor, the own cache in pieces of {PIECE // 2}. Of 8,192 positions {DEPTHS[-1]:,} are as deep as "
-    "leaves room for an answer."
+    f"KL: mean KL(own cache || this) in nats over the windows that a column names and the last {SCORED} tokens before "
+    f"its depth, read in pieces of {PIECE}; then the share of them whose most probable token stays; in brackets the "
+    f"floor, the own cache in pieces of {PIECE // 2}. Of 8,192 positions {DEPTHS[-1]:,} are as deep as leaves room for "
+    "an answer."
 )
 
 
@@ -227,6 +227,15 @@ def _speed(found: dict[str, Any], way: str, first: str) -> str:
     return f"{1 / median(found[way]['steps']):.1f} ({ratio.value:.2f}, {ratio.low:.2f} to {ratio.high:.2f})"
 
 
+def _windows(folder: Path, depth: int) -> str:
+    """How many were read to that depth, the most of any row; empty where none was."""
+    found = [
+        cache.get(str(depth), []) for name in WAYS for cache in found_before(folder / f"{name}-distance.json").values()
+    ]
+    count = max(map(len, found), default=0)
+    return f", {count} window{'s' * (count > 1)}" if count else ""
+
+
 def rows(name: str, folder: Path) -> list[str]:
     """The engine's rows of the report."""
     far, fast, memory = (found_before(folder / f"{name}-{what}.json") for what in ("distance", "speed", "scratch"))
@@ -255,7 +264,9 @@ def report(folder: Path) -> str:
     described = machine.describe("cpu")
     asked = [name for name in WAYS if any(folder.glob(f"{name}-*.json"))]
     columns = ["engine", "scheme", "cache", "MiB per 1,000 tokens", "scratch, MiB"]
-    columns += [f"decode @ {depth}, tokens/s" for depth in TIMED] + [f"KL @ {depth}" for depth in DEPTHS]
+    columns += [f"decode @ {depth}, tokens/s" for depth in TIMED] + [
+        f"KL @ {depth}{_windows(folder, depth)}" for depth in DEPTHS
+    ]
     lines = [
         "# Keys and values in fewer bits",
         "",

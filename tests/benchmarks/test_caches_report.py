@@ -51,6 +51,7 @@ def test_a_line_holds_what_was_found_of_a_cache(tmp_path: Path) -> None:
         "| transformers | fp32 | int8 | 0.50 | 7 | – | – | 0.5, 75.0% (2e-05) | – | 0.25, 50.0% (1e-05) |"
     )
     text = caches.report(tmp_path)
+    assert "| KL @ 512, 2 windows | KL @ 2048 | KL @ 8000, 1 window |" in text
     assert text.endswith("–: not measured.\nNot asked: llamacpp.\n")
 
 
