@@ -259,6 +259,15 @@ def rows(name: str, folder: Path) -> list[str]:
     return made
 
 
+def _measured(lines: list[str]) -> list[str]:
+    """A table, its titles first, without rows and columns of which nothing was measured; the rule beneath titles."""
+    titles, *cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    found = [row for row in cells if set(row[3:]) != {UNTOLD}]
+    kept = [place for place in range(len(titles)) if any(row[place] != UNTOLD for row in found)]
+    made = [f"| {' | '.join(row[place] for place in kept)} |" for row in (titles, *found)]
+    return [made[0], f"|{' --- |' * len(kept)}", *made[1:]]
+
+
 def report(folder: Path) -> str:
     """Of the engines that were asked."""
     described = machine.describe("cpu")
@@ -272,11 +281,8 @@ def report(folder: Path) -> str:
         "",
         ABOUT.format(cpu=described.name, cpus=described.logical_cpus, device=described.device),
         "",
-        f"| {' | '.join(columns)} |",
-        f"|{' --- |' * len(columns)}",
+        *_measured([f"| {' | '.join(columns)} |", *(row for name in asked for row in rows(name, folder))]),
     ]
-    for name in asked:
-        lines += rows(name, folder)
     lines += ["", f"{UNTOLD}: not measured."] if any(UNTOLD in line for line in lines) else []
     lines += [f"Not asked: {name}." for name in WAYS if name not in asked]
     return "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bench.paths import ROOT
 from benchmarks import caches
 from benchmarks.caches import DEPTHS, PIECE, SCORED, OutOfTime
 
@@ -51,7 +53,11 @@ def test_a_line_holds_what_was_found_of_a_cache(tmp_path: Path) -> None:
         "| transformers | fp32 | int8 | 0.50 | 7 | – | – | 0.5, 75.0% (2e-05) | – | 0.25, 50.0% (1e-05) |"
     )
     text = caches.report(tmp_path)
-    assert "| KL @ 512, 2 windows | KL @ 2048 | KL @ 8000, 1 window |" in text
+    titles = (
+        "| engine | scheme | cache | MiB per 1,000 tokens | scratch, MiB | KL @ 512, 2 windows | KL @ 8000, 1 window |"
+    )
+    assert titles in text.splitlines()
+    assert [line.split(" | ")[2] for line in text.splitlines() if line.startswith("| transf")] == ["its own", "int8"]
     assert text.endswith("–: not measured.\nNot asked: llamacpp.\n")
 
 
@@ -99,3 +105,19 @@ def test_a_call_that_had_its_time_goes_on_where_it_was(tmp_path: Path, monkeypat
     assert found["int8"]["2048"][0]["kl"] == 0.0
     assert found["int8"]["8000"][0]["kl"] == pytest.approx(0.5 * np.log(4 / 3), rel=1e-5)
     assert "int4" in found
+
+
+def test_the_readme_says_of_caches_what_the_reports_say() -> None:
+    """Each figure of its table stands in the line of that engine and cache."""
+    reports = [(ROOT / "results" / "validation" / name).read_text() for name in ("caches.md", "caches-avx512.md")]
+    lines = [line for text in reports for line in text.splitlines() if line.startswith("| ")]
+    shown = (ROOT / "README.md").read_text().partition("### Keys and values in fewer bits")[2].splitlines()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in shown if re.match(r"\| .*\((q\d|hqq)", line)
+    ]
+    assert len(rows) == 4
+    for engine, cache, held, *distances in rows:
+        name, kept = engine.partition(",")[0].replace(".", ""), cache.partition(" ")[0]
+        told = " ".join(line for line in lines if line.startswith(f"| {name} |") and f"| {kept} " in line)
+        wanted = [held, *(part for cell in distances for part in cell.split(" ", 1))]
+        assert [figure for figure in wanted if figure != "-" and figure not in told] == [], told
