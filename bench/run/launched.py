@@ -39,6 +39,8 @@ class Launched:
         """Of the first cell that it is to answer."""
         self._surroundings, self._confinement = dict(surroundings), confinement
         self._folder = temporary_folder()
+        self._surroundings["TORCHINDUCTOR_CACHE_DIR"] = str(Path(self._folder.name) / "torchinductor")
+        """Of what torch may compile: its usual place is a folder among everybody's temporary files, which stays."""
         self._request = Path(self._folder.name) / "request.json"
         self.log = Path(self._folder.name) / "log.txt"
         self._stacks = Path(self._folder.name) / STACKS

@@ -697,6 +697,15 @@ def test_a_worker_that_says_nothing_and_ends_well_has_failed(tmp_path, monkeypat
     assert (record.outcome.ending, record.outcome.reason) == (Ending.FAILED, "the worker ended without answering")
 
 
+def test_what_torch_compiles_goes_with_its_worker(tmp_path, monkeypatch):
+    """The drill of the default model found torch's own folder among the temporary files."""
+    told = tmp_path / "told"
+    code = "import os, pathlib, sys; at = os.environ['TORCHINDUCTOR_CACHE_DIR']; os.mkdir(at)"
+    replace_worker(monkeypatch, f"{code}; pathlib.Path({str(told)!r}).write_text(at); sys.exit(3)")
+    run_plan(tmp_path / "results", planned())
+    assert told.read_text().endswith("torchinductor") and not Path(told.read_text()).exists()
+
+
 def test_a_worker_that_exits_with_an_error_leaves_its_last_line(tmp_path, monkeypatch):
     """The reason ends with the last line of the log, the detail holds its end."""
     replace_worker(monkeypatch, "import sys; print('first'); sys.exit('no such library')")
