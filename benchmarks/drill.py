@@ -309,18 +309,16 @@ class Drill:
         ]
         self.seen = present
 
-    def complete(self) -> int:
-        """Give the command until every cell is settled; returns how many are."""
+    def complete(self, code: int | None) -> int:
+        """Give the command until every cell is settled, as its last code may say already; returns how many are."""
         deadline = time.monotonic() + COMPLETES_S
-        while time.monotonic() < deadline:
+        while code != 0 and time.monotonic() < deadline:
             process = self.start()
             code = process.wait()
             self.look()
-            if code == 0:
-                break
-            if code != 1:
+            if code not in {0, 1}:
                 self.found.odd.append(f"exit {code}: {self.said()[-1:]}")
-        else:
+        if code != 0:
             self.found.odd.append("did not complete")
         self.require_nothing_runs()
         left = [path for path in self.folder.rglob("*") if is_unfinished(path)]
@@ -358,7 +356,7 @@ def drill(folder: Path, plan: Plan, dice: random.Random) -> Found:
                 process.send_signal(signal.SIGTERM)
                 process.wait()
                 made.require_nothing_runs()
-            made.complete()
+            made.complete(process.returncode)
     found.seconds = time.monotonic() - began
     return found
 
