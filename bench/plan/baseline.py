@@ -12,7 +12,13 @@ from bench.records.record import Prediction
 
 MIB = 2**20
 BASELINE_BYTES = {
-    "cpu": {"transformers": 480 * MIB, "llamacpp": 62 * MIB, "openvino": 74 * MIB, "fake": 100_000_000},
+    "cpu": {
+        "transformers": 480 * MIB,
+        "llamacpp": 62 * MIB,
+        "onnxruntime": 76 * MIB,
+        "openvino": 74 * MIB,
+        "fake": 100_000_000,
+    },
     "cuda": {"transformers": 450 * MIB, "llamacpp": 450 * MIB},
 }
 """By kind of device and backend."""

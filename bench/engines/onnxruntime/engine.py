@@ -86,8 +86,8 @@ class OnnxRuntimeEngine(ExportedEngine):
             yield None
             return
         twin = copy.copy(self)
-        twin.spare = None
-        twin.session = opened(self.folder / WIDENED, self.threads, widened=True)
+        twin.spare, twin.file = None, WIDENED
+        twin.session = opened(self.folder / twin.file, self.threads, widened=True)
         yield twin
         twin.close()
 
