@@ -200,3 +200,18 @@ def test_outliers_of_llm_int8_are_added_in_float32_where_a_cpu_has_no_16_bit_pro
     assert differing <= 2
     assert most <= 1
     assert sixteen_bit.plus(made.float(), left.float(), right.float()).dtype is torch.float32
+
+
+def test_distributions_of_16_bit_rows_are_read_so_too(old_cpu, folders, monkeypatch):
+    """Texts beside each other and piece by piece, not token by token; plain scoring leaves them to the library."""
+    seen = []
+    through = sixteen_bit.in_float32
+    monkeypatch.setattr("bench.engines.transformers.engine.in_float32", lambda model: seen.append(1) or through(model))
+    text = list(range(2, 42))
+    made = {plain: engine(folders("llama"), "bf16", plain_scoring=plain) for plain in (False, True)}
+    read = made[False].log_probs(text)
+    assert len(seen) == 1
+    made[False].log_probs_stepwise(text)
+    plain = made[True].log_probs(text)
+    assert len(seen) == 1
+    assert read == pytest.approx(plain, abs=0.1)

@@ -184,7 +184,7 @@ class CausalEngine(TorchEngine):
     def log_probs_together(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
         """As `log_probs`, of equally long sequences in one batch; one sequence's float32 values at a time."""
         check_context(len(rows[0]) - 1, self.context_length)
-        with torch.inference_mode(), fits("score"):
+        with self.reading():
             logits, _ = self.forward(self.tensor([row[:-1] for row in rows]))
         for of_row in logits:
             with torch.inference_mode(), fits("score"):
@@ -216,7 +216,7 @@ class CausalEngine(TorchEngine):
             forward.new_cache = None
         state: State = None
         found: list[NDArray[np.float32]] = []
-        with torch.inference_mode(), fits("score"):
+        with self.reading():
             for start in range(0, max(keep) + 1, piece):
                 part = self.tensor([tokens[start : start + piece]])
                 logits, state = forward(part, state=state, past=start, carry=True)

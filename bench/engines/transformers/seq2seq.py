@@ -123,7 +123,7 @@ class Seq2SeqEngine(TorchEngine):
     def log_probs(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Distributions of the second half of the tokens, given the first half to the encoder."""
         source, target = self._halves(tokens)
-        with torch.inference_mode(), fits("score"):
+        with self.reading():
             logits = self.model(
                 input_ids=self.tensor([source]), decoder_input_ids=self.tensor([[self.start_token, *target[:-1]]])
             ).logits[0]

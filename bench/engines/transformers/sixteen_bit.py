@@ -3,8 +3,8 @@
 
 Without AVX-512 torch takes such products one number at a time. Both ways the products of two 16-bit numbers are summed
 in float32 and rounded once, so what differs is the order of a sum. Weights are widened a block at a time: a copy of the
-whole would double what the model takes. Whoever measures speed or divergence measures what the library does by itself;
-this is for answers and scores.
+whole would double what the model takes. Whoever measures speed measures what the library does by itself; this is for
+answers, scores and distributions.
 """
 
 from __future__ import annotations
