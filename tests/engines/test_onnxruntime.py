@@ -246,6 +246,13 @@ def test_shared_beginnings_and_padding_give_what_each_row_gives(tiny: Path, sche
     engine.close()
 
 
+def test_one_scale_for_a_pass_is_no_reading_ahead(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the default model a last token changed moves int8's earlier predictions as much as a first token changed."""
+    monkeypatch.setattr("bench.engines.exported.engine.SAME", -1.0)
+    assert load(tiny, "ort-int8").refuted() is None
+    assert load(tiny, "ort-fp32").refuted() == "each token is read together with those after it: it predicts none"
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "mistral"])
 def test_other_families_are_what_transformers_computes(kind: str, empty: Path) -> None:
     """Learned positions and windows: exported, proven, and scored whichever way they allow."""

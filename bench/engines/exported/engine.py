@@ -243,8 +243,12 @@ class ExportedEngine(ABC):
     def refuted(self) -> str | None:
         """Why its figures would mean nothing: it reads ahead, or goes on otherwise than it reads; None if neither.
 
-        Packed trees that are read otherwise than each sequence alone are not used.
+        Packed trees that are read otherwise than each sequence alone are not used. A scheme that has one scale for a
+        whole pass moves every token by those after it, and is as far from itself when it goes on: not its figures but
+        its noise floor tells of that, and the graph that it was made of is proven.
         """
+        if self.request.scheme.whole_pass:
+            return None
         tokens = [*dict.fromkeys(self.encode(PROBED)), *range(9)][:9]
         text, other = tokens[:8], tokens[8]
         with self.reading() as reader:
