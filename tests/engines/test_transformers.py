@@ -384,6 +384,20 @@ def test_the_next_token_is_the_likeliest_that_is_not_suppressed():
     assert logits.tolist() == [[-3.0, -1.0, -2.0], [5.0, 1.0, 4.0]]
 
 
+@pytest.mark.parametrize(("capability", "compute"), [("AVX512", "int8"), ("AVX2", "fp32"), ("DEFAULT", "fp32")])
+def test_eight_bits_are_widened_where_a_cpu_has_no_such_kernel(
+    monkeypatch: pytest.MonkeyPatch, capability: str, compute: str
+) -> None:
+    """So its rows are held against the rate of float32: against that of int8 a prefill reached 15 times its roof."""
+    import bitsandbytes
+    from torch import nn
+
+    from bench.engines.transformers.census import _compute
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert _compute(nn.Sequential(bitsandbytes.nn.Linear8bitLt(8, 8, has_fp16_weights=False)), None) == compute
+
+
 @pytest.mark.parametrize(("fused", "compute"), [(True, "bf16"), (False, "fp32")])
 def test_four_bits_compute_in_what_their_kernel_takes(fused: bool, compute: str) -> None:
     """With AVX-512 BF16 bitsandbytes' own kernel takes bfloat16 though float32 was asked for."""

@@ -109,13 +109,18 @@ def _compute(model: PreTrainedModel, head: nn.Module | None) -> str | None:
         if packed_layers.is_packed(module) or getattr(module, "weight", None) is None:
             continue  # its kernel's choice, which it does not tell
         if type(module).__name__ == "Linear8bitLt":
-            kinds["int8"] += 1
+            kinds["int8" if _multiplies_8_bits(module.weight.device) else "float32"] += 1
         elif getattr(module, "support_avx512bf16_for_cpu", False) and module.weight.device.type == "cpu":
             kinds["bfloat16"] += 1  # bitsandbytes' own kernel takes bfloat16, whatever it was told
         else:
             kinds[_dtype_name(getattr(module, "compute_dtype", None) or module.weight.dtype)] += 1
     name = kinds.most_common(1)[0][0] if kinds else ""
     return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "int8": "int8"}.get(name)
+
+
+def _multiplies_8_bits(device: torch.device) -> bool:
+    """Whether bitsandbytes does; without AVX-512 it widens both sides to float32 (backends/cpu/ops.py)."""
+    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def _is_linear(module: nn.Module) -> bool:
