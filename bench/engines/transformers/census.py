@@ -120,7 +120,7 @@ def _compute(model: PreTrainedModel, head: nn.Module | None) -> str | None:
 
 def _multiplies_8_bits(device: torch.device) -> bool:
     """Whether bitsandbytes does; without AVX-512 it widens both sides to float32 (backends/cpu/ops.py)."""
-    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return device.type != "cpu" or str(torch.backends.cpu.get_cpu_capability()) == "AVX512"
 
 
 def _is_linear(module: nn.Module) -> bool:
